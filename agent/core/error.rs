@@ -1,0 +1,83 @@
+//! Errors by consequence: reject (the caller or the peer hears it, nothing
+//! changed), retry (later may be better), halt (this node must not go on).
+
+use alloc::string::String;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Position;
+
+/// Why a caller's request was not answered with a result. Except for
+/// [`Refusal::OutcomeUnknown`], nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// No leader is known and none was found in time. Retry.
+    NoLeader,
+    /// Leadership moved before the request was proposed. Retry.
+    LeadershipLost,
+    /// The change was proposed, but whether it was committed is not known.
+    OutcomeUnknown,
+    /// Too many requests are waiting. Retry.
+    Busy,
+    /// No majority answered in time. Retry.
+    TimedOut,
+    /// The journal's disk is full. Retry when there is room.
+    DiskFull,
+    /// The request, or what it changes, is larger than the limit. Reject.
+    TooLarge {
+        /// Bytes it has.
+        bytes: u64,
+        /// Bytes it may have.
+        bytes_max: u64,
+    },
+    /// What this board holds is older than the read allows. Retry, or read elsewhere.
+    Stale,
+    /// The request as such is not acceptable. Reject, with the reason.
+    Invalid(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLeader => f.write_str("leader not found"),
+            Self::LeadershipLost => {
+                f.write_str("leadership lost before the change was proposed; nothing was changed")
+            }
+            Self::OutcomeUnknown => f.write_str(
+                "leadership lost while committing; it is not known whether the change was made",
+            ),
+            Self::Busy => f.write_str("too many requests waiting; nothing was changed"),
+            Self::TimedOut => f.write_str("no majority answered in time"),
+            Self::DiskFull => f.write_str("disk full on the leading board; nothing was changed"),
+            Self::TooLarge { bytes, bytes_max } => {
+                write!(f, "too large: {bytes} bytes, the limit is {bytes_max}")
+            }
+            Self::Stale => f.write_str("stale read"),
+            Self::Invalid(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// Why a peer's bytes were not taken. Always a counted drop, never a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rejection {
+    /// Not a frame, or of a version this binary does not read.
+    Malformed,
+    /// Over a bound of [`crate::limits`].
+    TooLarge,
+    /// A well-formed message that Raft must not see in this state.
+    Implausible,
+}
+
+/// What is wrong with a change's bytes or its fit to this database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeError {
+    /// The bytes are no change of a known version. Halt: they were committed.
+    Malformed(&'static str),
+    /// The board's schema is not the one the change was made on. Halt.
+    Schema {
+        /// Where.
+        at: Position,
+    },
+}

@@ -1,0 +1,323 @@
+//! The whole vocabulary between the core and its drivers: what can happen
+//! ([`Event`]) and what is to be done about it ([`Effect`]).
+//!
+//! Work that takes time is an effect with a number, and its end is an event
+//! with the same number. [`Effect::Send`] is the only effect without an answer:
+//! a payload may be lost, repeated, reordered or damaged.
+//!
+//! Left out on purpose: sockets, files, clocks. Times are [`Millis`] of boot
+//! time and come in with every call.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Refusal;
+
+/// A member of the group. Never 0, never used twice.
+pub type NodeId = u64;
+
+/// Boot time in milliseconds: monotonic, counts through suspend, starts anywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// This moment plus `ms` milliseconds.
+    #[must_use]
+    pub const fn plus(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from `earlier` to this moment, 0 if `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A place in the log: the entry's index and the term it was proposed in.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Position {
+    /// Raft term.
+    pub term: u64,
+    /// Log index; 0 is the empty database before the first entry.
+    pub index: u64,
+}
+
+/// What an entry's data is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryKind {
+    /// A change of rows or schema ([`crate::change`]); empty data is a new
+    /// leader's first entry and changes nothing.
+    Change,
+    /// A change of membership ([`crate::member::MembershipChange`]).
+    Membership,
+}
+
+/// One entry of the replicated log, as it is journalled and sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Log index, from 1.
+    pub index: u64,
+    /// Term of the leader that proposed it.
+    pub term: u64,
+    /// What the data is.
+    pub kind: EntryKind,
+    /// Encoded change; the bytes hashed and stored are the bytes received.
+    pub data: Vec<u8>,
+}
+
+impl Entry {
+    /// Where this entry stands.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        Position { term: self.term, index: self.index }
+    }
+}
+
+/// What Raft must never forget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardState {
+    /// Latest term seen.
+    pub term: u64,
+    /// Who this node voted for in that term, 0 for nobody.
+    pub vote: NodeId,
+    /// Highest index known committed; a change of it alone is never synced.
+    pub commit: u64,
+}
+
+/// What a voter was seen to promise, kept by its peers: a voter that knows less
+/// of itself than a peer remembers has lost its disk (design section 4, rule 7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// Term it acknowledged.
+    pub term: u64,
+    /// Whom it voted for in that term, 0 where not seen.
+    pub vote: NodeId,
+    /// Highest index it acknowledged to hold, in that term.
+    pub matched: u64,
+}
+
+/// Names one caller's request on the board it came to, for its lifetime.
+pub type RequestId = u64;
+
+/// How fresh a read must be, named as rqlite names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadLevel {
+    /// This board's applied state; `freshness_ms` bounds its age.
+    None {
+        /// Largest accepted age of what is read; unbounded when absent.
+        freshness_ms: Option<u64>,
+    },
+    /// A leader's applied state without asking a majority; elsewhere as `Linearizable`.
+    Weak,
+    /// Never older than any write acknowledged before the read began (ReadIndex).
+    Linearizable,
+    /// Through the log: an entry of its own is committed first.
+    Strong,
+}
+
+/// What a caller wants. SQL travels as the postcard bytes of
+/// [`crate::sql::SqlRequest`]; the core never looks inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Execute on the leader, replicate what changed, answer when applied.
+    Write(Vec<u8>),
+    /// Read this board's database at the given level.
+    Read {
+        /// How fresh.
+        level: ReadLevel,
+        /// Encoded [`crate::sql::SqlRequest`].
+        sql: Vec<u8>,
+    },
+    /// Admit a new board to the group; answered with the encoded
+    /// [`crate::member::Member`] it became.
+    Admit(crate::member::Candidate),
+    /// Give a member another name; refused when taken.
+    Rename {
+        /// Whom.
+        id: NodeId,
+        /// The new name.
+        name: String,
+    },
+}
+
+/// What a caller gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Encoded [`crate::sql::SqlResponse`] (or the admitted member), and the
+    /// log index it is applied or was read at.
+    Done {
+        /// Log index.
+        index: u64,
+        /// Encoded answer.
+        answer: Vec<u8>,
+    },
+    /// Nothing was done, or it is not known whether it was: the refusal says.
+    Refused(Refusal),
+}
+
+/// How one applied entry ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its changes are in the database.
+    Changed,
+    /// Recorded and skipped, on every board alike: it was executed on another
+    /// base than the entry before it.
+    Skipped,
+}
+
+/// The database's answer to [`Effect::Execute`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// The batch as one encoded change bound to its base, to be proposed.
+    pub change: Vec<u8>,
+    /// Per request of the batch, in order: the encoded [`crate::sql::SqlResponse`]
+    /// to give once the change is applied, or why it had no effect.
+    pub answers: Vec<Result<Vec<u8>, Refusal>>,
+}
+
+/// What can happen to a node.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time may have passed; nothing else did.
+    Tick,
+    /// An authenticated peer's payload, at most [`crate::limits::PAYLOAD_BYTES_MAX`].
+    Received {
+        /// Who sealed it.
+        from: NodeId,
+        /// What was inside the seal.
+        payload: Vec<u8>,
+    },
+    /// A local caller asks.
+    Requested {
+        /// Chosen by the driver, unique while the process lives.
+        id: RequestId,
+        /// What for.
+        request: Request,
+    },
+    /// Everything up to and including [`Effect::Persist`] `number` is on disk.
+    Persisted {
+        /// The effect's number.
+        number: u64,
+    },
+    /// The journal's disk is full (true) or has room again (false). Persists
+    /// keep waiting in order; they are never dropped.
+    DiskFull(bool),
+    /// Entries read back from the journal; may be fewer than asked, from `low` on.
+    Fetched {
+        /// The effect's number.
+        number: u64,
+        /// Consecutive entries starting at the effect's `low`.
+        entries: Vec<Entry>,
+    },
+    /// A batch was executed, captured and rolled back.
+    Executed {
+        /// The effect's number.
+        number: u64,
+        /// What came of it.
+        executed: Executed,
+    },
+    /// Entries were applied, in order.
+    Applied {
+        /// The effect's number.
+        number: u64,
+        /// One per entry of the effect.
+        outcomes: Vec<Outcome>,
+    },
+    /// The database's open transaction was lost (design section 4, rule 6). It
+    /// stands at `applied` again; effects under way on it end here unanswered.
+    DatabaseReset {
+        /// The last entry it still holds.
+        applied: Position,
+    },
+    /// A read has ended.
+    Queried {
+        /// The effect's number.
+        number: u64,
+        /// Encoded [`crate::sql::SqlResponse`].
+        answer: Vec<u8>,
+    },
+    /// The process is about to stop: hand leadership over.
+    Stopping,
+}
+
+/// What a node wants done. Carried out in order, all of it, before the next event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Seal and send, at most [`crate::limits::PAYLOAD_BYTES_MAX`]; no answer.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        payload: Vec<u8>,
+    },
+    /// Write to the journal in one transaction and sync. `entries` replace
+    /// everything from their first index on. Many may be waiting; they are
+    /// carried out in order and may share one sync.
+    Persist {
+        /// Rises by each.
+        number: u64,
+        /// Consecutive, may be empty.
+        entries: Vec<Entry>,
+        /// New hard state, if it changed.
+        hard_state: Option<HardState>,
+        /// What peers promised since the last one; written along, worth no sync.
+        promises: Vec<(NodeId, Promise)>,
+        /// False: only the commit index moved, and it may wait for the next sync.
+        must_sync: bool,
+    },
+    /// Read entries `low..high` back, at most `bytes_max` of data but at least one.
+    Fetch {
+        /// Rises by each.
+        number: u64,
+        /// First index.
+        low: u64,
+        /// Index after the last.
+        high: u64,
+        /// Bound on the sum of data bytes.
+        bytes_max: u64,
+    },
+    /// Execute requests on top of `base`, capture what they change, roll back.
+    Execute {
+        /// Rises by each.
+        number: u64,
+        /// What the database has applied; the change is bound to it.
+        base: Position,
+        /// Encoded [`crate::sql::SqlRequest`]s, each in a savepoint of its own.
+        requests: Vec<Vec<u8>>,
+    },
+    /// Apply committed entries, in order.
+    Apply {
+        /// Rises by each.
+        number: u64,
+        /// Consecutive.
+        entries: Vec<Entry>,
+    },
+    /// Run a read against what is applied now.
+    Query {
+        /// Rises by each.
+        number: u64,
+        /// Encoded [`crate::sql::SqlRequest`].
+        sql: Vec<u8>,
+    },
+    /// A caller's answer.
+    Reply {
+        /// Whose.
+        id: RequestId,
+        /// What.
+        reply: Reply,
+    },
+    /// This node took or lost leadership; the writing connection is reopened.
+    RoleChanged {
+        /// True: it leads now.
+        leads: bool,
+    },
+    /// A local invariant is broken: abort the process, the supervisor restarts it.
+    Halt {
+        /// Why, for the log.
+        reason: String,
+    },
+}

@@ -1,0 +1,152 @@
+//! SQL requests and their results, as callers hand them in and boards forward
+//! them: plain data, encoded with postcard, never interpreted by the core.
+//!
+//! Enums and fields only grow at the end.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+/// One SQLite value. Reals keep their bits; text is what SQLite holds, which
+/// need not be UTF-8 and may contain zero bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Value {
+    /// NULL
+    Null,
+    /// INTEGER
+    Integer(i64),
+    /// REAL
+    Real(f64),
+    /// TEXT
+    Text(Vec<u8>),
+    /// BLOB
+    Blob(Vec<u8>),
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Integer(a), Self::Integer(b)) => a == b,
+            (Self::Real(a), Self::Real(b)) => a.to_bits() == b.to_bits(),
+            (Self::Text(a), Self::Text(b)) | (Self::Blob(a), Self::Blob(b)) => a == b,
+            (Self::Null | Self::Integer(_) | Self::Real(_) | Self::Text(_) | Self::Blob(_), _) => {
+                false
+            }
+        }
+    }
+}
+
+impl Eq for Value {}
+
+/// What is bound to a statement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Parameters {
+    /// By place, from 1.
+    Positional(Vec<Value>),
+    /// By name, without the leading `:`, `@` or `$`.
+    Named(Vec<(String, Value)>),
+}
+
+/// One SQL text with its parameters. The text may hold several statements
+/// separated by `;`: all run, the last one's result counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// SQL text.
+    pub sql: String,
+    /// Bound values.
+    pub parameters: Parameters,
+}
+
+/// What kinds of statement a request may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RequestKind {
+    /// `/db/execute`: rows come back only from RETURNING.
+    Execute,
+    /// `/db/query`: anything that writes is refused.
+    Query,
+    /// `/db/request`: both.
+    Mixed,
+}
+
+/// Who asks, which decides what may be touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// A user: internal tables can be read, not written.
+    User,
+    /// The agent itself (settings, names): internal tables too.
+    Agent,
+}
+
+/// One caller's request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqlRequest {
+    /// What it may hold.
+    pub kind: RequestKind,
+    /// All or nothing: the first error undoes the whole request.
+    pub transaction: bool,
+    /// Who asks.
+    pub origin: Origin,
+    /// Limit inside SQLite per statement, milliseconds.
+    pub statement_timeout_ms: Option<u64>,
+    /// In order.
+    pub statements: Vec<Statement>,
+}
+
+/// How one statement ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StatementOutcome {
+    /// It has columns.
+    Rows {
+        /// Column names.
+        columns: Vec<String>,
+        /// Declared types in lower case; inferred from the first row where none
+        /// is declared (`integer`, `real`, `text`, `blob`), empty when null.
+        types: Vec<String>,
+        /// Row by row.
+        rows: Vec<Vec<Value>>,
+    },
+    /// It has none.
+    Changed {
+        /// `sqlite3_last_insert_rowid` of the connection.
+        last_insert_id: i64,
+        /// `sqlite3_changes` of the connection.
+        rows_affected: i64,
+    },
+    /// SQLite's or our own words.
+    Error(String),
+}
+
+/// One statement's result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementResult {
+    /// How it ended.
+    pub outcome: StatementOutcome,
+    /// Time spent in SQLite, nanoseconds.
+    pub time_ns: u64,
+}
+
+/// What a request comes to. With `transaction` the results end at the failing
+/// statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqlResponse {
+    /// One per non-empty statement reached.
+    pub results: Vec<StatementResult>,
+    /// An error of the request as a whole, such as a refused pragma.
+    pub error: Option<String>,
+}
+
+/// Bytes of a request or response, for the wire and for effects.
+#[must_use]
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).expect("plain data always encodes")
+}
+
+/// Reads what [`encode`] wrote.
+///
+/// # Errors
+/// When the bytes are something else, or more.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, postcard::Error> {
+    let (value, rest) = postcard::take_from_bytes(bytes)?;
+    if rest.is_empty() { Ok(value) } else { Err(postcard::Error::DeserializeBadEncoding) }
+}

@@ -1,0 +1,13 @@
+//! The only reader of clocks: boot time for everything that waits, wall time
+//! for stamps alone.
+
+use understudy_core::event::Millis;
+
+/// Boot time: counts through suspend, never steps.
+#[must_use]
+pub fn now() -> Millis {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    Millis(seconds * 1_000 + nanoseconds / 1_000_000)
+}

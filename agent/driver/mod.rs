@@ -1,0 +1,9 @@
+//! The drivers: each turns effects into system calls and their results into
+//! events. Three rules for all: bounded, never blocks the loop, reports by event.
+
+pub mod clock;
+pub mod control;
+pub mod database;
+pub mod journal;
+pub mod notify;
+pub mod udp;

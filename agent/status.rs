@@ -1,0 +1,86 @@
+//! What a board knows of itself and its group: the one structure behind
+//! `understudy status`, `/status`, `/nodes` and `/readyz`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// This board's view, at one moment. Field names are those of `status --json`
+/// and only grow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// This board's name; empty before it belongs to a group.
+    pub board: String,
+    /// This board's node id; 0 before it belongs to a group.
+    pub id: u64,
+    /// Name of the group.
+    pub group: String,
+    /// `leader`, `follower`, `candidate`, or `waiting` (no group yet).
+    pub role: String,
+    /// Name of the leading board, if one is known.
+    pub leader: Option<String>,
+    /// Node id of the leading board, if one is known.
+    pub leader_id: Option<u64>,
+    /// Raft term.
+    pub term: u64,
+    /// Last index in the log.
+    pub last_index: u64,
+    /// Highest index known committed.
+    pub commit_index: u64,
+    /// Last index in the database.
+    pub applied_index: u64,
+    /// Last index durably checkpointed in the database file.
+    pub durable_index: u64,
+    /// HTTP address bound, `ADDR:PORT`; none when HTTP is off.
+    pub http: Option<String>,
+    /// HTTP is open beyond loopback without accounts.
+    pub http_open: bool,
+    /// UDP address bound.
+    pub udp: String,
+    /// Process id of the agent.
+    pub agent_pid: u32,
+    /// Program version.
+    pub version: String,
+    /// Milliseconds since the agent started.
+    pub uptime_ms: u64,
+    /// Milliseconds since a majority (a leader) or the leader (a follower) was
+    /// last heard; none when never.
+    pub contact_ms: Option<u64>,
+    /// The journal's disk is full.
+    pub disk_full: bool,
+    /// The voter waits for its peers' word on its disk before it votes.
+    pub confirming_disk: bool,
+    /// This board's peers found its disk to be behind what it promised.
+    pub disk_lost: bool,
+    /// Data directory.
+    pub directory: String,
+    /// All members, this one included, ascending by id.
+    pub members: Vec<MemberStatus>,
+    /// Counters since start: drops by reason, entries, bytes. Names as printed.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// One member as this board sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Node id.
+    pub id: u64,
+    /// Name.
+    pub name: String,
+    /// Counts for the quorum.
+    pub voter: bool,
+    /// Leads, as far as this board knows.
+    pub leader: bool,
+    /// Heard from lately (this board itself: always).
+    pub reachable: bool,
+    /// Milliseconds since it was last heard; none when never, 0 for itself.
+    pub heard_ms: Option<u64>,
+    /// Where it was last heard from, or else its first known address.
+    pub address: Option<String>,
+    /// Its HTTP address as it last said, if it has one.
+    pub http: Option<String>,
+    /// Leader's view of how far its log matches; none elsewhere.
+    pub matched_index: Option<u64>,
+    /// Round trip, microseconds; none when not measured.
+    pub round_trip_us: Option<u64>,
+}
