@@ -9,4 +9,5 @@ pub mod error;
 pub mod event;
 pub mod limits;
 pub mod member;
+pub mod mutant;
 pub mod sql;

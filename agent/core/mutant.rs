@@ -1,0 +1,53 @@
+//! Planted bugs, to prove that the simulator would find them. Compiled in only
+//! under `--cfg mutants` and chosen by number at run time; otherwise every
+//! question below is the constant `false` and costs nothing.
+
+/// A planted bug and what it breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mutant {
+    /// What `cargo sim --mutants` calls it.
+    pub number: u32,
+    /// What it does wrong.
+    pub name: &'static str,
+}
+
+/// All of them, ascending by number.
+pub const ALL: &[Mutant] = &[
+    Mutant { number: 1, name: "commit index not clamped to applied at start" },
+    Mutant { number: 2, name: "vote not persisted" },
+    Mutant { number: 3, name: "sent before persisted" },
+    Mutant { number: 4, name: "acknowledged before a quorum has it" },
+    Mutant { number: 5, name: "compaction bound at applied instead of durable" },
+    Mutant { number: 6, name: "applied index outside the transaction" },
+    Mutant { number: 7, name: "base of a batch not checked" },
+    Mutant { number: 8, name: "autocommit not checked after a failed step" },
+    Mutant { number: 9, name: "forwarded request executed twice" },
+    Mutant { number: 10, name: "failed sync taken for a success" },
+    Mutant { number: 11, name: "linearizable read served without asking a majority" },
+    Mutant { number: 12, name: "conflicting suffix not removed from the journal" },
+    Mutant { number: 13, name: "lost disk votes again" },
+    Mutant { number: 14, name: "sqlite_sequence not captured" },
+];
+
+#[cfg(mutants)]
+static CHOSEN: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
+
+/// Chooses a planted bug for this process, 0 for none.
+#[cfg(mutants)]
+pub fn choose(number: u32) {
+    CHOSEN.store(number, core::sync::atomic::Ordering::Relaxed);
+}
+
+/// Is this planted bug to misbehave now?
+#[cfg(mutants)]
+#[must_use]
+pub fn is(number: u32) -> bool {
+    CHOSEN.load(core::sync::atomic::Ordering::Relaxed) == number
+}
+
+/// Is this planted bug to misbehave now? Never, in a build without them.
+#[cfg(not(mutants))]
+#[must_use]
+pub const fn is(_number: u32) -> bool {
+    false
+}
