@@ -232,6 +232,10 @@ pub enum Event {
     DatabaseReset {
         /// The last entry it still holds.
         applied: Position,
+        /// When a request of the batch under way ended the transaction (such as
+        /// `INSERT OR ROLLBACK`): its place in the batch and its answer. The
+        /// others had no effect and are executed again.
+        ended_by: Option<(u32, Vec<u8>)>,
     },
     /// A read has ended.
     Queried {
@@ -256,18 +260,17 @@ pub enum Effect {
     },
     /// Write to the journal in one transaction and sync. `entries` replace
     /// everything from their first index on. Many may be waiting; they are
-    /// carried out in order and may share one sync.
+    /// carried out in order and may share one sync. A change of the commit index
+    /// alone is no effect of its own: it travels with the next one.
     Persist {
         /// Rises by each.
         number: u64,
         /// Consecutive, may be empty.
         entries: Vec<Entry>,
-        /// New hard state, if it changed.
-        hard_state: Option<HardState>,
+        /// As of these entries.
+        hard_state: HardState,
         /// What peers promised since the last one; written along, worth no sync.
         promises: Vec<(NodeId, Promise)>,
-        /// False: only the commit index moved, and it may wait for the next sync.
-        must_sync: bool,
     },
     /// Read entries `low..high` back, at most `bytes_max` of data but at least one.
     Fetch {
@@ -314,10 +317,5 @@ pub enum Effect {
     RoleChanged {
         /// True: it leads now.
         leads: bool,
-    },
-    /// A local invariant is broken: abort the process, the supervisor restarts it.
-    Halt {
-        /// Why, for the log.
-        reason: String,
     },
 }

@@ -46,8 +46,37 @@ pub const UNAPPLIED_BYTES_MAX: u64 = UNCOMMITTED_BYTES_MAX + ENTRY_BYTES_MAX as 
 /// Entry data handed to the database in one effect, bytes.
 pub const APPLY_BYTES_MAX: u64 = 1 << 20;
 
+/// Entry data kept in memory at or below the applied index, bytes: what a
+/// follower close behind wants next, without a read of the journal.
+pub const LOG_CACHE_BYTES: u64 = 256 << 10;
+
+/// Pieces of the log read back from the journal and kept until they are sent.
+pub const LOG_CHUNKS_MAX: usize = 8;
+
+/// Highest index or term that is taken from a peer: far beyond any real one,
+/// and far from overflow.
+pub const COUNTER_MAX: u64 = 1 << 56;
+
+/// ReadIndex rounds of followers that a leader keeps open.
+pub const READ_ROUNDS_MAX: usize = 2 * MEMBERS_MAX;
+
+/// Reads handed to the database and not yet answered.
+pub const QUERIES_OPEN_MAX: usize = 64;
+
+/// Apply effects under way: one being worked on, one waiting behind it.
+pub const APPLIES_OPEN_MAX: usize = 2;
+
 /// Boards of a group.
 pub const MEMBERS_MAX: usize = 32;
+
+/// Persist effects under way; beyond it a node takes nothing new from peers.
+pub const PERSISTS_OPEN_MAX: usize = 256;
+
+/// A board's name, an address, bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Addresses a board announces.
+pub const ADDRESSES_MAX: usize = 16;
 
 /// Boards that vote.
 pub const VOTERS_MAX: usize = 7;

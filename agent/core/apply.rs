@@ -1,0 +1,115 @@
+//! Which committed entries the database has, which are on their way to it, and
+//! which come next. The entries themselves are never kept here: they are read
+//! from the log in memory, or, after the database has lost its transaction, read
+//! back from the journal.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::{
+    event::{Entry, Outcome, Position},
+    limits::{APPLIES_OPEN_MAX, APPLY_BYTES_MAX},
+    log::Log,
+};
+
+/// See the module's description.
+pub(crate) struct Applier {
+    applied: Position,
+    /// Last index handed to the database.
+    handed: u64,
+    /// Last index committed and on this node's disk.
+    target: u64,
+    open: VecDeque<(u64, Vec<Position>)>,
+    fetch: Option<u64>,
+}
+
+/// What the applier wants done next.
+pub(crate) enum Step {
+    /// Apply these.
+    Apply(Vec<Entry>),
+    /// Read back `low..high`.
+    Fetch { low: u64, high: u64 },
+}
+
+impl Applier {
+    pub(crate) const fn new(applied: Position) -> Self {
+        Self {
+            applied,
+            handed: applied.index,
+            target: applied.index,
+            open: VecDeque::new(),
+            fetch: None,
+        }
+    }
+
+    pub(crate) const fn applied(&self) -> Position {
+        self.applied
+    }
+
+    /// Nothing is on its way and nothing is due.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.applied.index == self.target && self.open.is_empty()
+    }
+
+    /// Entries up to `index` are committed and on disk here.
+    pub(crate) fn commit(&mut self, index: u64) {
+        self.target = self.target.max(index);
+    }
+
+    pub(crate) fn next(&self, log: &Log) -> Option<Step> {
+        if self.handed >= self.target || self.open.len() >= APPLIES_OPEN_MAX || self.fetch.is_some()
+        {
+            return None;
+        }
+        let (low, high) = (self.handed + 1, self.target + 1);
+        Some(match log.in_memory(low, high, APPLY_BYTES_MAX) {
+            Some(entries) => Step::Apply(entries),
+            None => Step::Fetch { low, high: high.min(log.in_memory_from()) },
+        })
+    }
+
+    pub(crate) fn fetching(&mut self, number: u64) {
+        self.fetch = Some(number);
+    }
+
+    /// Is this the answer to a fetch of ours? It is no longer waited for.
+    pub(crate) fn fetched(&mut self, number: u64) -> bool {
+        let ours = self.fetch == Some(number);
+        if ours {
+            self.fetch = None;
+        }
+        ours
+    }
+
+    /// These are on their way, as effect `number`.
+    pub(crate) fn handed(&mut self, number: u64, entries: &[Entry]) {
+        for entry in entries {
+            assert_eq!(entry.index, self.handed + 1, "entries are applied one after the other");
+            self.handed = entry.index;
+        }
+        self.open.push_back((number, entries.iter().map(Entry::position).collect()));
+    }
+
+    /// The database has applied effect `number`: each entry with how it ended.
+    /// Empty when it is no longer waited for.
+    pub(crate) fn done(&mut self, number: u64, outcomes: Vec<Outcome>) -> Vec<(Position, Outcome)> {
+        if self.open.front().is_none_or(|(expected, _)| *expected != number) {
+            return Vec::new();
+        }
+        let (_, entries) = self.open.pop_front().expect("just seen");
+        assert_eq!(entries.len(), outcomes.len(), "one outcome per entry");
+        if let Some(last) = entries.last() {
+            self.applied = *last;
+        }
+        entries.into_iter().zip(outcomes).collect()
+    }
+
+    /// The database is back at `applied`: everything above it comes again.
+    pub(crate) fn reset(&mut self, applied: Position) {
+        assert!(applied.index <= self.handed, "the database holds what it was never given");
+        self.applied = applied;
+        self.handed = applied.index;
+        self.open.clear();
+        self.fetch = None;
+    }
+}

@@ -1,0 +1,349 @@
+//! The part of the log that memory holds, as raft-rs reads it.
+//!
+//! Invariants:
+//! - entries in memory are consecutive and end at the last index; every entry
+//!   above the applied index is among them, so raft-rs never waits for the
+//!   journal except when it sends (0.7.0 panics in any other place);
+//! - the term of every index is known, as runs;
+//! - what was read back from the journal is kept until it was sent, in a few
+//!   bounded chunks.
+//!
+//! Left out: durability. An entry is readable here before it is on disk; the
+//! node tells raft-rs when it is.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+use core::cell::RefCell;
+
+use protobuf::Message as _;
+use raft::{
+    GetEntriesContext, RaftState, Storage, StorageError,
+    prelude::{ConfChange, ConfChangeType, ConfState, EntryType, Snapshot},
+};
+
+use crate::{
+    error::Rejection,
+    event::{Entry, EntryKind, HardState},
+    limits,
+    member::{Membership, MembershipChange},
+    restored::TermRun,
+};
+
+/// raft-rs's own entry.
+pub(crate) type RaftEntry = raft::prelude::Entry;
+
+/// A read of older entries that raft-rs waits for.
+pub(crate) struct FetchWish {
+    /// First index.
+    pub(crate) low: u64,
+    /// Index after the last.
+    pub(crate) high: u64,
+}
+
+/// See the module's description.
+pub(crate) struct Log {
+    /// As at the start; raft-rs asks for it once.
+    hard_state: HardState,
+    /// As at the start.
+    membership: Membership,
+    terms: Vec<TermRun>,
+    entries: VecDeque<RaftEntry>,
+    entries_bytes: u64,
+    last_index: u64,
+    fetches: RefCell<Fetches>,
+}
+
+#[derive(Default)]
+struct Fetches {
+    /// Who waits for entries from an index on; the number once an effect is out.
+    waiting: BTreeMap<u64, Waiting>,
+    /// Read back, by first index, oldest first in `order`.
+    chunks: BTreeMap<u64, Vec<RaftEntry>>,
+    order: VecDeque<u64>,
+}
+
+struct Waiting {
+    high: u64,
+    asked: bool,
+    contexts: Vec<GetEntriesContext>,
+}
+
+impl Log {
+    /// The log as the journal left it; `tail` is everything above the applied index.
+    pub(crate) fn new(
+        hard_state: HardState,
+        membership: Membership,
+        terms: Vec<TermRun>,
+        last_index: u64,
+        tail: Vec<Entry>,
+    ) -> Self {
+        let mut log = Self {
+            hard_state,
+            membership,
+            terms,
+            entries: VecDeque::new(),
+            entries_bytes: 0,
+            last_index,
+            fetches: RefCell::default(),
+        };
+        for entry in tail {
+            log.hold(to_raft(entry).expect("journalled entries were checked when they came"));
+        }
+        log
+    }
+
+    /// Makes entries readable, in place of everything from the first of them on.
+    pub(crate) fn append(&mut self, entries: &[RaftEntry]) {
+        let Some(first) = entries.first() else { return };
+        assert!(first.index <= self.last_index + 1, "entries leave a gap in the log");
+        self.truncate(first.index);
+        for entry in entries {
+            if self.terms.last().is_none_or(|run| run.term != entry.term) {
+                self.terms.push(TermRun { first: entry.index, term: entry.term });
+            }
+            self.last_index = entry.index;
+            self.hold(entry.clone());
+        }
+    }
+
+    fn hold(&mut self, entry: RaftEntry) {
+        self.entries_bytes += data_bytes(&entry);
+        self.entries.push_back(entry);
+    }
+
+    fn truncate(&mut self, from: u64) {
+        while self.entries.back().is_some_and(|entry| entry.index >= from) {
+            let entry = self.entries.pop_back().expect("just seen");
+            self.entries_bytes -= data_bytes(&entry);
+        }
+        while self.terms.last().is_some_and(|run| run.first >= from) {
+            self.terms.pop();
+        }
+        self.last_index = self.last_index.min(from - 1);
+        let fetches = self.fetches.get_mut();
+        fetches.chunks.retain(|_, chunk| chunk.last().is_some_and(|entry| entry.index < from));
+    }
+
+    /// Lets go of entries up to `applied`, but for the newest few that followers
+    /// close behind will want.
+    pub(crate) fn release(&mut self, applied: u64) {
+        while self.entries_bytes > limits::LOG_CACHE_BYTES
+            && self.entries.front().is_some_and(|entry| entry.index <= applied)
+        {
+            let entry = self.entries.pop_front().expect("just seen");
+            self.entries_bytes -= data_bytes(&entry);
+        }
+    }
+
+    /// Data bytes held for entries above `applied`.
+    pub(crate) fn bytes_above(&self, applied: u64) -> u64 {
+        let above = |entry: &&RaftEntry| entry.index > applied;
+        self.entries.iter().rev().take_while(above).map(data_bytes).sum()
+    }
+
+    pub(crate) fn term_of(&self, index: u64) -> Option<u64> {
+        if index == 0 {
+            return Some(0);
+        }
+        if index > self.last_index {
+            return None;
+        }
+        let run = self.terms.partition_point(|run| run.first <= index).checked_sub(1)?;
+        Some(self.terms[run].term)
+    }
+
+    /// Reads that raft-rs waits for and nobody has asked the journal for yet.
+    pub(crate) fn take_wishes(&mut self) -> Vec<FetchWish> {
+        let waiting = &mut self.fetches.get_mut().waiting;
+        let fresh = waiting.iter_mut().filter(|(_, wish)| !wish.asked);
+        fresh
+            .map(|(low, wish)| {
+                wish.asked = true;
+                FetchWish { low: *low, high: wish.high }
+            })
+            .collect()
+    }
+
+    /// Keeps what the journal read back, and returns who waited for it.
+    pub(crate) fn fetched(&mut self, low: u64, entries: Vec<Entry>) -> Vec<GetEntriesContext> {
+        let entries: Vec<_> = entries
+            .into_iter()
+            .filter(|entry| self.term_of(entry.index) == Some(entry.term))
+            .map(|entry| to_raft(entry).expect("journalled entries were checked when they came"))
+            .collect();
+        let fetches = self.fetches.get_mut();
+        if !entries.is_empty() {
+            fetches.keep(low, entries);
+        }
+        fetches.waiting.remove(&low).map(|wish| wish.contexts).unwrap_or_default()
+    }
+
+    /// Entries `low..high` that memory holds, at least one and at most
+    /// `bytes_max` of data; `None` when `low` is only in the journal.
+    pub(crate) fn in_memory(&self, low: u64, high: u64, bytes_max: u64) -> Option<Vec<Entry>> {
+        let held = low >= self.in_memory_from();
+        held.then(|| self.slice(low, high, bytes_max).iter().map(from_raft).collect())
+    }
+
+    /// First index that memory holds, or the one after the last.
+    pub(crate) fn in_memory_from(&self) -> u64 {
+        self.entries.front().map_or(self.last_index + 1, |entry| entry.index)
+    }
+
+    fn slice(&self, low: u64, high: u64, bytes_max: u64) -> Vec<RaftEntry> {
+        let skip = usize::try_from(low - self.in_memory_from()).expect("within memory");
+        let count = usize::try_from(high - low).expect("within memory");
+        within_bytes(self.entries.iter().skip(skip).take(count), bytes_max)
+    }
+}
+
+impl Fetches {
+    fn keep(&mut self, low: u64, entries: Vec<RaftEntry>) {
+        if self.chunks.insert(low, entries).is_none() {
+            self.order.push_back(low);
+        }
+        while self.order.len() > limits::LOG_CHUNKS_MAX {
+            let oldest = self.order.pop_front().expect("longer than the bound");
+            self.chunks.remove(&oldest);
+        }
+    }
+
+    fn wish(&mut self, low: u64, high: u64, context: GetEntriesContext) {
+        let wish =
+            self.waiting.entry(low).or_insert(Waiting { high, asked: false, contexts: Vec::new() });
+        if wish.contexts.len() < limits::MEMBERS_MAX {
+            wish.contexts.push(context);
+        }
+    }
+
+    fn chunk(&self, low: u64, high: u64, bytes_max: u64) -> Option<Vec<RaftEntry>> {
+        let (_, chunk) = self.chunks.range(..=low).next_back()?;
+        let wanted = chunk.iter().filter(|entry| (low..high).contains(&entry.index));
+        let entries = within_bytes(wanted, bytes_max);
+        (!entries.is_empty()).then_some(entries)
+    }
+}
+
+impl Storage for Log {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        let mut hard_state = raft::prelude::HardState::default();
+        hard_state.term = self.hard_state.term;
+        hard_state.vote = self.hard_state.vote;
+        hard_state.commit = self.hard_state.commit;
+        let ids = |voter| {
+            let members = self.membership.members.iter();
+            members.filter(|member| member.voter == voter).map(|member| member.id).collect()
+        };
+        let conf_state =
+            ConfState { voters: ids(true), learners: ids(false), ..ConfState::default() };
+        Ok(RaftState { hard_state, conf_state })
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> raft::Result<Vec<RaftEntry>> {
+        let bytes_max = max_size.into().unwrap_or(u64::MAX);
+        if low >= self.in_memory_from() {
+            return Ok(self.slice(low, high, bytes_max));
+        }
+        assert!(context.can_async(), "entries above the applied index are always in memory");
+        let mut fetches = self.fetches.borrow_mut();
+        if let Some(entries) = fetches.chunk(low, high, bytes_max) {
+            return Ok(entries);
+        }
+        fetches.wish(low, high, context);
+        Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable))
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        self.term_of(index).ok_or(raft::Error::Store(StorageError::Unavailable))
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last_index)
+    }
+
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    }
+}
+
+fn data_bytes(entry: &RaftEntry) -> u64 {
+    entry.data.len() as u64
+}
+
+fn within_bytes<'a>(
+    entries: impl Iterator<Item = &'a RaftEntry>,
+    bytes_max: u64,
+) -> Vec<RaftEntry> {
+    let mut bytes = 0;
+    let mut taken = Vec::new();
+    for entry in entries {
+        bytes += data_bytes(entry);
+        if bytes > bytes_max && !taken.is_empty() {
+            break;
+        }
+        taken.push(entry.clone());
+    }
+    taken
+}
+
+/// Our entry as raft-rs wants it: membership becomes protobuf, here alone.
+pub(crate) fn to_raft(entry: Entry) -> Result<RaftEntry, Rejection> {
+    let mut raft = RaftEntry { index: entry.index, term: entry.term, ..RaftEntry::default() };
+    match entry.kind {
+        EntryKind::Change => {
+            raft.set_entry_type(EntryType::EntryNormal);
+            raft.data = entry.data.into();
+        }
+        EntryKind::Membership => {
+            let change = crate::sql::decode(&entry.data).map_err(|_| Rejection::Malformed)?;
+            let step = conf_change(&change);
+            raft.set_entry_type(EntryType::EntryConfChange);
+            raft.data = step.write_to_bytes().map_err(|_| Rejection::Malformed)?.into();
+            raft.context = entry.data.into();
+        }
+    }
+    Ok(raft)
+}
+
+/// raft-rs's entry as we journal and send it.
+pub(crate) fn from_raft(entry: &RaftEntry) -> Entry {
+    let (kind, data) = match entry.get_entry_type() {
+        EntryType::EntryNormal => (EntryKind::Change, entry.data.to_vec()),
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+            (EntryKind::Membership, entry.context.to_vec())
+        }
+    };
+    Entry { index: entry.index, term: entry.term, kind, data }
+}
+
+/// The Raft step of a membership change.
+pub(crate) fn conf_change(change: &MembershipChange) -> ConfChange {
+    let mut step = ConfChange::default();
+    match change {
+        MembershipChange::Add(member) => {
+            step.node_id = member.id;
+            step.set_change_type(if member.voter {
+                ConfChangeType::AddNode
+            } else {
+                ConfChangeType::AddLearnerNode
+            });
+        }
+        MembershipChange::Remove(id) => {
+            step.node_id = *id;
+            step.set_change_type(ConfChangeType::RemoveNode);
+        }
+    }
+    step
+}

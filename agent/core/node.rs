@@ -1,0 +1,651 @@
+//! The state machine: one event in, every effect out.
+//!
+//! This file matches and calls. What it calls lives beside it, by job:
+//! [`crate::ready`] turns raft-rs's wishes into effects and keeps "send only
+//! after durable"; [`crate::serve`] answers callers; the states they share
+//! (`log`, `apply`, `writes`, `reads`, `forward`, `promise`, `link`) know
+//! nothing of raft-rs's node and nothing of each other.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    vec::Vec,
+};
+
+use raft::{Config as RaftConfig, RawNode, StateRole};
+
+use crate::{
+    apply::Applier,
+    error::{Refusal, Rejection},
+    event::{Effect, Event, HardState, Millis, NodeId, Position, Promise},
+    forward::{Inbox, Outbox},
+    limits,
+    link::Links,
+    log::Log,
+    member::Membership,
+    promise::{Promises, Standing},
+    reads::Reads,
+    ready::Pending,
+    restored::Restored,
+    timing::Timing,
+    validate,
+    wire::{Frame, RaftFrame},
+    writes::{Answered, Ticket, Writes},
+};
+
+/// What a node is told once.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Its own id.
+    pub id: NodeId,
+    /// All its randomness comes from here.
+    pub seed: u64,
+    /// Counts the starts of this disk; never falls.
+    pub boot: u64,
+    /// The group's timing profile.
+    pub timing: Timing,
+}
+
+/// Effects of one event, in the order in which they are carried out.
+#[must_use = "every effect is carried out before the next event"]
+#[derive(Debug, Default)]
+pub struct Effects(Vec<Effect>);
+
+impl Effects {
+    pub(crate) fn push(&mut self, effect: Effect) {
+        self.0.push(effect);
+    }
+
+    /// Is there nothing to do?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl IntoIterator for Effects {
+    type Item = Effect;
+    type IntoIter = alloc::vec::IntoIter<Effect>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// Why a node wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// Raft's clock.
+    Tick,
+    /// A fragment to repeat or to pace.
+    Link,
+    /// A read to ask again or to give up.
+    Read,
+    /// A request to give up.
+    Write,
+    /// A forwarded request to repeat or to give up.
+    Forward,
+}
+
+/// What a node does in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Follows, or looks for a leader.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// A node's view of a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Milliseconds since it was last heard.
+    pub heard_ms: Option<u64>,
+    /// How far its log is known to match, by a leader.
+    pub matched: Option<u64>,
+    /// Its HTTP address as it last said.
+    pub http: String,
+}
+
+/// A node's view of itself, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// What it does.
+    pub role: Role,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// Raft term.
+    pub term: u64,
+    /// Last index in the log.
+    pub last_index: u64,
+    /// Highest index known committed.
+    pub commit_index: u64,
+    /// Last entry in the database.
+    pub applied: Position,
+    /// Milliseconds since a majority (a leader) or the leader was last heard.
+    pub contact_ms: Option<u64>,
+    /// The journal's disk is full.
+    pub disk_full: bool,
+    /// It waits for its peers' word on its disk.
+    pub confirming_disk: bool,
+    /// Its peers remember more than its disk does.
+    pub disk_lost: bool,
+    /// Peers, by id.
+    pub peers: BTreeMap<NodeId, PeerStatus>,
+    /// Peers' bytes dropped, by reason.
+    pub dropped: BTreeMap<Rejection, u64>,
+}
+
+/// A member of a group. See the crate's description for the contract.
+pub struct Node {
+    pub(crate) config: Config,
+    pub(crate) raw: RawNode<Log>,
+    pub(crate) links: Links,
+    pub(crate) membership: Membership,
+    pub(crate) applier: Applier,
+    pub(crate) writes: Writes,
+    pub(crate) reads: Reads,
+    pub(crate) outbox: Outbox<Ticket>,
+    pub(crate) inbox: Inbox,
+    pub(crate) promises: Promises,
+    pub(crate) standing: Standing,
+    /// What the disk holds of term and vote, and of the commit index.
+    pub(crate) durable: HardState,
+    /// Readies not yet durable, oldest first.
+    pub(crate) pending: VecDeque<Pending>,
+    pub(crate) heard: BTreeMap<NodeId, Millis>,
+    pub(crate) presence: String,
+    pub(crate) peers_http: BTreeMap<NodeId, String>,
+    pub(crate) freshness: Freshness,
+    /// Answers that wait until the database is back where it was.
+    pub(crate) after_replay: Vec<Answered>,
+    pub(crate) led: bool,
+    pub(crate) disk_full: bool,
+    pub(crate) stopping: bool,
+    pub(crate) next_tick: Millis,
+    pub(crate) numbers: u64,
+    pub(crate) dropped: BTreeMap<Rejection, u64>,
+    pub(crate) effects: Effects,
+    pub(crate) outgoing: Vec<(NodeId, Vec<u8>)>,
+}
+
+/// How old the applied state may be: what the leader had committed when it was
+/// last heard counts from that moment, once it is applied here.
+#[derive(Default)]
+pub(crate) struct Freshness {
+    mark: Option<(u64, Millis)>,
+    as_of: Option<Millis>,
+}
+
+impl Freshness {
+    /// The leader, heard now, has committed up to `index`.
+    pub(crate) fn heard(&mut self, now: Millis, index: u64) {
+        self.mark.get_or_insert((index, now));
+    }
+
+    /// The database is at `applied`.
+    pub(crate) fn applied(&mut self, applied: u64) {
+        if let Some((index, at)) = self.mark
+            && index <= applied
+        {
+            self.as_of = Some(at);
+            self.mark = None;
+        }
+    }
+
+    pub(crate) fn age_ms(&self, now: Millis) -> Option<u64> {
+        self.as_of.map(|at| now.since(at))
+    }
+}
+
+impl Node {
+    /// A node that goes on from what its disk holds, and its first effects.
+    ///
+    /// # Panics
+    /// When `restored` contradicts itself.
+    pub fn new(now: Millis, config: Config, restored: Restored) -> (Self, Effects) {
+        assert!(restored.applied.index <= restored.last_index, "applied beyond the journal");
+        let hard_state = restored.hard_state;
+        let voters: Vec<NodeId> = voters_of(&restored.membership);
+        let log = Log::new(
+            hard_state,
+            restored.membership.clone(),
+            restored.terms,
+            restored.last_index,
+            restored.tail,
+        );
+        let raw = RawNode::new(&raft_config(&config, restored.applied.index), log, &silent())
+            .expect("the configuration is ours and the log is consistent");
+        let mut node = Self {
+            config,
+            raw,
+            links: Links::new(config.seed ^ config.boot),
+            membership: restored.membership,
+            applier: Applier::new(restored.applied),
+            writes: Writes::default(),
+            reads: Reads::new(config.boot),
+            outbox: Outbox::new(config.boot),
+            inbox: Inbox::default(),
+            promises: Promises::new(restored.promises),
+            standing: Standing::start(now, config.id, &voters, restored.suspect),
+            durable: hard_state,
+            pending: VecDeque::new(),
+            heard: BTreeMap::new(),
+            presence: String::new(),
+            peers_http: BTreeMap::new(),
+            freshness: Freshness::default(),
+            after_replay: Vec::new(),
+            led: false,
+            disk_full: false,
+            stopping: false,
+            next_tick: now.plus(config.timing.tick_ms),
+            numbers: 0,
+            dropped: BTreeMap::new(),
+            effects: Effects::default(),
+            outgoing: Vec::new(),
+        };
+        node.pin_election_timeout();
+        node.ask_promises(now);
+        if voters == [config.id] {
+            node.raw.campaign().expect("a voter alone may always campaign");
+        }
+        let effects = node.settle(now);
+        (node, effects)
+    }
+
+    /// Takes one event; every effect is carried out before the next.
+    pub fn handle(&mut self, now: Millis, event: Event) -> Effects {
+        match event {
+            Event::Tick => {}
+            Event::Received { from, payload } => self.on_payload(now, from, &payload),
+            Event::Requested { id, request } => self.on_request(now, id, request),
+            Event::Persisted { number } => self.on_persisted(now, number),
+            Event::DiskFull(full) => self.disk_full = full,
+            Event::Fetched { number, entries } => self.on_fetched(number, entries),
+            Event::Executed { number, executed } => self.on_executed(now, number, executed),
+            Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
+            Event::DatabaseReset { applied, ended_by } => self.on_reset(applied, ended_by),
+            Event::Queried { number, answer } => self.on_queried(number, answer),
+            Event::Stopping => self.stopping = true,
+        }
+        self.on_time(now);
+        self.settle(now)
+    }
+
+    /// The next moment this node wants an event, and why. [`Event::Tick`] will do.
+    #[must_use]
+    pub fn deadline(&self) -> (Millis, Reason) {
+        let timing = &self.config.timing;
+        let all = [
+            (Some(self.next_tick), Reason::Tick),
+            (self.links.deadline(), Reason::Link),
+            (self.reads.deadline(timing.read_retry_ms), Reason::Read),
+            (self.writes.deadline(), Reason::Write),
+            (self.outbox.deadline(timing.forward_retry_ms), Reason::Forward),
+        ];
+        let due = all.into_iter().filter_map(|(at, reason)| Some((at?, reason)));
+        due.min().expect("Raft's clock always ticks")
+    }
+
+    /// Who belongs to the group, at the applied index.
+    #[must_use]
+    pub const fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Tells peers where this board's HTTP listens, with the next heartbeat's beat.
+    pub fn set_presence(&mut self, http: String) {
+        self.presence = http;
+    }
+
+    /// Does it lead?
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    /// Whom this node takes for the leader; itself when it leads.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        Some(self.raw.raft.leader_id).filter(|id| *id != 0)
+    }
+
+    pub(crate) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn on_payload(&mut self, now: Millis, from: NodeId, payload: &[u8]) {
+        self.heard.insert(from, now);
+        let frames = match self.links.receive(now, from, payload, &mut self.outgoing) {
+            Ok(frames) => frames,
+            Err(rejection) => return self.drop_frame(rejection),
+        };
+        for frame in frames {
+            if let Err(rejection) = self.on_frame(now, from, &frame) {
+                self.drop_frame(rejection);
+            }
+        }
+    }
+
+    fn drop_frame(&mut self, rejection: Rejection) {
+        *self.dropped.entry(rejection).or_default() += 1;
+    }
+
+    fn on_frame(&mut self, now: Millis, from: NodeId, frame: &[u8]) -> Result<(), Rejection> {
+        match Frame::decode(frame)? {
+            Frame::Raft(frame) => self.on_raft(now, from, frame)?,
+            Frame::Forward(forward) => self.on_forward(now, from, forward),
+            Frame::Answer { boot, sequence, reply } => {
+                self.on_answer(now, from, (boot, sequence), reply)
+            }
+            Frame::PromiseAsk { boot } => {
+                let promise = self.promises.of(from);
+                self.say(now, from, &Frame::PromiseTell { boot, promise });
+            }
+            Frame::PromiseTell { boot, promise } => self.on_told(from, boot, promise),
+            Frame::Presence { http } => self.on_presence(from, http)?,
+        }
+        Ok(())
+    }
+
+    fn on_raft(&mut self, now: Millis, from: NodeId, frame: RaftFrame) -> Result<(), Rejection> {
+        if !self.takes(&frame) {
+            return Ok(());
+        }
+        let message = validate::inbound(&self.raw.raft, from, frame.clone())?;
+        // Errors mean "not for me now": an unknown peer's answer, a dropped proposal.
+        let _ = self.raw.step(message);
+        self.pin_election_timeout();
+        self.note_promise(from, &frame);
+        self.note_freshness(now, from, &frame);
+        self.mend_progress(from);
+        Ok(())
+    }
+
+    /// May this message change anything now? A voter not sure of its disk gives
+    /// no vote; a node at its bounds takes nothing more in: the leader repeats it.
+    fn takes(&self, frame: &RaftFrame) -> bool {
+        match frame {
+            RaftFrame::Append { entries, .. } => {
+                let more: usize = entries.iter().map(|entry| entry.data.len()).sum();
+                let held = self.raw.store().bytes_above(self.applier.applied().index);
+                self.pending.len() < limits::PERSISTS_OPEN_MAX
+                    && (more == 0 || held + more as u64 <= limits::UNAPPLIED_BYTES_MAX)
+            }
+            RaftFrame::VoteAsk { .. } | RaftFrame::TimeoutNow { .. } => {
+                self.standing == Standing::Sure
+            }
+            RaftFrame::AppendAnswer { .. }
+            | RaftFrame::Heartbeat { .. }
+            | RaftFrame::HeartbeatAnswer { .. }
+            | RaftFrame::VoteAnswer { .. }
+            | RaftFrame::ReadAsk { .. }
+            | RaftFrame::ReadAnswer { .. } => true,
+        }
+    }
+
+    fn note_promise(&mut self, from: NodeId, frame: &RaftFrame) {
+        let promise = match frame {
+            RaftFrame::AppendAnswer { term, index, refused: None, .. } => {
+                Promise { term: *term, vote: 0, matched: *index }
+            }
+            RaftFrame::VoteAnswer { pre: false, term, refused: false, .. } => {
+                Promise { term: *term, vote: self.config.id, matched: 0 }
+            }
+            RaftFrame::Append { .. }
+            | RaftFrame::AppendAnswer { .. }
+            | RaftFrame::Heartbeat { .. }
+            | RaftFrame::HeartbeatAnswer { .. }
+            | RaftFrame::VoteAsk { .. }
+            | RaftFrame::VoteAnswer { .. }
+            | RaftFrame::TimeoutNow { .. }
+            | RaftFrame::ReadAsk { .. }
+            | RaftFrame::ReadAnswer { .. } => return,
+        };
+        self.promises.note(from, promise);
+    }
+
+    fn note_freshness(&mut self, now: Millis, from: NodeId, frame: &RaftFrame) {
+        let committed = match frame {
+            RaftFrame::Append { commit, .. } => *commit,
+            RaftFrame::Heartbeat { committed, .. } => *committed,
+            RaftFrame::AppendAnswer { .. }
+            | RaftFrame::HeartbeatAnswer { .. }
+            | RaftFrame::VoteAsk { .. }
+            | RaftFrame::VoteAnswer { .. }
+            | RaftFrame::TimeoutNow { .. }
+            | RaftFrame::ReadAsk { .. }
+            | RaftFrame::ReadAnswer { .. } => return,
+        };
+        if self.leader() == Some(from) {
+            self.freshness.heard(now, committed);
+            self.freshness.applied(self.applier.applied().index);
+        }
+    }
+
+    /// raft-rs 0.7.0 lets a late rejection pull `next_idx` down to what is known
+    /// to match (mended upstream by #557): it must stay above.
+    fn mend_progress(&mut self, peer: NodeId) {
+        if let Some(progress) = self.raw.raft.mut_prs().get_mut(peer) {
+            progress.next_idx = progress.next_idx.max(progress.matched + 1);
+        }
+    }
+
+    fn on_presence(&mut self, from: NodeId, http: String) -> Result<(), Rejection> {
+        if http.len() > limits::NAME_BYTES_MAX || http.chars().any(char::is_control) {
+            return Err(Rejection::Malformed);
+        }
+        self.peers_http.insert(from, http);
+        Ok(())
+    }
+
+    fn on_told(&mut self, from: NodeId, boot: u64, promise: Promise) {
+        if boot == self.config.boot {
+            let last_index = self.raw.raft.raft_log.last_index();
+            self.standing.told(from, promise, self.durable, last_index);
+        }
+    }
+
+    fn ask_promises(&mut self, now: Millis) {
+        for peer in self.standing.unheard() {
+            self.say(now, peer, &Frame::PromiseAsk { boot: self.config.boot });
+        }
+    }
+
+    /// Whatever time alone brings.
+    fn on_time(&mut self, now: Millis) {
+        let mut outgoing = core::mem::take(&mut self.outgoing);
+        self.links.tick(now, &mut outgoing);
+        self.outgoing = outgoing;
+        if now >= self.next_tick {
+            self.next_tick = now.plus(self.config.timing.tick_ms);
+            self.on_tick(now);
+        }
+        self.expire(now);
+    }
+
+    fn on_tick(&mut self, now: Millis) {
+        self.standing.wait(now, self.config.timing.start_wait_ms);
+        self.ask_promises(now);
+        if self.may_tick() {
+            self.raw.tick();
+            self.pin_election_timeout();
+        }
+        if self.leads() && (self.disk_full || self.stopping) {
+            self.hand_over(now);
+        }
+    }
+
+    /// raft-rs 0.7 asserts that a new leader has everything it appended on disk:
+    /// a follower does not campaign while an append is under way.
+    fn may_tick(&self) -> bool {
+        let raft = &self.raw.raft;
+        let near_campaign = raft.election_elapsed + 1 >= self.config.timing.election_ticks_min;
+        self.standing == Standing::Sure
+            && (raft.state == StateRole::Leader
+                || !near_campaign
+                || (validate::settled(raft) && !self.disk_full && !self.stopping))
+    }
+
+    /// Gives leadership to the voter that has most, among those heard lately.
+    fn hand_over(&mut self, now: Millis) {
+        if self.raw.raft.lead_transferee.is_some() {
+            return;
+        }
+        let heard = |id: &NodeId| {
+            let heard = self.heard.get(id);
+            heard.is_some_and(|at| now.since(*at) < self.config.timing.unreachable_ms)
+        };
+        let matched = |id: NodeId| self.raw.raft.prs().get(id).map(|progress| progress.matched);
+        let best = voters_of(&self.membership)
+            .into_iter()
+            .filter(|id| *id != self.config.id && heard(id))
+            .max_by_key(|id| (matched(*id), *id));
+        if let Some(successor) = best {
+            self.raw.transfer_leader(successor);
+        }
+    }
+
+    /// raft-rs draws its election timeout from the thread's own randomness; ours
+    /// comes from the seed, so that a run can be repeated. It reads the value in
+    /// `tick` only, and draws anew at every change of role or term.
+    fn pin_election_timeout(&mut self) {
+        let timing = &self.config.timing;
+        let raft = &mut self.raw.raft;
+        let span = (timing.election_ticks_max - timing.election_ticks_min) as u64;
+        let mixed = mix(self.config.seed
+            ^ mix(self.config.id)
+            ^ mix(self.config.boot << 20)
+            ^ mix(raft.term << 40 ^ raft.state as u64));
+        let drawn = usize::try_from(mixed % span).expect("below a span of ticks");
+        raft.set_randomized_election_timeout(timing.election_ticks_min + drawn);
+    }
+
+    fn expire(&mut self, now: Millis) {
+        for (id, reply) in self.reads.expire(now) {
+            self.effects.push(Effect::Reply { id, reply });
+        }
+        let refusal = if self.leader().is_some() { Refusal::TimedOut } else { Refusal::NoLeader };
+        for answered in self.writes.expire(now, &refusal) {
+            self.answer(now, answered);
+        }
+        for returned in self.outbox.expire(now) {
+            self.answer(now, (returned.ticket, returned.reply));
+        }
+        for (leader, frame) in self.outbox.repeat(now, self.config.timing.forward_retry_ms) {
+            self.say(now, leader, &frame);
+        }
+    }
+
+    pub(crate) fn say(&mut self, now: Millis, to: NodeId, frame: &Frame) {
+        self.links.send(now, to, frame.encode(), &mut self.outgoing);
+    }
+
+    /// Draws every consequence of what just happened, and hands the effects out.
+    fn settle(&mut self, now: Millis) -> Effects {
+        loop {
+            self.drain_raft(now);
+            self.apply_committed();
+            self.serve(now);
+            if !self.raw.has_ready() {
+                break;
+            }
+        }
+        self.links.flush(now, &mut self.outgoing);
+        for (to, payload) in self.outgoing.drain(..) {
+            self.effects.push(Effect::Send { to, payload });
+        }
+        core::mem::take(&mut self.effects)
+    }
+
+    /// This node's view of itself and its peers.
+    #[must_use]
+    pub fn status(&self, now: Millis) -> NodeStatus {
+        let raft = &self.raw.raft;
+        NodeStatus {
+            role: match raft.state {
+                StateRole::Leader => Role::Leader,
+                StateRole::Follower => Role::Follower,
+                StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+            },
+            leader: self.leader(),
+            term: raft.term,
+            last_index: raft.raft_log.last_index(),
+            commit_index: raft.raft_log.committed,
+            applied: self.applier.applied(),
+            contact_ms: self.contact_ms(now),
+            disk_full: self.disk_full,
+            confirming_disk: matches!(self.standing, Standing::Asking { .. }),
+            disk_lost: self.standing == Standing::Lost,
+            peers: self.peers(now),
+            dropped: self.dropped.clone(),
+        }
+    }
+
+    /// Milliseconds since a majority (this leader included) or the leader was heard.
+    pub(crate) fn contact_ms(&self, now: Millis) -> Option<u64> {
+        if !self.leads() {
+            return self.heard.get(&self.leader()?).map(|at| now.since(*at));
+        }
+        let age = |id: NodeId| match id == self.config.id {
+            true => Some(0),
+            false => self.heard.get(&id).map(|at| now.since(*at)),
+        };
+        let voters = voters_of(&self.membership);
+        let mut ages: Vec<_> = voters.iter().map(|id| age(*id).unwrap_or(u64::MAX)).collect();
+        ages.sort_unstable();
+        ages.get(voters.len() / 2).copied().filter(|age| *age != u64::MAX)
+    }
+
+    fn peers(&self, now: Millis) -> BTreeMap<NodeId, PeerStatus> {
+        let others = self.membership.members.iter().filter(|member| member.id != self.config.id);
+        others
+            .map(|member| {
+                let progress = self.raw.raft.prs().get(member.id).filter(|_| self.leads());
+                let peer = PeerStatus {
+                    heard_ms: self.heard.get(&member.id).map(|at| now.since(*at)),
+                    matched: progress.map(|progress| progress.matched),
+                    http: self.peers_http.get(&member.id).cloned().unwrap_or_default(),
+                };
+                (member.id, peer)
+            })
+            .collect()
+    }
+}
+
+pub(crate) fn voters_of(membership: &Membership) -> Vec<NodeId> {
+    let voters = membership.members.iter().filter(|member| member.voter);
+    voters.map(|member| member.id).collect()
+}
+
+fn raft_config(config: &Config, applied: u64) -> RaftConfig {
+    RaftConfig {
+        id: config.id,
+        election_tick: config.timing.election_ticks_min,
+        heartbeat_tick: config.timing.heartbeat_ticks,
+        min_election_tick: config.timing.election_ticks_min,
+        max_election_tick: config.timing.election_ticks_max,
+        applied,
+        max_size_per_msg: limits::APPEND_BYTES_MAX,
+        max_inflight_msgs: limits::APPENDS_IN_FLIGHT_MAX,
+        max_uncommitted_size: limits::UNCOMMITTED_BYTES_MAX,
+        max_committed_size_per_ready: limits::APPLY_BYTES_MAX,
+        check_quorum: true,
+        pre_vote: true,
+        ..RaftConfig::default()
+    }
+}
+
+fn silent() -> slog::Logger {
+    slog::Logger::root(slog::Discard, slog::o!())
+}
+
+/// SplitMix64's finalizer (Steele, Lea, Flood 2014): spreads a seed over 64 bits.
+const fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}

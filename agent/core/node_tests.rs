@@ -1,0 +1,304 @@
+//! What a group of nodes does, seen from outside.
+
+use alloc::vec::Vec;
+
+use crate::{
+    error::{Refusal, Rejection},
+    event::{EntryKind, Event, ReadLevel, Reply, Request},
+    member::Candidate,
+    rig::{Rig, write},
+    wire::{Frame, FrameEntry, RaftFrame},
+};
+
+fn led(ids: &[u64]) -> (Rig, u64) {
+    let mut rig = Rig::new(ids);
+    rig.run(2_000);
+    let leader = rig.leader().expect("a connected group elects a leader");
+    (rig, leader)
+}
+
+fn other(leader: u64) -> u64 {
+    leader % 3 + 1
+}
+
+#[test]
+fn three_nodes_elect_one_leader_and_answer_a_write() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.ask(leader, 1, write("a"));
+    assert!(matches!(rig.answer_of(1), Some(Reply::Done { answer, .. }) if answer == b"a"));
+    rig.run(500);
+    let journals: Vec<_> = rig.journals.values().collect();
+    assert!(journals.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn a_node_alone_leads_at_once() {
+    let mut rig = Rig::new(&[1]);
+    assert_eq!(rig.leader(), Some(1));
+    rig.ask(1, 1, write("a"));
+    assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
+}
+
+#[test]
+fn a_follower_forwards_a_write_and_gets_the_answer() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.ask(other(leader), 1, write("b"));
+    assert!(matches!(rig.answer_of(1), Some(Reply::Done { answer, .. }) if answer == b"b"));
+}
+
+#[test]
+fn requests_that_come_while_a_batch_is_in_flight_go_together() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let before = rig.journals[&leader].len();
+    rig.cut = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
+    for request in 1..=5 {
+        rig.ask(leader, request, write("x"));
+    }
+    rig.cut.clear();
+    rig.run(300);
+    assert!((1..=5).all(|request| matches!(rig.answer_of(request), Some(Reply::Done { .. }))));
+    assert_eq!(rig.journals[&leader].len() - before, 2);
+}
+
+#[test]
+fn every_level_is_answered_on_leader_and_follower() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let levels = [
+        ReadLevel::None { freshness_ms: None },
+        ReadLevel::None { freshness_ms: Some(1_000) },
+        ReadLevel::Weak,
+        ReadLevel::Linearizable,
+        ReadLevel::Strong,
+    ];
+    rig.run(500);
+    for (request, level) in (1..).zip(levels) {
+        rig.ask(leader, request, Request::Read { level, sql: b"q".to_vec() });
+        rig.ask(other(leader), 100 + request, Request::Read { level, sql: b"q".to_vec() });
+    }
+    rig.run(500);
+    for request in (1..=5).chain(101..=105) {
+        assert!(matches!(rig.answer_of(request), Some(Reply::Done { .. })), "request {request}");
+    }
+}
+
+#[test]
+fn a_cut_off_board_serves_old_reads_only_to_those_who_accept_them() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let follower = other(leader);
+    rig.cut.push(follower);
+    rig.run(3_000);
+    let none = |freshness_ms| Request::Read {
+        level: ReadLevel::None { freshness_ms },
+        sql: b"q".to_vec(),
+    };
+    rig.ask(follower, 1, none(None));
+    rig.ask(follower, 2, none(Some(1_000)));
+    rig.ask(follower, 3, Request::Read { level: ReadLevel::Linearizable, sql: b"q".to_vec() });
+    rig.run(11_000);
+    assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
+    assert_eq!(rig.answer_of(2), Some(&Reply::Refused(Refusal::Stale)));
+    assert_eq!(rig.answer_of(3), Some(&Reply::Refused(Refusal::TimedOut)));
+}
+
+#[test]
+fn when_the_leader_is_gone_another_leads_and_the_old_one_steps_down() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.cut.push(leader);
+    rig.run(2_000);
+    let next = rig.leader().expect("the others elect");
+    assert_ne!(next, leader);
+    assert!(!rig.nodes[&leader].leads(), "a leader without its majority steps down");
+    rig.ask(next, 1, write("n"));
+    rig.cut.clear();
+    rig.run(1_000);
+    assert_eq!(rig.journals[&leader], rig.journals[&next]);
+    assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
+}
+
+#[test]
+fn a_write_proposed_by_a_deposed_leader_is_answered_by_what_was_applied_in_its_place() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.cut.push(leader);
+    rig.ask(leader, 1, write("lost"));
+    rig.run(2_000);
+    let next = rig.leader().expect("the others elect");
+    rig.ask(next, 2, write("kept"));
+    rig.cut.clear();
+    rig.run(1_000);
+    assert_eq!(rig.answer_of(1), Some(&Reply::Refused(Refusal::LeadershipLost)));
+    assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })));
+}
+
+#[test]
+fn heartbeats_and_their_answers_do_not_wait_for_a_disk() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.stalled = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
+    rig.ask(leader, 1, write("slow"));
+    rig.run(5_000);
+    assert_eq!(rig.leader(), Some(leader), "stalled disks cost no leadership");
+    assert_eq!(rig.answer_of(1), None, "and acknowledge nothing");
+}
+
+#[test]
+fn a_board_far_behind_catches_up_from_the_journal() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let follower = other(leader);
+    rig.cut.push(follower);
+    for request in 1..=40 {
+        rig.ask(leader, request, Request::Write(Vec::from([7; 20_000])));
+    }
+    rig.cut.clear();
+    rig.run(5_000);
+    let leader = rig.leader().unwrap();
+    assert_eq!(rig.journals[&follower], rig.journals[&leader]);
+}
+
+#[test]
+fn a_restarted_board_goes_on_from_its_journal() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.ask(leader, 1, write("a"));
+    rig.restart(leader, 2, &[1, 2, 3]);
+    rig.run(2_000);
+    let next = rig.leader().unwrap();
+    rig.ask(next, 2, write("b"));
+    rig.run(500);
+    assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })));
+    assert_eq!(rig.journals[&leader], rig.journals[&next]);
+}
+
+#[test]
+fn a_board_is_admitted_once_and_by_a_free_name() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let candidate = Candidate {
+        name: "board-2".into(),
+        key: [9; 32],
+        addresses: Vec::from(["host:4002".into()]),
+    };
+    rig.ask(leader, 1, Request::Admit(candidate.clone()));
+    rig.ask(leader, 2, Request::Admit(candidate));
+    rig.run(500);
+    let members = &rig.nodes[&leader].membership().members;
+    assert_eq!(members.len(), 4);
+    assert_eq!((members[3].id, members[3].name.as_str()), (4, "board-2-2"));
+    assert!(matches!(
+        (rig.answer_of(1), rig.answer_of(2)),
+        (Some(Reply::Done { answer: first, .. }), Some(Reply::Done { answer: second, .. }))
+            if first == second
+    ));
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.ask(leader, 1, Request::Rename { id: 1, name: "board-2".into() });
+    rig.ask(leader, 2, Request::Rename { id: 1, name: "pump".into() });
+    rig.run(500);
+    assert!(matches!(rig.answer_of(1), Some(Reply::Refused(Refusal::Invalid(_)))));
+    assert_eq!(rig.nodes[&2].membership().members[0].name, "pump");
+}
+
+#[test]
+fn a_board_that_stops_hands_leadership_over() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.event(leader, Event::Stopping);
+    rig.run(200);
+    assert_ne!(rig.leader(), Some(leader));
+    assert!(rig.leader().is_some());
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_hands_leadership_over() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.event(leader, Event::DiskFull(true));
+    rig.ask(leader, 1, write("x"));
+    assert_eq!(rig.answer_of(1), Some(&Reply::Refused(Refusal::DiskFull)));
+    rig.run(500);
+    assert!(rig.leader().is_some_and(|next| next != leader));
+}
+
+#[test]
+fn when_the_database_falls_back_it_is_brought_forward_before_anyone_reads() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    for request in 1..=20 {
+        rig.ask(leader, request, Request::Write(Vec::from([7; 50_000])));
+    }
+    let applied = rig.nodes[&leader].status(rig.now).applied;
+    let back = crate::event::Position { term: applied.term, index: 3 };
+    rig.event(leader, Event::DatabaseReset { applied: back, ended_by: None });
+    assert_eq!(rig.nodes[&leader].status(rig.now).applied, applied);
+    rig.ask(leader, 99, write("after"));
+    assert!(matches!(rig.answer_of(99), Some(Reply::Done { .. })));
+}
+
+#[test]
+fn a_board_whose_peers_remember_more_than_its_disk_never_votes_again() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.ask(leader, 1, write("a"));
+    rig.ask(leader, 2, write("b"));
+    let victim = other(leader);
+    rig.journals.insert(victim, Vec::new());
+    rig.hard_states.insert(victim, crate::event::HardState::default());
+    rig.restart(victim, 2, &[1, 2, 3]);
+    rig.run(2_000);
+    assert!(rig.nodes[&victim].status(rig.now).disk_lost);
+}
+
+/// What a peer sends cannot panic raft-rs: each of these would, in 0.7.0.
+#[test]
+fn implausible_messages_are_counted_and_dropped() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.ask(leader, 1, write("a"));
+    rig.run(300);
+    let victim = other(leader);
+    let status = rig.nodes[&victim].status(rig.now);
+    let (term, last) = (status.term, status.last_index);
+    let conflict = FrameEntry { term: term + 1, kind: EntryKind::Change, data: Vec::new() };
+    let stray = FrameEntry { term: 1, kind: EntryKind::Membership, data: Vec::from([9]) };
+    let bad = [
+        RaftFrame::Heartbeat { term, commit: last + 9, context: None, committed: last + 9 },
+        RaftFrame::Heartbeat { term: u64::MAX, commit: 0, context: None, committed: 0 },
+        RaftFrame::Append {
+            term: term + 1,
+            index: 0,
+            log_term: 0,
+            commit: 0,
+            entries: Vec::from([conflict]),
+        },
+        RaftFrame::Append {
+            term,
+            index: last,
+            log_term: term,
+            commit: 0,
+            entries: Vec::from([stray]),
+        },
+        RaftFrame::Append {
+            term,
+            index: u64::MAX - 1,
+            log_term: 1,
+            commit: 0,
+            entries: Vec::new(),
+        },
+    ];
+    let count = bad.len() as u64;
+    for frame in bad {
+        let payload = Frame::Raft(frame).encode();
+        rig.event(victim, Event::Received { from: leader, payload: frame_payload(payload) });
+    }
+    let dropped = rig.nodes[&victim].status(rig.now).dropped;
+    assert_eq!(dropped.values().sum::<u64>(), count, "{dropped:?}");
+    let answer = RaftFrame::AppendAnswer { term, index: 1 << 40, commit: 0, refused: None };
+    let payload = Frame::Raft(answer).encode();
+    rig.event(leader, Event::Received { from: victim, payload: frame_payload(payload) });
+    assert_eq!(rig.nodes[&leader].status(rig.now).dropped[&Rejection::Implausible], 1);
+    rig.ask(leader, 2, write("b"));
+    assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })));
+}
+
+/// A payload as a link would carry a small frame alone.
+fn frame_payload(frame: Vec<u8>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut links = crate::link::Links::new(1);
+    links.send(crate::event::Millis(0), 1, frame, &mut out);
+    links.flush(crate::event::Millis(0), &mut out);
+    out.pop().expect("one payload").1
+}

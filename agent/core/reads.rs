@@ -1,0 +1,236 @@
+//! Reads: which may be answered at once, which wait for a ReadIndex round, and
+//! which wait until the database has caught up with the index they need.
+//!
+//! A round has a context that is never used again; raft-rs may drop a round
+//! without a word (no leader, leadership too young), so one not answered in
+//! time is asked anew under a fresh context, with all reads that came meanwhile.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use crate::{
+    error::Refusal,
+    event::{Millis, Reply, RequestId},
+    limits::{QUERIES_OPEN_MAX, REQUESTS_WAITING_MAX},
+    wire::ReadContext,
+};
+
+/// One caller's read.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub(crate) id: RequestId,
+    pub(crate) sql: Vec<u8>,
+    pub(crate) deadline: Millis,
+}
+
+/// See the module's description.
+pub(crate) struct Reads {
+    boot: u64,
+    rounds: u64,
+    round: Option<Round>,
+    /// For the next round.
+    gathering: Vec<Read>,
+    /// Waiting for the database to reach an index.
+    indexed: Vec<(u64, Read)>,
+    /// With the database, by the effect's number, and the index they are read at.
+    open: BTreeMap<u64, (Read, u64)>,
+}
+
+struct Round {
+    context: ReadContext,
+    since: Millis,
+    reads: Vec<Read>,
+}
+
+impl Reads {
+    pub(crate) const fn new(boot: u64) -> Self {
+        Self {
+            boot,
+            rounds: 0,
+            round: None,
+            gathering: Vec::new(),
+            indexed: Vec::new(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a read for the next round.
+    pub(crate) fn gather(&mut self, read: Read) -> Result<(), RequestId> {
+        if self.len() >= REQUESTS_WAITING_MAX {
+            return Err(read.id);
+        }
+        self.gathering.push(read);
+        Ok(())
+    }
+
+    /// Takes a read that may be answered once `index` is applied.
+    pub(crate) fn at(&mut self, index: u64, read: Read) -> Result<(), RequestId> {
+        if self.len() >= REQUESTS_WAITING_MAX {
+            return Err(read.id);
+        }
+        self.indexed.push((index, read));
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        let asked = self.round.as_ref().map_or(0, |round| round.reads.len());
+        asked + self.gathering.len() + self.indexed.len() + self.open.len()
+    }
+
+    /// The context of a round to start now, if there is anything to ask: the
+    /// first, or the last one over again.
+    pub(crate) fn next_round(&mut self, now: Millis, retry_ms: u64) -> Option<ReadContext> {
+        let mut reads = match &mut self.round {
+            Some(round) if now.since(round.since) < retry_ms => return None,
+            Some(round) => core::mem::take(&mut round.reads),
+            None => Vec::new(),
+        };
+        reads.append(&mut self.gathering);
+        if reads.is_empty() {
+            self.round = None;
+            return None;
+        }
+        self.rounds += 1;
+        let context = self.context();
+        self.round = Some(Round { context, since: now, reads });
+        Some(context)
+    }
+
+    fn context(&self) -> ReadContext {
+        let mut context = ReadContext::default();
+        context[..8].copy_from_slice(&self.boot.to_le_bytes());
+        context[8..].copy_from_slice(&self.rounds.to_le_bytes());
+        context
+    }
+
+    /// A round is answered: its reads need `index`.
+    pub(crate) fn confirmed(&mut self, context: &[u8], index: u64) {
+        if self.round.as_ref().is_some_and(|round| round.context == context)
+            && let Some(round) = self.round.take()
+        {
+            self.indexed.extend(round.reads.into_iter().map(|read| (index, read)));
+        }
+    }
+
+    /// The next read that `applied` is enough for, while the database has room.
+    pub(crate) fn next_query(&mut self, applied: u64) -> Option<Read> {
+        if self.open.len() >= QUERIES_OPEN_MAX {
+            return None;
+        }
+        let place = self.indexed.iter().position(|(index, _)| *index <= applied)?;
+        Some(self.indexed.remove(place).1)
+    }
+
+    /// A read is with the database.
+    pub(crate) fn querying(&mut self, number: u64, read: Read, applied: u64) {
+        self.open.insert(number, (read, applied));
+    }
+
+    /// The database has answered.
+    pub(crate) fn queried(&mut self, number: u64, answer: Vec<u8>) -> Option<(RequestId, Reply)> {
+        let (read, index) = self.open.remove(&number)?;
+        Some((read.id, Reply::Done { index, answer }))
+    }
+
+    /// The database lost what it was at: its reads start again.
+    pub(crate) fn reset(&mut self) {
+        let open = core::mem::take(&mut self.open);
+        self.indexed.extend(open.into_values().map(|(read, index)| (index, read)));
+    }
+
+    /// Reads whose time is up.
+    pub(crate) fn expire(&mut self, now: Millis) -> Vec<(RequestId, Reply)> {
+        let mut late = Vec::new();
+        let mut keep = |read: &Read| {
+            let keep = read.deadline > now;
+            if !keep {
+                late.push(read.id);
+            }
+            keep
+        };
+        self.gathering.retain(&mut keep);
+        self.indexed.retain(|(_, read)| keep(read));
+        if let Some(round) = &mut self.round {
+            round.reads.retain(&mut keep);
+        }
+        late.into_iter().map(|id| (id, Reply::Refused(Refusal::TimedOut))).collect()
+    }
+
+    /// When to ask again or give up next.
+    pub(crate) fn deadline(&self, retry_ms: u64) -> Option<Millis> {
+        let gathering = self.gathering.iter().map(|read| read.deadline);
+        let indexed = self.indexed.iter().map(|(_, read)| read.deadline);
+        let round = self.round.iter().map(|round| round.since.plus(retry_ms));
+        gathering.chain(indexed).chain(round).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(id: RequestId) -> Read {
+        Read { id, sql: Vec::new(), deadline: Millis(1_000) }
+    }
+
+    #[test]
+    fn reads_of_one_round_wait_for_its_index() {
+        let mut reads = Reads::new(1);
+        reads.gather(read(1)).unwrap();
+        let context = reads.next_round(Millis(0), 100).unwrap();
+        reads.gather(read(2)).unwrap();
+        assert!(reads.next_round(Millis(50), 100).is_none());
+        reads.confirmed(&context, 7);
+        assert!(reads.next_query(6).is_none());
+        assert_eq!(reads.next_query(7).map(|read| read.id), Some(1));
+        assert!(reads.next_query(7).is_none());
+    }
+
+    #[test]
+    fn a_lost_round_is_asked_again_under_a_fresh_context() {
+        let mut reads = Reads::new(1);
+        reads.gather(read(1)).unwrap();
+        let lost = reads.next_round(Millis(0), 100).unwrap();
+        reads.gather(read(2)).unwrap();
+        let fresh = reads.next_round(Millis(100), 100).unwrap();
+        assert_ne!(lost, fresh);
+        reads.confirmed(&lost, 3);
+        assert!(reads.next_query(9).is_none());
+        reads.confirmed(&fresh, 3);
+        assert_eq!(reads.next_query(9).map(|read| read.id), Some(1));
+        assert_eq!(reads.next_query(9).map(|read| read.id), Some(2));
+    }
+
+    #[test]
+    fn a_read_the_database_lost_is_asked_again() {
+        let mut reads = Reads::new(1);
+        reads.at(3, read(1)).unwrap();
+        let open = reads.next_query(4).unwrap();
+        reads.querying(9, open, 4);
+        reads.reset();
+        assert!(reads.queried(9, Vec::new()).is_none());
+        assert!(reads.next_query(3).is_none());
+        assert_eq!(reads.next_query(4).map(|read| read.id), Some(1));
+    }
+
+    #[test]
+    fn contexts_of_two_boots_never_match() {
+        let contexts = [1, 2].map(|boot| {
+            let mut reads = Reads::new(boot);
+            reads.gather(read(1)).unwrap();
+            reads.next_round(Millis(0), 100).unwrap()
+        });
+        assert_ne!(contexts[0], contexts[1]);
+    }
+
+    #[test]
+    fn a_read_whose_time_is_up_is_refused_wherever_it_waits() {
+        let mut reads = Reads::new(1);
+        reads.gather(read(1)).unwrap();
+        reads.next_round(Millis(0), 100).unwrap();
+        reads.gather(read(2)).unwrap();
+        reads.at(9, read(3)).unwrap();
+        assert!(reads.expire(Millis(999)).is_empty());
+        assert_eq!(reads.expire(Millis(1_000)).len(), 3);
+        assert!(reads.next_round(Millis(2_000), 100).is_none());
+    }
+}

@@ -1,0 +1,39 @@
+//! What a node starts from: the journal's memory, after the database has caught
+//! up with everything the journal knows to be committed.
+
+use alloc::vec::Vec;
+
+use crate::{
+    event::{Entry, HardState, NodeId, Position, Promise},
+    member::Membership,
+};
+
+/// Consecutive entries of one term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TermRun {
+    /// First index of the run.
+    pub first: u64,
+    /// Their term.
+    pub term: u64,
+}
+
+/// See the module's description. `hard_state.commit` equals `applied.index`.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// As journalled, its commit raised to what is applied.
+    pub hard_state: HardState,
+    /// What the database holds.
+    pub applied: Position,
+    /// Who belongs to the group at that index.
+    pub membership: Membership,
+    /// Ascending runs over 1..=`last_index`.
+    pub terms: Vec<TermRun>,
+    /// Last index in the journal.
+    pub last_index: u64,
+    /// Every entry above `applied`.
+    pub tail: Vec<Entry>,
+    /// What peers were seen to promise.
+    pub promises: Vec<(NodeId, Promise)>,
+    /// The journal's WAL shows damage: do not vote on its word alone.
+    pub suspect: bool,
+}

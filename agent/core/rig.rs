@@ -1,0 +1,186 @@
+//! Nodes in memory with a perfect disk and a database that counts: the smallest
+//! world in which the core's own tests can watch a group. Faults, real SQLite
+//! and time's tricks belong to the simulator.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+
+use crate::{
+    event::{
+        Effect, Entry, Event, Executed, HardState, Millis, NodeId, Outcome, Position, Reply,
+        Request, RequestId,
+    },
+    member::{Member, Membership},
+    node::{Config, Effects, Node},
+    restored::{Restored, TermRun},
+    timing::Timing,
+};
+
+pub(crate) struct Rig {
+    pub(crate) now: Millis,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) journals: BTreeMap<NodeId, Vec<Entry>>,
+    pub(crate) hard_states: BTreeMap<NodeId, HardState>,
+    pub(crate) replies: Vec<(NodeId, RequestId, Reply)>,
+    pub(crate) cut: Vec<NodeId>,
+    /// Boards whose disk does not answer.
+    pub(crate) stalled: Vec<NodeId>,
+    queue: Vec<(NodeId, Event)>,
+}
+
+pub(crate) fn membership(ids: &[NodeId]) -> Membership {
+    let members = ids.iter().map(|id| Member {
+        id: *id,
+        name: alloc::format!("board-{id}"),
+        key: [u8::try_from(*id).unwrap(); 32],
+        addresses: Vec::new(),
+        voter: true,
+    });
+    Membership { members: members.collect(), last_id: ids.len() as u64 }
+}
+
+impl Rig {
+    pub(crate) fn new(ids: &[NodeId]) -> Self {
+        let mut rig = Self {
+            now: Millis(1_000),
+            nodes: BTreeMap::new(),
+            journals: BTreeMap::new(),
+            hard_states: BTreeMap::new(),
+            replies: Vec::new(),
+            cut: Vec::new(),
+            stalled: Vec::new(),
+            queue: Vec::new(),
+        };
+        for id in ids {
+            let restored = Restored { membership: membership(ids), ..Restored::default() };
+            rig.start(*id, 1, restored);
+        }
+        rig.settle();
+        rig
+    }
+
+    fn start(&mut self, id: NodeId, boot: u64, restored: Restored) {
+        let config = Config { id, seed: 7, boot, timing: Timing::WIRED };
+        let (node, effects) = Node::new(self.now, config, restored);
+        self.nodes.insert(id, node);
+        self.journals.entry(id).or_default();
+        self.carry_out(id, effects);
+    }
+
+    /// Starts a node again from what its journal holds; it has applied nothing.
+    pub(crate) fn restart(&mut self, id: NodeId, boot: u64, ids: &[NodeId]) {
+        self.queue.retain(|(to, _)| *to != id);
+        let tail = self.journals[&id].clone();
+        let mut terms: Vec<TermRun> = Vec::new();
+        for entry in &tail {
+            if terms.last().is_none_or(|run| run.term != entry.term) {
+                terms.push(TermRun { first: entry.index, term: entry.term });
+            }
+        }
+        let hard_state = HardState { commit: 0, ..self.hard_states[&id] };
+        let last_index = tail.len() as u64;
+        let membership = membership(ids);
+        self.start(
+            id,
+            boot,
+            Restored { hard_state, membership, terms, last_index, tail, ..Restored::default() },
+        );
+        self.settle();
+    }
+
+    pub(crate) fn event(&mut self, id: NodeId, event: Event) {
+        self.queue.push((id, event));
+        self.settle();
+    }
+
+    pub(crate) fn ask(&mut self, id: NodeId, request: RequestId, wish: Request) {
+        self.event(id, Event::Requested { id: request, request: wish });
+    }
+
+    pub(crate) fn settle(&mut self) {
+        while !self.queue.is_empty() {
+            let (id, event) = self.queue.remove(0);
+            let Some(node) = self.nodes.get_mut(&id) else { continue };
+            let effects = node.handle(self.now, event);
+            self.carry_out(id, effects);
+        }
+    }
+
+    pub(crate) fn run(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(10) {
+            self.now = self.now.plus(10);
+            for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+                self.queue.push((id, Event::Tick));
+            }
+            self.settle();
+        }
+    }
+
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let connected = |id: &&NodeId| !self.cut.contains(id);
+        let mut leaders = self.nodes.keys().filter(connected).filter(|id| self.nodes[id].leads());
+        let leader = leaders.next().copied();
+        assert!(leaders.next().is_none(), "two leaders among those connected");
+        leader
+    }
+
+    fn carry_out(&mut self, id: NodeId, effects: Effects) {
+        for effect in effects {
+            match effect {
+                Effect::Send { to, payload } => {
+                    if !self.cut.contains(&id) && !self.cut.contains(&to) {
+                        self.queue.push((to, Event::Received { from: id, payload }));
+                    }
+                }
+                Effect::Persist { number, entries, hard_state, .. } => {
+                    if self.stalled.contains(&id) {
+                        continue;
+                    }
+                    let journal = self.journals.get_mut(&id).unwrap();
+                    if let Some(first) = entries.first() {
+                        journal.retain(|entry| entry.index < first.index);
+                    }
+                    journal.extend(entries);
+                    self.hard_states.insert(id, hard_state);
+                    self.queue.push((id, Event::Persisted { number }));
+                }
+                Effect::Fetch { number, low, high, .. } => {
+                    let wanted = |entry: &&Entry| (low..high).contains(&entry.index);
+                    let entries = self.journals[&id].iter().filter(wanted).take(3).cloned();
+                    let entries = entries.collect();
+                    self.queue.push((id, Event::Fetched { number, entries }));
+                }
+                Effect::Execute { number, base, requests } => {
+                    let executed = execute(base, requests);
+                    self.queue.push((id, Event::Executed { number, executed }));
+                }
+                Effect::Apply { number, entries } => {
+                    let outcomes = entries.iter().map(|_| Outcome::Changed).collect();
+                    self.queue.push((id, Event::Applied { number, outcomes }));
+                }
+                Effect::Query { number, sql } => {
+                    self.queue.push((id, Event::Queried { number, answer: sql }));
+                }
+                Effect::Reply { id: request, reply } => self.replies.push((id, request, reply)),
+                Effect::RoleChanged { .. } => {}
+            }
+        }
+    }
+
+    pub(crate) fn answer_of(&self, request: RequestId) -> Option<&Reply> {
+        let mut answers = self.replies.iter().filter(|(_, id, _)| *id == request);
+        let answer = answers.next().map(|(_, _, reply)| reply);
+        assert!(answers.next().is_none(), "request {request} was answered twice");
+        answer
+    }
+}
+
+/// Every request changes something and answers with itself.
+fn execute(base: Position, requests: Vec<Vec<u8>>) -> Executed {
+    let mut change = alloc::format!("{}:{}", base.term, base.index).into_bytes();
+    change.extend(requests.concat());
+    Executed { change, answers: requests.into_iter().map(Ok).collect() }
+}
+
+pub(crate) fn write(text: &str) -> Request {
+    Request::Write(String::from(text).into_bytes())
+}

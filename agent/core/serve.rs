@@ -1,0 +1,390 @@
+//! Callers: what becomes of a request on this board, whether it leads or not.
+
+use alloc::{string::String, vec::Vec};
+
+use raft::StateRole;
+
+use crate::{
+    error::Refusal,
+    event::{Effect, Executed, Millis, NodeId, Position, ReadLevel, Reply, Request, RequestId},
+    forward::Arrival,
+    limits,
+    log::conf_change,
+    member::{Candidate, Member, MembershipChange},
+    mutant,
+    node::Node,
+    reads::Read,
+    sql::{self, Origin, RequestKind, SqlRequest},
+    wire::{Forward, Frame},
+    writes::{Answer, Answered, Ticket, Waiting},
+};
+
+impl Node {
+    /// A caller on this board asks.
+    pub(crate) fn on_request(&mut self, now: Millis, id: RequestId, request: Request) {
+        let deadline = now.plus(self.config.timing.request_timeout_ms);
+        match request {
+            Request::Read { level, sql } => self.on_read(now, level, Read { id, sql, deadline }),
+            Request::Write(_) | Request::Admit(_) | Request::Rename { .. } => {
+                self.wait(now, Waiting { ticket: Ticket::Local(id), request, deadline });
+            }
+        }
+    }
+
+    fn wait(&mut self, now: Millis, waiting: Waiting) {
+        if let Err((ticket, refusal)) = self.writes.push(waiting) {
+            self.answer(now, (ticket, Reply::Refused(refusal)));
+        }
+    }
+
+    fn on_read(&mut self, now: Millis, level: ReadLevel, read: Read) {
+        let id = read.id;
+        let taken = match level {
+            ReadLevel::None { freshness_ms: Some(bound) } if !self.is_fresh(now, bound) => {
+                return self.reply(id, Reply::Refused(Refusal::Stale));
+            }
+            ReadLevel::None { .. } => self.reads.at(0, read),
+            ReadLevel::Weak if self.leads_for_sure() => self.reads.at(0, read),
+            ReadLevel::Linearizable if mutant::is(11) => self.reads.at(0, read),
+            ReadLevel::Weak | ReadLevel::Linearizable => self.reads.gather(read),
+            ReadLevel::Strong => {
+                let Read { id, sql, deadline } = read;
+                let ticket = Ticket::Barrier { id, sql };
+                self.wait(now, Waiting { ticket, request: Request::Write(barrier()), deadline });
+                return;
+            }
+        };
+        if let Err(id) = taken {
+            self.reply(id, Reply::Refused(Refusal::Busy));
+        }
+    }
+
+    fn is_fresh(&self, now: Millis, bound_ms: u64) -> bool {
+        let age = if self.leads() { self.contact_ms(now) } else { self.freshness.age_ms(now) };
+        age.is_some_and(|age| age <= bound_ms)
+    }
+
+    /// Leads, and has applied its own first entry: nothing older is missing.
+    fn leads_for_sure(&self) -> bool {
+        self.leads() && self.applier.applied().term == self.raw.raft.term
+    }
+
+    pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) {
+        self.effects.push(Effect::Reply { id, reply });
+    }
+
+    /// Gives an answer to whoever waits for it.
+    pub(crate) fn answer(&mut self, now: Millis, (ticket, reply): Answered) {
+        match ticket {
+            Ticket::Local(id) => self.reply(id, reply),
+            Ticket::Remote { node, boot, sequence } => {
+                self.inbox.answer(node, boot, sequence, &reply);
+                self.say(now, node, &Frame::Answer { boot, sequence, reply });
+            }
+            Ticket::Barrier { id, sql } => self.pass_barrier(now, id, sql, reply),
+        }
+    }
+
+    fn pass_barrier(&mut self, now: Millis, id: RequestId, sql: Vec<u8>, reply: Reply) {
+        match reply {
+            Reply::Done { index, .. } => {
+                let deadline = now.plus(self.config.timing.request_timeout_ms);
+                if let Err(id) = self.reads.at(index, Read { id, sql, deadline }) {
+                    self.reply(id, Reply::Refused(Refusal::Busy));
+                }
+            }
+            Reply::Refused(_) => self.reply(id, reply),
+        }
+    }
+
+    /// Starts whatever can be started for those who wait.
+    pub(crate) fn serve(&mut self, now: Millis) {
+        self.serve_reads(now);
+        if self.leads() {
+            if self.disk_full {
+                for answered in self.writes.refuse_waiting(&Refusal::DiskFull) {
+                    self.answer(now, answered);
+                }
+            }
+            self.serve_writes(now);
+        } else {
+            self.forward_waiting(now);
+        }
+    }
+
+    fn serve_reads(&mut self, now: Millis) {
+        if self.leader().is_some()
+            && let Some(context) = self.reads.next_round(now, self.config.timing.read_retry_ms)
+        {
+            self.raw.read_index(Vec::from(context));
+        }
+        let applied = self.applier.applied();
+        if applied.index < self.raw.raft.raft_log.applied {
+            // The database is being brought back to where it was: no caller may
+            // see it go backwards.
+            return;
+        }
+        for answered in core::mem::take(&mut self.after_replay) {
+            self.answer(now, answered);
+        }
+        while let Some(read) = self.reads.next_query(applied.index) {
+            let number = self.number();
+            let sql = read.sql.clone();
+            self.reads.querying(number, read, applied.index);
+            self.effects.push(Effect::Query { number, sql });
+        }
+    }
+
+    /// The database has answered a read.
+    pub(crate) fn on_queried(&mut self, number: u64, answer: Vec<u8>) {
+        if let Some((id, reply)) = self.reads.queried(number, answer) {
+            self.reply(id, reply);
+        }
+    }
+
+    /// The database fell back: what was under way on it starts again.
+    pub(crate) fn on_reset(&mut self, applied: Position, ended_by: Option<(u32, Vec<u8>)>) {
+        self.applier.reset(applied);
+        self.reads.reset();
+        if let Some((ticket, answer)) = self.writes.reset(ended_by) {
+            let index = self.raw.raft.raft_log.applied;
+            self.after_replay.push((ticket, Reply::Done { index, answer }));
+        }
+    }
+
+    /// One thing at a time: a batch, or a membership change, on top of all that
+    /// is in the log, once this leader's own first entry is applied.
+    fn serve_writes(&mut self, now: Millis) {
+        let last_index = self.raw.raft.raft_log.last_index();
+        let ready = self.writes.is_free()
+            && self.writes.has_waiting()
+            && self.applier.is_idle()
+            && self.applier.applied().index == last_index
+            && self.leads_for_sure()
+            && self.raw.raft.lead_transferee.is_none();
+        if !ready {
+            return;
+        }
+        let batch = self.writes.gather();
+        if batch.is_empty() {
+            if let Some(waiting) = self.writes.pop() {
+                self.propose_membership(now, waiting);
+            }
+            return;
+        }
+        let requests = batch.iter().filter_map(|waiting| match &waiting.request {
+            Request::Write(sql) => Some(sql.clone()),
+            Request::Read { .. } | Request::Admit(_) | Request::Rename { .. } => None,
+        });
+        let requests: Vec<_> = requests.collect();
+        let number = self.number();
+        let base = self.applier.applied();
+        self.writes.executing(number, batch);
+        self.effects.push(Effect::Execute { number, base, requests });
+    }
+
+    /// The batch was executed: propose it, if this node still leads where it did.
+    pub(crate) fn on_executed(&mut self, now: Millis, number: u64, executed: Executed) {
+        let Some((change, batch)) = self.writes.executed(number, executed) else { return };
+        if batch.iter().all(|(_, answer)| answer.is_err()) {
+            for (waiting, answer) in batch {
+                self.answer(now, (waiting.ticket, reply_at(0, answer)));
+            }
+            return;
+        }
+        match self.propose(|raw| raw.propose(Vec::new(), change)) {
+            Some(at) => {
+                let answers = batch.into_iter().map(|(waiting, answer)| (waiting.ticket, answer));
+                self.proposed(now, at, answers.collect());
+            }
+            None => self.give_back(now, batch.into_iter().map(|(waiting, _)| waiting).collect()),
+        }
+    }
+
+    fn give_back(&mut self, now: Millis, batch: Vec<Waiting>) {
+        for answered in self.writes.give_back(batch) {
+            self.answer(now, answered);
+        }
+    }
+
+    fn proposed(&mut self, now: Millis, at: Position, answers: Vec<(Ticket, Answer)>) {
+        if mutant::is(4) {
+            for (ticket, answer) in answers {
+                self.answer(now, (ticket, reply_at(at.index, answer)));
+            }
+            return;
+        }
+        let deadline = now.plus(self.config.timing.request_timeout_ms);
+        self.writes.proposed(at, answers, deadline);
+    }
+
+    /// Proposes on top of what is applied; `None` when this node no longer leads
+    /// there, or raft-rs does not take it now.
+    fn propose(
+        &mut self,
+        what: impl FnOnce(&mut raft::RawNode<crate::log::Log>) -> raft::Result<()>,
+    ) -> Option<Position> {
+        let base = self.applier.applied();
+        let raft = &self.raw.raft;
+        let stands = raft.state == StateRole::Leader
+            && raft.term == base.term
+            && raft.raft_log.last_index() == base.index;
+        if !stands || what(&mut self.raw).is_err() {
+            return None;
+        }
+        let index = self.raw.raft.raft_log.last_index();
+        assert_eq!(index, base.index + 1, "one entry was proposed");
+        Some(Position { term: base.term, index })
+    }
+
+    fn propose_membership(&mut self, now: Millis, waiting: Waiting) {
+        let member = match self.wished_member(&waiting.request) {
+            Ok(member) => member,
+            Err(refusal) => {
+                self.answer(now, (waiting.ticket, Reply::Refused(refusal)));
+                return;
+            }
+        };
+        let answer = sql::encode(&member);
+        if self.membership.member(member.id) == Some(&member) {
+            let index = self.applier.applied().index;
+            self.answer(now, (waiting.ticket, Reply::Done { index, answer }));
+            return;
+        }
+        let change = MembershipChange::Add(member);
+        let step = conf_change(&change);
+        let at = if self.raw.raft.has_pending_conf() {
+            None
+        } else {
+            self.propose(|raw| raw.propose_conf_change(sql::encode(&change), step))
+        };
+        match at {
+            Some(at) => {
+                self.proposed(now, at, Vec::from([(waiting.ticket, Ok(answer))]));
+            }
+            None => self.give_back(now, Vec::from([waiting])),
+        }
+    }
+
+    fn wished_member(&self, request: &Request) -> Result<Member, Refusal> {
+        match request {
+            Request::Admit(candidate) => self.admitted(candidate),
+            Request::Rename { id, name } => self.renamed(*id, name),
+            Request::Write(_) | Request::Read { .. } => {
+                Err(Refusal::Invalid(String::from("not a membership request")))
+            }
+        }
+    }
+
+    fn admitted(&self, candidate: &Candidate) -> Result<Member, Refusal> {
+        check_name(&candidate.name)?;
+        let addresses = &candidate.addresses;
+        if addresses.len() > limits::ADDRESSES_MAX
+            || addresses.iter().any(|address| address.len() > limits::NAME_BYTES_MAX)
+        {
+            return Err(Refusal::Invalid(String::from("too many addresses, or one too long")));
+        }
+        let member = self.membership.admit(candidate);
+        let known = self.membership.member(member.id).is_some();
+        if !known && self.membership.members.len() >= limits::MEMBERS_MAX {
+            return Err(Refusal::Invalid(alloc::format!(
+                "the group is full: it has {} boards",
+                limits::MEMBERS_MAX
+            )));
+        }
+        let voters = self.membership.members.iter().filter(|member| member.voter).count();
+        let voter = if known { member.voter } else { voters < limits::VOTERS_MAX };
+        Ok(Member { voter, ..member })
+    }
+
+    fn renamed(&self, id: NodeId, name: &str) -> Result<Member, Refusal> {
+        check_name(name)?;
+        let Some(member) = self.membership.member(id) else {
+            return Err(Refusal::Invalid(alloc::format!("no member has the id {id}")));
+        };
+        let taken = |other: &Member| other.id != id && other.name == name;
+        if self.membership.members.iter().any(taken) {
+            return Err(Refusal::Invalid(alloc::format!("another board is named {name}")));
+        }
+        Ok(Member { name: String::from(name), ..member.clone() })
+    }
+
+    /// Hands waiting requests to the leader, if one is known.
+    fn forward_waiting(&mut self, now: Millis) {
+        let Some(leader) = self.leader().filter(|leader| *leader != self.config.id) else {
+            return;
+        };
+        let term = self.raw.raft.term;
+        while self.outbox.has_room() {
+            let Some(Waiting { ticket, request, deadline }) = self.writes.pop() else { return };
+            let frame = self.outbox.send(now, (leader, term), ticket, request, deadline);
+            self.say(now, leader, &frame);
+        }
+    }
+
+    /// Another board's request arrives.
+    pub(crate) fn on_forward(&mut self, now: Millis, from: NodeId, forward: Forward) {
+        if !self.leads() || matches!(forward.request, Request::Read { .. }) {
+            return;
+        }
+        let (boot, sequence) = (forward.boot, forward.sequence);
+        match self.inbox.arrived(from, self.raw.raft.term, forward) {
+            Arrival::Ignored => {}
+            Arrival::Again(reply) => self.say(now, from, &Frame::Answer { boot, sequence, reply }),
+            Arrival::New(request) => {
+                let deadline = now.plus(self.config.timing.request_timeout_ms);
+                let ticket = Ticket::Remote { node: from, boot, sequence };
+                self.wait(now, Waiting { ticket, request, deadline });
+            }
+        }
+    }
+
+    /// The leader has answered a request of this board. "Nothing was changed
+    /// because I lead no longer" sends it on to the next leader.
+    pub(crate) fn on_answer(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        (boot, sequence): (u64, u64),
+        reply: Reply,
+    ) {
+        let Some(returned) = self.outbox.answered(from, boot, sequence, reply) else { return };
+        let lost = returned.reply == Reply::Refused(Refusal::LeadershipLost);
+        if lost && returned.deadline > now {
+            let (ticket, request, deadline) =
+                (returned.ticket, returned.request, returned.deadline);
+            self.wait(now, Waiting { ticket, request, deadline });
+        } else {
+            self.answer(now, (returned.ticket, returned.reply));
+        }
+    }
+}
+
+fn reply_at(index: u64, answer: Answer) -> Reply {
+    match answer {
+        Ok(answer) => Reply::Done { index, answer },
+        Err(refusal) => Reply::Refused(refusal),
+    }
+}
+
+/// A request that changes nothing: the entry a strong read waits for.
+fn barrier() -> Vec<u8> {
+    sql::encode(&SqlRequest {
+        kind: RequestKind::Execute,
+        transaction: false,
+        origin: Origin::Agent,
+        statement_timeout_ms: None,
+        statements: Vec::new(),
+    })
+}
+
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let fits = !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX;
+    if fits && !name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Ok(());
+    }
+    Err(Refusal::Invalid(alloc::format!(
+        "a board's name has 1 to {} bytes, without blanks and control characters",
+        limits::NAME_BYTES_MAX
+    )))
+}

@@ -1,0 +1,105 @@
+//! How long things take: the timing profiles of a group, in ticks and
+//! milliseconds of boot time. One profile holds for all boards of a group.
+
+/// Every duration the core acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// One Raft tick. At most one is taken per wake-up, never a burst.
+    pub tick_ms: u64,
+    /// Ticks between a leader's heartbeats.
+    pub heartbeat_ticks: usize,
+    /// Shortest silence after which a follower may campaign; also how long a
+    /// leader may miss its majority before it steps down.
+    pub election_ticks_min: usize,
+    /// Bound above the longest such silence.
+    pub election_ticks_max: usize,
+    /// A ReadIndex round not answered for so long is asked anew, with a fresh context.
+    pub read_retry_ms: u64,
+    /// A forwarded request not answered for so long is sent again, under its old id.
+    pub forward_retry_ms: u64,
+    /// A caller waits no longer than this.
+    pub request_timeout_ms: u64,
+    /// A starting voter whose peers stay silent votes after this, unless its own
+    /// journal shows damage.
+    pub start_wait_ms: u64,
+    /// A peer not heard for so long counts as unreachable.
+    pub unreachable_ms: u64,
+}
+
+impl Timing {
+    /// Boards on a cable, or on one machine.
+    pub const WIRED: Self = Self {
+        tick_ms: 50,
+        heartbeat_ticks: 2,
+        election_ticks_min: 8,
+        election_ticks_max: 14,
+        read_retry_ms: 250,
+        forward_retry_ms: 250,
+        request_timeout_ms: 10_000,
+        start_wait_ms: 5_000,
+        unreachable_ms: 1_000,
+    };
+
+    /// Boards on Wi-Fi, power save and all.
+    pub const WIFI: Self = Self {
+        tick_ms: 100,
+        heartbeat_ticks: 5,
+        election_ticks_min: 25,
+        election_ticks_max: 45,
+        read_retry_ms: 1_500,
+        forward_retry_ms: 1_500,
+        request_timeout_ms: 20_000,
+        start_wait_ms: 10_000,
+        unreachable_ms: 6_000,
+    };
+
+    /// Slow radio: seconds per round trip.
+    pub const RADIO: Self = Self {
+        tick_ms: 500,
+        heartbeat_ticks: 6,
+        election_ticks_min: 30,
+        election_ticks_max: 60,
+        read_retry_ms: 8_000,
+        forward_retry_ms: 8_000,
+        request_timeout_ms: 60_000,
+        start_wait_ms: 60_000,
+        unreachable_ms: 40_000,
+    };
+
+    /// The profile of that name: `wired`, `wifi` or `radio`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "wired" => Some(Self::WIRED),
+            "wifi" => Some(Self::WIFI),
+            "radio" => Some(Self::RADIO),
+            _ => None,
+        }
+    }
+
+    /// Longest time between a leader's death and the start of an election.
+    #[must_use]
+    pub const fn election_ms_max(&self) -> u64 {
+        self.tick_ms * self.election_ticks_max as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_leave_room_for_lost_heartbeats() {
+        for timing in [Timing::WIRED, Timing::WIFI, Timing::RADIO] {
+            assert!(timing.election_ticks_min >= 4 * timing.heartbeat_ticks);
+            assert!(timing.election_ticks_max > timing.election_ticks_min + 4);
+            assert!(timing.request_timeout_ms > timing.election_ms_max());
+        }
+    }
+
+    #[test]
+    fn unknown_profiles_have_no_timing() {
+        assert_eq!(Timing::named("wired"), Some(Timing::WIRED));
+        assert_eq!(Timing::named("fast"), None);
+    }
+}

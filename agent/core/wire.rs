@@ -1,0 +1,265 @@
+//! Frames: what one node says to another, bytes to [`Frame`] and back, nothing
+//! else. Sender and receiver are known from the seal around it and stand in no
+//! frame; Raft's own protobuf never travels.
+//!
+//! A frame is one version byte and a postcard enum. Enums and fields only grow
+//! at the end; another version is rejected and counted, never guessed at.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bytes,
+    error::Rejection,
+    event::{EntryKind, Promise, Reply, Request},
+    limits,
+};
+
+/// First byte of every frame.
+pub const FRAME_VERSION: u8 = 1;
+
+/// Bytes of a ReadIndex context: boot counter and round, 8 each.
+pub const READ_CONTEXT_BYTES: usize = 16;
+
+/// Ties a ReadIndex answer to its question: never used twice.
+pub type ReadContext = [u8; READ_CONTEXT_BYTES];
+
+/// Everything a node may say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Frame {
+    /// Consensus.
+    Raft(RaftFrame),
+    /// A follower hands a caller's request to the leader.
+    Forward(Forward),
+    /// The leader's answer to a forwarded request.
+    Answer {
+        /// The origin's boot, as in the forward.
+        boot: u64,
+        /// The forward's number.
+        sequence: u64,
+        /// What came of it.
+        reply: Reply,
+    },
+    /// A starting voter asks what it promised.
+    PromiseAsk {
+        /// The asker's boot, given back with the answer.
+        boot: u64,
+    },
+    /// What the sender remembers of the asker's promises.
+    PromiseTell {
+        /// As asked.
+        boot: u64,
+        /// The strongest it saw; zero where it saw none.
+        promise: Promise,
+    },
+    /// What a peer shows people of this board.
+    Presence {
+        /// Its HTTP address, empty when it has none.
+        http: String,
+    },
+}
+
+/// A caller's request on its way to the leader. The same (boot, sequence) is
+/// executed once, however often it arrives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The origin's boot counter.
+    pub boot: u64,
+    /// Rises by each request of that boot.
+    pub sequence: u64,
+    /// Everything below has been answered and may be forgotten.
+    pub floor: u64,
+    /// The term in which the receiver was seen to lead; in any other it is dropped.
+    pub term: u64,
+    /// What is wanted.
+    pub request: Request,
+}
+
+/// A Raft message; only what may travel can be said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RaftFrame {
+    /// Leader to follower: entries after `index`.
+    Append {
+        /// Sender's term.
+        term: u64,
+        /// Index before the entries.
+        index: u64,
+        /// Term at that index.
+        log_term: u64,
+        /// Leader's commit index.
+        commit: u64,
+        /// Consecutive.
+        entries: Vec<FrameEntry>,
+    },
+    /// Follower to leader.
+    AppendAnswer {
+        /// Sender's term.
+        term: u64,
+        /// Last index that matches, or the index refused.
+        index: u64,
+        /// Sender's commit index.
+        commit: u64,
+        /// Where to try next: (index, term there), when refused.
+        refused: Option<(u64, u64)>,
+    },
+    /// Leader to follower.
+    Heartbeat {
+        /// Sender's term.
+        term: u64,
+        /// Committed and known to match.
+        commit: u64,
+        /// Of a ReadIndex round.
+        context: Option<ReadContext>,
+        /// All that is committed, known to match or not: how old the receiver is.
+        committed: u64,
+    },
+    /// Follower to leader.
+    HeartbeatAnswer {
+        /// Sender's term.
+        term: u64,
+        /// Sender's commit index.
+        commit: u64,
+        /// As asked.
+        context: Option<ReadContext>,
+    },
+    /// Candidate to voter.
+    VoteAsk {
+        /// A trial that raises no term.
+        pre: bool,
+        /// The term campaigned for.
+        term: u64,
+        /// Candidate's last index.
+        index: u64,
+        /// Term there.
+        log_term: u64,
+        /// Candidate's commit index.
+        commit: u64,
+        /// Term there.
+        commit_term: u64,
+        /// The leader asked for this election.
+        transfer: bool,
+    },
+    /// Voter to candidate.
+    VoteAnswer {
+        /// Of a trial.
+        pre: bool,
+        /// Term of the answer.
+        term: u64,
+        /// No.
+        refused: bool,
+        /// Voter's commit index, with a refusal.
+        commit: u64,
+        /// Term there.
+        commit_term: u64,
+    },
+    /// Leader to its chosen successor: campaign now.
+    TimeoutNow {
+        /// Sender's term.
+        term: u64,
+    },
+    /// Follower to leader: from where may I read?
+    ReadAsk {
+        /// Fresh for every round.
+        context: ReadContext,
+    },
+    /// Leader to follower.
+    ReadAnswer {
+        /// Sender's term.
+        term: u64,
+        /// Read at or after this index.
+        index: u64,
+        /// As asked.
+        context: ReadContext,
+    },
+}
+
+/// An entry inside an append; its index follows from its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameEntry {
+    /// Term of the leader that proposed it.
+    pub term: u64,
+    /// What the data is.
+    pub kind: EntryKind,
+    /// As journalled.
+    #[serde(with = "bytes")]
+    pub data: Vec<u8>,
+}
+
+impl Frame {
+    /// The bytes that travel.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let bytes = Vec::from([FRAME_VERSION]);
+        postcard::to_extend(self, bytes).expect("plain data always encodes")
+    }
+
+    /// Reads what [`Frame::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`Rejection::TooLarge`] above [`limits::FRAME_BYTES_MAX`],
+    /// [`Rejection::Malformed`] for anything else that is no frame.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Rejection> {
+        if bytes.len() > limits::FRAME_BYTES_MAX {
+            return Err(Rejection::TooLarge);
+        }
+        match bytes.split_first() {
+            Some((&FRAME_VERSION, rest)) => {
+                crate::sql::decode(rest).map_err(|_| Rejection::Malformed)
+            }
+            Some(_) | None => Err(Rejection::Malformed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heartbeat() -> Frame {
+        Frame::Raft(RaftFrame::Heartbeat { term: 3, commit: 260, context: None, committed: 261 })
+    }
+
+    #[test]
+    fn version_1_bytes_stay_what_they_are() {
+        assert_eq!(heartbeat().encode(), [1, 0, 2, 3, 0x84, 2, 0, 0x85, 2]);
+        let append = Frame::Raft(RaftFrame::Append {
+            term: 2,
+            index: 7,
+            log_term: 2,
+            commit: 6,
+            entries: Vec::from([FrameEntry {
+                term: 2,
+                kind: EntryKind::Change,
+                data: Vec::from([9, 8]),
+            }]),
+        });
+        assert_eq!(append.encode(), [1, 0, 0, 2, 7, 2, 6, 1, 2, 0, 2, 9, 8]);
+    }
+
+    #[test]
+    fn a_frame_reads_back_and_nothing_longer_or_shorter_does() {
+        let bytes = heartbeat().encode();
+        assert_eq!(Frame::decode(&bytes), Ok(heartbeat()));
+        for end in 0..bytes.len() {
+            assert_eq!(Frame::decode(&bytes[..end]), Err(Rejection::Malformed));
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert_eq!(Frame::decode(&longer), Err(Rejection::Malformed));
+    }
+
+    #[test]
+    fn another_version_is_rejected() {
+        let mut bytes = heartbeat().encode();
+        bytes[0] = 2;
+        assert_eq!(Frame::decode(&bytes), Err(Rejection::Malformed));
+    }
+
+    #[test]
+    fn a_length_beyond_the_bytes_is_rejected_without_allocating_it() {
+        let mut bytes = Vec::from([1, 0, 0, 2, 7, 2, 6, 1, 2, 0]);
+        bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
+        assert_eq!(Frame::decode(&bytes), Err(Rejection::Malformed));
+    }
+}
