@@ -1,4 +1,39 @@
-//! The deciding half of understudy.
+//! The deciding half of understudy: what a board says, stores, applies and
+//! answers, and when. It never waits, and nothing here can touch a socket, a
+//! file or a clock: in a `no_std` crate those names do not exist.
+//!
+//! # The contract
+//!
+//! 1. One [`event::Event`] in, every [`event::Effect`] out, carried out in
+//!    order, before the next event.
+//! 2. The core does no I/O, reads no clock, draws no randomness: `now`, the seed
+//!    and all bytes are arguments.
+//! 3. Work that takes time is an effect with a number; its end is an event with
+//!    the same number.
+//! 4. "Send only after durable" is kept here: such messages are held until the
+//!    matching [`event::Event::Persisted`].
+//! 5. [`event::Effect::Send`] is the only effect without an answer: a payload may
+//!    be lost, repeated, reordered, damaged. Hence UDP = MQTT.
+//! 6. Everything has a bound named in [`limits`]; over it a node refuses or drops,
+//!    and counts.
+//! 7. Bytes from a peer can be rejected, never crash a node. A broken local
+//!    invariant must crash it: the supervisor restarts it from its disk.
+//! 8. A replicated change that fails the same way everywhere is an answer; one
+//!    that fails only here halts this node.
+//!
+//! # Reading order
+//!
+//! [`event`] (the vocabulary), [`node`] (the dispatcher), `ready` (how raft-rs's
+//! wishes become effects), `serve` (what becomes of a caller's request), then
+//! the states they share: `log`, `apply`, `writes`, `reads`, `forward`,
+//! `promise`, [`link`]. [`wire`] is what travels, `validate` what raft-rs may
+//! see of it, [`change`] what one batch did.
+//!
+//! # What the caller must supply
+//!
+//! A journal and a database that carry out [`event::Effect::Persist`], `Fetch`,
+//! `Execute`, `Apply` and `Query`; a sealed road for `Send`; boot time; a seed;
+//! and, at the start, [`restored::Restored`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -14,6 +49,7 @@ pub mod mutant;
 pub mod node;
 pub mod restored;
 pub mod sql;
+pub mod status;
 pub mod timing;
 pub mod wire;
 

@@ -72,6 +72,9 @@ pub const MEMBERS_MAX: usize = 32;
 /// Persist effects under way; beyond it a node takes nothing new from peers.
 pub const PERSISTS_OPEN_MAX: usize = 256;
 
+/// Raft ticks between two tellings of where a board's HTTP listens.
+pub const PRESENCE_TICKS: u64 = 400;
+
 /// A board's name, an address, bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 

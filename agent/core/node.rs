@@ -17,7 +17,7 @@ use raft::{Config as RaftConfig, RawNode, StateRole};
 use crate::{
     apply::Applier,
     error::{Refusal, Rejection},
-    event::{Effect, Event, HardState, Millis, NodeId, Position, Promise},
+    event::{Effect, Event, HardState, Millis, NodeId, Promise},
     forward::{Inbox, Outbox},
     limits,
     link::Links,
@@ -27,6 +27,7 @@ use crate::{
     reads::Reads,
     ready::Pending,
     restored::Restored,
+    status::Freshness,
     timing::Timing,
     validate,
     wire::{Frame, RaftFrame},
@@ -87,57 +88,6 @@ pub enum Reason {
     Forward,
 }
 
-/// What a node does in its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Follows, or looks for a leader.
-    Follower,
-    /// Asks for votes.
-    Candidate,
-    /// Leads.
-    Leader,
-}
-
-/// A node's view of a peer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// Milliseconds since it was last heard.
-    pub heard_ms: Option<u64>,
-    /// How far its log is known to match, by a leader.
-    pub matched: Option<u64>,
-    /// Its HTTP address as it last said.
-    pub http: String,
-}
-
-/// A node's view of itself, at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// What it does.
-    pub role: Role,
-    /// Who leads, as far as it knows.
-    pub leader: Option<NodeId>,
-    /// Raft term.
-    pub term: u64,
-    /// Last index in the log.
-    pub last_index: u64,
-    /// Highest index known committed.
-    pub commit_index: u64,
-    /// Last entry in the database.
-    pub applied: Position,
-    /// Milliseconds since a majority (a leader) or the leader was last heard.
-    pub contact_ms: Option<u64>,
-    /// The journal's disk is full.
-    pub disk_full: bool,
-    /// It waits for its peers' word on its disk.
-    pub confirming_disk: bool,
-    /// Its peers remember more than its disk does.
-    pub disk_lost: bool,
-    /// Peers, by id.
-    pub peers: BTreeMap<NodeId, PeerStatus>,
-    /// Peers' bytes dropped, by reason.
-    pub dropped: BTreeMap<Rejection, u64>,
-}
-
 /// A member of a group. See the crate's description for the contract.
 pub struct Node {
     pub(crate) config: Config,
@@ -165,39 +115,11 @@ pub struct Node {
     pub(crate) disk_full: bool,
     pub(crate) stopping: bool,
     pub(crate) next_tick: Millis,
+    pub(crate) ticks: u64,
     pub(crate) numbers: u64,
     pub(crate) dropped: BTreeMap<Rejection, u64>,
     pub(crate) effects: Effects,
     pub(crate) outgoing: Vec<(NodeId, Vec<u8>)>,
-}
-
-/// How old the applied state may be: what the leader had committed when it was
-/// last heard counts from that moment, once it is applied here.
-#[derive(Default)]
-pub(crate) struct Freshness {
-    mark: Option<(u64, Millis)>,
-    as_of: Option<Millis>,
-}
-
-impl Freshness {
-    /// The leader, heard now, has committed up to `index`.
-    pub(crate) fn heard(&mut self, now: Millis, index: u64) {
-        self.mark.get_or_insert((index, now));
-    }
-
-    /// The database is at `applied`.
-    pub(crate) fn applied(&mut self, applied: u64) {
-        if let Some((index, at)) = self.mark
-            && index <= applied
-        {
-            self.as_of = Some(at);
-            self.mark = None;
-        }
-    }
-
-    pub(crate) fn age_ms(&self, now: Millis) -> Option<u64> {
-        self.as_of.map(|at| now.since(at))
-    }
 }
 
 impl Node {
@@ -241,6 +163,7 @@ impl Node {
             disk_full: false,
             stopping: false,
             next_tick: now.plus(config.timing.tick_ms),
+            ticks: 0,
             numbers: 0,
             dropped: BTreeMap::new(),
             effects: Effects::default(),
@@ -295,7 +218,8 @@ impl Node {
         &self.membership
     }
 
-    /// Tells peers where this board's HTTP listens, with the next heartbeat's beat.
+    /// Where this board's HTTP listens: told to every peer when it is first heard,
+    /// and now and then.
     pub fn set_presence(&mut self, http: String) {
         self.presence = http;
     }
@@ -317,7 +241,9 @@ impl Node {
     }
 
     fn on_payload(&mut self, now: Millis, from: NodeId, payload: &[u8]) {
-        self.heard.insert(from, now);
+        if self.heard.insert(from, now).is_none() {
+            self.say_presence(now, from);
+        }
         let frames = match self.links.receive(now, from, payload, &mut self.outgoing) {
             Ok(frames) => frames,
             Err(rejection) => return self.drop_frame(rejection),
@@ -433,6 +359,13 @@ impl Node {
         }
     }
 
+    fn say_presence(&mut self, now: Millis, to: NodeId) {
+        if !self.presence.is_empty() {
+            let http = self.presence.clone();
+            self.say(now, to, &Frame::Presence { http });
+        }
+    }
+
     fn on_presence(&mut self, from: NodeId, http: String) -> Result<(), Rejection> {
         if http.len() > limits::NAME_BYTES_MAX || http.chars().any(char::is_control) {
             return Err(Rejection::Malformed);
@@ -467,6 +400,12 @@ impl Node {
     }
 
     fn on_tick(&mut self, now: Millis) {
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(limits::PRESENCE_TICKS) {
+            for peer in self.heard.keys().copied().collect::<Vec<_>>() {
+                self.say_presence(now, peer);
+            }
+        }
         self.standing.wait(now, self.config.timing.start_wait_ms);
         self.ask_promises(now);
         if self.may_tick() {
@@ -558,60 +497,6 @@ impl Node {
             self.effects.push(Effect::Send { to, payload });
         }
         core::mem::take(&mut self.effects)
-    }
-
-    /// This node's view of itself and its peers.
-    #[must_use]
-    pub fn status(&self, now: Millis) -> NodeStatus {
-        let raft = &self.raw.raft;
-        NodeStatus {
-            role: match raft.state {
-                StateRole::Leader => Role::Leader,
-                StateRole::Follower => Role::Follower,
-                StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
-            },
-            leader: self.leader(),
-            term: raft.term,
-            last_index: raft.raft_log.last_index(),
-            commit_index: raft.raft_log.committed,
-            applied: self.applier.applied(),
-            contact_ms: self.contact_ms(now),
-            disk_full: self.disk_full,
-            confirming_disk: matches!(self.standing, Standing::Asking { .. }),
-            disk_lost: self.standing == Standing::Lost,
-            peers: self.peers(now),
-            dropped: self.dropped.clone(),
-        }
-    }
-
-    /// Milliseconds since a majority (this leader included) or the leader was heard.
-    pub(crate) fn contact_ms(&self, now: Millis) -> Option<u64> {
-        if !self.leads() {
-            return self.heard.get(&self.leader()?).map(|at| now.since(*at));
-        }
-        let age = |id: NodeId| match id == self.config.id {
-            true => Some(0),
-            false => self.heard.get(&id).map(|at| now.since(*at)),
-        };
-        let voters = voters_of(&self.membership);
-        let mut ages: Vec<_> = voters.iter().map(|id| age(*id).unwrap_or(u64::MAX)).collect();
-        ages.sort_unstable();
-        ages.get(voters.len() / 2).copied().filter(|age| *age != u64::MAX)
-    }
-
-    fn peers(&self, now: Millis) -> BTreeMap<NodeId, PeerStatus> {
-        let others = self.membership.members.iter().filter(|member| member.id != self.config.id);
-        others
-            .map(|member| {
-                let progress = self.raw.raft.prs().get(member.id).filter(|_| self.leads());
-                let peer = PeerStatus {
-                    heard_ms: self.heard.get(&member.id).map(|at| now.since(*at)),
-                    matched: progress.map(|progress| progress.matched),
-                    http: self.peers_http.get(&member.id).cloned().unwrap_or_default(),
-                };
-                (member.id, peer)
-            })
-            .collect()
     }
 }
 

@@ -1,0 +1,148 @@
+//! A node's view of itself, for people and front doors: nothing here decides.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+
+use raft::StateRole;
+
+use crate::{
+    error::Rejection,
+    event::{Millis, NodeId, Position},
+    node::{Node, voters_of},
+    promise::Standing,
+};
+
+/// What a node does in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Follows, or looks for a leader.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// A node's view of a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Milliseconds since it was last heard.
+    pub heard_ms: Option<u64>,
+    /// How far its log is known to match, by a leader.
+    pub matched: Option<u64>,
+    /// Its HTTP address as it last said.
+    pub http: String,
+}
+
+/// A node's view of itself, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// What it does.
+    pub role: Role,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// Raft term.
+    pub term: u64,
+    /// Last index in the log.
+    pub last_index: u64,
+    /// Highest index known committed.
+    pub commit_index: u64,
+    /// Last entry in the database.
+    pub applied: Position,
+    /// Milliseconds since a majority (a leader) or the leader was last heard.
+    pub contact_ms: Option<u64>,
+    /// The journal's disk is full.
+    pub disk_full: bool,
+    /// It waits for its peers' word on its disk.
+    pub confirming_disk: bool,
+    /// Its peers remember more than its disk does.
+    pub disk_lost: bool,
+    /// Peers, by id.
+    pub peers: BTreeMap<NodeId, PeerStatus>,
+    /// Peers' bytes dropped, by reason.
+    pub dropped: BTreeMap<Rejection, u64>,
+}
+
+/// How old the applied state may be: what the leader had committed when it was
+/// last heard counts from that moment, once it is applied here.
+#[derive(Default)]
+pub(crate) struct Freshness {
+    mark: Option<(u64, Millis)>,
+    as_of: Option<Millis>,
+}
+
+impl Freshness {
+    /// The leader, heard now, has committed up to `index`.
+    pub(crate) fn heard(&mut self, now: Millis, index: u64) {
+        self.mark.get_or_insert((index, now));
+    }
+
+    /// The database is at `applied`.
+    pub(crate) fn applied(&mut self, applied: u64) {
+        if let Some((index, at)) = self.mark
+            && index <= applied
+        {
+            self.as_of = Some(at);
+            self.mark = None;
+        }
+    }
+
+    pub(crate) fn age_ms(&self, now: Millis) -> Option<u64> {
+        self.as_of.map(|at| now.since(at))
+    }
+}
+
+impl Node {
+    /// This node's view of itself and its peers.
+    #[must_use]
+    pub fn status(&self, now: Millis) -> NodeStatus {
+        let raft = &self.raw.raft;
+        NodeStatus {
+            role: match raft.state {
+                StateRole::Leader => Role::Leader,
+                StateRole::Follower => Role::Follower,
+                StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+            },
+            leader: self.leader(),
+            term: raft.term,
+            last_index: raft.raft_log.last_index(),
+            commit_index: raft.raft_log.committed,
+            applied: self.applier.applied(),
+            contact_ms: self.contact_ms(now),
+            disk_full: self.disk_full,
+            confirming_disk: matches!(self.standing, Standing::Asking { .. }),
+            disk_lost: self.standing == Standing::Lost,
+            peers: self.peers(now),
+            dropped: self.dropped.clone(),
+        }
+    }
+
+    /// Milliseconds since a majority (this leader included) or the leader was heard.
+    pub(crate) fn contact_ms(&self, now: Millis) -> Option<u64> {
+        if !self.leads() {
+            return self.heard.get(&self.leader()?).map(|at| now.since(*at));
+        }
+        let age = |id: NodeId| match id == self.config.id {
+            true => Some(0),
+            false => self.heard.get(&id).map(|at| now.since(*at)),
+        };
+        let voters = voters_of(&self.membership);
+        let mut ages: Vec<_> = voters.iter().map(|id| age(*id).unwrap_or(u64::MAX)).collect();
+        ages.sort_unstable();
+        ages.get(voters.len() / 2).copied().filter(|age| *age != u64::MAX)
+    }
+
+    fn peers(&self, now: Millis) -> BTreeMap<NodeId, PeerStatus> {
+        let others = self.membership.members.iter().filter(|member| member.id != self.config.id);
+        others
+            .map(|member| {
+                let progress = self.raw.raft.prs().get(member.id).filter(|_| self.leads());
+                let peer = PeerStatus {
+                    heard_ms: self.heard.get(&member.id).map(|at| now.since(*at)),
+                    matched: progress.map(|progress| progress.matched),
+                    http: self.peers_http.get(&member.id).cloned().unwrap_or_default(),
+                };
+                (member.id, peer)
+            })
+            .collect()
+    }
+}
