@@ -94,6 +94,7 @@ pub struct Node {
     pub(crate) raw: RawNode<Log>,
     pub(crate) links: Links,
     pub(crate) membership: Membership,
+    pub(crate) membership_changes: u64,
     pub(crate) applier: Applier,
     pub(crate) writes: Writes,
     pub(crate) reads: Reads,
@@ -145,6 +146,7 @@ impl Node {
             raw,
             links: Links::new(config.seed ^ config.boot),
             membership: restored.membership,
+            membership_changes: 0,
             applier: Applier::new(restored.applied),
             writes: Writes::default(),
             reads: Reads::new(config.boot),
@@ -216,6 +218,12 @@ impl Node {
     #[must_use]
     pub const fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// Rises with every change of the membership since the start.
+    #[must_use]
+    pub const fn membership_changes(&self) -> u64 {
+        self.membership_changes
     }
 
     /// Where this board's HTTP listens: told to every peer when it is first heard,

@@ -231,6 +231,7 @@ impl Node {
         let change: MembershipChange =
             crate::sql::decode(&entry.data).expect("checked when it came");
         self.membership.change(&change);
+        self.membership_changes += 1;
         self.raw
             .apply_conf_change(&conf_change(&change))
             .expect("one board is added or removed at a time");
