@@ -6,8 +6,6 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Position;
-
 /// Why a caller's request was not answered with a result. Except for
 /// [`Refusal::OutcomeUnknown`], nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,14 +68,16 @@ pub enum Rejection {
     Implausible,
 }
 
-/// What is wrong with a change's bytes or its fit to this database.
+/// What is wrong with a change's bytes. They were committed: this board halts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeError {
-    /// The bytes are no change of a known version. Halt: they were committed.
+    /// The bytes are no change of a known version.
     Malformed(&'static str),
-    /// The board's schema is not the one the change was made on. Halt.
-    Schema {
-        /// Where.
-        at: Position,
-    },
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Malformed(what) = self;
+        write!(f, "not a change: {what}")
+    }
 }

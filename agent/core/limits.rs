@@ -20,6 +20,12 @@ pub const FRAGMENT_BYTES: usize = PAYLOAD_BYTES_MAX - FRAGMENT_HEADER_BYTES;
 /// Encoded data of one entry, bytes: a generous statement, and a board's memory.
 pub const ENTRY_BYTES_MAX: usize = 8 << 20;
 
+/// Values in one change: what decoding may cost a small board, 64 MB at the most.
+pub const CHANGE_CELLS_MAX: usize = 1 << 21;
+
+/// Bytes of a change's strings that stand elsewhere in it already.
+pub const CHANGE_COPIED_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
+
 /// A frame: one entry of the largest size and its envelope, bytes.
 pub const FRAME_BYTES_MAX: usize = ENTRY_BYTES_MAX + 4_096;
 
