@@ -1,1 +1,507 @@
-//! mod: to come.
+//! `state.db`: what was applied. The users' tables and ours, one SQLite file.
+//!
+//! One write transaction stays open over many applied entries and is committed
+//! lazily: after `commit_interval_ms`, when enough was written, or when a long
+//! read needs it. The row that says what is applied is written in that same
+//! transaction, so after a crash the file is some earlier state of the group and
+//! the journal brings it forward.
+//!
+//! Invariants: between two calls the open transaction holds applied entries and
+//! nothing else; what the file has durably is known only from a checkpoint that
+//! is proved complete (`checkpoint`). Nothing local to one board lives here:
+//! boards at one applied index hold the same pages.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rusqlite::{
+    Connection, OpenFlags, ToSql,
+    config::DbConfig,
+    types::{ToSqlOutput, ValueRef},
+};
+use understudy_core::{
+    event::{Entry, EntryKind, Millis, Position},
+    member::{Member, Membership, MembershipChange},
+    mutant,
+    sql::Value,
+};
+
+use self::{
+    authorize::Authorizer,
+    budget::Budget,
+    capture::Notes,
+    schema::{Schema, SchemaError},
+};
+use super::{StoreError, ffi::Hook};
+
+mod apply;
+mod authorize;
+mod budget;
+mod capture;
+mod checkpoint;
+mod digest;
+mod execute;
+mod read;
+mod schema;
+
+pub use read::{QueryOutcome, Reader};
+
+/// Version of what is in the file; another is refused by name.
+pub const FORMAT: u8 = 1;
+
+/// SQLite below this has a race that can lose committed pages (fixed 3.51.3).
+pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// What a commit adds to the WAL besides the entries, bytes, about.
+const COMMIT_BYTES: u64 = 16 << 10;
+
+/// Prepared statements kept per connection.
+const STATEMENTS_MAX: usize = 64;
+
+/// How the database is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// SQLite VFS by name; the system's own when absent.
+    pub vfs: Option<String>,
+    /// Boot time, for limits on statements.
+    pub clock: fn() -> Millis,
+    /// The open transaction is committed after so long, milliseconds.
+    pub commit_interval_ms: u64,
+    /// The open transaction is committed after so much was applied, bytes of entries.
+    pub commit_bytes: u64,
+    /// The WAL is brought back into the file beyond this, bytes.
+    pub wal_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            vfs: None,
+            clock: crate::driver::clock::now,
+            commit_interval_ms: 60_000,
+            commit_bytes: 4 << 20,
+            wal_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Why a call ended early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The open transaction is gone; the file is at `applied`. Everything above
+    /// comes again from the journal. When a request of a batch ended it, its
+    /// place in the batch and its encoded answer stand beside.
+    Reset {
+        /// The last entry the file holds.
+        applied: Position,
+        /// The request that ended it.
+        ended_by: Option<(u32, Vec<u8>)>,
+    },
+    /// The disk is full; nothing changed. Later may be better.
+    DiskFull,
+    /// This board alone cannot go on.
+    Halt(String),
+}
+
+/// See the module's description.
+pub struct Database {
+    connection: Connection,
+    hook: Hook<Notes>,
+    authorizer: Authorizer,
+    budget: Budget,
+    schema: Arc<Schema>,
+    path: PathBuf,
+    options: Options,
+    head: Head,
+    committed: Position,
+    durable: Position,
+    membership: Membership,
+    open_since: Option<Millis>,
+    open_bytes: u64,
+    since_checkpoint: u64,
+}
+
+/// The one row that says what is applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Head {
+    applied: Position,
+    last_id: u64,
+    chain: u64,
+}
+
+const HEAD_BYTES: usize = 40;
+
+impl Head {
+    /// Of fixed size, so that rewriting it leaves the page's layout alone.
+    fn encode(self) -> [u8; HEAD_BYTES] {
+        let mut bytes = [0; HEAD_BYTES];
+        bytes[0] = FORMAT;
+        let numbers = [self.applied.index, self.applied.term, self.last_id, self.chain];
+        for (place, number) in bytes[8..].chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        match bytes.first() {
+            Some(&FORMAT) if bytes.len() == HEAD_BYTES => {}
+            Some(other) => {
+                return Err(format!(
+                    "state.db has format version {other}, this program reads {FORMAT}"
+                ));
+            }
+            None => return Err(String::from("state.db does not say what it holds")),
+        }
+        let number = |at: usize| {
+            let place = bytes.get(8 * at..8 * at + 8).and_then(|bytes| bytes.try_into().ok());
+            place.map_or(0, u64::from_le_bytes)
+        };
+        let applied = Position { index: number(1), term: number(2) };
+        Ok(Self { applied, last_id: number(3), chain: number(4) })
+    }
+
+    /// This entry is applied now; the chain covers every byte ever applied.
+    fn advance(&mut self, entry: &Entry) {
+        let kind = match entry.kind {
+            EntryKind::Change => 0_u8,
+            EntryKind::Membership => 1,
+        };
+        let numbers = [self.chain, entry.index, entry.term];
+        let head = numbers.iter().flat_map(|number| number.to_le_bytes());
+        let bytes = head.chain([kind]).chain(entry.data.iter().copied());
+        self.chain = fnv1a(bytes);
+        self.applied = entry.position();
+    }
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo): finds differences, proves nothing.
+fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Our value as SQLite takes it.
+struct Bound<'a>(&'a Value);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(value) => ValueRef::Integer(*value),
+            Value::Real(value) => ValueRef::Real(*value),
+            Value::Text(bytes) => ValueRef::Text(bytes),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+/// Ours, made in this order on every board before the first entry.
+const TABLES: &str = "
+    CREATE TABLE _understudy_applied(id INTEGER PRIMARY KEY, head BLOB NOT NULL);
+    CREATE TABLE _understudy_member(
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL, key BLOB NOT NULL,
+        addresses TEXT NOT NULL, voter INTEGER NOT NULL);
+    CREATE TABLE _understudy_setting(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;";
+
+impl Database {
+    /// Opens `state.db` in `directory`, or makes an empty one.
+    ///
+    /// # Errors
+    /// When the file is no database of ours, of another version, or cannot be
+    /// read: the text names the file and what is wrong.
+    pub fn open(directory: &Path, options: Options) -> Result<Self, StoreError> {
+        let path = directory.join("state.db");
+        let at = |error: rusqlite::Error| StoreError::new(&path, error);
+        super::check_sqlite()?;
+        let mut connection = connect(&path, &options).map_err(at)?;
+        prepare_file(&connection).map_err(at)?;
+        let authorizer = Authorizer::default();
+        let budget = Budget::new(options.clock);
+        let hook = equip(&mut connection, &authorizer, &budget).map_err(at)?;
+        let mut database = Self {
+            hook,
+            authorizer,
+            budget,
+            schema: Arc::default(),
+            head: Head::default(),
+            committed: Position::default(),
+            durable: Position::default(),
+            membership: Membership::default(),
+            open_since: None,
+            open_bytes: 0,
+            since_checkpoint: 0,
+            connection,
+            path: path.clone(),
+            options,
+        };
+        database.reload().map_err(|reason| StoreError::new(&path, reason))?;
+        // What a committed WAL holds may not be on the disk yet.
+        database.checkpoint().map_err(|failure| StoreError::new(&path, format!("{failure:?}")))?;
+        Ok(database)
+    }
+
+    /// Reads anew what the file holds: after opening, and after the open
+    /// transaction was lost.
+    fn reload(&mut self) -> Result<(), String> {
+        self.connection.flush_prepared_statement_cache();
+        let head: Vec<u8> = self
+            .connection
+            .query_row("SELECT head FROM _understudy_applied WHERE id = 1", [], |row| row.get(0))
+            .map_err(|error| format!("not a database of understudy: {error}"))?;
+        self.head = Head::decode(&head)?;
+        self.committed = self.head.applied;
+        self.membership = self.read_membership().map_err(|error| error.to_string())?;
+        self.refresh_schema().map_err(|error| format!("{error:?}"))?;
+        self.open_since = None;
+        self.open_bytes = 0;
+        Ok(())
+    }
+
+    fn read_membership(&self) -> rusqlite::Result<Membership> {
+        let mut select = self.connection.prepare(
+            "SELECT id, name, key, addresses, voter FROM _understudy_member ORDER BY id",
+        )?;
+        let members = select.query_map([], |row| {
+            let addresses: String = row.get(3)?;
+            Ok(Member {
+                id: row.get::<_, i64>(0)?.cast_unsigned(),
+                name: row.get(1)?,
+                key: row.get(2)?,
+                addresses: addresses.lines().map(String::from).collect(),
+                voter: row.get(4)?,
+            })
+        })?;
+        Ok(Membership { members: members.collect::<Result<_, _>>()?, last_id: self.head.last_id })
+    }
+
+    fn refresh_schema(&mut self) -> Result<(), SchemaError> {
+        self.schema = Arc::new(Schema::read(&self.connection)?);
+        self.hook.with(|notes| notes.set_schema(Arc::clone(&self.schema)));
+        Ok(())
+    }
+
+    /// The last entry applied, committed to the file or not.
+    #[must_use]
+    pub const fn applied(&self) -> Position {
+        self.head.applied
+    }
+
+    /// Hash over every entry ever applied, in order.
+    #[must_use]
+    pub const fn chain(&self) -> u64 {
+        self.head.chain
+    }
+
+    /// The last entry that a power cut cannot take from this file.
+    #[must_use]
+    pub const fn durable(&self) -> Position {
+        self.durable
+    }
+
+    /// Up to where the journal may be compacted: never beyond what is durable here.
+    #[must_use]
+    pub fn compaction_bound(&self) -> u64 {
+        if mutant::is(5) { self.applied().index } else { self.durable.index }
+    }
+
+    /// Who belongs to the group at the applied index.
+    #[must_use]
+    pub const fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Opens the write transaction unless it is open.
+    fn begin(&mut self) -> Result<(), Failure> {
+        if !self.connection.is_autocommit() {
+            return Ok(());
+        }
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| self.failure(&error))?;
+        self.open_since = Some((self.options.clock)());
+        Ok(())
+    }
+
+    /// Ends the open transaction: the file now holds all that is applied.
+    ///
+    /// # Errors
+    /// [`Failure::Reset`] when SQLite could not.
+    pub fn commit(&mut self) -> Result<(), Failure> {
+        if self.connection.is_autocommit() {
+            return Ok(());
+        }
+        if !mutant::is(6) {
+            self.write_head()?;
+        }
+        if let Err(error) = self.connection.execute_batch("COMMIT") {
+            return Err(self.failure(&error));
+        }
+        if mutant::is(6) {
+            self.write_head()?;
+        }
+        self.committed = self.head.applied;
+        self.open_since = None;
+        self.since_checkpoint += self.open_bytes + COMMIT_BYTES;
+        self.open_bytes = 0;
+        Ok(())
+    }
+
+    fn write_head(&mut self) -> Result<(), Failure> {
+        let head = self.head.encode();
+        let written = self
+            .connection
+            .prepare_cached("UPDATE _understudy_applied SET head = ?1 WHERE id = 1")
+            .and_then(|mut update| update.execute([&head[..]]));
+        written.map(drop).map_err(|error| self.failure(&error))
+    }
+
+    /// Commits and checkpoints when it is time to; to be called now and then.
+    ///
+    /// # Errors
+    /// As [`Database::commit`].
+    pub fn keep_house(&mut self, now: Millis) -> Result<(), Failure> {
+        let due = self
+            .open_since
+            .is_some_and(|since| now.since(since) >= self.options.commit_interval_ms);
+        if due || self.open_bytes >= self.options.commit_bytes {
+            self.commit()?;
+            if self.since_checkpoint >= self.options.wal_bytes {
+                self.checkpoint()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// When [`Database::keep_house`] has something to do next.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Millis> {
+        self.open_since.map(|since| since.plus(self.options.commit_interval_ms))
+    }
+
+    /// Leadership came or went: virtual tables forget what they know of rows that
+    /// others executed. Their modules only do so with a new connection.
+    ///
+    /// # Errors
+    /// As [`Database::commit`].
+    pub fn role_changed(&mut self) -> Result<(), Failure> {
+        if self.schema.virtual_tables.is_empty() {
+            return Ok(());
+        }
+        self.commit()?;
+        let halt = |error: &dyn std::fmt::Display| Failure::Halt(error.to_string());
+        let mut connection = connect(&self.path, &self.options).map_err(|error| halt(&error))?;
+        self.hook.remove(&self.connection);
+        self.hook =
+            equip(&mut connection, &self.authorizer, &self.budget).map_err(|error| halt(&error))?;
+        self.connection = connection;
+        self.reload().map_err(|reason| halt(&reason))
+    }
+
+    /// A step failed: what it means for the transaction (design rule 6).
+    fn failure(&mut self, error: &rusqlite::Error) -> Failure {
+        if self.connection.is_autocommit() && !mutant::is(8) {
+            return self.reset(None);
+        }
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Failure::DiskFull,
+            _ => Failure::Halt(format!("{}: {error}", self.path.display())),
+        }
+    }
+
+    /// Forgets everything but the file, which says where it stands.
+    fn reset(&mut self, ended_by: Option<(u32, Vec<u8>)>) -> Failure {
+        if !self.connection.is_autocommit() {
+            // An error here means there is no transaction left to end.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        match self.reload() {
+            Ok(()) => Failure::Reset { applied: self.head.applied, ended_by },
+            Err(reason) => Failure::Halt(format!("{}: {reason}", self.path.display())),
+        }
+    }
+
+    fn change_membership(&mut self, change: &MembershipChange) -> rusqlite::Result<()> {
+        self.membership.change(change);
+        self.head.last_id = self.membership.last_id;
+        match change {
+            MembershipChange::Add(member) => {
+                self.connection
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO _understudy_member VALUES (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(rusqlite::params![
+                        member.id.cast_signed(),
+                        member.name,
+                        member.key,
+                        member.addresses.join("\n"),
+                        member.voter
+                    ])?;
+            }
+            MembershipChange::Remove(id) => {
+                self.connection
+                    .prepare_cached("DELETE FROM _understudy_member WHERE id = ?1")?
+                    .execute([id.cast_signed()])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.hook.remove(&self.connection);
+    }
+}
+
+/// Everything a writing connection carries, before its first statement.
+fn equip(
+    connection: &mut Connection,
+    authorizer: &Authorizer,
+    budget: &Budget,
+) -> rusqlite::Result<Hook<Notes>> {
+    authorizer.enter(authorize::Mode::Internal);
+    authorizer.install(connection)?;
+    budget.install(connection)?;
+    Ok(Hook::install(connection, Notes::default()))
+}
+
+/// A connection that may write, as every board opens it.
+fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = match &options.vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs.as_str())?,
+        None => Connection::open_with_flags(path, flags)?,
+    };
+    connection.execute_batch(
+        "PRAGMA page_size = 1024; PRAGMA encoding = 'UTF-8'; PRAGMA auto_vacuum = NONE;
+         PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;
+         PRAGMA secure_delete = ON; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -1024;
+         PRAGMA temp_store = MEMORY; PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON;",
+    )?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
+    connection.busy_timeout(std::time::Duration::ZERO)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+fn prepare_file(connection: &Connection) -> rusqlite::Result<()> {
+    let empty: bool =
+        connection
+            .query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))?;
+    if !empty {
+        return Ok(());
+    }
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    connection.execute_batch(TABLES)?;
+    let head = Head::default().encode();
+    connection.execute("INSERT INTO _understudy_applied VALUES (1, ?1)", [&head[..]])?;
+    connection.execute_batch("COMMIT")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,451 @@
+//! The leader executes a batch: each request in a savepoint, captured, and all
+//! of it rolled back. What was captured is proposed, and applied by the code
+//! that every board uses.
+
+use std::sync::Arc;
+
+use rusqlite::{CachedStatement, Connection, config::DbConfig};
+use understudy_core::{
+    change::Change,
+    error::Refusal,
+    event::{Executed, Position},
+    limits::{CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, RESPONSE_BYTES_MAX},
+    mutant,
+    sql::{
+        self, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
+        StatementResult,
+    },
+};
+
+use super::{
+    Bound, Database, Failure,
+    authorize::{Mode, Seen},
+    capture::{self, Gathered},
+    read::{self, Collected},
+    schema::{Schema, SchemaError},
+};
+use crate::store::ffi;
+
+/// A statement of a caller that names no limit ends after this.
+const STATEMENT_MS_MAX: u64 = 10_000;
+
+/// How one statement ended.
+enum Ended {
+    Fine(StatementOutcome),
+    Failed(String),
+    /// It took the whole transaction with it.
+    Lost(String),
+}
+
+/// How a request ended, short of a failure of the whole database.
+enum Request {
+    Answered(Result<Vec<u8>, Refusal>),
+    Lost(Vec<u8>),
+}
+
+impl Database {
+    /// Executes requests on top of what is applied and rolls them back again.
+    ///
+    /// # Errors
+    /// [`Failure::Reset`] when a request ended the open transaction: its answer
+    /// stands beside, the others had no effect.
+    ///
+    /// # Panics
+    /// When `base` is not what is applied: the caller's book-keeping is broken.
+    pub fn execute(&mut self, base: Position, requests: &[Vec<u8>]) -> Result<Executed, Failure> {
+        assert_eq!(base, self.applied(), "a batch is executed on what is applied");
+        self.begin()?;
+        self.internal("SAVEPOINT batch")?;
+        let schema = Arc::clone(&self.schema);
+        let mut gathered = Gathered::default();
+        let mut answers = Vec::with_capacity(requests.len());
+        for (place, request) in (0..).zip(requests) {
+            match self.request(request, &mut gathered)? {
+                Request::Answered(answer) => answers.push(answer),
+                Request::Lost(answer) => return Err(self.reset(Some((place, answer)))),
+            }
+        }
+        self.hook.with(|notes| notes.record(false));
+        self.internal("ROLLBACK TO batch")?;
+        self.internal("RELEASE batch")?;
+        self.restore_schema(schema);
+        let change = Change { base, segments: gathered.into_segments() }.encode();
+        Ok(Executed { change, answers })
+    }
+
+    fn internal(&mut self, sql: &str) -> Result<(), Failure> {
+        self.authorizer.enter(Mode::Internal);
+        let done = self.connection.prepare_cached(sql).and_then(|mut st| st.raw_execute());
+        done.map(drop).map_err(|error| self.failure(&error))
+    }
+
+    fn restore_schema(&mut self, schema: Arc<Schema>) {
+        if !Arc::ptr_eq(&schema, &self.schema) {
+            self.hook.with(|notes| notes.set_schema(Arc::clone(&schema)));
+            self.schema = schema;
+        }
+    }
+
+    fn request(&mut self, bytes: &[u8], batch: &mut Gathered) -> Result<Request, Failure> {
+        let Ok(request) = sql::decode::<SqlRequest>(bytes) else {
+            let refusal = Refusal::Invalid(String::from("the request cannot be read"));
+            return Ok(Request::Answered(Err(refusal)));
+        };
+        let schema = Arc::clone(&self.schema);
+        self.internal("SAVEPOINT request")?;
+        self.hook.with(|notes| notes.record(true));
+        let mut gathered = Gathered::default();
+        let (response, lost) = self.statements(&request, &mut gathered);
+        if lost {
+            return Ok(Request::Lost(sql::encode(&response)));
+        }
+        let verdict = self.verdict(&request, response, batch, &mut gathered)?;
+        self.set_foreign_keys(false);
+        if verdict.keep {
+            batch.absorb(gathered);
+        } else {
+            self.internal("ROLLBACK TO request")?;
+            self.restore_schema(schema);
+        }
+        self.internal("RELEASE request")?;
+        Ok(Request::Answered(verdict.answer))
+    }
+
+    /// Runs the statements in order; true when the transaction was lost.
+    fn statements(&mut self, request: &SqlRequest, gathered: &mut Gathered) -> (SqlResponse, bool) {
+        let mut response = SqlResponse::default();
+        for statement in &request.statements {
+            let mut rest = statement.sql.as_str();
+            let mut last = None;
+            while let Some((text, after)) = next_statement(&self.connection, rest) {
+                rest = after;
+                let started = (self.options.clock)();
+                let single =
+                    Statement { sql: text.to_owned(), parameters: statement.parameters.clone() };
+                let ended = self.statement(&single, request, gathered);
+                let time_ns = (self.options.clock)().since(started) * 1_000_000;
+                let outcome = match ended {
+                    Ended::Fine(outcome) => outcome,
+                    Ended::Failed(reason) => StatementOutcome::Error(reason),
+                    Ended::Lost(reason) => {
+                        let outcome = StatementOutcome::Error(reason);
+                        response.results.push(StatementResult { outcome, time_ns });
+                        return (response, true);
+                    }
+                };
+                let failed = matches!(outcome, StatementOutcome::Error(_));
+                last = Some(StatementResult { outcome, time_ns });
+                if failed {
+                    break;
+                }
+            }
+            let failed = last
+                .as_ref()
+                .is_some_and(|last| matches!(last.outcome, StatementOutcome::Error(_)));
+            response.results.extend(last);
+            if failed && request.transaction {
+                break;
+            }
+        }
+        (response, false)
+    }
+
+    fn statement(
+        &mut self,
+        statement: &Statement,
+        request: &SqlRequest,
+        gathered: &mut Gathered,
+    ) -> Ended {
+        self.authorizer.enter(Mode::Writing(request.origin));
+        let seen = match self.connection.prepare_cached(&statement.sql) {
+            Err(error) => {
+                let refused = self.authorizer.take_seen().refused;
+                return Ended::Failed(refused.unwrap_or_else(|| words(&error)));
+            }
+            Ok(compiled) => {
+                let seen = self.authorizer.take_seen();
+                if !seen.schema {
+                    return self.plain_statement(compiled, &statement.parameters, request, &seen);
+                }
+                compiled.discard();
+                seen
+            }
+        };
+        self.schema_statement(&statement.sql, &seen, gathered)
+    }
+
+    fn plain_statement(
+        &self,
+        mut compiled: CachedStatement<'_>,
+        parameters: &Parameters,
+        request: &SqlRequest,
+        seen: &Seen,
+    ) -> Ended {
+        self.budget.limit_time(request.statement_timeout_ms.unwrap_or(STATEMENT_MS_MAX));
+        let wants_rows = request.kind != RequestKind::Execute || !compiled.readonly();
+        let done = bind(&mut compiled, parameters).and_then(|()| {
+            if compiled.column_count() > 0 {
+                let collected = read::collect(&mut compiled, RESPONSE_BYTES_MAX)?;
+                return Ok(if wants_rows { collected } else { Collected::nothing() });
+            }
+            compiled.raw_execute().map_err(|error| words(&error))?;
+            Ok(Collected::Changed)
+        });
+        drop(compiled);
+        let spent = self.budget.is_spent();
+        self.budget.lift();
+        if let Some(on) = seen.foreign_keys {
+            self.set_foreign_keys(on);
+        }
+        match done {
+            Ok(collected) => Ended::Fine(collected.outcome(&self.connection)),
+            Err(_) if spent => self.failed(String::from("execute timeout")),
+            Err(reason) => self.failed(reason),
+        }
+    }
+
+    /// A failed statement either ended alone, or the whole transaction with it.
+    fn failed(&self, reason: String) -> Ended {
+        if self.connection.is_autocommit() && !mutant::is(8) {
+            Ended::Lost(reason)
+        } else {
+            Ended::Failed(reason)
+        }
+    }
+
+    fn set_foreign_keys(&self, on: bool) {
+        // Infallible for this option: it only sets a flag of the connection.
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, on);
+    }
+
+    /// A statement that changes the schema is replicated as it stands, after all
+    /// rows gathered before it. Rows it moved in its own tables are its own doing
+    /// on every board; rows it moved elsewhere travel, before it.
+    fn schema_statement(&mut self, sql: &str, seen: &Seen, gathered: &mut Gathered) -> Ended {
+        let schema = Arc::clone(&self.schema);
+        let done = self.gather(gathered).and_then(|()| self.run_schema(sql, seen, gathered));
+        let undo = match done {
+            Ok(()) => None,
+            Err(SchemaError::Sqlite(error)) => Some(words(&error)),
+            Err(SchemaError::HiddenRowid(table)) => Some(format!(
+                "{table}: its columns are named rowid, _rowid_ and oid, so that no row can be \
+                 addressed: rename one of them or declare an INTEGER PRIMARY KEY"
+            )),
+            Err(SchemaError::SameFingerprint(one, other)) => Some(format!(
+                "{other} cannot be told apart from {one} on the wire: give it another name"
+            )),
+        };
+        let Some(reason) = undo else {
+            let outcome = StatementOutcome::Changed { last_insert_id: 0, rows_affected: 0 };
+            return Ended::Fine(outcome);
+        };
+        self.authorizer.enter(Mode::Internal);
+        if !self.connection.is_autocommit() {
+            // The savepoint may never have been reached; then there is nothing to undo.
+            let _ = self.connection.execute_batch("ROLLBACK TO ddl; RELEASE ddl");
+            self.restore_schema(schema);
+        }
+        self.failed(reason)
+    }
+
+    fn run_schema(
+        &mut self,
+        sql: &str,
+        seen: &Seen,
+        gathered: &mut Gathered,
+    ) -> Result<(), SchemaError> {
+        self.authorizer.enter(Mode::Internal);
+        self.connection.execute_batch("SAVEPOINT ddl")?;
+        let before = schema_version(&self.connection)?;
+        self.budget.limit_time(STATEMENT_MS_MAX);
+        let ran = self.connection.execute_batch(sql);
+        self.budget.lift();
+        ran?;
+        let changed = schema_version(&self.connection)? != before;
+        let own = |table: &[u8]| seen.tables.iter().any(|own| belongs_to(table, own.as_bytes()));
+        let touched = self.hook.with(capture::Notes::take);
+        let others = touched.into_iter().filter(|(table, ..)| !own(table)).collect();
+        capture::read_back(&self.connection, &self.schema, others, gathered)?;
+        if changed || seen.verbatim {
+            self.refresh_schema()?;
+            self.gather_schema(sql, seen, gathered)?;
+        }
+        self.connection.execute_batch("RELEASE ddl")?;
+        Ok(())
+    }
+
+    /// CREATE TABLE AS SELECT becomes CREATE TABLE and the rows it has now.
+    fn gather_schema(
+        &self,
+        sql: &str,
+        seen: &Seen,
+        gathered: &mut Gathered,
+    ) -> Result<(), SchemaError> {
+        let made = seen.tables.first().filter(|_| seen.creates_table && seen.selects);
+        let Some(table) = made.and_then(|name| self.schema.named(name.as_bytes())) else {
+            gathered.schema(sql.to_owned());
+            return Ok(());
+        };
+        let create = self.connection.query_row(
+            "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1",
+            [&table.name],
+            |row| row.get(0),
+        )?;
+        gathered.schema(create);
+        capture::read_all(&self.connection, table, gathered)?;
+        Ok(())
+    }
+
+    /// Reads back what was touched so far.
+    fn gather(&mut self, gathered: &mut Gathered) -> Result<(), SchemaError> {
+        self.authorizer.enter(Mode::Internal);
+        if !self.schema.virtual_tables.is_empty() {
+            // A full-text index holds its rows back until a savepoint.
+            self.connection.execute_batch("SAVEPOINT flush; RELEASE flush")?;
+        }
+        let touched = self.hook.with(capture::Notes::take);
+        capture::read_back(&self.connection, &self.schema, touched, gathered)?;
+        Ok(())
+    }
+
+    /// Does the request's effect stand, and what is it answered?
+    fn verdict(
+        &mut self,
+        request: &SqlRequest,
+        mut response: SqlResponse,
+        batch: &Gathered,
+        gathered: &mut Gathered,
+    ) -> Result<Verdict, Failure> {
+        let failed =
+            |result: &StatementResult| matches!(result.outcome, StatementOutcome::Error(_));
+        if request.transaction && response.results.iter().any(failed) {
+            return Ok(Verdict::undo(Ok(sql::encode(&response))));
+        }
+        if ffi::has_deferred_violations(&self.connection) {
+            response = SqlResponse {
+                results: Vec::new(),
+                error: Some(String::from("FOREIGN KEY constraint failed")),
+            };
+            return Ok(Verdict::undo(Ok(sql::encode(&response))));
+        }
+        if let Err(error) = self.gather(gathered) {
+            return match error {
+                SchemaError::Sqlite(error) => Err(self.failure(&error)),
+                SchemaError::HiddenRowid(what) | SchemaError::SameFingerprint(what, _) => {
+                    Err(Failure::Halt(what))
+                }
+            };
+        }
+        if let Some(refusal) = too_large(batch, gathered) {
+            return Ok(Verdict::undo(Err(refusal)));
+        }
+        let answer = sql::encode(&response);
+        if answer.len() > RESPONSE_BYTES_MAX {
+            let (bytes, bytes_max) = (answer.len() as u64, RESPONSE_BYTES_MAX as u64);
+            return Ok(Verdict::undo(Err(Refusal::TooLarge { bytes, bytes_max })));
+        }
+        Ok(Verdict { keep: true, answer: Ok(answer) })
+    }
+}
+
+struct Verdict {
+    keep: bool,
+    answer: Result<Vec<u8>, Refusal>,
+}
+
+impl Verdict {
+    const fn undo(answer: Result<Vec<u8>, Refusal>) -> Self {
+        Self { keep: false, answer }
+    }
+}
+
+/// One entry holds the whole batch: a request that would overflow it is refused.
+fn too_large(batch: &Gathered, request: &Gathered) -> Option<Refusal> {
+    let bytes = batch.bytes + request.bytes;
+    let over = bytes > ENTRY_BYTES_MAX || batch.cells + request.cells > CHANGE_CELLS_MAX;
+    if !over {
+        return None;
+    }
+    if batch.bytes > 0 && request.bytes <= ENTRY_BYTES_MAX && request.cells <= CHANGE_CELLS_MAX {
+        return Some(Refusal::Busy);
+    }
+    Some(Refusal::TooLarge { bytes: request.bytes as u64, bytes_max: ENTRY_BYTES_MAX as u64 })
+}
+
+/// The table itself, or a shadow table of it.
+fn belongs_to(table: &[u8], owner: &[u8]) -> bool {
+    table.len() >= owner.len()
+        && table[..owner.len()].eq_ignore_ascii_case(owner)
+        && (table.len() == owner.len() || table[owner.len()] == b'_')
+}
+
+fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA schema_version", [], |row| row.get(0))
+}
+
+/// The first statement of a text and what follows it; `None` when nothing is left.
+fn next_statement<'a>(connection: &Connection, text: &'a str) -> Option<(&'a str, &'a str)> {
+    let text = without_comments(text);
+    if text.is_empty() {
+        return None;
+    }
+    let inner = text.trim_end_matches(|c: char| c.is_whitespace() || c == ';');
+    if !inner.contains(';') {
+        return Some((inner, ""));
+    }
+    let length = ffi::statement_bytes(connection, text).unwrap_or(text.len());
+    Some(text.split_at_checked(length).unwrap_or((text, "")))
+}
+
+/// The text from its first statement on.
+fn without_comments(text: &str) -> &str {
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
+    let after = match text.get(..2) {
+        Some("--") => text.find('\n').map_or("", |end| &text[end..]),
+        Some("/*") => text.find("*/").map_or("", |end| &text[end + 2..]),
+        _ => return text,
+    };
+    without_comments(after)
+}
+
+/// Binds a request's values, or says what is missing.
+pub(super) fn bind(
+    statement: &mut rusqlite::Statement<'_>,
+    parameters: &Parameters,
+) -> Result<(), String> {
+    let wanted = statement.parameter_count();
+    match parameters {
+        Parameters::Positional(values) => {
+            if values.len() < wanted {
+                return Err(format!(
+                    "not enough args to execute query: want {wanted} got {}",
+                    values.len()
+                ));
+            }
+            for (place, value) in (1..=wanted).zip(values) {
+                let bound = statement.raw_bind_parameter(place, Bound(value));
+                bound.map_err(|error| words(&error))?;
+            }
+        }
+        Parameters::Named(values) => {
+            for place in 1..=wanted {
+                let name = statement.parameter_name(place).unwrap_or("?").to_owned();
+                let bare = name.trim_start_matches([':', '@', '$', '?']);
+                let value = values.iter().find(|(known, _)| known == bare);
+                let (_, value) = value.ok_or_else(|| format!("no value for parameter {name}"))?;
+                let bound = statement.raw_bind_parameter(place, Bound(value));
+                bound.map_err(|error| words(&error))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// SQLite's own words, without the wrapping.
+pub(super) fn words(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(_, Some(words)) => words.clone(),
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    }
+}

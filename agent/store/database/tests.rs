@@ -1,0 +1,436 @@
+//! Leader and followers side by side: every statement, executed on one, applied
+//! on three, must leave the same rows and the same pages.
+
+use std::cell::RefCell;
+
+use understudy_core::{
+    event::Outcome,
+    sql::{
+        self, Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
+    },
+};
+
+use super::*;
+
+/// Three boards' databases; the first executes.
+struct Boards {
+    databases: Vec<Database>,
+    next: RefCell<u64>,
+    directories: Vec<tempfile::TempDir>,
+}
+
+fn request(kind: RequestKind, transaction: bool, statements: &[&str]) -> Vec<u8> {
+    let statements = statements.iter().map(|sql| Statement {
+        sql: (*sql).to_owned(),
+        parameters: Parameters::Positional(Vec::new()),
+    });
+    sql::encode(&SqlRequest {
+        kind,
+        transaction,
+        origin: Origin::User,
+        statement_timeout_ms: None,
+        statements: statements.collect(),
+    })
+}
+
+impl Boards {
+    fn new() -> Self {
+        let directories: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        let open = |directory: &tempfile::TempDir| {
+            Database::open(directory.path(), Options::default()).unwrap()
+        };
+        let databases = directories.iter().map(open).collect();
+        Self { databases, next: RefCell::new(1), directories }
+    }
+
+    fn entry(&self, data: Vec<u8>) -> Entry {
+        let index = *self.next.borrow();
+        *self.next.borrow_mut() += 1;
+        Entry { index, term: 1, kind: EntryKind::Change, data }
+    }
+
+    /// Executes on the first, applies on all, compares all.
+    fn requests(&mut self, requests: &[Vec<u8>]) -> Vec<SqlResponse> {
+        if self.databases[0].applied().index == 0 {
+            let first = self.entry(Vec::new());
+            self.apply(&first);
+        }
+        let base = self.databases[0].applied();
+        let executed = self.databases[0].execute(base, requests).unwrap();
+        let entry = self.entry(executed.change);
+        self.apply(&entry);
+        self.compare();
+        let decode = |answer: Result<Vec<u8>, _>| sql::decode(&answer.unwrap()).unwrap();
+        executed.answers.into_iter().map(decode).collect()
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        for database in &mut self.databases {
+            let outcomes = database.apply(std::slice::from_ref(entry)).unwrap();
+            assert_eq!(outcomes, [Outcome::Changed]);
+        }
+        // One board commits at other points than the others.
+        if entry.index.is_multiple_of(3) {
+            self.databases[1].checkpoint().unwrap();
+        }
+    }
+
+    fn compare(&mut self) {
+        let rows: Vec<_> =
+            self.databases.iter_mut().map(|db| db.content_digest().unwrap()).collect();
+        assert!(rows.windows(2).all(|pair| pair[0] == pair[1]), "rows differ: {rows:?}");
+        let pages: Vec<_> = self.databases.iter_mut().map(|db| db.page_digest().unwrap()).collect();
+        assert!(pages.windows(2).all(|pair| pair[0] == pair[1]), "pages differ: {pages:?}");
+    }
+
+    /// One request of one statement; its outcome.
+    fn run(&mut self, sql: &str) -> StatementOutcome {
+        let answers = self.requests(&[request(RequestKind::Mixed, false, &[sql])]);
+        let response = answers.into_iter().next().unwrap();
+        assert_eq!(response.error, None, "{sql}");
+        response.results.into_iter().next_back().unwrap().outcome
+    }
+
+    fn fine(&mut self, sql: &str) {
+        let outcome = self.run(sql);
+        assert!(!matches!(outcome, StatementOutcome::Error(_)), "{sql}: {outcome:?}");
+    }
+
+    fn refused(&mut self, sql: &str, words: &str) {
+        match self.run(sql) {
+            StatementOutcome::Error(reason) => assert!(reason.contains(words), "{sql}: {reason}"),
+            outcome => panic!("{sql} was not refused: {outcome:?}"),
+        }
+    }
+
+    fn query(&mut self, board: usize, sql: &str) -> Vec<Vec<Value>> {
+        let request = request(RequestKind::Query, false, &[sql]);
+        let answer = match self.databases[board].query(&request).unwrap() {
+            QueryOutcome::Answered(answer) => answer,
+            QueryOutcome::NeedsReader => {
+                self.databases[board].commit().unwrap();
+                self.databases[board].reader().unwrap().query(&request)
+            }
+        };
+        let response: SqlResponse = sql::decode(&answer).unwrap();
+        match response.results.into_iter().next().unwrap().outcome {
+            StatementOutcome::Rows { rows, .. } => rows,
+            outcome => panic!("{sql}: {outcome:?}"),
+        }
+    }
+
+    fn one(&mut self, sql: &str) -> Value {
+        self.query(2, sql).remove(0).remove(0)
+    }
+}
+
+#[test]
+fn rows_of_every_kind_of_table_arrive() {
+    let mut boards = Boards::new();
+    for sql in [
+        "CREATE TABLE plain(a, b TEXT, c REAL)",
+        "INSERT INTO plain VALUES (1, 'x', 2.5), (NULL, NULL, NULL), (x'00ff', 'a' || char(0) || 'b', 9e999)",
+        "INSERT INTO plain VALUES (random(), CURRENT_TIMESTAMP, -0.0)",
+        "UPDATE plain SET b = b || '!' WHERE rowid = 1",
+        "DELETE FROM plain WHERE rowid = 2",
+        "CREATE TABLE keyed(id INTEGER PRIMARY KEY, name TEXT UNIQUE, n INT DEFAULT (random()))",
+        "INSERT INTO keyed(name) VALUES ('a'), ('b'), ('c')",
+        "INSERT INTO keyed(id, name) VALUES (2, 'z') ON CONFLICT(id) DO UPDATE SET name = 'bb'",
+        "REPLACE INTO keyed(id, name) VALUES (9, 'a')",
+        "UPDATE keyed SET id = id + 100",
+        "CREATE TABLE r(sensor INTEGER, time INTEGER, value, PRIMARY KEY(sensor, time)) WITHOUT ROWID",
+        "INSERT INTO r VALUES (1, 10, 1.5), (1, 11, 'text'), (2, 10, NULL)",
+        "UPDATE r SET time = time + 5 WHERE sensor = 1",
+        "DELETE FROM r WHERE sensor = 2",
+        "CREATE TABLE nocase(k TEXT PRIMARY KEY COLLATE NOCASE, v) WITHOUT ROWID",
+        "INSERT INTO nocase VALUES ('a', 1), ('b', 2)",
+        "UPDATE nocase SET k = 'A', v = 3 WHERE k = 'a'",
+        "CREATE TABLE strict_one(a INT, b TEXT) STRICT",
+        "INSERT INTO strict_one VALUES (1, 'x')",
+        "CREATE TABLE g(a INT, b INT GENERATED ALWAYS AS (a * 2) STORED, c INT AS (a + 1))",
+        "INSERT INTO g(a) VALUES (4)",
+        "UPDATE g SET a = 5",
+        "CREATE TABLE null_key(a TEXT PRIMARY KEY, b)",
+        "INSERT INTO null_key VALUES (NULL, 1), (NULL, 2)",
+    ] {
+        boards.fine(sql);
+    }
+    assert_eq!(boards.one("SELECT c FROM g"), Value::Integer(6));
+    assert_eq!(boards.one("SELECT count(*) FROM null_key"), Value::Integer(2));
+}
+
+#[test]
+fn values_may_swap_under_a_unique_index() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(id INTEGER PRIMARY KEY, place INT UNIQUE)");
+    boards.fine("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)");
+    boards.fine("UPDATE t SET place = -place");
+    boards.fine("UPDATE t SET place = CASE place WHEN -1 THEN 2 WHEN -2 THEN 1 ELSE 3 END");
+    assert_eq!(boards.one("SELECT place FROM t WHERE id = 1"), Value::Integer(2));
+}
+
+#[test]
+fn a_table_emptied_at_once_is_empty_everywhere() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    boards.fine("INSERT INTO t VALUES (1), (2), (3)");
+    boards.fine("DELETE FROM t");
+    assert_eq!(boards.one("SELECT count(*) FROM t"), Value::Integer(0));
+}
+
+#[test]
+fn ids_of_autoincrement_tables_are_never_given_twice() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a)");
+    boards.fine("INSERT INTO t(a) VALUES (1), (2)");
+    boards.fine("DELETE FROM t");
+    boards.databases.rotate_left(1);
+    boards.fine("INSERT INTO t(a) VALUES (3)");
+    assert_eq!(boards.one("SELECT id FROM t"), Value::Integer(3));
+}
+
+#[test]
+fn triggers_fire_once_and_foreign_keys_act_once() {
+    let mut boards = Boards::new();
+    for sql in [
+        "CREATE TABLE t(a)",
+        "CREATE TABLE log(n INTEGER PRIMARY KEY, what, at DEFAULT (random()))",
+        "CREATE TRIGGER on_t AFTER INSERT ON t BEGIN INSERT INTO log(what) VALUES (new.a); END",
+        "INSERT INTO t VALUES (1), (2)",
+        "CREATE TABLE parent(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE child(id INTEGER PRIMARY KEY, p REFERENCES parent ON DELETE CASCADE)",
+        "INSERT INTO parent VALUES (1), (2)",
+        "INSERT INTO child VALUES (10, 1), (11, 2)",
+    ] {
+        boards.fine(sql);
+    }
+    assert_eq!(boards.one("SELECT count(*) FROM log"), Value::Integer(2));
+    let both = ["PRAGMA foreign_keys = ON", "DELETE FROM parent WHERE id = 1"];
+    boards.requests(&[request(RequestKind::Mixed, true, &both)]);
+    assert_eq!(boards.one("SELECT count(*) FROM child"), Value::Integer(1));
+    boards.fine("INSERT INTO child VALUES (12, 99)");
+}
+
+#[test]
+fn a_deferred_constraint_undoes_its_request_alone() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE parent(id INTEGER PRIMARY KEY)");
+    boards.fine("CREATE TABLE child(p REFERENCES parent DEFERRABLE INITIALLY DEFERRED, n INT)");
+    let bad = ["PRAGMA foreign_keys = ON", "INSERT INTO child VALUES (7, 1)"];
+    let answers = boards.requests(&[
+        request(RequestKind::Execute, false, &bad),
+        request(RequestKind::Execute, false, &["INSERT INTO parent VALUES (1)"]),
+    ]);
+    assert_eq!(answers[0].error.as_deref(), Some("FOREIGN KEY constraint failed"));
+    assert_eq!(answers[1].error, None);
+    assert_eq!(boards.one("SELECT count(*) FROM child"), Value::Integer(0));
+    assert_eq!(boards.one("SELECT count(*) FROM parent"), Value::Integer(1));
+}
+
+#[test]
+fn schema_and_rows_mix_in_one_request() {
+    let mut boards = Boards::new();
+    let mixed = [
+        "CREATE TABLE a(x)",
+        "INSERT INTO a VALUES (1), (2)",
+        "ALTER TABLE a ADD COLUMN y DEFAULT 7",
+        "INSERT INTO a VALUES (3, 4)",
+        "CREATE TABLE b AS SELECT x, random() AS r FROM a",
+        "CREATE INDEX b_r ON b(r, abs(x)) WHERE x > 1",
+        "ALTER TABLE a RENAME TO aa",
+        "ALTER TABLE aa RENAME COLUMN x TO xx",
+        "ALTER TABLE aa DROP COLUMN y",
+        "CREATE VIEW v AS SELECT * FROM aa",
+        "INSERT INTO b SELECT xx, xx FROM v",
+        "ANALYZE",
+        "REINDEX",
+        "PRAGMA user_version = 5",
+    ];
+    let answers = boards.requests(&[request(RequestKind::Mixed, true, &mixed)]);
+    let errors: Vec<_> = answers[0]
+        .results
+        .iter()
+        .filter(|result| matches!(result.outcome, StatementOutcome::Error(_)))
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(boards.one("SELECT count(*) FROM b"), Value::Integer(6));
+    assert_eq!(boards.one("PRAGMA user_version"), Value::Integer(5));
+    boards.fine("DROP TABLE b");
+    boards.fine("DROP VIEW v");
+}
+
+#[test]
+fn a_full_text_index_answers_on_every_board() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE VIRTUAL TABLE notes USING fts5(body)");
+    boards.fine("INSERT INTO notes VALUES ('the pump runs'), ('the fan stands')");
+    assert_eq!(boards.query(2, "SELECT rowid FROM notes WHERE notes MATCH 'pump'").len(), 1);
+    boards.fine("UPDATE notes SET body = 'the pump stands' WHERE rowid = 1");
+    boards.fine("DELETE FROM notes WHERE rowid = 2");
+    assert_eq!(boards.query(2, "SELECT rowid FROM notes WHERE notes MATCH 'stands'").len(), 1);
+    boards.fine("INSERT INTO notes(notes) VALUES ('integrity-check')");
+    boards.databases.rotate_left(1);
+    boards.databases[0].role_changed().unwrap();
+    boards.fine("INSERT INTO notes VALUES ('the lamp burns')");
+    boards.fine("INSERT INTO notes(notes) VALUES ('integrity-check')");
+    assert_eq!(boards.query(2, "SELECT rowid FROM notes WHERE notes MATCH 'the'").len(), 2);
+    boards.fine("DROP TABLE notes");
+}
+
+#[test]
+fn a_transaction_is_all_or_nothing_and_other_requests_go_on() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a INTEGER PRIMARY KEY)");
+    let bad = ["INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)"];
+    let answers = boards.requests(&[
+        request(RequestKind::Execute, true, &bad),
+        request(RequestKind::Execute, false, &bad),
+        request(RequestKind::Execute, false, &["INSERT INTO t VALUES (3)"]),
+    ]);
+    assert_eq!(answers[0].results.len(), 2);
+    assert_eq!(answers[1].results.len(), 3);
+    assert_eq!(boards.one("SELECT group_concat(a) FROM t"), Value::Text(b"1,2,3".to_vec()));
+}
+
+#[test]
+fn a_request_that_ends_the_transaction_is_named_and_the_file_says_where_it_stands() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a INTEGER PRIMARY KEY)");
+    boards.databases[0].commit().unwrap();
+    let committed = boards.databases[0].applied();
+    boards.fine("INSERT INTO t VALUES (1)");
+    let base = boards.databases[0].applied();
+    for sql in ["INSERT OR ROLLBACK INTO t VALUES (1)"] {
+        let requests = [
+            request(RequestKind::Execute, false, &["INSERT INTO t VALUES (5)"]),
+            request(RequestKind::Execute, false, &[sql]),
+        ];
+        let Err(Failure::Reset { applied, ended_by: Some((1, answer)) }) =
+            boards.databases[0].execute(base, &requests)
+        else {
+            panic!("the transaction is lost");
+        };
+        assert!(applied.index >= committed.index && applied < base);
+        let answer: SqlResponse = sql::decode(&answer).unwrap();
+        assert!(matches!(answer.results[0].outcome, StatementOutcome::Error(_)));
+    }
+}
+
+#[test]
+fn what_would_hold_on_one_board_only_is_refused_with_the_reason() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    for (sql, words) in [
+        ("BEGIN", "?transaction"),
+        ("COMMIT", "?transaction"),
+        ("SAVEPOINT x", "?transaction"),
+        ("ATTACH 'x' AS y", "one database"),
+        ("CREATE TEMP TABLE x(a)", "TEMP"),
+        ("PRAGMA journal_mode = DELETE", "disallowed pragma"),
+        ("PRAGMA synchronous = OFF", "disallowed pragma"),
+        ("PRAGMA secure_delete = OFF", "one board only"),
+        ("PRAGMA writable_schema = ON", "one board only"),
+        ("DELETE FROM _understudy_setting", "belongs to understudy"),
+        ("CREATE TABLE _understudy_x(a)", "kept for understudy"),
+        ("DROP TABLE _understudy_member", "kept for understudy"),
+        ("CREATE VIRTUAL TABLE x USING rtree(a, b, c)", "rtree"),
+        ("CREATE TABLE x(rowid, _rowid_, oid)", "rowid"),
+        ("SELECT nada", "no such column"),
+    ] {
+        boards.refused(sql, words);
+    }
+    boards.fine("INSERT INTO t VALUES (1)");
+}
+
+#[test]
+fn a_batch_made_on_another_base_is_skipped_on_every_board() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    let base = boards.databases[0].applied();
+    let late = boards.databases[0]
+        .execute(base, &[request(RequestKind::Execute, false, &["INSERT INTO t VALUES (1)"])])
+        .unwrap();
+    boards.fine("INSERT INTO t VALUES (2)");
+    let entry = boards.entry(late.change);
+    for database in &mut boards.databases {
+        assert_eq!(database.apply(std::slice::from_ref(&entry)).unwrap(), [Outcome::Skipped]);
+    }
+    boards.compare();
+    assert_eq!(boards.one("SELECT count(*) FROM t"), Value::Integer(1));
+}
+
+#[test]
+fn a_reopened_database_stands_where_it_was_last_committed() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    boards.databases[0].commit().unwrap();
+    let committed = boards.databases[0].applied();
+    let chain = boards.databases[0].chain();
+    boards.databases.remove(0);
+    let again = Database::open(boards.directories[0].path(), Options::default()).unwrap();
+    assert_eq!((again.applied(), again.chain()), (committed, chain));
+    assert_eq!(again.durable(), committed);
+}
+
+#[test]
+fn a_reader_that_holds_the_wal_back_keeps_the_durable_index_back() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    boards.databases[0].checkpoint().unwrap();
+    let before = boards.databases[0].durable();
+    let other = Connection::open(boards.directories[0].path().join("state.db")).unwrap();
+    other.execute_batch("BEGIN; SELECT * FROM t;").unwrap();
+    boards.fine("INSERT INTO t VALUES (1)");
+    boards.databases[0].checkpoint().unwrap();
+    assert_eq!(boards.databases[0].durable(), before);
+    other.execute_batch("COMMIT").unwrap();
+    boards.databases[0].checkpoint().unwrap();
+    assert_eq!(boards.databases[0].durable(), boards.databases[0].applied());
+}
+
+#[test]
+fn reads_write_nothing_and_long_ones_go_to_a_reader() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    let write = request(RequestKind::Query, false, &["INSERT INTO t VALUES (1)"]);
+    let QueryOutcome::Answered(answer) = boards.databases[0].query(&write).unwrap() else {
+        panic!("refused at once");
+    };
+    let answer: SqlResponse = sql::decode(&answer).unwrap();
+    assert!(matches!(&answer.results[0].outcome, StatementOutcome::Error(reason)
+        if reason == "attempt to change database via query operation"));
+    let long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) \
+                SELECT count(*) FROM n";
+    let long = request(RequestKind::Query, false, &[long]);
+    assert_eq!(boards.databases[0].query(&long).unwrap(), QueryOutcome::NeedsReader);
+    boards.databases[0].commit().unwrap();
+    let answer = boards.databases[0].reader().unwrap().query(&long);
+    let answer: SqlResponse = sql::decode(&answer).unwrap();
+    assert!(matches!(&answer.results[0].outcome, StatementOutcome::Rows { rows, .. }
+        if rows[0][0] == Value::Integer(200_000)));
+}
+
+#[test]
+fn several_statements_in_one_text_all_run() {
+    let mut boards = Boards::new();
+    let text = "CREATE TABLE t(a); INSERT INTO t VALUES ('x;y'); SELECT count(*) FROM t;";
+    let outcome = boards.run(text);
+    assert!(matches!(outcome, StatementOutcome::Rows { rows, .. }
+        if rows[0][0] == Value::Integer(1)));
+}
+
+#[test]
+fn a_file_of_another_version_or_kind_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Database::open(directory.path(), Options::default()).unwrap());
+    let file = Connection::open(directory.path().join("state.db")).unwrap();
+    let mut head = Head::default().encode();
+    head[0] = 9;
+    file.execute("UPDATE _understudy_applied SET head = ?1", [&head[..]]).unwrap();
+    drop(file);
+    let error = Database::open(directory.path(), Options::default()).err().unwrap().to_string();
+    assert!(error.contains("format version 9"), "{error}");
+    std::fs::write(directory.path().join("state.db"), [7; 4096]).unwrap();
+    let error = Database::open(directory.path(), Options::default()).err().unwrap().to_string();
+    assert!(error.contains("state.db"), "{error}");
+}
