@@ -1,1 +1,551 @@
-//! journal: to come.
+//! `journal.db`: what was promised. The Raft log, the hard state, what peers
+//! were seen to promise, and who this board is.
+//!
+//! One commit, one sync, for everything that waits. Pages are small (512 bytes),
+//! so that a small entry costs little more than the one block a sync must write.
+//! Each row carries a checksum over its index, term, kind and data.
+//!
+//! Invariants: rows stand without gaps from the first index to the last; a
+//! failed write leaves neither file nor memory changed; an error of the disk
+//! other than "full" ends the process, because after a failed sync nobody knows
+//! what the file holds.
+//!
+//! Left out: the lock on the directory, and when to write (the driver's).
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use understudy_core::{
+    event::{Entry, EntryKind, HardState, NodeId, Promise},
+    mutant,
+    restored::TermRun,
+    sql,
+};
+
+use super::{StoreError, check_sqlite, wal};
+use crate::identity::Identity;
+
+/// Version of what is in the file; another is refused by name.
+pub const FORMAT: i64 = 1;
+
+/// The WAL is brought back into the file beyond this, pages.
+const WAL_PAGES_MAX: i64 = 2_048;
+
+/// How the journal is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// SQLite VFS by name; the system's own when absent.
+    pub vfs: Option<String>,
+    /// The WAL as it was found, scanned for damage before SQLite opens it; read
+    /// from the file when absent.
+    pub wal: Option<Vec<u8>>,
+}
+
+/// Why a write or read of the journal failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JournalError {
+    /// Nothing was written; later may be better.
+    DiskFull,
+    /// This process must not go on with this file.
+    Halt(String),
+}
+
+impl fmt::Display for JournalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DiskFull => f.write_str("journal.db: disk full"),
+            Self::Halt(reason) => write!(f, "journal.db: {reason}"),
+        }
+    }
+}
+
+/// One write: entries replace everything from their first index on.
+#[derive(Clone, Debug)]
+pub struct Persist {
+    /// Consecutive, may be empty.
+    pub entries: Vec<Entry>,
+    /// As of these entries.
+    pub hard_state: HardState,
+    /// What peers were seen to promise.
+    pub promises: Vec<(NodeId, Promise)>,
+}
+
+/// See the module's description.
+pub struct Journal {
+    connection: Connection,
+    path: PathBuf,
+    hard_state: HardState,
+    first_index: u64,
+    last_index: u64,
+    boot: u64,
+    identity: Option<Identity>,
+    suspect: bool,
+}
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS log(
+        idx INTEGER PRIMARY KEY, term INTEGER, kind INTEGER, crc INTEGER, data BLOB);
+    CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS hard_state(id INTEGER PRIMARY KEY, state BLOB);
+    CREATE TABLE IF NOT EXISTS promise(
+        peer INTEGER PRIMARY KEY, term INTEGER, vote INTEGER, matched INTEGER);";
+
+impl Journal {
+    /// Opens `journal.db` in `directory`, or makes an empty one, and counts a boot.
+    ///
+    /// # Errors
+    /// When the file is no journal, of another version, or damaged: the text
+    /// names the file and what is wrong.
+    pub fn open(directory: &Path, options: &Options) -> Result<Self, StoreError> {
+        check_sqlite()?;
+        let path = directory.join("journal.db");
+        let at = |error: rusqlite::Error| StoreError::new(&path, error);
+        let wal = match &options.wal {
+            Some(wal) => wal.clone(),
+            None => std::fs::read(directory.join("journal.db-wal")).unwrap_or_default(),
+        };
+        let connection = connect(&path, options.vfs.as_deref()).map_err(at)?;
+        let mut journal = Self {
+            connection,
+            path: path.clone(),
+            hard_state: HardState::default(),
+            first_index: 1,
+            last_index: 0,
+            boot: 0,
+            identity: None,
+            suspect: wal::is_damaged(&wal),
+        };
+        journal.load()?;
+        Ok(journal)
+    }
+
+    fn load(&mut self) -> Result<(), StoreError> {
+        let at = |error: rusqlite::Error| StoreError::new(&self.path, error);
+        let connection = &self.connection;
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(at)?;
+        connection.execute_batch(TABLES).map_err(at)?;
+        let format: Option<i64> = meta(connection, "format").map_err(at)?;
+        if let Some(format) = format.filter(|format| *format != FORMAT) {
+            return Err(StoreError::new(
+                &self.path,
+                format!("it has format version {format}, this program reads {FORMAT}"),
+            ));
+        }
+        let boot: i64 = meta(connection, "boot").map_err(at)?.unwrap_or(0) + 1;
+        set_meta(connection, "format", FORMAT).map_err(at)?;
+        set_meta(connection, "boot", boot).map_err(at)?;
+        let state: Option<Vec<u8>> = connection
+            .query_row("SELECT state FROM hard_state WHERE id = 1", [], |row| row.get(0))
+            .optional()
+            .map_err(at)?;
+        let identity: Option<Vec<u8>> = meta(connection, "identity").map_err(at)?;
+        let (first, last): (Option<i64>, Option<i64>) = connection
+            .query_row("SELECT min(idx), max(idx) FROM log", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .map_err(at)?;
+        connection.execute_batch("COMMIT").map_err(at)?;
+        let unreadable = |what| StoreError::new(&self.path, format!("its {what} cannot be read"));
+        self.boot = boot.cast_unsigned();
+        self.first_index = first.unwrap_or(1).cast_unsigned();
+        self.last_index = last.unwrap_or(0).cast_unsigned();
+        if let Some(state) = state {
+            self.hard_state = sql::decode(&state).map_err(|_| unreadable("hard state"))?;
+        }
+        if let Some(identity) = identity {
+            self.identity = Some(sql::decode(&identity).map_err(|_| unreadable("identity"))?);
+        }
+        Ok(())
+    }
+
+    /// Who this board is; `None` before it belongs to a group.
+    #[must_use]
+    pub const fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Counts the starts of this file; the present one included.
+    #[must_use]
+    pub const fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// As last written.
+    #[must_use]
+    pub const fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// Last index in the log; 0 when it is empty.
+    #[must_use]
+    pub const fn last_index(&self) -> u64 {
+        self.last_index
+    }
+
+    /// The WAL, as it was found, shows damage beyond a torn end.
+    #[must_use]
+    pub const fn suspect(&self) -> bool {
+        self.suspect
+    }
+
+    /// Makes this board that member, together with what its log begins with.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn found(&mut self, identity: &Identity, persist: &Persist) -> Result<(), JournalError> {
+        self.in_transaction(|connection| {
+            set_meta(connection, "identity", sql::encode(identity))?;
+            write_one(connection, persist)
+        })?;
+        self.identity = Some(identity.clone());
+        self.wrote(persist);
+        Ok(())
+    }
+
+    /// Writes everything in one transaction and one sync.
+    ///
+    /// # Errors
+    /// [`JournalError::DiskFull`]: nothing was written. [`JournalError::Halt`]:
+    /// the file must not be used any longer.
+    ///
+    /// # Panics
+    /// When entries would leave a gap.
+    pub fn write(&mut self, persists: &[Persist]) -> Result<(), JournalError> {
+        let mut last = self.last_index;
+        for entries in persists.iter().map(|persist| &persist.entries) {
+            if let (Some(first), Some(end)) = (entries.first(), entries.last()) {
+                assert!(first.index <= last + 1, "entries leave a gap in the journal");
+                last = end.index;
+            }
+        }
+        self.in_transaction(|connection| {
+            persists.iter().try_for_each(|persist| write_one(connection, persist))
+        })?;
+        for persist in persists {
+            self.wrote(persist);
+        }
+        self.checkpoint()
+    }
+
+    fn wrote(&mut self, persist: &Persist) {
+        self.hard_state = persist.hard_state;
+        if let Some(last) = persist.entries.last() {
+            self.last_index = last.index;
+        }
+    }
+
+    fn in_transaction(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<(), JournalError> {
+        let done = self
+            .run("BEGIN IMMEDIATE")
+            .and_then(|()| work(&self.connection))
+            .and_then(|()| self.run("COMMIT"));
+        let Err(error) = done else { return Ok(()) };
+        if !self.connection.is_autocommit() && self.run("ROLLBACK").is_err() {
+            return Err(halt(&error));
+        }
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Err(JournalError::DiskFull),
+            _ if mutant::is(10) => Ok(()),
+            _ => Err(halt(&error)),
+        }
+    }
+
+    fn run(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    /// Brings a long WAL back into the file. What cannot be brought back now
+    /// stays in the WAL, where it is just as safe.
+    fn checkpoint(&self) -> Result<(), JournalError> {
+        let pages = |sql| self.connection.query_row(sql, [], |row| row.get::<_, i64>(1));
+        let long = pages("PRAGMA wal_checkpoint(NOOP)").map_err(|error| halt(&error))?;
+        if long < WAL_PAGES_MAX {
+            return Ok(());
+        }
+        match pages("PRAGMA wal_checkpoint(RESTART)") {
+            Err(error) if error.sqlite_error_code() != Some(ErrorCode::DiskFull) => {
+                Err(halt(&error))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Reads entries `low..high`, at most `bytes_max` of data but at least one.
+    ///
+    /// # Errors
+    /// [`JournalError::Halt`] names the row that is damaged or missing.
+    pub fn read(
+        &mut self,
+        low: u64,
+        high: u64,
+        bytes_max: u64,
+    ) -> Result<Vec<Entry>, JournalError> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut expected = low;
+        let mut select = self
+            .connection
+            .prepare_cached(
+                "SELECT idx, term, kind, crc, data FROM log WHERE idx >= ?1 AND idx < ?2 \
+                 ORDER BY idx",
+            )
+            .map_err(|error| halt(&error))?;
+        let mut rows =
+            select.query([low.cast_signed(), high.cast_signed()]).map_err(|error| halt(&error))?;
+        while let Some(row) = rows.next().map_err(|error| halt(&error))? {
+            let entry = entry_of(row).map_err(|error| halt(&error))?;
+            let entry = entry.ok_or_else(|| damaged(expected))?;
+            if entry.index != expected {
+                return Err(damaged(expected));
+            }
+            bytes += entry.data.len() as u64;
+            if bytes > bytes_max && !entries.is_empty() {
+                return Ok(entries);
+            }
+            expected += 1;
+            entries.push(entry);
+        }
+        if expected < high.min(self.last_index + 1) {
+            return Err(damaged(expected));
+        }
+        Ok(entries)
+    }
+
+    /// Terms of the whole log, as runs.
+    ///
+    /// # Errors
+    /// [`JournalError::Halt`] when it cannot be read or terms fall.
+    pub fn terms(&mut self) -> Result<Vec<TermRun>, JournalError> {
+        let mut select = self
+            .connection
+            .prepare("SELECT min(idx), term FROM log GROUP BY term ORDER BY 1")
+            .map_err(|error| halt(&error))?;
+        let runs = select
+            .query_map([], |row| {
+                let (first, term): (i64, i64) = (row.get(0)?, row.get(1)?);
+                Ok(TermRun { first: first.cast_unsigned(), term: term.cast_unsigned() })
+            })
+            .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+            .map_err(|error| halt(&error))?;
+        match runs.windows(2).find(|pair| pair[1].term < pair[0].term) {
+            Some(pair) => Err(damaged(pair[1].first)),
+            None => Ok(runs),
+        }
+    }
+
+    /// What peers were seen to promise.
+    ///
+    /// # Errors
+    /// [`JournalError::Halt`] when it cannot be read.
+    pub fn promises(&mut self) -> Result<Vec<(NodeId, Promise)>, JournalError> {
+        let mut select = self
+            .connection
+            .prepare("SELECT peer, term, vote, matched FROM promise ORDER BY peer")
+            .map_err(|error| halt(&error))?;
+        let promises = select.query_map([], |row| {
+            let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+            let promise = Promise { term: number(1)?, vote: number(2)?, matched: number(3)? };
+            Ok((number(0)?, promise))
+        });
+        promises
+            .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+            .map_err(|error| halt(&error))
+    }
+}
+
+fn halt(error: &rusqlite::Error) -> JournalError {
+    JournalError::Halt(error.to_string())
+}
+
+fn damaged(index: u64) -> JournalError {
+    JournalError::Halt(format!("entry {index} is damaged or missing"))
+}
+
+fn connect(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
+        None => Connection::open_with_flags(path, flags)?,
+    };
+    connection.execute_batch(
+        "PRAGMA page_size = 512; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -256;
+         PRAGMA temp_store = MEMORY;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(16);
+    Ok(connection)
+}
+
+fn meta<T: rusqlite::types::FromSql>(
+    connection: &Connection,
+    name: &str,
+) -> rusqlite::Result<Option<T>> {
+    connection
+        .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+        .optional()
+}
+
+fn set_meta(
+    connection: &Connection,
+    name: &str,
+    value: impl rusqlite::ToSql,
+) -> rusqlite::Result<()> {
+    connection
+        .execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", rusqlite::params![name, value])
+        .map(drop)
+}
+
+fn write_one(connection: &Connection, persist: &Persist) -> rusqlite::Result<()> {
+    if let Some(first) = persist.entries.first()
+        && !mutant::is(12)
+    {
+        connection
+            .prepare_cached("DELETE FROM log WHERE idx >= ?1")?
+            .execute([first.index.cast_signed()])?;
+    }
+    let mut insert =
+        connection.prepare_cached("INSERT OR REPLACE INTO log VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for entry in &persist.entries {
+        insert.execute(rusqlite::params![
+            entry.index.cast_signed(),
+            entry.term.cast_signed(),
+            kind_number(entry.kind),
+            checksum(entry),
+            entry.data,
+        ])?;
+    }
+    let mut hard_state = persist.hard_state;
+    if mutant::is(2) {
+        hard_state.vote = 0;
+    }
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO hard_state VALUES (1, ?1)")?
+        .execute([sql::encode(&hard_state)])?;
+    for (peer, promise) in &persist.promises {
+        let numbers = [*peer, promise.term, promise.vote, promise.matched];
+        connection
+            .prepare_cached("INSERT OR REPLACE INTO promise VALUES (?1, ?2, ?3, ?4)")?
+            .execute(numbers.map(u64::cast_signed))?;
+    }
+    Ok(())
+}
+
+const fn kind_number(kind: EntryKind) -> u8 {
+    match kind {
+        EntryKind::Change => 0,
+        EntryKind::Membership => 1,
+    }
+}
+
+/// CRC32C over index, term, kind and data, numbers little-endian.
+fn checksum(entry: &Entry) -> u32 {
+    let crc = crc32c::crc32c(&entry.index.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &entry.term.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &[kind_number(entry.kind)]);
+    crc32c::crc32c_append(crc, &entry.data)
+}
+
+/// The row as an entry; `None` when its checksum does not fit.
+fn entry_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Entry>> {
+    let (index, term): (i64, i64) = (row.get(0)?, row.get(1)?);
+    let kind = match row.get(2)? {
+        0_u8 => EntryKind::Change,
+        1 => EntryKind::Membership,
+        _ => return Ok(None),
+    };
+    let entry =
+        Entry { index: index.cast_unsigned(), term: term.cast_unsigned(), kind, data: row.get(4)? };
+    let crc: u32 = row.get(3)?;
+    Ok((checksum(&entry) == crc).then_some(entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry { index, term, kind: EntryKind::Change, data: vec![7; 100] }
+    }
+
+    fn persist(entries: Vec<Entry>, term: u64) -> Persist {
+        let hard_state = HardState { term, vote: 2, commit: 1 };
+        Persist { entries, hard_state, promises: Vec::new() }
+    }
+
+    fn open(directory: &Path) -> Journal {
+        Journal::open(directory, &Options::default()).unwrap()
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_opening_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        let promise = Promise { term: 1, vote: 3, matched: 2 };
+        let mut first = persist((1..=5).map(|index| entry(index, 1)).collect(), 1);
+        first.promises.push((3, promise));
+        journal.write(&[first, persist(vec![entry(4, 2)], 2)]).unwrap();
+        assert_eq!(journal.boot(), 1);
+        drop(journal);
+        let mut journal = open(directory.path());
+        assert_eq!((journal.boot(), journal.last_index(), journal.suspect()), (2, 4, false));
+        assert_eq!(journal.hard_state().term, 2);
+        assert_eq!(journal.promises().unwrap(), [(3, promise)]);
+        let runs = [TermRun { first: 1, term: 1 }, TermRun { first: 4, term: 2 }];
+        assert_eq!(journal.terms().unwrap(), runs);
+        assert_eq!(journal.read(3, 5, u64::MAX).unwrap(), [entry(3, 1), entry(4, 2)]);
+        assert_eq!(journal.read(1, 5, 150).unwrap(), [entry(1, 1)]);
+    }
+
+    #[test]
+    fn a_damaged_row_and_a_missing_one_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        journal.write(&[persist((1..=9).map(|index| entry(index, 1)).collect(), 1)]).unwrap();
+        journal.connection.execute("UPDATE log SET data = x'00' WHERE idx = 4", []).unwrap();
+        journal.connection.execute("DELETE FROM log WHERE idx = 8", []).unwrap();
+        let error = journal.read(2, 7, u64::MAX).unwrap_err().to_string();
+        assert!(error.contains("entry 4"), "{error}");
+        let error = journal.read(6, 10, u64::MAX).unwrap_err().to_string();
+        assert!(error.contains("entry 8"), "{error}");
+    }
+
+    #[test]
+    fn another_version_and_another_kind_of_file_are_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open(directory.path());
+        set_meta(&journal.connection, "format", 9).unwrap();
+        drop(journal);
+        let error = Journal::open(directory.path(), &Options::default()).err().unwrap().to_string();
+        assert!(error.contains("format version 9"), "{error}");
+        std::fs::write(directory.path().join("journal.db"), [7; 4096]).unwrap();
+        let error = Journal::open(directory.path(), &Options::default()).err().unwrap().to_string();
+        assert!(error.contains("journal.db"), "{error}");
+    }
+
+    #[test]
+    #[should_panic(expected = "gap")]
+    fn a_gap_is_a_broken_invariant() {
+        let directory = tempfile::tempdir().unwrap();
+        let _ = open(directory.path()).write(&[persist(vec![entry(3, 1)], 1)]);
+    }
+
+    #[test]
+    fn the_wal_goes_back_into_the_file_now_and_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        for index in 1..=2_000 {
+            journal.run("PRAGMA synchronous = OFF").unwrap();
+            journal.write(&[persist(vec![entry(index, 1)], 1)]).unwrap();
+        }
+        let wal = std::fs::metadata(directory.path().join("journal.db-wal")).unwrap().len();
+        assert!(wal < 2 << 20, "{wal} bytes of WAL");
+    }
+}

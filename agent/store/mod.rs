@@ -7,6 +7,7 @@ pub mod database;
 pub mod ffi;
 pub mod journal;
 pub mod restore;
+mod wal;
 
 /// Why a file of ours cannot be used. Names the file.
 #[derive(Debug)]
