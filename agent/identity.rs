@@ -2,7 +2,7 @@
 //! a group.
 
 use serde::{Deserialize, Serialize};
-use understudy_core::event::NodeId;
+use understudy_core::{event::NodeId, member::Member};
 
 /// Names a group for ever; random.
 pub type GroupId = [u8; 16];
@@ -23,4 +23,7 @@ pub struct Identity {
     pub private_key: [u8; 32],
     /// Names this disk for ever; random.
     pub disk: [u8; 16],
+    /// The members it was told of when it joined: whom it listens to until the
+    /// log tells it more.
+    pub acquaintances: Vec<Member>,
 }

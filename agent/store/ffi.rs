@@ -3,9 +3,8 @@
 #![expect(unsafe_code, reason = "raw SQLite calls; each block says why it is sound")]
 
 use std::{
-    cell::RefCell,
     ffi::{CStr, c_char, c_int, c_void},
-    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use rusqlite::{Connection, ffi};
@@ -31,21 +30,20 @@ pub(crate) enum Identity {
 
 /// Keeps a preupdate hook installed for as long as its connection lives.
 pub(crate) struct Hook<T: Touches> {
-    shared: Rc<RefCell<T>>,
+    shared: Arc<Mutex<T>>,
 }
 
 impl<T: Touches + 'static> Hook<T> {
     /// Installs the hook; `keep` must stay alive as long as `connection`.
     pub(crate) fn install(connection: &Connection, target: T) -> Self {
-        let shared = Rc::new(RefCell::new(target));
+        let shared = Arc::new(Mutex::new(target));
         // SAFETY: the handle is valid while the connection is; the context points
-        // into an Rc that is dropped only after the connection (field order in
-        // the database, and `remove` below), and everything stays on one thread.
+        // into an Arc that lives until `remove` has taken the hook out.
         unsafe {
             ffi::sqlite3_preupdate_hook(
                 connection.handle(),
                 Some(on_preupdate::<T>),
-                Rc::as_ptr(&shared).cast_mut().cast::<c_void>(),
+                Arc::as_ptr(&shared).cast_mut().cast::<c_void>(),
             );
         }
         Self { shared }
@@ -61,7 +59,7 @@ impl<T: Touches + 'static> Hook<T> {
 
     /// The target, between SQLite's calls.
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
-        work(&mut self.shared.borrow_mut())
+        work(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -77,12 +75,12 @@ unsafe extern "C" fn on_preupdate<T: Touches>(
     // SAFETY: SQLite hands over valid, zero-terminated names, and the context
     // given at installation, which outlives the connection.
     let (schema, table, target) =
-        unsafe { (CStr::from_ptr(schema), CStr::from_ptr(table), &*context.cast::<RefCell<T>>()) };
+        unsafe { (CStr::from_ptr(schema), CStr::from_ptr(table), &*context.cast::<Mutex<T>>()) };
     if schema.to_bytes() != b"main" {
         return;
     }
     let table = table.to_bytes();
-    let mut target = target.borrow_mut();
+    let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
     let has_old = operation != ffi::SQLITE_INSERT;
     let has_new = operation != ffi::SQLITE_DELETE;
     let (old, new) = match target.key_columns(table) {
