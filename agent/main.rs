@@ -1,1 +1,7 @@
-fn main() {}
+//! understudy: flags to exit code, nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    understudy::command::main()
+}

@@ -1,1 +1,267 @@
-//! run: to come.
+//! The loop of a member: the only file that sees both the drivers and the node.
+//!
+//! One thread takes one event at a time, from whichever driver has one, gives it
+//! to the node and carries out every effect, in order, before the next. Nothing
+//! here waits: the journal and the database have threads of their own and report
+//! by event, datagrams that cannot leave now are lost, callers wait at their own
+//! end of a channel.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+use understudy_core::{
+    error::Refusal,
+    event::{Effect, Event, Millis, NodeId, Reply, RequestId},
+    limits::DATAGRAM_BYTES_MAX,
+    node::{Effects, Node},
+};
+
+use crate::{
+    call::Call,
+    driver::{clock, database::DatabaseThread, journal::JournalThread, notify::Notify, udp::Road},
+    join::{Admission, Doorstep, Knock},
+    seal::{Opened, Outgoing, Seal, To},
+    view::{self, Facts},
+};
+
+/// Events taken from one source before the others get their turn.
+const BURST_MAX: usize = 64;
+
+/// Local requests under way; the node's own bounds are lower.
+const CALLERS_MAX: usize = 4_096;
+
+/// A board that stops waits no longer than this for another to lead.
+const HAND_OVER_MS_MAX: u64 = 3_000;
+
+/// Who waits for a reply.
+enum Waiter {
+    /// HTTP or the control socket.
+    Caller(oneshot::Sender<Reply>),
+    /// A board at the door.
+    Guest(Admission),
+}
+
+/// Everything the loop listens to, besides the road.
+pub struct Sources {
+    /// From the journal's and the database's threads.
+    pub events: mpsc::Receiver<Event>,
+    /// From HTTP and the control socket.
+    pub calls: mpsc::Receiver<Call>,
+    /// Resolves when the process is asked to end.
+    pub stop: oneshot::Receiver<()>,
+}
+
+/// The drivers a member acts through.
+pub struct Drivers {
+    /// The journal.
+    pub journal: JournalThread,
+    /// The database.
+    pub database: DatabaseThread,
+    /// Datagrams.
+    pub road: Road,
+    /// systemd.
+    pub notify: Notify,
+}
+
+/// A member at work.
+pub struct Member {
+    node: Node,
+    seal: Seal,
+    drivers: Drivers,
+    facts: Facts,
+    doorstep: Doorstep,
+    callers: BTreeMap<RequestId, Waiter>,
+    requests: RequestId,
+    membership_changes: u64,
+}
+
+impl Member {
+    /// A member that goes on from `node`, whose first effects are carried out now.
+    #[must_use]
+    pub fn new(node: Node, first: Effects, seal: Seal, drivers: Drivers, facts: Facts) -> Self {
+        let mut member = Self {
+            node,
+            seal,
+            drivers,
+            facts,
+            doorstep: Doorstep::default(),
+            callers: BTreeMap::new(),
+            requests: 0,
+            membership_changes: 0,
+        };
+        member.learn_members();
+        member.carry_out(clock::now(), first);
+        member
+    }
+
+    /// Runs until the process is asked to end, and hands leadership over first.
+    pub async fn run(mut self, mut sources: Sources) {
+        let mut datagram = vec![0; 2 * DATAGRAM_BYTES_MAX];
+        let mut stopping = None;
+        loop {
+            let now = clock::now();
+            self.drivers.notify.alive(now);
+            if stopping.is_some_and(|since| self.may_end(now, since)) {
+                break;
+            }
+            let wake = Duration::from_millis(self.node.deadline().0.since(now));
+            tokio::select! {
+                biased;
+                Some(event) = sources.events.recv() => {
+                    self.happen(event);
+                    for _ in 1..BURST_MAX {
+                        let Ok(event) = sources.events.try_recv() else { break };
+                        self.happen(event);
+                    }
+                }
+                received = self.drivers.road.receive(&mut datagram) => {
+                    let mut received = received;
+                    for _ in 0..BURST_MAX {
+                        let Some((bytes, source)) = received else { break };
+                        self.take_datagram(&datagram[..bytes], source);
+                        received = self.drivers.road.try_receive(&mut datagram);
+                    }
+                }
+                Some(call) = sources.calls.recv() => {
+                    self.take_call(call);
+                    for _ in 1..BURST_MAX {
+                        let Ok(call) = sources.calls.try_recv() else { break };
+                        self.take_call(call);
+                    }
+                }
+                _ = &mut sources.stop, if stopping.is_none() => {
+                    stopping = Some(clock::now());
+                    self.drivers.notify.stopping();
+                    self.happen(Event::Stopping);
+                }
+                () = tokio::time::sleep(wake) => {
+                    self.happen(Event::Tick);
+                    let mut out = Vec::new();
+                    self.seal.greet(clock::now(), &mut out);
+                    self.transmit(clock::now(), out);
+                }
+            }
+        }
+        self.drivers.database.close();
+    }
+
+    fn may_end(&self, now: Millis, since: Millis) -> bool {
+        let alone = self.node.membership().members.len() < 2;
+        !self.node.leads() || alone || now.since(since) >= HAND_OVER_MS_MAX
+    }
+
+    fn happen(&mut self, event: Event) {
+        let now = clock::now();
+        let effects = self.node.handle(now, event);
+        self.carry_out(now, effects);
+        if self.node.membership_changes() != self.membership_changes {
+            self.learn_members();
+        }
+    }
+
+    fn learn_members(&mut self) {
+        self.membership_changes = self.node.membership_changes();
+        let members = view::members(&self.node, &self.facts);
+        self.seal.set_members(&members);
+        self.drivers.road.set_members(&members);
+    }
+
+    fn carry_out(&mut self, now: Millis, effects: Effects) {
+        for effect in effects {
+            match effect {
+                Effect::Send { to, payload } => self.send(now, to, &payload),
+                Effect::Persist { .. } | Effect::Fetch { .. } => self.drivers.journal.take(effect),
+                Effect::Execute { .. }
+                | Effect::Apply { .. }
+                | Effect::Query { .. }
+                | Effect::RoleChanged { .. } => self.drivers.database.take(effect),
+                Effect::Reply { id, reply } => self.reply(now, id, reply),
+            }
+        }
+    }
+
+    fn send(&mut self, now: Millis, to: NodeId, payload: &[u8]) {
+        let mut out = Vec::new();
+        self.seal.seal(now, to, payload, &mut out);
+        self.transmit(now, out);
+    }
+
+    fn transmit(&mut self, now: Millis, out: Vec<Outgoing>) {
+        for Outgoing { to, datagram } in out {
+            match to {
+                To::Node(node) => self.drivers.road.send(now, node, &datagram),
+                To::Address(address) => self.drivers.road.send_to(address, &datagram),
+            }
+        }
+    }
+
+    fn take_datagram(&mut self, datagram: &[u8], source: std::net::SocketAddr) {
+        let now = clock::now();
+        let mut out = Vec::new();
+        let opened = self.seal.open(now, datagram, source, &mut out);
+        self.transmit(now, out);
+        match opened {
+            Opened::Payload { from, payload } => {
+                self.drivers.road.heard(now, from, source);
+                self.happen(Event::Received { from, payload });
+            }
+            Opened::Guest { key, payload } => match self.doorstep.knocked(key, source, &payload) {
+                Knock::Admit(admission, request) => {
+                    let id = self.wait(Waiter::Guest(admission));
+                    self.happen(Event::Requested { id, request });
+                }
+                Knock::Answer(answer) => {
+                    let mut out = Vec::new();
+                    let to = To::Address(source);
+                    self.seal.seal_for(now, key, to, &answer, &mut out);
+                    self.transmit(now, out);
+                }
+                Knock::Ignore => {}
+            },
+            Opened::Nothing => {}
+        }
+    }
+
+    fn take_call(&mut self, call: Call) {
+        match call {
+            Call::Status(reply) => {
+                let drops = self.seal.drops();
+                let status =
+                    view::status(clock::now(), &self.node, &self.facts, drops, &self.drivers.road);
+                // A caller that went away needs no answer.
+                let _ = reply.send(status);
+            }
+            Call::Request(_, reply) if self.callers.len() >= CALLERS_MAX => {
+                let _ = reply.send(Reply::Refused(Refusal::Busy));
+            }
+            Call::Request(request, reply) => {
+                let id = self.wait(Waiter::Caller(reply));
+                self.happen(Event::Requested { id, request });
+            }
+        }
+    }
+
+    fn wait(&mut self, waiter: Waiter) -> RequestId {
+        self.requests += 1;
+        self.callers.insert(self.requests, waiter);
+        self.requests
+    }
+
+    fn reply(&mut self, now: Millis, id: RequestId, reply: Reply) {
+        match self.callers.remove(&id) {
+            Some(Waiter::Caller(caller)) => {
+                // A caller that went away needs no answer.
+                let _ = caller.send(reply);
+            }
+            Some(Waiter::Guest(admission)) => {
+                let answer = self.doorstep.decided(admission, &reply, self.node.membership());
+                self.learn_members();
+                let mut out = Vec::new();
+                let to = To::Address(admission.address);
+                self.seal.seal_for(now, admission.key(), to, &answer, &mut out);
+                self.transmit(now, out);
+            }
+            None => {}
+        }
+    }
+}

@@ -29,8 +29,6 @@ pub struct Status {
     pub commit_index: u64,
     /// Last index in the database.
     pub applied_index: u64,
-    /// Last index durably checkpointed in the database file.
-    pub durable_index: u64,
     /// HTTP address bound, `ADDR:PORT`; none when HTTP is off.
     pub http: Option<String>,
     /// HTTP is open beyond loopback without accounts.
@@ -81,6 +79,4 @@ pub struct MemberStatus {
     pub http: Option<String>,
     /// Leader's view of how far its log matches; none elsewhere.
     pub matched_index: Option<u64>,
-    /// Round trip, microseconds; none when not measured.
-    pub round_trip_us: Option<u64>,
 }

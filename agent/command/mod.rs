@@ -1,1 +1,323 @@
-//! mod: to come.
+//! The command line: what a person types, turned into one call, and its answer
+//! into text. No logic of the agent lives here.
+
+use std::{io::Read as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use understudy_core::sql::{
+    Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value,
+};
+
+use crate::{
+    config::{Config, Places, RunFlags, RunOptions, SAMPLE},
+    control::{ControlRequest, ControlResponse},
+    demo,
+    driver::control,
+    settings, start,
+};
+
+mod show;
+
+/// One database on every board of a sensor group, agreed through Raft.
+#[derive(Debug, Parser)]
+#[command(name = "understudy", version, about)]
+struct Arguments {
+    /// Keep everything under this directory instead of the system's places.
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Read this configuration file.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// error, warn, info, debug or trace.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<tracing::Level>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent of this board.
+    Run {
+        /// Where rqlite's API is served (127.0.0.1:4001).
+        #[arg(long, value_name = "ADDR:PORT")]
+        http: Option<SocketAddr>,
+        /// Allow an HTTP address beyond loopback: there are no accounts yet.
+        #[arg(long)]
+        http_open: bool,
+        /// Where the boards' sealed datagrams come in ([::]:4002).
+        #[arg(long, value_name = "ADDR:PORT")]
+        udp: Option<SocketAddr>,
+        /// This board's name, instead of its host name.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Make a new group of this board; the last line printed is a join token.
+    Init {
+        /// What to call the group.
+        #[arg(default_value = "group")]
+        group: String,
+        /// This board's name, instead of its host name.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Make this board a member of the group that printed the token.
+    Join {
+        /// The token; read from standard input when absent.
+        token: Option<String>,
+        /// This board's name, instead of its host name.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Print a join token for another board.
+    Token,
+    /// Run SQL statements that write, all in one request.
+    Execute {
+        /// The statements.
+        #[arg(required = true)]
+        sql: Vec<String>,
+        /// All or nothing.
+        #[arg(long)]
+        transaction: bool,
+    },
+    /// Run a SQL statement that reads.
+    Query {
+        /// The statement.
+        sql: String,
+    },
+    /// Set a setting of the whole group.
+    Set {
+        /// Which.
+        name: String,
+        /// To what.
+        value: String,
+    },
+    /// Print a setting of the group.
+    Get {
+        /// Which.
+        name: String,
+    },
+    /// Print all settings of the group.
+    Settings,
+    /// Give a board another name.
+    Rename {
+        /// The new name, or the board's present name followed by it.
+        #[arg(required = true, num_args = 1..=2, value_name = "[BOARD] NAME")]
+        names: Vec<String>,
+    },
+    /// How this board and its group are.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The configuration of this board.
+    Config {
+        /// Print a commented sample.
+        #[arg(long)]
+        doc: bool,
+        #[command(subcommand)]
+        action: Option<ConfigAction>,
+    },
+    /// Three boards on this machine: watch one die and another take over.
+    Demo(demo::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigAction {
+    /// Check the configuration and print what is in force.
+    Check,
+}
+
+/// Runs the program: from its arguments to its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let places = Places::new(arguments.dir.as_deref(), arguments.config.as_deref());
+    match carry_out(arguments, &places) {
+        Ok(code) => code,
+        Err(reason) => {
+            eprintln!("understudy: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> {
+    match arguments.command {
+        Command::Run { http, http_open, udp, name } => {
+            let flags = RunFlags { http, http_open, udp, name };
+            return run(places, flags, arguments.log_level);
+        }
+        Command::Init { group, name } => {
+            let name = own_name(name)?;
+            let answer = ask(places, &ControlRequest::Init { group: group.clone(), name })?;
+            show::init(&group, &answer);
+        }
+        Command::Join { token, name } => {
+            let token = token.map_or_else(read_token, Ok)?;
+            let name = own_name(name)?;
+            show::joined(&ask(places, &ControlRequest::Join { token, name: name.clone() })?, &name);
+        }
+        Command::Token => show::token(&ask(places, &ControlRequest::Token)?),
+        Command::Execute { sql, transaction } => {
+            return execute(places, RequestKind::Mixed, transaction, sql);
+        }
+        Command::Query { sql } => return execute(places, RequestKind::Query, false, vec![sql]),
+        Command::Set { name, value } => {
+            let request = settings::set(&name, &value)?;
+            responded(ask(places, &ControlRequest::Sql { request, read: false })?)?;
+        }
+        Command::Get { name } => {
+            let setting = settings::find(&name).ok_or_else(|| settings::unknown(&name))?;
+            println!("{}", value_of(&stored(places)?, setting));
+        }
+        Command::Settings => show::settings(&stored(places)?),
+        Command::Rename { mut names } => {
+            let name = names.pop().unwrap_or_default();
+            ask(places, &ControlRequest::Rename { board: names.pop(), name })?;
+        }
+        Command::Status { json } => return status(places, json),
+        Command::Config { doc, action } => config(places, doc, action.is_some())?,
+        Command::Demo(arguments) => return Ok(demo::run(&arguments)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(
+    places: &Places,
+    flags: RunFlags,
+    level: Option<tracing::Level>,
+) -> Result<ExitCode, String> {
+    let config = Config::read(&places.config)?;
+    let configured =
+        match &config.log_level {
+            Some(level) => Some(level.parse().map_err(|_| {
+                format!("log_level is error, warn, info, debug or trace, not {level}")
+            })?),
+            None => None,
+        };
+    let level = level.or(configured).unwrap_or(tracing::Level::INFO);
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .init();
+    start::run(RunOptions::resolve(places, &config, flags)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask(places: &Places, request: &ControlRequest) -> Result<ControlResponse, String> {
+    match control::ask(&places.control, request)? {
+        ControlResponse::Refused(reason) => Err(reason),
+        response => Ok(response),
+    }
+}
+
+fn own_name(name: Option<String>) -> Result<String, String> {
+    name.or_else(start::host_name).ok_or_else(|| {
+        String::from("this machine has no host name: give the board one with --name NAME")
+    })
+}
+
+fn read_token() -> Result<String, String> {
+    let mut token = String::new();
+    let read = std::io::stdin().take(8_192).read_to_string(&mut token);
+    read.map_err(|error| format!("standard input: {error}"))?;
+    if token.trim().is_empty() {
+        return Err(String::from(
+            "no token: `understudy join TOKEN`, or the token on standard input",
+        ));
+    }
+    Ok(token)
+}
+
+fn execute(
+    places: &Places,
+    kind: RequestKind,
+    transaction: bool,
+    sql: Vec<String>,
+) -> Result<ExitCode, String> {
+    let statement = |sql| Statement { sql, parameters: Parameters::Positional(Vec::new()) };
+    let request = SqlRequest {
+        kind,
+        transaction,
+        origin: Origin::User,
+        statement_timeout_ms: None,
+        statements: sql.into_iter().map(statement).collect(),
+    };
+    let read = kind == RequestKind::Query;
+    let ControlResponse::Sql(response) = ask(places, &ControlRequest::Sql { request, read })?
+    else {
+        return Err(String::from("the agent answered something else"));
+    };
+    Ok(if show::sql(&response) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn responded(response: ControlResponse) -> Result<SqlResponse, String> {
+    let ControlResponse::Sql(response) = response else {
+        return Err(String::from("the agent answered something else"));
+    };
+    let failed = response.results.iter().find_map(|result| match &result.outcome {
+        StatementOutcome::Error(reason) => Some(reason.clone()),
+        StatementOutcome::Rows { .. } | StatementOutcome::Changed { .. } => None,
+    });
+    match response.error.clone().or(failed) {
+        Some(reason) => Err(reason),
+        None => Ok(response),
+    }
+}
+
+/// The settings that were ever set: name and value.
+fn stored(places: &Places) -> Result<Vec<(String, String)>, String> {
+    let request = settings::read_all();
+    let response = responded(ask(places, &ControlRequest::Sql { request, read: true })?)?;
+    let text = |value: &Value| match value {
+        Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => String::new(),
+    };
+    let rows = response.results.into_iter().filter_map(|result| match result.outcome {
+        StatementOutcome::Rows { rows, .. } => Some(rows),
+        StatementOutcome::Changed { .. } | StatementOutcome::Error(_) => None,
+    });
+    Ok(rows.flatten().filter_map(|row| Some((text(row.first()?), text(row.get(1)?)))).collect())
+}
+
+fn value_of<'a>(stored: &'a [(String, String)], setting: &'a settings::Setting) -> &'a str {
+    let found = stored.iter().find(|(name, _)| name == setting.name);
+    found.map_or(setting.default, |(_, value)| value)
+}
+
+fn status(places: &Places, json: bool) -> Result<ExitCode, String> {
+    let ControlResponse::Status(status) = ask(places, &ControlRequest::Status)? else {
+        return Err(String::from("the agent answered something else"));
+    };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status).map_err(|error| error.to_string())?);
+    } else {
+        print!("{}", show::status(&status));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn config(places: &Places, doc: bool, check: bool) -> Result<(), String> {
+    if doc {
+        print!("{SAMPLE}");
+        return Ok(());
+    }
+    if !check {
+        return Err(String::from("`understudy config check` or `understudy config --doc`"));
+    }
+    let config = Config::read(&places.config)?;
+    let options = RunOptions::resolve(places, &config, RunFlags::default())?;
+    let there = if places.config.exists() { "" } else { " (not there: defaults)" };
+    println!("configuration  {}{there}", places.config.display());
+    println!("directory      {}", options.directory.display());
+    println!("control socket {}", options.control.display());
+    println!("http           {}", options.http);
+    println!("udp            {}", options.udp);
+    println!("name           {}", options.name.unwrap_or_else(|| String::from("(host name)")));
+    Ok(())
+}

@@ -1,1 +1,114 @@
-//! control: to come.
+//! The control socket: a Unix socket in the data directory. One JSON line in,
+//! one JSON line out, then the connection ends.
+
+use std::{
+    fs, io,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream as StdUnixStream},
+    path::Path,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
+};
+
+use crate::control::{ControlRequest, ControlResponse, LINE_BYTES_MAX};
+
+/// Command lines served at the same time.
+const CONNECTIONS_MAX: usize = 16;
+
+/// A connection that says nothing ends after this.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// A command line waits no longer than this for its answer.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A wish and where its answer goes.
+pub type Wish = (ControlRequest, oneshot::Sender<ControlResponse>);
+
+/// Binds the socket in place of one that a former agent left.
+///
+/// # Errors
+/// When it cannot be made: the text names it.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Serves for ever; wishes go to `wishes`.
+pub async fn serve(listener: UnixListener, wishes: mpsc::Sender<Wish>) {
+    let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(SILENCE).await;
+            continue;
+        };
+        let wishes = wishes.clone();
+        tokio::spawn(async move {
+            // A command line that goes away is its own affair.
+            let _ = converse(stream, wishes).await;
+            drop(place);
+        });
+    }
+}
+
+async fn converse(mut stream: UnixStream, wishes: mpsc::Sender<Wish>) -> io::Result<()> {
+    let (reader, mut writer) = stream.split();
+    let mut line = Vec::new();
+    let mut reader = tokio::io::BufReader::new(reader.take(LINE_BYTES_MAX));
+    let read = tokio::time::timeout(SILENCE, reader.read_until(b'\n', &mut line)).await;
+    if !matches!(read, Ok(Ok(1..))) {
+        return Ok(());
+    }
+    let response = match serde_json::from_slice(&line) {
+        Err(error) => ControlResponse::Refused(format!("not a request: {error}")),
+        Ok(request) => {
+            let (reply, answer) = oneshot::channel();
+            let ended = || ControlResponse::Refused(String::from("the agent is stopping"));
+            match wishes.send((request, reply)).await {
+                Ok(()) => answer.await.unwrap_or_else(|_| ended()),
+                Err(_) => ended(),
+            }
+        }
+    };
+    let mut line = serde_json::to_vec(&response).map_err(io::Error::other)?;
+    line.push(b'\n');
+    writer.write_all(&line).await
+}
+
+/// The command line's side: asks and waits.
+///
+/// # Errors
+/// Says what to do when nobody listens, or nobody may ask.
+pub fn ask(path: &Path, request: &ControlRequest) -> Result<ControlResponse, String> {
+    let mut stream = StdUnixStream::connect(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
+            "no agent is running for {}: start one with `understudy run` \
+             (or `systemctl start understudy`)",
+            path.display()
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "you may not use {}: run this as root, or join the group that owns it",
+            path.display()
+        ),
+        _ => format!("{}: {error}", path.display()),
+    })?;
+    let broken = |error: io::Error| format!("the agent did not answer: {error}");
+    stream.set_read_timeout(Some(ANSWER)).map_err(broken)?;
+    let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(broken)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut answer).map_err(broken)?;
+    serde_json::from_str(&answer)
+        .map_err(|error| format!("the agent's answer is no answer: {error}"))
+}

@@ -54,6 +54,9 @@ const HELD_MAX: usize = 16;
 /// A call not answered for so long is made again.
 const CALL_RETRY_MS: u64 = 500;
 
+/// Between two greetings of a member without a session.
+const GREET_MS: u64 = 2_000;
+
 /// Answers to calls per second, all callers together.
 const ANSWERS_PER_S: u64 = 50;
 
@@ -264,6 +267,20 @@ impl Seal {
         self.call(now, key, to, out);
     }
 
+    /// Calls every member without a session, now and then: one that was restarted
+    /// may have nothing to say and still wait to be spoken to.
+    pub fn greet(&mut self, now: Millis, out: &mut Vec<Outgoing>) {
+        let strangers: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|(_, key)| self.peers.get(*key).is_none_or(|peer| peer.is_strange(now)))
+            .map(|(node, key)| (*node, *key))
+            .collect();
+        for (node, key) in strangers {
+            self.call(now, key, To::Node(node), out);
+        }
+    }
+
     /// Calls a peer, or calls again, unless a call is under way.
     fn call(&mut self, now: Millis, key: PublicKey, to: To, out: &mut Vec<Outgoing>) {
         let peer = self.peers.entry(key).or_default();
@@ -457,6 +474,14 @@ impl Seal {
             Some(from) => Opened::Payload { from, payload },
             None => Opened::Guest { key, payload },
         })
+    }
+}
+
+impl Peer {
+    /// Without a session, and not called lately.
+    fn is_strange(&self, now: Millis) -> bool {
+        let called = self.calling.as_ref().map(|calling| calling.sent);
+        self.session.is_none() && called.is_none_or(|sent| now.since(sent) >= GREET_MS)
     }
 }
 

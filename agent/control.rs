@@ -1,0 +1,71 @@
+//! What the command line asks of the agent on its board, and what it answers:
+//! one JSON line each way over the control socket.
+
+use serde::{Deserialize, Serialize};
+use understudy_core::sql::{SqlRequest, SqlResponse};
+
+use crate::status::Status;
+
+/// Longest line either way, bytes.
+pub const LINE_BYTES_MAX: u64 = 32 << 20;
+
+/// A wish of the command line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ControlRequest {
+    /// How are things?
+    Status,
+    /// Make a group; answered with a token.
+    Init {
+        /// The group's name.
+        group: String,
+        /// This board's name.
+        name: String,
+    },
+    /// Become a member.
+    Join {
+        /// The line another board printed.
+        token: String,
+        /// This board's name, if it is free.
+        name: String,
+    },
+    /// Run SQL.
+    Sql {
+        /// What.
+        request: SqlRequest,
+        /// As a read, at the strongest level that costs no entry.
+        read: bool,
+    },
+    /// Give a board another name.
+    Rename {
+        /// Which; this one when absent.
+        board: Option<String>,
+        /// The new name.
+        name: String,
+    },
+    /// Another join token.
+    Token,
+}
+
+/// The agent's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ControlResponse {
+    /// To `Status`.
+    Status(Box<Status>),
+    /// A group is made, or asked for anew: its join token.
+    Token(String),
+    /// This board is a member now, under this name.
+    Joined {
+        /// The group's name.
+        group: String,
+        /// The board's name.
+        name: String,
+        /// Members it knows of, itself included.
+        members: usize,
+    },
+    /// To `Sql`.
+    Sql(SqlResponse),
+    /// Done as wished.
+    Done,
+    /// Not done, and why.
+    Refused(String),
+}

@@ -1,0 +1,61 @@
+//! The data directory: made when it is not there, private, and used by one agent
+//! at a time.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Held while the agent lives.
+pub struct Lock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
+
+/// Makes `directory` if need be and takes its lock.
+///
+/// # Errors
+/// Names the directory, and the agent that uses it already.
+pub fn take(directory: &Path) -> Result<Lock, String> {
+    let at = |error: std::io::Error| format!("{}: {error}", directory.display());
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(at)?;
+    let path = directory.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut owner = String::new();
+        // The lock decides; the process id in the file is a help to people.
+        let _ = file.read_to_string(&mut owner);
+        return Err(format!(
+            "{} is in use by another agent (process {}): two agents on one directory would \
+             destroy it",
+            directory.display(),
+            owner.trim()
+        ));
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(at)?;
+    Ok(Lock(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_and_used_by_one_agent_at_a_time() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("a/b");
+        let lock = take(&directory).unwrap();
+        let error = take(&directory).err().unwrap();
+        assert!(error.contains(&std::process::id().to_string()), "{error}");
+        drop(lock);
+        take(&directory).unwrap();
+    }
+}

@@ -1,0 +1,152 @@
+//! `/status`, `/nodes` and `/readyz`: this board's view in rqlite's words.
+
+use axum::{
+    extract::{RawQuery, State},
+    http::StatusCode,
+    response::Response,
+};
+use serde_json::{Map, Value, json};
+
+use super::{Parameters, json as respond_json, settle, text};
+use crate::{
+    call::Caller,
+    status::{MemberStatus, Status},
+};
+
+/// Does this board count for the quorum?
+pub(super) fn votes(status: &Status) -> bool {
+    status.members.iter().any(|member| member.id == status.id && member.voter)
+}
+
+async fn seen(caller: &Caller) -> Result<Status, Response> {
+    let stopping = || text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping");
+    caller.status().await.ok_or_else(stopping)
+}
+
+pub(super) async fn status(State(caller): State<Caller>, RawQuery(query): RawQuery) -> Response {
+    let answer = async {
+        let parameters = Parameters::parse(query.as_deref())?;
+        let status = seen(&caller).await?;
+        let mut tree = tree(&status);
+        if let Some(key) = parameters.value("key") {
+            tree = key
+                .split('.')
+                .fold(tree, |tree, part| tree.get(part).cloned().unwrap_or_else(|| json!({})));
+        }
+        Ok(written(&tree, parameters.shape.pretty))
+    };
+    settle(answer.await)
+}
+
+fn written(tree: &Value, pretty: bool) -> Response {
+    let written = if pretty { serde_json::to_vec_pretty(tree) } else { serde_json::to_vec(tree) };
+    respond_json(written.unwrap_or_default())
+}
+
+fn tree(status: &Status) -> Value {
+    let leader = status.members.iter().find(|member| member.leader);
+    let address = |member: &MemberStatus| member.address.clone().unwrap_or_default();
+    let nodes: Vec<Value> = status
+        .members
+        .iter()
+        .map(|member| {
+            let suffrage = if member.voter { "Voter" } else { "Nonvoter" };
+            json!({"id": member.id.to_string(), "addr": address(member), "suffrage": suffrage})
+        })
+        .collect();
+    let state = match status.role.as_str() {
+        "leader" => "Leader",
+        "candidate" => "Candidate",
+        _ => "Follower",
+    };
+    json!({
+        "store": {
+            "open": true,
+            "ready": leader.is_some(),
+            "node_id": status.id.to_string(),
+            "addr": status.udp,
+            "leader": {
+                "node_id": leader.map(|leader| leader.id.to_string()).unwrap_or_default(),
+                "addr": leader.map(address).unwrap_or_default(),
+            },
+            "raft": {
+                "state": state,
+                "term": status.term,
+                "voter": votes(status),
+                "commit_index": status.commit_index,
+                "applied_index": status.applied_index,
+                "last_log_index": status.last_index,
+                "num_peers": status.members.len().saturating_sub(1),
+            },
+            "fsm_index": status.applied_index,
+            "db_applied_index": status.applied_index,
+            "nodes": nodes,
+            "dir": status.directory,
+            "sqlite3": {"version": rusqlite::version(), "fk_constraints": "disabled"},
+            "db_conf": {"fk_constraints": false},
+        },
+        "http": {"bind_addr": status.http, "auth": "disabled"},
+        "node": {"uptime": format!("{}ms", status.uptime_ms)},
+        "build": {"version": status.version},
+        "understudy": status,
+    })
+}
+
+pub(super) async fn nodes(State(caller): State<Caller>, RawQuery(query): RawQuery) -> Response {
+    let answer = async {
+        let parameters = Parameters::parse(query.as_deref())?;
+        let status = seen(&caller).await?;
+        let all = parameters.has("nonvoters");
+        let shown = status.members.iter().filter(|member| all || member.voter);
+        let tree = if parameters.value("ver") == Some("2") {
+            json!({"nodes": shown.map(node).collect::<Vec<_>>()})
+        } else {
+            Value::Object(shown.map(|member| (member.id.to_string(), node(member))).collect())
+        };
+        Ok(written(&tree, parameters.shape.pretty))
+    };
+    settle(answer.await)
+}
+
+/// Every field is always there: some clients break without.
+fn node(member: &MemberStatus) -> Value {
+    let mut node = Map::new();
+    node.insert("id".into(), json!(member.id.to_string()));
+    node.insert("api_addr".into(), json!(member.http.clone().unwrap_or_default()));
+    node.insert("addr".into(), json!(member.address.clone().unwrap_or_default()));
+    node.insert("name".into(), json!(member.name));
+    node.insert("version".into(), json!(super::VERSION));
+    node.insert("voter".into(), json!(member.voter));
+    node.insert("reachable".into(), json!(member.reachable));
+    node.insert("leader".into(), json!(member.leader));
+    node.insert("time".into(), json!(0.0));
+    node.insert("time_s".into(), json!("0s"));
+    if !member.reachable {
+        node.insert("error".into(), json!("not heard from lately"));
+    }
+    Value::Object(node)
+}
+
+pub(super) async fn readyz(State(caller): State<Caller>, RawQuery(query): RawQuery) -> Response {
+    let answer = async {
+        let parameters = Parameters::parse(query.as_deref())?;
+        if parameters.has("noleader") {
+            return Ok(text(StatusCode::OK, "[+]node ok"));
+        }
+        let status = seen(&caller).await?;
+        let unready = |body: &str| Err(text(StatusCode::SERVICE_UNAVAILABLE, body));
+        if status.leader_id.is_none() {
+            return unready("[+]node ok\n[+]leader does not exist");
+        }
+        if status.contact_ms.is_none_or(|ms| ms > 10_000) {
+            return unready("[+]node ok\n[+]leader not contactable: not heard from lately");
+        }
+        if parameters.has("sync") && status.applied_index < status.commit_index {
+            return unready("[+]node ok\n[+]leader ok\n[+]store ok\n[+]sync behind");
+        }
+        let sync = if parameters.has("sync") { "\n[+]sync ok" } else { "" };
+        let body = format!("[+]node ok\n[+]leader ok\n[+]store ok{sync}\n[+]db ok");
+        Ok(text(StatusCode::OK, &body))
+    };
+    settle(answer.await)
+}
