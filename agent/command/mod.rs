@@ -157,7 +157,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Join { token, name } => {
             let token = token.map_or_else(read_token, Ok)?;
             let name = own_name(name)?;
-            show::joined(&ask(places, &ControlRequest::Join { token, name: name.clone() })?, &name);
+            show::joined(&ask(places, &ControlRequest::Join { token, name })?);
         }
         Command::Token => show::token(&ask(places, &ControlRequest::Token)?),
         Command::Execute { sql, transaction } => {
