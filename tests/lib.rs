@@ -1,3 +1,4 @@
-//! What the tests share: agents as real processes.
+//! What the tests share: agents as real processes, and the simulator.
 
 pub mod agents;
+pub mod sim;

@@ -45,7 +45,7 @@ enum Command {
         /// Allow an HTTP address beyond loopback: there are no accounts yet.
         #[arg(long)]
         http_open: bool,
-        /// Where the boards' sealed datagrams come in ([::]:4002).
+        /// Where the boards' sealed datagrams come in (`[::]:4002`).
         #[arg(long, value_name = "ADDR:PORT")]
         udp: Option<SocketAddr>,
         /// This board's name, instead of its host name.

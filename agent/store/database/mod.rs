@@ -247,6 +247,7 @@ impl Database {
     /// Reads anew what the file holds: after opening, and after the open
     /// transaction was lost.
     fn reload(&mut self) -> Result<(), String> {
+        self.authorizer.enter(authorize::Mode::Internal);
         self.connection.flush_prepared_statement_cache();
         let head: Vec<u8> = self
             .connection
@@ -316,6 +317,8 @@ impl Database {
 
     /// Opens the write transaction unless it is open.
     fn begin(&mut self) -> Result<(), Failure> {
+        // A request that ended the transaction left its own permissions behind.
+        self.authorizer.enter(authorize::Mode::Internal);
         if !self.connection.is_autocommit() {
             return Ok(());
         }
@@ -329,6 +332,7 @@ impl Database {
     /// # Errors
     /// [`Failure::Reset`] when SQLite could not.
     pub fn commit(&mut self) -> Result<(), Failure> {
+        self.authorizer.enter(authorize::Mode::Internal);
         if self.connection.is_autocommit() {
             return Ok(());
         }

@@ -316,6 +316,14 @@ fn a_request_that_ends_the_transaction_is_named_and_the_file_says_where_it_stand
     assert!(applied.index >= committed.index && applied < base);
     let answer: SqlResponse = sql::decode(&answer).unwrap();
     assert!(matches!(answer.results[0].outcome, StatementOutcome::Error(_)));
+    assert_eq!(boards.databases[0].applied(), applied);
+    let empty = Entry {
+        data: Vec::new(),
+        term: base.term,
+        index: applied.index + 1,
+        kind: EntryKind::Change,
+    };
+    assert_eq!(boards.databases[0].apply(&[empty]).unwrap(), [Outcome::Changed]);
 }
 
 #[test]

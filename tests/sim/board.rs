@@ -1,0 +1,148 @@
+//! One simulated board: a disk, and, while it has power, the real node over the
+//! real journal and database.
+
+use std::{
+    cell::{Cell, RefCell},
+    path::PathBuf,
+    rc::Rc,
+};
+
+use understudy::{
+    identity::Identity,
+    store::{
+        database::{Database, Options},
+        journal::{self, Journal, Persist},
+        restore,
+    },
+};
+use understudy_core::{
+    event::{Entry, EntryKind, HardState, Millis, NodeId},
+    member::{Member, MembershipChange},
+    node::{Config, Effects, Node},
+    sql,
+    timing::Timing,
+};
+
+use super::vfs::{self, Disk};
+
+thread_local! {
+    static NOW: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Virtual time, for code that asks a clock.
+pub(crate) fn now() -> Millis {
+    Millis(NOW.get())
+}
+
+pub(crate) fn set_now(now: Millis) {
+    NOW.set(now.0);
+}
+
+pub(crate) const BOARDS: [NodeId; 3] = [1, 2, 3];
+
+/// With or without power.
+pub(crate) struct Board {
+    pub(crate) id: NodeId,
+    pub(crate) disk: Rc<RefCell<Disk>>,
+    pub(crate) process: Option<Process>,
+    /// Counts the processes it has had: what an earlier one waits for is void.
+    pub(crate) epoch: u64,
+    /// Its own drift: milliseconds it counts while a thousand pass.
+    pub(crate) pace: u64,
+    pub(crate) is_paused: bool,
+}
+
+/// What runs while the power is on.
+pub(crate) struct Process {
+    pub(crate) node: Node,
+    pub(crate) journal: Journal,
+    pub(crate) database: Database,
+    /// When the journal's and the database's threads are free again.
+    pub(crate) free: [u64; 2],
+}
+
+impl Board {
+    pub(crate) fn new(id: NodeId, seed: u64, pace: u64) -> Self {
+        let disk = vfs::make(id, seed);
+        Self { id, disk, process: None, epoch: 0, pace, is_paused: false }
+    }
+
+    fn directory(&self) -> PathBuf {
+        PathBuf::from(format!("/{}", self.id))
+    }
+
+    /// This board's own time.
+    pub(crate) const fn time(&self, now: u64) -> Millis {
+        Millis(now * self.pace / 1_000)
+    }
+
+    fn journal(&self) -> Result<Journal, String> {
+        let wal = self.disk.borrow().bytes("journal.db-wal");
+        let options = journal::Options { vfs: Some(vfs::NAME.into()), wal: Some(wal) };
+        Journal::open(&self.directory(), &options).map_err(|error| error.to_string())
+    }
+
+    /// Makes it a founding member of a group of three.
+    pub(crate) fn found(&self) -> Result<(), String> {
+        let mut journal = self.journal()?;
+        let entries = BOARDS.map(|id| Entry {
+            index: id,
+            term: 1,
+            kind: EntryKind::Membership,
+            data: sql::encode(&MembershipChange::Add(Member {
+                id,
+                name: format!("board-{id}"),
+                key: [u8::try_from(id).unwrap_or(0); 32],
+                addresses: Vec::new(),
+                voter: true,
+            })),
+        });
+        let identity = Identity {
+            group: [1; 16],
+            group_name: String::from("sim"),
+            group_key: [2; 32],
+            node: self.id,
+            private_key: [3; 32],
+            disk: [4; 16],
+            acquaintances: Vec::new(),
+        };
+        let hard_state = HardState { term: 1, vote: 0, commit: 3 };
+        let persist = Persist { entries: entries.to_vec(), hard_state, promises: Vec::new() };
+        journal.found(&identity, &persist).map_err(|error| error.to_string())
+    }
+
+    /// Starts a process from what the disk holds.
+    pub(crate) fn start(&mut self, now: u64, seed: u64) -> Result<Effects, String> {
+        let mut journal = self.journal()?;
+        let options = Options {
+            vfs: Some(vfs::NAME.into()),
+            clock: self::now,
+            commit_interval_ms: 5_000,
+            commit_bytes: 64 << 10,
+            wal_bytes: 32 << 10,
+        };
+        let directory = self.directory();
+        let mut database =
+            Database::open(&directory, options).map_err(|error| error.to_string())?;
+        let restored = restore::restore(&directory, &mut journal, &mut database)
+            .map_err(|error| error.to_string())?;
+        let config = Config { id: self.id, seed, boot: journal.boot(), timing: Timing::WIRED };
+        let (node, effects) = Node::new(self.time(now), config, restored);
+        self.epoch += 1;
+        self.is_paused = false;
+        self.process = Some(Process { node, journal, database, free: [now; 2] });
+        Ok(effects)
+    }
+
+    /// The power goes; the process with it.
+    pub(crate) fn cut_power(&mut self) {
+        self.disk.borrow_mut().cut_power();
+        self.end();
+    }
+
+    /// The process ends; what the system holds of its files stays.
+    pub(crate) fn end(&mut self) {
+        self.process = None;
+        self.epoch += 1;
+    }
+}

@@ -1,0 +1,547 @@
+//! A disk under SQLite that loses what was not synced, tears what was being
+//! written, refuses when it is full, and lies about syncs when told to.
+//!
+//! One VFS for the process, named [`NAME`]; files are `/DISK/name`, and each disk
+//! belongs to the thread that made it. A write is visible at once and durable
+//! after the next sync of its file. A power cut keeps, of each file, what was
+//! synced and a drawn part of what was not, torn at 512 bytes. Shared memory is
+//! on the heap, so that both files are opened exactly as in production.
+//!
+//! Left out: durability of file creation and deletion, which happen at once.
+#![expect(
+    unsafe_code,
+    reason = "SQLite's VFS is a table of C functions; each says why it is sound"
+)]
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    ffi::{CStr, c_char, c_int, c_void},
+    ptr,
+    rc::Rc,
+    sync::Once,
+};
+
+use rusqlite::ffi;
+
+use super::random::Random;
+
+/// What the VFS is called.
+pub(crate) const NAME: &str = "sim";
+
+const SECTOR_BYTES: usize = 512;
+const REGION_BYTES: usize = 32_768;
+
+/// Disks of this thread, by number.
+type Disks = BTreeMap<u64, Rc<RefCell<Disk>>>;
+
+thread_local! {
+    static DISKS: RefCell<Disks> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// One board's disk.
+pub(crate) struct Disk {
+    files: BTreeMap<String, File>,
+    random: Random,
+    /// Calls left until the power goes.
+    countdown: Option<u64>,
+    /// The power is off: every call fails.
+    pub(crate) is_off: bool,
+    /// The power went inside a write or sync.
+    pub(crate) went_inside: bool,
+    failing_syncs: u32,
+    quota: Option<usize>,
+}
+
+#[derive(Default)]
+struct File {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+    regions: Vec<Box<[u8; REGION_BYTES]>>,
+}
+
+enum Change {
+    Write(usize, Vec<u8>),
+    Truncate(usize),
+}
+
+/// Makes disk `number` of this thread anew, empty.
+pub(crate) fn make(number: u64, seed: u64) -> Rc<RefCell<Disk>> {
+    register();
+    let disk = Rc::new(RefCell::new(Disk {
+        files: BTreeMap::new(),
+        random: Random::new(seed),
+        countdown: None,
+        is_off: false,
+        went_inside: false,
+        failing_syncs: 0,
+        quota: None,
+    }));
+    DISKS.with(|disks| disks.borrow_mut().insert(number, Rc::clone(&disk)));
+    disk
+}
+
+fn disk(number: u64) -> Rc<RefCell<Disk>> {
+    DISKS.with(|disks| Rc::clone(&disks.borrow()[&number]))
+}
+
+impl Disk {
+    /// The power goes inside the `calls`-th write or sync from now.
+    pub(crate) fn crash_after(&mut self, calls: u64) {
+        self.countdown = Some(calls);
+    }
+
+    /// The next syncs fail: what they were to make durable is lost for the disk.
+    pub(crate) fn fail_syncs(&mut self, count: u32) {
+        self.failing_syncs = count;
+    }
+
+    /// No more bytes than now and these.
+    pub(crate) fn set_room(&mut self, room: Option<usize>) {
+        let used: usize = self.files.values().map(|file| file.live.len()).sum();
+        self.quota = room.map(|room| used + room);
+    }
+
+    /// The power is off.
+    pub(crate) fn cut_power(&mut self) {
+        self.is_off = true;
+        self.countdown = None;
+    }
+
+    /// The power is back: of what was not synced a drawn part is there.
+    pub(crate) fn power_on(&mut self) {
+        self.is_off = false;
+        self.went_inside = false;
+        let Self { files, random, .. } = self;
+        for file in files.values_mut() {
+            file.survive(random);
+        }
+    }
+
+    /// A file's bytes, as a process that starts finds them.
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
+        self.files.get(name).map(|file| file.live.clone()).unwrap_or_default()
+    }
+
+    /// Counts a write or sync; true when the power goes in it.
+    fn counts(&mut self) -> bool {
+        match &mut self.countdown {
+            Some(0) => {
+                self.cut_power();
+                self.went_inside = true;
+                true
+            }
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn used(&self) -> usize {
+        self.files.values().map(|file| file.live.len()).sum()
+    }
+}
+
+impl File {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        apply(&mut self.live, &Change::Write(offset, bytes.to_vec()));
+        self.pending.push(Change::Write(offset, bytes.to_vec()));
+    }
+
+    fn truncate(&mut self, length: usize) {
+        apply(&mut self.live, &Change::Truncate(length));
+        self.pending.push(Change::Truncate(length));
+    }
+
+    fn sync(&mut self) {
+        for change in self.pending.drain(..) {
+            apply(&mut self.durable, &change);
+        }
+    }
+
+    /// What a power cut leaves: nothing of the unsynced, all, a beginning, or any
+    /// part, the last write torn.
+    fn survive(&mut self, random: &mut Random) {
+        let way = random.below(4);
+        let keep = random.below(self.pending.len() as u64 + 1);
+        for (place, change) in (0..).zip(std::mem::take(&mut self.pending)) {
+            let kept = match way {
+                0 => false,
+                1 => true,
+                2 => place < keep,
+                _ => random.chance(500),
+            };
+            match change {
+                Change::Write(offset, bytes) if kept && way >= 2 && random.chance(300) => {
+                    let sectors = bytes.len().div_ceil(SECTOR_BYTES) as u64;
+                    let torn = random.below(sectors + 1) * SECTOR_BYTES as u64;
+                    let torn = usize::try_from(torn).unwrap_or(0).min(bytes.len());
+                    apply(&mut self.durable, &Change::Write(offset, bytes[..torn].to_vec()));
+                }
+                change if kept => apply(&mut self.durable, &change),
+                Change::Write(..) | Change::Truncate(_) => {}
+            }
+        }
+        self.live.clone_from(&self.durable);
+        self.regions.clear();
+    }
+}
+
+fn apply(bytes: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Truncate(length) => bytes.truncate(*length),
+        Change::Write(offset, written) => {
+            let end = offset + written.len();
+            if bytes.len() < end {
+                bytes.resize(end, 0);
+            }
+            bytes[*offset..end].copy_from_slice(written);
+        }
+    }
+}
+
+/// SQLite's file object, ours behind it.
+#[repr(C)]
+struct Handle {
+    base: ffi::sqlite3_file,
+    open: *mut Open,
+}
+
+struct Open {
+    disk: Rc<RefCell<Disk>>,
+    name: String,
+}
+
+fn register() {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        let name = CStr::from_bytes_with_nul(b"sim\0").expect("ends with a zero");
+        let vfs = Box::new(ffi::sqlite3_vfs {
+            iVersion: 2,
+            szOsFile: c_int::try_from(size_of::<Handle>()).expect("small"),
+            mxPathname: 128,
+            pNext: ptr::null_mut(),
+            zName: name.as_ptr(),
+            pAppData: ptr::null_mut(),
+            xOpen: Some(open),
+            xDelete: Some(delete),
+            xAccess: Some(access),
+            xFullPathname: Some(full_path),
+            xDlOpen: None,
+            xDlError: None,
+            xDlSym: None,
+            xDlClose: None,
+            xRandomness: Some(randomness),
+            xSleep: Some(sleep),
+            xCurrentTime: Some(current_time),
+            xGetLastError: None,
+            xCurrentTimeInt64: Some(current_time_ms),
+            xSetSystemCall: None,
+            xGetSystemCall: None,
+            xNextSystemCall: None,
+        });
+        // SAFETY: the table lives for ever and its functions keep SQLite's rules.
+        let code = unsafe { ffi::sqlite3_vfs_register(Box::leak(vfs), 0) };
+        assert_eq!(code, ffi::SQLITE_OK);
+    });
+}
+
+static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
+    iVersion: 2,
+    xClose: Some(close),
+    xRead: Some(read),
+    xWrite: Some(write),
+    xTruncate: Some(truncate),
+    xSync: Some(sync),
+    xFileSize: Some(file_size),
+    xLock: Some(lock),
+    xUnlock: Some(lock),
+    xCheckReservedLock: Some(check_lock),
+    xFileControl: Some(control),
+    xSectorSize: Some(sector_size),
+    xDeviceCharacteristics: Some(characteristics),
+    xShmMap: Some(shm_map),
+    xShmLock: Some(shm_lock),
+    xShmBarrier: Some(shm_barrier),
+    xShmUnmap: Some(shm_unmap),
+    xFetch: None,
+    xUnfetch: None,
+};
+
+/// The disk and the file's name in a path `/DISK/name`.
+fn place(path: *const c_char) -> Option<(Rc<RefCell<Disk>>, String)> {
+    if path.is_null() {
+        return None;
+    }
+    // SAFETY: SQLite hands over a zero-terminated path.
+    let path = unsafe { CStr::from_ptr(path) }.to_str().ok()?;
+    let (number, name) = path.strip_prefix('/')?.split_once('/')?;
+    Some((disk(number.parse().ok()?), name.to_owned()))
+}
+
+unsafe extern "C" fn open(
+    _vfs: *mut ffi::sqlite3_vfs,
+    path: *const c_char,
+    file: *mut ffi::sqlite3_file,
+    flags: c_int,
+    out_flags: *mut c_int,
+) -> c_int {
+    // SAFETY: SQLite gives room for a Handle, and null or a place for flags.
+    unsafe { (*file).pMethods = ptr::null() };
+    let Some((disk, name)) = place(path) else { return ffi::SQLITE_CANTOPEN };
+    if disk.borrow().is_off {
+        return ffi::SQLITE_IOERR;
+    }
+    disk.borrow_mut().files.entry(name.clone()).or_default();
+    let open = Box::into_raw(Box::new(Open { disk, name }));
+    // SAFETY: as above.
+    unsafe {
+        (*file.cast::<Handle>()).open = open;
+        (*file).pMethods = &raw const METHODS;
+        if !out_flags.is_null() {
+            *out_flags = flags;
+        }
+    }
+    ffi::SQLITE_OK
+}
+
+unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
+    // SAFETY: the handle was filled by `open`, and SQLite closes it once.
+    drop(unsafe { Box::from_raw((*file.cast::<Handle>()).open) });
+    ffi::SQLITE_OK
+}
+
+/// Works on an open file, unless the power is off.
+fn with(file: *mut ffi::sqlite3_file, work: impl FnOnce(&mut Disk, &str) -> c_int) -> c_int {
+    // SAFETY: the handle was filled by `open` and is not closed yet.
+    let open = unsafe { &*(*file.cast::<Handle>()).open };
+    let mut disk = open.disk.borrow_mut();
+    if disk.is_off {
+        return ffi::SQLITE_IOERR;
+    }
+    work(&mut disk, &open.name)
+}
+
+fn file_of<'a>(disk: &'a mut Disk, name: &str) -> &'a mut File {
+    disk.files.entry(name.to_owned()).or_default()
+}
+
+fn index(number: i64) -> usize {
+    usize::try_from(number).expect("offsets are not negative")
+}
+
+unsafe extern "C" fn read(
+    file: *mut ffi::sqlite3_file,
+    buffer: *mut c_void,
+    count: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    // SAFETY: SQLite gives room for `count` bytes.
+    let buffer =
+        unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), index(count.into())) };
+    with(file, |disk, name| {
+        let live = &file_of(disk, name).live;
+        let start = index(offset).min(live.len());
+        let there = &live[start..live.len().min(start + buffer.len())];
+        buffer[..there.len()].copy_from_slice(there);
+        buffer[there.len()..].fill(0);
+        if there.len() == buffer.len() { ffi::SQLITE_OK } else { ffi::SQLITE_IOERR_SHORT_READ }
+    })
+}
+
+unsafe extern "C" fn write(
+    file: *mut ffi::sqlite3_file,
+    buffer: *const c_void,
+    count: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    // SAFETY: SQLite gives `count` bytes.
+    let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), index(count.into())) };
+    with(file, |disk, name| {
+        let offset = index(offset);
+        let grows = (offset + bytes.len()).saturating_sub(file_of(disk, name).live.len());
+        if disk.quota.is_some_and(|quota| disk.used() + grows > quota) {
+            return ffi::SQLITE_FULL;
+        }
+        file_of(disk, name).write(offset, bytes);
+        if disk.counts() { ffi::SQLITE_IOERR_WRITE } else { ffi::SQLITE_OK }
+    })
+}
+
+unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_int64) -> c_int {
+    with(file, |disk, name| {
+        file_of(disk, name).truncate(index(size));
+        ffi::SQLITE_OK
+    })
+}
+
+unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int {
+    with(file, |disk, name| {
+        if disk.counts() {
+            return ffi::SQLITE_IOERR_FSYNC;
+        }
+        if disk.failing_syncs > 0 {
+            disk.failing_syncs -= 1;
+            file_of(disk, name).pending.clear();
+            return ffi::SQLITE_IOERR_FSYNC;
+        }
+        file_of(disk, name).sync();
+        ffi::SQLITE_OK
+    })
+}
+
+unsafe extern "C" fn file_size(
+    file: *mut ffi::sqlite3_file,
+    size: *mut ffi::sqlite3_int64,
+) -> c_int {
+    with(file, |disk, name| {
+        let length = i64::try_from(file_of(disk, name).live.len()).expect("fits");
+        // SAFETY: SQLite gives a place for the size.
+        unsafe { *size = length };
+        ffi::SQLITE_OK
+    })
+}
+
+unsafe extern "C" fn lock(_file: *mut ffi::sqlite3_file, _level: c_int) -> c_int {
+    ffi::SQLITE_OK
+}
+
+unsafe extern "C" fn check_lock(_file: *mut ffi::sqlite3_file, held: *mut c_int) -> c_int {
+    // SAFETY: SQLite gives a place for the answer.
+    unsafe { *held = 0 };
+    ffi::SQLITE_OK
+}
+
+unsafe extern "C" fn control(
+    _file: *mut ffi::sqlite3_file,
+    _operation: c_int,
+    _argument: *mut c_void,
+) -> c_int {
+    ffi::SQLITE_NOTFOUND
+}
+
+unsafe extern "C" fn sector_size(_file: *mut ffi::sqlite3_file) -> c_int {
+    c_int::try_from(SECTOR_BYTES).expect("small")
+}
+
+unsafe extern "C" fn characteristics(_file: *mut ffi::sqlite3_file) -> c_int {
+    0
+}
+
+unsafe extern "C" fn shm_map(
+    file: *mut ffi::sqlite3_file,
+    region: c_int,
+    bytes: c_int,
+    extend: c_int,
+    place: *mut *mut c_void,
+) -> c_int {
+    assert_eq!(index(bytes.into()), REGION_BYTES);
+    with(file, |disk, name| {
+        let regions = &mut file_of(disk, name).regions;
+        let region = index(region.into());
+        while extend != 0 && regions.len() <= region {
+            regions.push(Box::new([0; REGION_BYTES]));
+        }
+        let found = regions.get_mut(region);
+        let found = found.map_or(ptr::null_mut(), |region| region.as_mut_ptr().cast::<c_void>());
+        // SAFETY: SQLite gives a place for the answer; a region stays where it is
+        // until the power goes, and then nobody may call any more.
+        unsafe { *place = found };
+        ffi::SQLITE_OK
+    })
+}
+
+unsafe extern "C" fn shm_lock(
+    _file: *mut ffi::sqlite3_file,
+    _offset: c_int,
+    _count: c_int,
+    _flags: c_int,
+) -> c_int {
+    ffi::SQLITE_OK
+}
+
+unsafe extern "C" fn shm_barrier(_file: *mut ffi::sqlite3_file) {}
+
+unsafe extern "C" fn shm_unmap(file: *mut ffi::sqlite3_file, delete: c_int) -> c_int {
+    with(file, |disk, name| {
+        if delete != 0 {
+            file_of(disk, name).regions.clear();
+        }
+        ffi::SQLITE_OK
+    })
+}
+
+unsafe extern "C" fn delete(
+    _vfs: *mut ffi::sqlite3_vfs,
+    path: *const c_char,
+    _sync: c_int,
+) -> c_int {
+    let Some((disk, name)) = place(path) else { return ffi::SQLITE_IOERR_DELETE };
+    let mut disk = disk.borrow_mut();
+    if disk.is_off {
+        return ffi::SQLITE_IOERR_DELETE;
+    }
+    disk.files.remove(&name);
+    ffi::SQLITE_OK
+}
+
+unsafe extern "C" fn access(
+    _vfs: *mut ffi::sqlite3_vfs,
+    path: *const c_char,
+    _flags: c_int,
+    answer: *mut c_int,
+) -> c_int {
+    let exists = place(path).is_some_and(|(disk, name)| disk.borrow().files.contains_key(&name));
+    // SAFETY: SQLite gives a place for the answer.
+    unsafe { *answer = c_int::from(exists) };
+    ffi::SQLITE_OK
+}
+
+unsafe extern "C" fn full_path(
+    _vfs: *mut ffi::sqlite3_vfs,
+    path: *const c_char,
+    room: c_int,
+    out: *mut c_char,
+) -> c_int {
+    // SAFETY: SQLite hands over a zero-terminated path and `room` bytes.
+    unsafe {
+        let bytes = CStr::from_ptr(path).to_bytes_with_nul();
+        if bytes.len() > index(room.into()) {
+            return ffi::SQLITE_CANTOPEN;
+        }
+        ptr::copy_nonoverlapping(bytes.as_ptr().cast(), out, bytes.len());
+    }
+    ffi::SQLITE_OK
+}
+
+unsafe extern "C" fn randomness(
+    _vfs: *mut ffi::sqlite3_vfs,
+    count: c_int,
+    out: *mut c_char,
+) -> c_int {
+    // SAFETY: SQLite gives room for `count` bytes.
+    unsafe { ptr::write_bytes(out, 7, index(count.into())) };
+    count
+}
+
+unsafe extern "C" fn sleep(_vfs: *mut ffi::sqlite3_vfs, us: c_int) -> c_int {
+    us
+}
+
+unsafe extern "C" fn current_time(_vfs: *mut ffi::sqlite3_vfs, out: *mut f64) -> c_int {
+    // SAFETY: SQLite gives a place for the answer.
+    unsafe { *out = 2_460_000.5 };
+    ffi::SQLITE_OK
+}
+
+unsafe extern "C" fn current_time_ms(
+    _vfs: *mut ffi::sqlite3_vfs,
+    out: *mut ffi::sqlite3_int64,
+) -> c_int {
+    // SAFETY: SQLite gives a place for the answer.
+    unsafe { *out = 212_544_043_200_000 };
+    ffi::SQLITE_OK
+}
