@@ -59,6 +59,8 @@ pub enum ControlResponse {
         group: String,
         /// The board's name.
         name: String,
+        /// The name it asked for.
+        wished: String,
         /// Members it knows of, itself included.
         members: usize,
     },

@@ -1,4 +1,14 @@
 //! understudy: one small program on every board of a sensor group.
+//!
+//! The deciding half is [`understudy_core`]; this package carries out what it
+//! decides. [`run`] is the loop and the only place that sees both the node and
+//! the drivers; [`start`] puts a board together; [`store`] is the two SQLite
+//! files, [`seal`] the sealed sessions, [`driver`] everything that touches the
+//! system, [`http`] and [`control`] the front doors, [`command`] the command
+//! line, [`demo`] the demonstration.
+//!
+//! Dependencies point downward: `command` -> `start` -> `run` -> drivers, seal,
+//! store, front doors -> `call`, `status`, `identity` -> the core.
 
 pub mod call;
 pub mod command;

@@ -218,6 +218,7 @@ impl Member {
                 }
                 Knock::Ignore => {}
             },
+            Opened::Alive { from } => self.drivers.road.heard(now, from, source),
             Opened::Nothing => {}
         }
     }

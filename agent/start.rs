@@ -246,6 +246,7 @@ async fn join_group(
     let response = ControlResponse::Joined {
         group: token.group_name.clone(),
         name: member.name.clone(),
+        wished: wish.name.clone(),
         members: members.len(),
     };
     let identity = Identity {

@@ -69,7 +69,8 @@ pub struct MemberStatus {
     pub voter: bool,
     /// Leads, as far as this board knows.
     pub leader: bool,
-    /// Heard from lately (this board itself: always).
+    /// Heard from lately (this board itself: always). Followers do not speak to
+    /// each other: on a follower the others count as reachable while the leader is.
     pub reachable: bool,
     /// Milliseconds since it was last heard; none when never, 0 for itself.
     pub heard_ms: Option<u64>,

@@ -109,6 +109,11 @@ fn member_status(
     let peer = seen.peers.get(&member.id).cloned().unwrap_or_default();
     let PeerStatus { heard_ms, matched, http } = peer;
     let heard_ms = if is_own { Some(0) } else { heard_ms };
+    let heard = |ms: Option<u64>| ms.is_some_and(|ms| ms < facts.unreachable_ms);
+    // Followers do not speak to each other: while the leader is there, its word
+    // counts, and it would say so by losing its majority.
+    let follows = seen.role == Role::Follower && seen.leader != Some(member.id);
+    let reachable = heard(heard_ms) || (follows && heard(seen.contact_ms));
     let http = match is_own {
         true => facts.http.map(|address| format!("http://{address}")),
         false => Some(http).filter(|http| !http.is_empty()),
@@ -119,7 +124,7 @@ fn member_status(
         name: member.name.clone(),
         voter: member.voter,
         leader: seen.leader == Some(member.id),
-        reachable: heard_ms.is_some_and(|ms| ms < facts.unreachable_ms),
+        reachable,
         heard_ms,
         address: address.or_else(|| member.addresses.first().cloned()),
         http,

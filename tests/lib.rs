@@ -1,1 +1,3 @@
-//! x
+//! What the tests share: agents as real processes.
+
+pub mod agents;

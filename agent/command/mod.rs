@@ -51,6 +51,9 @@ enum Command {
         /// This board's name, instead of its host name.
         #[arg(long)]
         name: Option<String>,
+        /// End when the process that started this one ends.
+        #[arg(long, hide = true)]
+        die_with_parent: bool,
     },
     /// Make a new group of this board; the last line printed is a join token.
     Init {
@@ -145,7 +148,12 @@ pub fn main() -> ExitCode {
 
 fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> {
     match arguments.command {
-        Command::Run { http, http_open, udp, name } => {
+        Command::Run { http, http_open, udp, name, die_with_parent } => {
+            if die_with_parent {
+                let signal = Some(rustix::process::Signal::KILL);
+                rustix::process::set_parent_process_death_signal(signal)
+                    .map_err(|error| format!("the parent cannot be watched: {error}"))?;
+            }
             let flags = RunFlags { http, http_open, udp, name };
             return run(places, flags, arguments.log_level);
         }
@@ -157,7 +165,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Join { token, name } => {
             let token = token.map_or_else(read_token, Ok)?;
             let name = own_name(name)?;
-            show::joined(&ask(places, &ControlRequest::Join { token, name: name.clone() })?, &name);
+            show::joined(&ask(places, &ControlRequest::Join { token, name })?);
         }
         Command::Token => show::token(&ask(places, &ControlRequest::Token)?),
         Command::Execute { sql, transaction } => {
@@ -209,6 +217,7 @@ fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "each caller takes the answer it asked for")]
 fn ask(places: &Places, request: &ControlRequest) -> Result<ControlResponse, String> {
     match control::ask(&places.control, request)? {
         ControlResponse::Refused(reason) => Err(reason),

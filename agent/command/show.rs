@@ -24,8 +24,8 @@ pub(super) fn token(answer: &ControlResponse) {
     }
 }
 
-pub(super) fn joined(answer: &ControlResponse, wished: &str) {
-    let ControlResponse::Joined { group, name, members } = answer else { return };
+pub(super) fn joined(answer: &ControlResponse) {
+    let ControlResponse::Joined { group, name, wished, members } = answer else { return };
     println!("This board is {name}, a member of the group {group} ({members} boards).");
     if name != wished {
         println!("The name {wished} was taken; `understudy rename NAME` changes it.");

@@ -500,7 +500,7 @@ impl Node {
                 break;
             }
         }
-        self.links.flush(now, &mut self.outgoing);
+        self.links.flush(&mut self.outgoing);
         for (to, payload) in self.outgoing.drain(..) {
             self.effects.push(Effect::Send { to, payload });
         }

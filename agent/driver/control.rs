@@ -89,6 +89,7 @@ async fn converse(mut stream: UnixStream, wishes: mpsc::Sender<Wish>) -> io::Res
 ///
 /// # Errors
 /// Says what to do when nobody listens, or nobody may ask.
+#[expect(clippy::wildcard_enum_match_arm, reason = "other errors speak for themselves")]
 pub fn ask(path: &Path, request: &ControlRequest) -> Result<ControlResponse, String> {
     let mut stream = StdUnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(

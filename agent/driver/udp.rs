@@ -139,7 +139,7 @@ impl Road {
         let silent = place.heard.is_none_or(|heard| now.since(heard) > SILENT_MS);
         let due = place.tried.is_none_or(|tried| now.since(tried) >= TRY_MS);
         let mut addresses: Vec<SocketAddr> = place.last.into_iter().collect();
-        if silent && due {
+        if place.last.is_none() || (silent && due) {
             place.tried = Some(now);
             addresses.extend(place.known.iter().filter(|known| Some(**known) != place.last));
             let resolver = self.resolved.0.clone();

@@ -55,7 +55,7 @@ const HELD_MAX: usize = 16;
 const CALL_RETRY_MS: u64 = 500;
 
 /// Between two greetings of a member without a session.
-const GREET_MS: u64 = 2_000;
+const GREET_MS: u64 = 1_000;
 
 /// Answers to calls per second, all callers together.
 const ANSWERS_PER_S: u64 = 50;
@@ -117,6 +117,11 @@ pub enum Opened {
         /// What was inside.
         payload: Vec<u8>,
     },
+    /// A member is there, and had nothing to say.
+    Alive {
+        /// Who.
+        from: NodeId,
+    },
     /// Nothing for anybody: a handshake, or dropped and counted.
     Nothing,
 }
@@ -148,6 +153,8 @@ struct Session {
     counter: u64,
     window: Window,
     since: Millis,
+    /// Its other end has used it: both have it.
+    is_mutual: bool,
 }
 
 struct Calling {
@@ -169,6 +176,7 @@ struct Peer {
     calling: Option<Calling>,
     held: VecDeque<Vec<u8>>,
     heard: Millis,
+    greeted: Option<Millis>,
 }
 
 /// See the module's description.
@@ -267,8 +275,9 @@ impl Seal {
         self.call(now, key, to, out);
     }
 
-    /// Calls every member without a session, now and then: one that was restarted
-    /// may have nothing to say and still wait to be spoken to.
+    /// Speaks to every member that may not have a session with this board, now and
+    /// then: one that was restarted may have nothing to say and wait to be spoken
+    /// to, and the message that completes a session may have been lost.
     pub fn greet(&mut self, now: Millis, out: &mut Vec<Outgoing>) {
         let strangers: Vec<_> = self
             .nodes
@@ -277,7 +286,13 @@ impl Seal {
             .map(|(node, key)| (*node, *key))
             .collect();
         for (node, key) in strangers {
-            self.call(now, key, To::Node(node), out);
+            let to = To::Node(node);
+            let peer = self.peers.entry(key).or_default();
+            peer.greeted = Some(now);
+            match &mut peer.session {
+                Some(session) => out.push(Outgoing { to, datagram: session.seal(&[]) }),
+                None => self.call(now, key, to, out),
+            }
         }
     }
 
@@ -435,7 +450,7 @@ impl Seal {
         let held = std::mem::take(&mut peer.held);
         let payloads = std::iter::once(Vec::new()).chain(held);
         out.extend(payloads.map(|payload| Outgoing { to, datagram: session.seal(&payload) }));
-        Ok(Opened::Nothing)
+        Ok(peer.node.map_or(Opened::Nothing, |from| Opened::Alive { from }))
     }
 
     fn replace(sessions: &mut BTreeMap<u32, PublicKey>, peer: &mut Peer, session: Session) {
@@ -467,27 +482,34 @@ impl Seal {
                 self.sessions.remove(&calling.local);
             }
         }
-        if payload.is_empty() {
-            return Ok(Opened::Nothing);
-        }
         Ok(match peer.node {
+            Some(from) if payload.is_empty() => Opened::Alive { from },
             Some(from) => Opened::Payload { from, payload },
+            None if payload.is_empty() => Opened::Nothing,
             None => Opened::Guest { key, payload },
         })
     }
 }
 
 impl Peer {
-    /// Without a session, and not called lately.
+    /// Without a session that both ends have, and not spoken to lately.
     fn is_strange(&self, now: Millis) -> bool {
-        let called = self.calling.as_ref().map(|calling| calling.sent);
-        self.session.is_none() && called.is_none_or(|sent| now.since(sent) >= GREET_MS)
+        let mutual = self.session.as_ref().is_some_and(|session| session.is_mutual);
+        !mutual && self.greeted.is_none_or(|greeted| now.since(greeted) >= GREET_MS)
     }
 }
 
 impl Session {
     fn new(transport: StatelessTransportState, local: u32, remote: u32, now: Millis) -> Self {
-        Self { transport, remote, local, counter: 0, window: Window::default(), since: now }
+        Self {
+            transport,
+            remote,
+            local,
+            counter: 0,
+            window: Window::default(),
+            since: now,
+            is_mutual: false,
+        }
     }
 
     fn is_worn(&self, now: Millis) -> bool {
@@ -517,6 +539,7 @@ impl Session {
             .read_message(counter, &datagram[DATA_HEADER_BYTES..], &mut payload)
             .map_err(|_| Drop::Forged)?;
         self.window.take(counter);
+        self.is_mutual = true;
         Ok(payload)
     }
 }

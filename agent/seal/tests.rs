@@ -126,6 +126,7 @@ fn a_replayed_handshake_gets_one_short_answer_and_changes_nothing() {
     let mut back = Vec::new();
     assert_eq!(b.open(Millis(5), &call, address(1), &mut back), Opened::Nothing);
     assert!(back.len() == 1 && back[0].datagram.len() <= call.len());
+    assert!(a.open(Millis(6), &back[0].datagram, address(2), &mut Vec::new()) == Opened::Nothing);
     let datagram = one(&mut a, 2, b"still here");
     assert!(matches!(open(&mut b, &datagram), Opened::Payload { .. }));
 }
@@ -171,9 +172,12 @@ fn both_calling_at_once_end_with_one_session() {
         (from_a, from_b) = (to_b, to_a);
     }
     assert!(!got.is_empty(), "at least one side's payload passed");
-    let there = one(&mut a, 2, b"x");
+    let mut last = Vec::new();
+    a.seal(Millis(2), 2, b"x", &mut last);
+    let there = last.pop().unwrap().datagram;
     assert!(matches!(open(&mut b, &there), Opened::Payload { .. }));
-    let back = one(&mut b, 1, b"y");
+    b.seal(Millis(2), 1, b"y", &mut last);
+    let back = last.pop().unwrap().datagram;
     assert!(matches!(open(&mut a, &back), Opened::Payload { .. }));
 }
 
@@ -200,6 +204,24 @@ fn an_unknown_key_of_the_group_is_a_guest_and_a_flood_of_them_is_rationed() {
         assert_eq!(opened[1], Opened::Guest { key, payload: payload.clone() });
     }
     assert!(a.drops()[&Drop::Rationed] >= 20);
+}
+
+#[test]
+fn a_lost_confirmation_is_said_again() {
+    let (mut a, mut b) = pair();
+    let (mut call, mut answer, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    a.greet(Millis(0), &mut call);
+    b.open(Millis(0), &call[0].datagram, address(1), &mut answer);
+    a.open(Millis(0), &answer[0].datagram, address(2), &mut lost);
+    let mut again = Vec::new();
+    a.greet(Millis(GREET_MS), &mut again);
+    let opened = b.open(Millis(GREET_MS), &again[0].datagram, address(1), &mut Vec::new());
+    assert_eq!(opened, Opened::Alive { from: 1 });
+    let datagram = one(&mut b, 1, b"now we know");
+    assert!(matches!(open(&mut a, &datagram), Opened::Payload { .. }));
+    let mut quiet = Vec::new();
+    a.greet(Millis(9 * GREET_MS), &mut quiet);
+    assert!(quiet.is_empty(), "both ends have the session");
 }
 
 #[test]

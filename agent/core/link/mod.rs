@@ -231,7 +231,7 @@ impl Links {
     }
 
     /// Sends the small frames that wait: called at the end of every drain.
-    pub fn flush(&mut self, _now: Millis, out: &mut Vec<(NodeId, Vec<u8>)>) {
+    pub fn flush(&mut self, out: &mut Vec<(NodeId, Vec<u8>)>) {
         for (to, link) in &mut self.links {
             link.flush(*to, out);
         }

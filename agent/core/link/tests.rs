@@ -66,7 +66,7 @@ impl World {
     fn send(&mut self, from: NodeId, to: NodeId, frame: &[u8]) {
         let (now, mut out) = (self.now, Vec::new());
         self.node(from).send(now, to, frame.to_vec(), &mut out);
-        self.node(from).flush(now, &mut out);
+        self.node(from).flush(&mut out);
         self.fly(from, out);
     }
 
@@ -111,7 +111,7 @@ impl World {
     fn arrive(&mut self, from: NodeId, to: NodeId, payload: &[u8]) {
         let (now, mut out) = (self.now, Vec::new());
         let frames = self.node(to).receive(now, from, payload, &mut out).unwrap();
-        self.node(to).flush(now, &mut out);
+        self.node(to).flush(&mut out);
         self.delivered.entry(to).or_default().extend(frames);
         self.fly(to, out);
         let bytes = self.node(to).reassembly_bytes();
@@ -149,7 +149,7 @@ fn small_frames_of_one_drain_share_a_payload_and_keep_their_order() {
     for frame in &frames {
         near.send(Millis(0), FAR, frame.clone(), &mut out);
     }
-    near.flush(Millis(0), &mut out);
+    near.flush(&mut out);
     assert_eq!(out.len(), 4, "three frames of 300 bytes fit one payload");
     let mut received = Vec::new();
     for (to, payload) in out.drain(..) {
@@ -451,7 +451,7 @@ proptest! {
             let mut out = Vec::new();
             let _ = far.receive(now, NEAR, &bytes, &mut out);
             far.tick(now, &mut out);
-            far.flush(now, &mut out);
+            far.flush(&mut out);
             prop_assert!(far.reassembly_bytes() <= REASSEMBLY_BYTES_MAX);
             prop_assert!(far.deadline().is_none_or(|at| at > now));
         }

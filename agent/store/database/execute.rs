@@ -442,6 +442,7 @@ pub(super) fn bind(
 }
 
 /// SQLite's own words, without the wrapping.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other errors are rusqlite's own")]
 pub(super) fn words(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqliteFailure(_, Some(words)) => words.clone(),

@@ -184,7 +184,7 @@ pub(super) fn collect(
     statement: &mut rusqlite::Statement<'_>,
     bytes_max: usize,
 ) -> Result<Collected, String> {
-    let columns: Vec<String> = statement.column_names().into_iter().map(String::from).collect();
+    let columns: Vec<String> = statement.column_names().map(String::from).collect();
     let declared: Vec<Option<String>> =
         statement.columns().map(|column| column.decl_type().map(str::to_ascii_lowercase)).collect();
     let mut rows = Vec::new();

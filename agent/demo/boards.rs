@@ -1,0 +1,175 @@
+//! Three agents as real processes of this very program, in a folder that goes
+//! away with the demonstration.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    control::{ControlRequest, ControlResponse},
+    driver::{clock, control},
+    status::Status,
+};
+
+/// What the boards are called.
+pub(super) const NAMES: [&str; 3] = ["green", "red", "blue"];
+
+/// A board gets ready within this, milliseconds.
+const READY_MS_MAX: u64 = 15_000;
+
+/// One agent.
+pub(super) struct Board {
+    pub(super) name: &'static str,
+    directory: PathBuf,
+    child: Option<Child>,
+}
+
+/// All of them, and their folder.
+pub(super) struct Boards {
+    folder: PathBuf,
+    pub(super) all: Vec<Board>,
+}
+
+impl Boards {
+    /// Starts three agents and makes them one group.
+    pub(super) fn start() -> Result<Self, String> {
+        let folder = std::env::temp_dir().join(format!("understudy-demo-{}", std::process::id()));
+        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let board = |name: &'static str| Board { name, directory: folder.join(name), child: None };
+        let mut boards = Self { all: NAMES.into_iter().map(board).collect(), folder };
+        for board in &mut boards.all {
+            board.run()?;
+        }
+        let init = ControlRequest::Init { group: "demo".into(), name: NAMES[0].into() };
+        let ControlResponse::Token(token) = boards.all[0].ask(&init)? else {
+            return Err(String::from("the first board made no group"));
+        };
+        for board in &boards.all[1..] {
+            let join = ControlRequest::Join { token: token.clone(), name: board.name.into() };
+            board.ask(&join)?;
+        }
+        boards.wait("the three boards to agree", |boards| {
+            boards.all.iter().all(|board| {
+                board.status().is_ok_and(|status| {
+                    status.members.len() == NAMES.len()
+                        && status.leader.is_some()
+                        && status.http.is_some()
+                })
+            })
+        })?;
+        Ok(boards)
+    }
+
+    /// Waits until `done`, or says what was waited for.
+    pub(super) fn wait(
+        &self,
+        what: &str,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> Result<(), String> {
+        let since = clock::now();
+        while !done(self) {
+            if clock::now().since(since) > READY_MS_MAX {
+                return Err(format!("waited in vain for {what}"));
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Place of the board that leads.
+    pub(super) fn leader(&self) -> Option<usize> {
+        let leads = |board: &Board| board.status().is_ok_and(|status| status.role == "leader");
+        self.all.iter().position(leads)
+    }
+}
+
+impl Drop for Boards {
+    fn drop(&mut self) {
+        for board in &mut self.all {
+            board.kill();
+        }
+        // What cannot be removed is left in the system's folder for such things.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Board {
+    /// Starts the agent; it dies with this process.
+    pub(super) fn run(&mut self) -> Result<(), String> {
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let loopback = "127.0.0.1:0";
+        let child = Command::new(program)
+            .args(["--log-level", "error", "--dir"])
+            .arg(&self.directory)
+            .args(["run", "--die-with-parent", "--http", loopback, "--udp", loopback])
+            .args(["--name", self.name])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("{} cannot be started: {error}", self.name))?;
+        self.child = Some(child);
+        let since = clock::now();
+        while self.status().is_err() {
+            if clock::now().since(since) > READY_MS_MAX {
+                return Err(format!("{} does not answer", self.name));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Ends the agent as a power cut would: without a word.
+    pub(super) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    pub(super) const fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.join("control.sock")
+    }
+
+    fn ask(&self, request: &ControlRequest) -> Result<ControlResponse, String> {
+        ask(&self.socket(), request)
+    }
+
+    pub(super) fn status(&self) -> Result<Status, String> {
+        match self.ask(&ControlRequest::Status)? {
+            ControlResponse::Status(status) => Ok(*status),
+            ControlResponse::Refused(reason) => Err(reason),
+            ControlResponse::Token(_)
+            | ControlResponse::Joined { .. }
+            | ControlResponse::Sql(_)
+            | ControlResponse::Done => Err(String::from("not a status")),
+        }
+    }
+
+    /// Where its HTTP listens.
+    pub(super) fn http(&self) -> Result<SocketAddr, String> {
+        let http = self.status()?.http.unwrap_or_default();
+        http.parse().map_err(|_| format!("{} serves no HTTP", self.name))
+    }
+}
+
+fn ask(socket: &Path, request: &ControlRequest) -> Result<ControlResponse, String> {
+    match control::ask(socket, request)? {
+        ControlResponse::Refused(reason) => Err(reason),
+        response @ (ControlResponse::Status(_)
+        | ControlResponse::Token(_)
+        | ControlResponse::Joined { .. }
+        | ControlResponse::Sql(_)
+        | ControlResponse::Done) => Ok(response),
+    }
+}

@@ -1,0 +1,155 @@
+//! Agents as real processes on loopback, each under a directory of its own, all
+//! ended when the test ends.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// Questions asked while waiting, one every 50 ms.
+const TRIES: u32 = 400;
+
+/// A folder of boards.
+pub struct Agents {
+    program: PathBuf,
+    folder: tempfile::TempDir,
+    running: Vec<(String, Child)>,
+    /// Where each board's datagrams come in: the same after a restart, as on a
+    /// board of one's own.
+    udp: BTreeMap<String, String>,
+}
+
+impl Agents {
+    /// No boards yet; `program` is the agent's binary.
+    ///
+    /// # Panics
+    /// When there is no place for temporary files.
+    #[must_use]
+    pub fn new(program: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self { program: program.to_owned(), folder, running: Vec::new(), udp: BTreeMap::new() }
+    }
+
+    /// The board's directory.
+    #[must_use]
+    pub fn directory(&self, board: &str) -> PathBuf {
+        self.folder.path().join(board)
+    }
+
+    fn command(&self, board: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--dir").arg(self.directory(board));
+        command
+    }
+
+    /// Starts a board's agent and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn run(&mut self, board: &str) {
+        let loopback = "127.0.0.1:0";
+        let udp = self.udp.get(board).map_or(loopback, String::as_str);
+        let child = self
+            .command(board)
+            .args(["run", "--die-with-parent", "--name", board])
+            .args(["--http", loopback, "--udp", udp])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the agent starts");
+        self.running.push((board.to_owned(), child));
+        self.wait(board, "to answer", |_| true);
+        let status = self.status(board).expect("it just answered");
+        let udp = status["udp"].as_str().expect("it says where").to_owned();
+        self.udp.insert(board.to_owned(), udp);
+    }
+
+    /// Ends a board's agent with SIGKILL.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self, board: &str) {
+        let place = self.running.iter().position(|(name, _)| name == board);
+        let (_, mut child) = self.running.remove(place.expect("it runs"));
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+    }
+
+    /// Runs a command line against a board.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn ask(&self, board: &str, arguments: &[&str]) -> Output {
+        self.command(board).args(arguments).output().expect("the command line starts")
+    }
+
+    /// The same, for its standard output.
+    ///
+    /// # Panics
+    /// When the command fails: with what it said.
+    #[must_use]
+    pub fn told(&self, board: &str, arguments: &[&str]) -> String {
+        let output = self.ask(board, arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{board} {arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The board's status, if it answers.
+    #[must_use]
+    pub fn status(&self, board: &str) -> Option<Value> {
+        let output = self.ask(board, &["status", "--json"]);
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// Waits until the board's status is as wanted.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub fn wait(&self, board: &str, what: &str, wanted: impl Fn(&Value) -> bool) {
+        for _ in 0..TRIES {
+            if self.status(board).is_some_and(|status| wanted(&status)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        panic!("waited in vain for {board} {what}: {:?}", self.status(board));
+    }
+
+    /// Makes a group of these boards, the first its founder.
+    ///
+    /// # Panics
+    /// When one cannot be started or does not join.
+    pub fn form(&mut self, boards: &[&str]) {
+        for board in boards {
+            self.run(board);
+        }
+        let made = self.told(boards[0], &["init"]);
+        let token = made.lines().last().expect("a token").to_owned();
+        for board in &boards[1..] {
+            let _ = self.told(board, &["join", &token]);
+        }
+        for board in boards {
+            self.wait(board, "to know all boards and a leader", |status| {
+                let members = status["members"].as_array().map_or(0, Vec::len);
+                members == boards.len() && status["leader"].is_string()
+            });
+        }
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        for (_, child) in &mut self.running {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

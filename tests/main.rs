@@ -1,0 +1,4 @@
+//! The one integration-test binary: a list of what it tests.
+
+mod cluster;
+mod tidy;
