@@ -12,7 +12,7 @@ pub const SEAL_BYTES: usize = 32;
 pub const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - SEAL_BYTES;
 
 /// Header of a fragment inside a payload, bytes.
-pub const FRAGMENT_HEADER_BYTES: usize = 16;
+pub const FRAGMENT_HEADER_BYTES: usize = 20;
 
 /// Frame bytes in one fragment.
 pub const FRAGMENT_BYTES: usize = PAYLOAD_BYTES_MAX - FRAGMENT_HEADER_BYTES;
@@ -29,11 +29,73 @@ pub const CHANGE_COPIED_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
 /// A frame: one entry of the largest size and its envelope, bytes.
 pub const FRAME_BYTES_MAX: usize = ENTRY_BYTES_MAX + 4_096;
 
+/// Checksum behind a frame that goes in fragments, bytes.
+pub const FRAME_CHECK_BYTES: usize = 4;
+
 /// Fragments of the largest frame; their bitmap must fit one payload.
-pub const FRAGMENTS_MAX: usize = FRAME_BYTES_MAX.div_ceil(FRAGMENT_BYTES);
+pub const FRAGMENTS_MAX: usize = (FRAME_BYTES_MAX + FRAME_CHECK_BYTES).div_ceil(FRAGMENT_BYTES);
 
 /// Heap that all reassemblies of a node share, bytes: two of the largest frames.
+/// One peer gets half of it, so that no peer alone can keep the others out.
 pub const REASSEMBLY_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
+
+/// Frames above one payload that are held for one peer until it has them, and
+/// how many it reassembles at a time: all appends under way, and some answers.
+/// Their bytes together are those of one largest frame.
+pub const TRANSFERS_MAX: usize = APPENDS_IN_FLIGHT_MAX + 8;
+
+/// Heap that all such frames of a node share, bytes: the largest entry for every
+/// other board of a group of five.
+pub const SENDING_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
+
+/// Peers whose links are remembered; the one longest unused gives way.
+pub const LINKS_MAX: usize = MEMBERS_MAX;
+
+/// Fragments under way to one peer at least: few enough for any radio, enough to
+/// learn of a loss from what came after it.
+pub const WINDOW_FRAGMENTS_MIN: usize = 8;
+
+/// Fragments under way to a peer nothing is known of yet: half of what Linux
+/// buffers for a socket by default.
+pub const WINDOW_FRAGMENTS_START: usize = 32;
+
+/// Fragments under way to one peer at most: 300 KB, a cable's worth.
+pub const WINDOW_FRAGMENTS_MAX: usize = 256;
+
+/// Fragments sent to one peer within one millisecond: about 600 Mbit/s, and never
+/// a burst that fills a socket's buffer by itself.
+pub const BURST_FRAGMENTS_MAX: usize = 64;
+
+/// Fragments received before they are acknowledged unasked.
+pub const ACKNOWLEDGE_FRAGMENTS_MAX: usize = 16;
+
+/// Fragments received are acknowledged after this at the latest, milliseconds.
+pub const ACKNOWLEDGE_MS_MAX: u64 = 5;
+
+/// Fragments sent again when no acknowledgement comes: two, since one may be lost.
+pub const PROBE_FRAGMENTS: usize = 2;
+
+/// Silence after which a fragment is sent again to a peer whose round trip is not
+/// known yet, milliseconds.
+pub const PROBE_MS_START: u64 = 300;
+
+/// Longest time between two tries at a silent peer, milliseconds.
+pub const PROBE_MS_MAX: u64 = 10_000;
+
+/// Growth of the round trip over its least, milliseconds, that counts as a full
+/// queue on the way: heartbeats wait in that queue too.
+pub const QUEUEING_MS_MAX: u64 = 100;
+
+/// A peer that acknowledges nothing new for so long gets no more of the frames
+/// held for it, milliseconds: whoever needs them sends them anew.
+pub const TRANSFER_MS_MAX: u64 = 60_000;
+
+/// Frames partly received are given up when nothing of them came for so long,
+/// milliseconds: their sender has given up as well.
+pub const ARRIVAL_MS_MAX: u64 = TRANSFER_MS_MAX + 2 * PROBE_MS_MAX;
+
+/// And after this much silence where another peer's frame needs the room.
+pub const ARRIVAL_IDLE_MS: u64 = 2_000;
 
 /// Entry data in one append message, bytes, unless a single entry is larger.
 /// One message fits one datagram when entries are small.
@@ -119,7 +181,12 @@ pub const ANSWERS_KEPT_BYTES_MAX: usize = 2 * RESPONSE_BYTES_MAX;
 pub const REPLAY_WINDOW: usize = 1_024;
 
 const _: () = assert!(FRAGMENTS_MAX.div_ceil(8) + FRAGMENT_HEADER_BYTES <= PAYLOAD_BYTES_MAX);
-const _: () = assert!(FRAME_BYTES_MAX <= REASSEMBLY_BYTES_MAX);
+const _: () = assert!(FRAGMENTS_MAX <= u16::MAX as usize);
+const _: () = assert!(2 * FRAME_BYTES_MAX <= REASSEMBLY_BYTES_MAX);
+const _: () = assert!(FRAME_BYTES_MAX <= SENDING_BYTES_MAX);
+const _: () = assert!(APPENDS_IN_FLIGHT_MAX < TRANSFERS_MAX && TRANSFERS_MAX < u8::MAX as usize);
+const _: () = assert!(WINDOW_FRAGMENTS_MIN <= WINDOW_FRAGMENTS_START);
+const _: () = assert!(WINDOW_FRAGMENTS_START <= WINDOW_FRAGMENTS_MAX);
 const _: () = assert!(UNCOMMITTED_BYTES_MAX < UNAPPLIED_BYTES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX < ENTRY_BYTES_MAX as u64);
 const _: () = assert!(VOTERS_MAX <= MEMBERS_MAX);

@@ -222,6 +222,7 @@ fn when_the_database_falls_back_it_is_brought_forward_before_anyone_reads() {
     let (mut rig, leader) = led(&[1, 2, 3]);
     for request in 1..=20 {
         rig.ask(leader, request, Request::Write(Vec::from([7; 50_000])));
+        rig.run(20);
     }
     let applied = rig.nodes[&leader].status(rig.now).applied;
     let back = crate::event::Position { term: applied.term, index: 3 };

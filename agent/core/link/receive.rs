@@ -1,190 +1,274 @@
-//! The receiving half: partial frames, and what is acknowledged of them.
+//! Frames above one payload on their way here from one peer: pieces into
+//! frames, each delivered once, in the order they were sent.
+//!
+//! A frame that is complete waits for those before it: an append that overtook
+//! another would be refused by Raft and cost the whole pipeline. The sender says
+//! with every fragment which its oldest frame is, so nothing is waited for that
+//! was given up.
+//!
+//! Invariants: a transfer below `next` is settled for good; a peer's frames take
+//! at most [`FRAME_BYTES_MAX`] together, reserved whole when the first piece
+//! comes.
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    vec::Vec,
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use super::{
+    LinkCounters,
+    bitmap::Bitmap,
+    epochs::{Epochs, Met},
+    layout::{self, Acknowledgement, Fragment},
 };
-
-use heapless::Vec as FixedVec;
-
-use super::{ACK, BITMAP_BYTES, Head, Out};
 use crate::{
     error::Rejection,
-    event::{Millis, NodeId},
-    limits::{FRAGMENT_BYTES, FRAGMENTS_MAX, FRAME_BYTES_MAX, REASSEMBLY_BYTES_MAX},
+    event::Millis,
+    limits::{
+        ACKNOWLEDGE_FRAGMENTS_MAX, ACKNOWLEDGE_MS_MAX, ARRIVAL_IDLE_MS, ARRIVAL_MS_MAX,
+        FRAME_BYTES_MAX, FRAME_CHECK_BYTES, TRANSFERS_MAX,
+    },
 };
 
-/// Every so many fragments are acknowledged, and whatever looks like a loss.
-const ACK_EVERY: usize = 8;
-
-/// Transfers remembered as delivered.
-const DELIVERED_MAX: usize = 8;
-
-/// A partial frame that got nothing for so long is let go, milliseconds.
-const EXPIRE_MS: u64 = 60_000;
-
-/// Partial frames of one peer.
-const PARTIAL_MAX: usize = 2;
-
-/// Boot and number of a transfer, by its sender.
-type TransferId = (u8, u32);
-
-#[derive(Default)]
-pub(super) struct Inbound {
-    partial: BTreeMap<TransferId, Partial>,
-    delivered: VecDeque<(TransferId, usize)>,
+struct Arrival {
+    /// Frame and checksum, as far as the furthest piece that came.
+    bytes: Vec<u8>,
+    frame_bytes: usize,
+    received: Bitmap,
 }
 
-struct Partial {
-    frame: Vec<u8>,
-    crc: u32,
-    fragments: usize,
-    received: FixedVec<u8, { FRAGMENTS_MAX.div_ceil(8) }>,
-    /// Everything below is here.
-    base: usize,
-    count: usize,
+impl Arrival {
+    /// `None` when there is no memory for it.
+    fn new(frame_bytes: usize) -> Option<Self> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(frame_bytes + FRAME_CHECK_BYTES).ok()?;
+        let received = Bitmap::empty(layout::pieces(frame_bytes));
+        Some(Self { bytes, frame_bytes, received })
+    }
+
+    fn put(&mut self, number: u16, piece: &[u8]) {
+        let range = layout::range(self.frame_bytes, number);
+        if self.bytes.len() == range.start {
+            self.bytes.extend_from_slice(piece);
+        } else {
+            if self.bytes.len() < range.end {
+                self.bytes.resize(range.end, 0);
+            }
+            self.bytes[range].copy_from_slice(piece);
+        }
+        self.received.set(number);
+    }
+
+    fn is_intact(&self) -> bool {
+        let (frame, check) = self.bytes.split_at(self.frame_bytes);
+        check == crc32c::crc32c(frame).to_le_bytes()
+    }
+
+    fn into_frame(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.frame_bytes);
+        self.bytes
+    }
+}
+
+/// Everything large that comes from one peer.
+pub(super) struct Receiver {
+    epochs: Epochs,
+    /// All transfers below are delivered or given up.
+    next: u32,
+    arrivals: BTreeMap<u32, Arrival>,
+    bytes: usize,
+    /// Highest sequence that came, and when.
+    newest: (u32, Millis),
+    counter: u32,
+    unacknowledged: usize,
+    due: Option<Millis>,
     touched: Millis,
 }
 
-impl Inbound {
-    /// A fragment arrives; the frame, when this was its last missing one.
-    pub(super) fn fragment(
-        &mut self,
-        now: Millis,
-        from: NodeId,
-        bytes: &[u8],
-        pool_bytes: &mut usize,
-        out: &mut Out,
-    ) -> Result<Option<Vec<u8>>, Rejection> {
-        let (head, data) = Head::read(bytes)?;
-        let id = (head.epoch, head.transfer);
-        if let Some((_, fragments)) = self.delivered.iter().find(|(known, _)| *known == id) {
-            out.push((from, acknowledgement(id, *fragments, &[])));
-            return Ok(None);
+impl Receiver {
+    pub(super) fn new(now: Millis) -> Self {
+        Self {
+            epochs: Epochs::default(),
+            next: 0,
+            arrivals: BTreeMap::new(),
+            bytes: 0,
+            newest: (0, now),
+            counter: 0,
+            unacknowledged: 0,
+            due: None,
+            touched: now,
         }
-        if !self.partial.contains_key(&id) {
-            self.begin(now, id, &head, pool_bytes)?;
-        }
-        let partial = self.partial.get_mut(&id).ok_or(Rejection::TooLarge)?;
-        let is_news = partial.put(now, &head, data)?;
-        if partial.count < partial.fragments {
-            let last = usize::from(head.index) + 1 == partial.fragments;
-            if !is_news || last || partial.count.is_multiple_of(ACK_EVERY) {
-                out.push((from, partial.acknowledgement(id)));
-            }
-            return Ok(None);
-        }
-        let partial = self.partial.remove(&id).expect("just seen");
-        *pool_bytes -= partial.frame.len();
-        if crc32c::crc32c(&partial.frame) != partial.crc {
-            return Err(Rejection::Malformed);
-        }
-        out.push((from, acknowledgement(id, partial.fragments, &[])));
-        self.delivered.push_back((id, partial.fragments));
-        if self.delivered.len() > DELIVERED_MAX {
-            self.delivered.pop_front();
-        }
-        Ok(Some(partial.frame))
     }
 
-    fn begin(
+    /// Bytes reserved.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Would this fragment begin a frame?
+    pub(super) fn begins(&self, fragment: &Fragment<'_>) -> bool {
+        self.epochs.present() != Some(fragment.epoch)
+            || (fragment.transfer >= self.next && !self.arrivals.contains_key(&fragment.transfer))
+    }
+
+    /// Holds it something that nothing came of for a while?
+    pub(super) fn is_idle(&self, now: Millis) -> bool {
+        self.bytes > 0 && now.since(self.touched) >= ARRIVAL_IDLE_MS
+    }
+
+    /// Lets go of all that is not delivered yet; its sender hears of that with
+    /// the next acknowledgement. How many frames.
+    pub(super) fn give_up(&mut self) -> usize {
+        let count = self.arrivals.len();
+        self.arrivals.clear();
+        self.bytes = 0;
+        count
+    }
+
+    /// Takes a fragment; what it completes is added to `frames`. All peers'
+    /// frames may grow by `room` bytes.
+    ///
+    /// # Errors
+    /// [`Rejection::Malformed`] when it contradicts what came before.
+    pub(super) fn take(
         &mut self,
         now: Millis,
-        id: TransferId,
-        head: &Head,
-        pool_bytes: &mut usize,
+        fragment: &Fragment<'_>,
+        room: usize,
+        frames: &mut Vec<Vec<u8>>,
+        counters: &mut LinkCounters,
     ) -> Result<(), Rejection> {
-        let bytes = usize::try_from(head.frame_bytes).map_err(|_| Rejection::TooLarge)?;
-        if bytes > FRAME_BYTES_MAX || bytes == 0 {
-            return Err(Rejection::TooLarge);
+        match self.epochs.meet(fragment.epoch) {
+            Met::Present => {}
+            Met::Past => {
+                counters.stale += 1;
+                return Ok(());
+            }
+            Met::New => {
+                self.give_up();
+                self.next = 0;
+                self.newest = (fragment.sequence, now);
+            }
         }
-        // A sender has one transfer under way: an older one of it is dead.
-        while self.partial.len() >= PARTIAL_MAX {
-            let oldest = self.partial.iter().min_by_key(|(_, partial)| partial.touched);
-            let oldest = *oldest.expect("not empty").0;
-            self.let_go(oldest, pool_bytes);
+        self.skip_to(fragment.transfer - u32::from(fragment.behind), counters);
+        if self.put(now, fragment, room, counters)? {
+            self.note(now, fragment);
         }
-        if *pool_bytes + bytes > REASSEMBLY_BYTES_MAX {
-            return Err(Rejection::TooLarge);
-        }
-        *pool_bytes += bytes;
-        let fragments = bytes.div_ceil(FRAGMENT_BYTES);
-        let mut received = FixedVec::new();
-        received.resize(fragments.div_ceil(8), 0).expect("within the largest frame");
-        let frame = alloc::vec![0; bytes];
-        let crc = head.frame_crc;
-        let partial = Partial { frame, crc, fragments, received, base: 0, count: 0, touched: now };
-        self.partial.insert(id, partial);
+        self.deliver(now, frames);
         Ok(())
     }
 
-    fn let_go(&mut self, id: TransferId, pool_bytes: &mut usize) {
-        if let Some(partial) = self.partial.remove(&id) {
-            *pool_bytes -= partial.frame.len();
+    /// The peer holds nothing below `oldest` any more.
+    fn skip_to(&mut self, oldest: u32, counters: &mut LinkCounters) {
+        self.next = self.next.max(oldest);
+        while let Some(entry) = self.arrivals.first_entry().filter(|entry| *entry.key() < oldest) {
+            self.bytes -= entry.remove().frame_bytes;
+            counters.arrivals_given_up += 1;
         }
     }
 
-    pub(super) fn expire(&mut self, now: Millis, pool_bytes: &mut usize) {
-        let stale = |partial: &Partial| now.since(partial.touched) >= EXPIRE_MS;
-        let ids: Vec<_> =
-            self.partial.iter().filter(|(_, partial)| stale(partial)).map(|(id, _)| *id).collect();
-        for id in ids {
-            self.let_go(id, pool_bytes);
-        }
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.partial.values().map(|partial| partial.frame.len()).sum()
-    }
-}
-
-impl Partial {
-    /// Puts a fragment in its place; true when it was missing.
-    fn put(&mut self, now: Millis, head: &Head, data: &[u8]) -> Result<bool, Rejection> {
-        let index = usize::from(head.index);
-        let start = index * FRAGMENT_BYTES;
-        let end = self.frame.len().min(start.saturating_add(FRAGMENT_BYTES));
-        let fits = index < self.fragments
-            && data.len() == end - start
-            && head.frame_crc == self.crc
-            && usize::try_from(head.frame_bytes) == Ok(self.frame.len());
-        if !fits {
+    /// False when there is no room: that is not acknowledged, so the sender
+    /// waits as for a silent peer instead of repeating it at once.
+    fn put(
+        &mut self,
+        now: Millis,
+        fragment: &Fragment<'_>,
+        room: usize,
+        counters: &mut LinkCounters,
+    ) -> Result<bool, Rejection> {
+        let Some(ahead) = fragment.transfer.checked_sub(self.next) else {
+            counters.fragments_duplicate += 1;
+            return Ok(true);
+        };
+        if ahead as usize >= TRANSFERS_MAX {
             return Err(Rejection::Malformed);
         }
-        self.touched = now;
-        let bit = 1 << (index % 8);
-        if self.received[index / 8] & bit != 0 {
+        if !self.arrivals.contains_key(&fragment.transfer) && !self.begin(fragment, room) {
+            counters.arrivals_without_room += 1;
             return Ok(false);
         }
-        self.received[index / 8] |= bit;
-        self.frame[start..end].copy_from_slice(data);
-        self.count += 1;
-        while self.base < self.fragments && self.has(self.base) {
-            self.base += 1;
+        let arrival = self.arrivals.get_mut(&fragment.transfer).expect("it has begun");
+        if arrival.frame_bytes != fragment.frame_bytes {
+            return Err(Rejection::Malformed);
+        }
+        if arrival.received.has(fragment.number) {
+            counters.fragments_duplicate += 1;
+            return Ok(true);
+        }
+        arrival.put(fragment.number, fragment.piece);
+        self.touched = now;
+        if arrival.received.is_full() && !arrival.is_intact() {
+            self.bytes -= arrival.frame_bytes;
+            self.arrivals.remove(&fragment.transfer);
+            counters.arrivals_damaged += 1;
         }
         Ok(true)
     }
 
-    fn has(&self, index: usize) -> bool {
-        self.received[index / 8] & (1 << (index % 8)) != 0
-    }
-
-    fn acknowledgement(&self, id: TransferId) -> Vec<u8> {
-        let mut bitmap = [0; BITMAP_BYTES];
-        let end = self.fragments.min(self.base + 8 * BITMAP_BYTES);
-        for index in (self.base..end).filter(|index| self.has(*index)) {
-            let bit = index - self.base;
-            bitmap[bit / 8] |= 1 << (bit % 8);
+    fn begin(&mut self, fragment: &Fragment<'_>, room: usize) -> bool {
+        let bytes = fragment.frame_bytes;
+        if bytes > room || self.bytes + bytes > FRAME_BYTES_MAX {
+            return false;
         }
-        let used = bitmap.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        acknowledgement(id, self.base, &bitmap[..used])
+        let Some(arrival) = Arrival::new(bytes) else { return false };
+        self.bytes += bytes;
+        self.arrivals.insert(fragment.transfer, arrival);
+        true
     }
-}
 
-fn acknowledgement((epoch, transfer): TransferId, base: usize, bitmap: &[u8]) -> Vec<u8> {
-    let mut payload = Vec::from([ACK, epoch]);
-    payload.extend(transfer.to_le_bytes());
-    payload.extend(u16::try_from(base).expect("below the bound on fragments").to_le_bytes());
-    payload.extend(bitmap);
-    payload
+    fn note(&mut self, now: Millis, fragment: &Fragment<'_>) {
+        if fragment.sequence >= self.newest.0 {
+            self.newest = (fragment.sequence, now);
+        }
+        self.unacknowledged += 1;
+        let is_due = fragment.asks || self.unacknowledged >= ACKNOWLEDGE_FRAGMENTS_MAX;
+        let due = if is_due { now } else { now.plus(ACKNOWLEDGE_MS_MAX) };
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+    }
+
+    fn deliver(&mut self, now: Millis, frames: &mut Vec<Vec<u8>>) {
+        while let Some(entry) = self.arrivals.first_entry() {
+            if *entry.key() != self.next || !entry.get().received.is_full() {
+                break;
+            }
+            let arrival = entry.remove();
+            self.bytes -= arrival.frame_bytes;
+            self.next += 1;
+            self.due = Some(now);
+            frames.push(arrival.into_frame());
+        }
+    }
+
+    /// The acknowledgement that is due, if one is; `receiver` is this side's epoch.
+    pub(super) fn acknowledgement(&mut self, now: Millis, receiver: u32) -> Option<Vec<u8>> {
+        self.due.filter(|due| *due <= now)?;
+        self.due = None;
+        self.unacknowledged = 0;
+        self.counter = self.counter.wrapping_add(1);
+        let (sequence, at) = self.newest;
+        let header = Acknowledgement {
+            epoch: self.epochs.present()?,
+            receiver,
+            counter: self.counter,
+            sequence,
+            held_ms: u8::try_from(now.since(at)).unwrap_or(u8::MAX),
+            settled: self.next,
+            blocks: heapless::Vec::new(),
+        };
+        let blocks = self.arrivals.iter().map(|(transfer, arrival)| {
+            let place = u8::try_from(transfer - self.next).expect("within TRANSFERS_MAX of next");
+            (place, &arrival.received)
+        });
+        Some(layout::acknowledgement(&header, blocks))
+    }
+
+    /// Whatever time alone brings, but acknowledgements.
+    pub(super) fn tick(&mut self, now: Millis, counters: &mut LinkCounters) {
+        if self.bytes > 0 && now.since(self.touched) >= ARRIVAL_MS_MAX {
+            counters.arrivals_given_up += self.give_up() as u64;
+        }
+    }
+
+    /// When there is something to acknowledge or to give up.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        let given_up = (self.bytes > 0).then(|| self.touched.plus(ARRIVAL_MS_MAX));
+        [self.due, given_up].into_iter().flatten().min()
+    }
 }
