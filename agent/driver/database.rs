@@ -186,7 +186,6 @@ impl<H: Fn(&str)> Worker<H> {
                 }
                 self.send(Event::DatabaseReset { applied, ended_by });
             }
-            Err(Failure::DiskFull) => thread::sleep(RETRY),
             Err(Failure::Halt(reason)) => (self.halt)(&reason),
         }
     }

@@ -90,7 +90,7 @@ fn replay(journal: &mut Journal, database: &mut Database, commit: u64) -> Result
             journal.read(low, commit + 1, APPLY_BYTES_MAX).map_err(|error| error.to_string())?;
         match database.apply(&entries) {
             Ok(_) => {}
-            Err(Failure::Reset { .. } | Failure::DiskFull) if resets < RESETS_MAX => resets += 1,
+            Err(Failure::Reset { .. }) if resets < RESETS_MAX => resets += 1,
             Err(Failure::Halt(reason)) => return Err(reason),
             Err(failure) => return Err(format!("state.db cannot be brought forward: {failure:?}")),
         }

@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     path::PathBuf,
     rc::Rc,
 };
@@ -11,12 +12,12 @@ use understudy::{
     identity::Identity,
     store::{
         database::{Database, Options},
-        journal::{self, Journal, Persist},
+        journal::{self, Journal, JournalError, Persist},
         restore,
     },
 };
 use understudy_core::{
-    event::{Entry, EntryKind, HardState, Millis, NodeId},
+    event::{Effect, Entry, EntryKind, Event, HardState, Millis, NodeId},
     member::{Member, MembershipChange},
     node::{Config, Effects, Node},
     sql,
@@ -40,6 +41,9 @@ pub(crate) fn set_now(now: Millis) {
 
 pub(crate) const BOARDS: [NodeId; 3] = [1, 2, 3];
 
+/// Datagrams a socket holds for a process that stands still.
+const HELD_MAX: usize = 100;
+
 /// With or without power.
 pub(crate) struct Board {
     pub(crate) id: NodeId,
@@ -50,6 +54,10 @@ pub(crate) struct Board {
     /// Its own drift: milliseconds it counts while a thousand pass.
     pub(crate) pace: u64,
     pub(crate) is_paused: bool,
+    /// What came while it stood still.
+    pub(crate) held: Vec<Event>,
+    /// Its journal found no room.
+    pub(crate) is_full: bool,
 }
 
 /// What runs while the power is on.
@@ -57,14 +65,46 @@ pub(crate) struct Process {
     pub(crate) node: Node,
     pub(crate) journal: Journal,
     pub(crate) database: Database,
-    /// When the journal's and the database's threads are free again.
-    pub(crate) free: [u64; 2],
+    /// What the journal's thread and the database's have still to do, in order.
+    pub(crate) waiting: [VecDeque<Effect>; 2],
+    pub(crate) busy: [bool; 2],
+}
+
+/// The journal's thread among the two.
+pub(crate) const JOURNAL: usize = 0;
+
+impl Process {
+    /// Writes every persist that waits, as the journal's thread does; nothing is
+    /// taken from the queue when the disk is full.
+    pub(crate) fn persist(&mut self) -> Result<Event, JournalError> {
+        let waiting = &mut self.waiting[JOURNAL];
+        let mut batch = Vec::new();
+        let mut last = 0;
+        for effect in waiting.iter() {
+            let Effect::Persist { number, entries, hard_state, promises } = effect else { break };
+            last = *number;
+            let (entries, promises) = (entries.clone(), promises.clone());
+            batch.push(Persist { entries, hard_state: *hard_state, promises });
+        }
+        self.journal.write(&batch)?;
+        waiting.drain(..batch.len());
+        Ok(Event::Persisted { number: last })
+    }
 }
 
 impl Board {
     pub(crate) fn new(id: NodeId, seed: u64, pace: u64) -> Self {
         let disk = vfs::make(id, seed);
-        Self { id, disk, process: None, epoch: 0, pace, is_paused: false }
+        Self {
+            id,
+            disk,
+            process: None,
+            epoch: 0,
+            pace,
+            is_paused: false,
+            held: Vec::new(),
+            is_full: false,
+        }
     }
 
     fn directory(&self) -> PathBuf {
@@ -80,6 +120,14 @@ impl Board {
         let wal = self.disk.borrow().bytes("journal.db-wal");
         let options = journal::Options { vfs: Some(vfs::NAME.into()), wal: Some(wal) };
         Journal::open(&self.directory(), &options).map_err(|error| error.to_string())
+    }
+
+    /// A process that stands still misses ticks and what its socket cannot hold.
+    pub(crate) fn hold(&mut self, event: Event) {
+        let fits = self.held.len() < HELD_MAX || !matches!(event, Event::Received { .. });
+        if fits && !matches!(event, Event::Tick) {
+            self.held.push(event);
+        }
     }
 
     /// Makes it a founding member of a group of three.
@@ -130,7 +178,15 @@ impl Board {
         let (node, effects) = Node::new(self.time(now), config, restored);
         self.epoch += 1;
         self.is_paused = false;
-        self.process = Some(Process { node, journal, database, free: [now; 2] });
+        self.held.clear();
+        self.is_full = false;
+        self.process = Some(Process {
+            node,
+            journal,
+            database,
+            waiting: Default::default(),
+            busy: [false; 2],
+        });
         Ok(effects)
     }
 

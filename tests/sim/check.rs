@@ -35,11 +35,13 @@ impl Check {
         self.violation.get_or_insert(what);
     }
 
-    pub(crate) fn leads(&mut self, term: u64, node: NodeId) {
-        let known = *self.leaders.entry(term).or_insert(node);
-        if known != node {
-            self.fail(format!("term {term} has two leaders: {known} and {node}"));
+    /// True when that is new.
+    pub(crate) fn leads(&mut self, term: u64, node: NodeId) -> bool {
+        let known = self.leaders.insert(term, node);
+        if known.is_some_and(|known| known != node) {
+            self.fail(format!("term {term} has two leaders: {known:?} and {node}"));
         }
+        known.is_none()
     }
 
     pub(crate) fn applied(&mut self, node: NodeId, index: u64, chain: u64) {

@@ -5,13 +5,13 @@
 
 use std::{
     process::{Command, ExitCode},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use understudy_core::mutant;
-use understudy_tests::sim::{self, Report};
+use understudy_tests::sim::Report;
+
+mod workers;
 
 /// Seeds that must be enough for every planted bug.
 const MUTANT_SEEDS_MAX: u64 = 1_000;
@@ -24,6 +24,7 @@ struct Arguments {
     mutant: Option<u32>,
     mutants: bool,
     verbose: bool,
+    worker: bool,
 }
 
 impl Arguments {
@@ -42,6 +43,7 @@ impl Arguments {
                 "--mutant" => arguments.mutant = u32::try_from(number()?).ok(),
                 "--mutants" => arguments.mutants = true,
                 "--verbose" => arguments.verbose = true,
+                "--worker" => arguments.worker = true,
                 other => return Err(format!("unknown argument {other}")),
             }
         }
@@ -56,97 +58,77 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Ok(arguments) if arguments.mutants => mutants(),
+        Ok(arguments) if arguments.worker => {
+            choose(arguments.mutant.unwrap_or(0));
+            workers::serve(arguments.verbose)
+        }
         Ok(arguments) => seeds(&arguments),
     }
 }
 
 fn seeds(arguments: &Arguments) -> ExitCode {
-    choose(arguments.mutant.unwrap_or(0));
+    let reports = workers::run(&wanted(arguments), arguments.mutant, arguments.verbose);
+    let violations: Vec<_> = reports
+        .iter()
+        .filter_map(|(seed, report)| Some((seed, report.violation.as_ref()?)))
+        .collect();
+    if arguments.verbose {
+        for (seed, report) in &reports {
+            println!("{seed}: {report:?}");
+        }
+    }
+    for (seed, violation) in &violations {
+        println!("seed {seed}: {violation}");
+        println!("    again: cargo sim --seed {seed} --verbose");
+    }
+    summary(&reports, violations.len());
+    if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Every so many seeds one runs twice, and must come to the same.
+const TWICE_EVERY: usize = 25;
+
+fn wanted(arguments: &Arguments) -> Vec<u64> {
     let first = arguments.seed.unwrap_or(1);
     let count = arguments.seeds.unwrap_or(if arguments.seed.is_some() { 1 } else { 100 });
     let mut wanted: Vec<u64> = (first..first + count).collect();
     if arguments.fresh > 0 {
         let start = fresh_seed();
-        eprintln!("{} fresh seeds from {start}", arguments.fresh);
+        println!("{} fresh seeds from {start}", arguments.fresh);
         wanted.extend(start..start + arguments.fresh);
     }
-    let reports = run_all(&wanted, arguments.mutant.is_some());
+    if count > 1 {
+        let twice: Vec<u64> = wanted.iter().copied().step_by(TWICE_EVERY).collect();
+        wanted.extend(twice);
+    }
+    wanted
+}
+
+fn summary(reports: &[(u64, Report)], violations: usize) {
     let sum =
         |what: fn(&Report) -> u64| reports.iter().map(|(_, report)| what(report)).sum::<u64>();
-    let violations: Vec<_> = reports
-        .iter()
-        .filter_map(|(seed, report)| Some((seed, report.violation.as_ref()?)))
-        .collect();
-    for (seed, violation) in &violations {
-        println!("seed {seed}: {violation}");
-        println!("    again: cargo sim --seed {seed} --verbose");
-    }
-    if arguments.verbose {
-        for (seed, report) in &reports {
-            println!("seed {seed}: {report:?}");
-        }
-    }
     let (crashes, inside) = (sum(|report| report.crashes), sum(|report| report.inside));
+    let seconds = sum(|report| report.simulated_ms) / 1_000;
+    let cpu_ms = sum(|report| report.cpu_ms).max(1);
     println!(
         "{} writes acknowledged, {} linearizable reads, {inside} of {crashes} crashes inside a \
-         write or sync",
+         write or sync, {} times real time per core",
         sum(|report| report.acknowledged),
-        sum(|report| report.reads)
+        sum(|report| report.reads),
+        seconds * 1_000 / cpu_ms
     );
-    let seconds = sum(|report| report.simulated_ms) / 1_000;
     println!(
-        "{} seeds, {}.{:02} simulated hours, {crashes} crashes, {} violations",
+        "{} seeds, {}.{:02} simulated hours, {crashes} crashes, {violations} violations",
         reports.len(),
         seconds / 3_600,
         seconds % 3_600 / 36,
-        violations.len()
     );
-    if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a fresh seed is all that is taken from it")]
 fn fresh_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(1, |now| now.as_secs() * 1_000)
-}
-
-/// Runs seeds on all cores; with `until_found` no further than the first
-/// violation.
-fn run_all(seeds: &[u64], until_found: bool) -> Vec<(u64, Report)> {
-    let next = AtomicU64::new(0);
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    let mut reports: Vec<(u64, Report)> = thread::scope(|scope| {
-        let run = || {
-            let mut mine = Vec::new();
-            loop {
-                let place = usize::try_from(next.fetch_add(1, Relaxed)).unwrap_or(usize::MAX);
-                let Some(seed) = seeds.get(place) else { return mine };
-                let report = run_one(*seed);
-                if until_found && report.violation.is_some() {
-                    next.store(u64::MAX / 2, Relaxed);
-                }
-                mine.push((*seed, report));
-            }
-        };
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(run)).collect();
-        handles.into_iter().flat_map(|handle| handle.join().unwrap_or_default()).collect()
-    });
-    reports.sort_by_key(|(seed, _)| *seed);
-    reports
-}
-
-/// A panic is a broken assertion, and counts as a violation.
-fn run_one(seed: u64) -> Report {
-    std::panic::catch_unwind(|| sim::run(seed)).unwrap_or_else(|panic| {
-        let words = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
-        Report {
-            violation: Some(format!("panic: {}", words.unwrap_or_default())),
-            ..Report::default()
-        }
-    })
 }
 
 #[cfg(mutants)]

@@ -12,8 +12,11 @@ mod random;
 mod vfs;
 mod world;
 
+use serde::{Deserialize, Serialize};
+use understudy::driver::clock;
+
 /// What a seed came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The broken rule, if one broke.
     pub violation: Option<String>,
@@ -29,12 +32,15 @@ pub struct Report {
     pub reads: u64,
     /// Equal for equal runs.
     pub trace: u64,
+    /// Time it took, of one core.
+    pub cpu_ms: u64,
 }
 
-/// Runs one seed.
+/// Runs one seed; `verbose` tells on standard error what happens.
 #[must_use]
-pub fn run(seed: u64) -> Report {
-    let world::Outcome { violation, simulated_ms, crashes, inside, acknowledged, reads, trace } =
-        world::run(seed);
-    Report { violation, simulated_ms, crashes, inside, acknowledged, reads, trace }
+pub fn run(seed: u64, verbose: bool) -> Report {
+    let started = clock::now();
+    let mut report = world::run(seed, verbose);
+    report.cpu_ms = clock::now().since(started);
+    report
 }

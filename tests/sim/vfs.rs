@@ -49,6 +49,8 @@ pub(crate) struct Disk {
     pub(crate) is_off: bool,
     /// The power went inside a write or sync.
     pub(crate) went_inside: bool,
+    /// It failed a sync since the power came.
+    pub(crate) has_failed: bool,
     failing_syncs: u32,
     quota: Option<usize>,
 }
@@ -75,11 +77,21 @@ pub(crate) fn make(number: u64, seed: u64) -> Rc<RefCell<Disk>> {
         countdown: None,
         is_off: false,
         went_inside: false,
+        has_failed: false,
         failing_syncs: 0,
         quota: None,
     }));
     DISKS.with(|disks| disks.borrow_mut().insert(number, Rc::clone(&disk)));
     disk
+}
+
+/// Sets what SQLite draws: salts of its WAL, `random()`.
+pub(crate) fn seed(seed: u64) {
+    register();
+    let seed = c_int::try_from(seed % 0x7fff_fffe + 1).expect("it has 31 bits");
+    let no_connection: *mut ffi::sqlite3 = ptr::null_mut();
+    // SAFETY: this control takes a number and a connection, which may be null.
+    unsafe { ffi::sqlite3_test_control(ffi::SQLITE_TESTCTRL_PRNG_SEED, seed, no_connection) };
 }
 
 fn disk(number: u64) -> Rc<RefCell<Disk>> {
@@ -103,6 +115,11 @@ impl Disk {
         self.quota = room.map(|room| used + room);
     }
 
+    /// Room is limited now.
+    pub(crate) const fn is_short(&self) -> bool {
+        self.quota.is_some()
+    }
+
     /// The power is off.
     pub(crate) fn cut_power(&mut self) {
         self.is_off = true;
@@ -113,6 +130,7 @@ impl Disk {
     pub(crate) fn power_on(&mut self) {
         self.is_off = false;
         self.went_inside = false;
+        self.has_failed = false;
         let Self { files, random, .. } = self;
         for file in files.values_mut() {
             file.survive(random);
@@ -385,6 +403,7 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int 
         }
         if disk.failing_syncs > 0 {
             disk.failing_syncs -= 1;
+            disk.has_failed = true;
             file_of(disk, name).pending.clear();
             return ffi::SQLITE_IOERR_FSYNC;
         }

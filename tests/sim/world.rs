@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use understudy::store::{
     database::{Failure, QueryOutcome},
-    journal::{JournalError, Persist},
+    journal::JournalError,
 };
 use understudy_core::{
     error::Refusal,
@@ -19,14 +19,19 @@ use understudy_core::{
 };
 
 use super::{
-    board::{BOARDS, Board, set_now},
+    Report,
+    board::{BOARDS, Board, JOURNAL, set_now},
     check::{Check, Fate},
     random::Random,
+    vfs,
 };
 
 /// Simulated milliseconds of chaos, and until all must be well again.
 const CHAOS_MS: u64 = 70_000;
 const HEAL_MS: u64 = 20_000;
+
+/// A full disk is tried again after this.
+const FULL_RETRY_MS: u64 = 500;
 
 /// Pages are compared at every such index.
 const DIGEST_INTERVAL: u64 = 64;
@@ -65,7 +70,7 @@ impl Plan {
 
 enum Happening {
     Deliver { from: NodeId, to: NodeId, payload: Vec<u8> },
-    Work { board: NodeId, epoch: u64, effect: Effect },
+    Work { board: NodeId, epoch: u64, thread: usize },
     Tick { board: NodeId, epoch: u64 },
     PowerOn { board: NodeId },
     Resume { board: NodeId },
@@ -82,18 +87,6 @@ enum Asked {
     Schema,
 }
 
-/// What a seed came to.
-#[derive(Default)]
-pub(crate) struct Outcome {
-    pub(crate) violation: Option<String>,
-    pub(crate) simulated_ms: u64,
-    pub(crate) crashes: u64,
-    pub(crate) inside: u64,
-    pub(crate) acknowledged: u64,
-    pub(crate) reads: u64,
-    pub(crate) trace: u64,
-}
-
 pub(crate) struct World {
     now: u64,
     count: u64,
@@ -108,7 +101,8 @@ pub(crate) struct World {
     asked: BTreeMap<(NodeId, u64, RequestId), Asked>,
     requests: RequestId,
     check: Check,
-    outcome: Outcome,
+    outcome: Report,
+    verbose: bool,
     heals: bool,
 }
 
@@ -132,8 +126,9 @@ impl Ord for Due {
 }
 
 /// Runs one seed.
-pub(crate) fn run(seed: u64) -> Outcome {
-    let mut world = World::new(seed);
+pub(crate) fn run(seed: u64, verbose: bool) -> Report {
+    vfs::seed(seed);
+    let mut world = World { verbose, ..World::new(seed) };
     world.begin();
     world.play(CHAOS_MS);
     world.heal();
@@ -168,8 +163,9 @@ impl World {
             asked: BTreeMap::new(),
             requests: 0,
             check: Check::default(),
-            outcome: Outcome::default(),
+            outcome: Report::default(),
             heals: false,
+            verbose: false,
         }
     }
 
@@ -208,15 +204,16 @@ impl World {
             Happening::Deliver { from, to, payload } => {
                 self.give(to, Event::Received { from, payload });
             }
-            Happening::Work { board, epoch, effect } => self.work(board, epoch, effect),
+            Happening::Work { board, epoch, thread } => self.work(board, epoch, thread),
             Happening::Tick { board, epoch } => {
                 if self.boards[&board].epoch == epoch {
                     self.give(board, Event::Tick);
+                    self.look_at_database(board);
                     self.plan_in(25, Happening::Tick { board, epoch });
                 }
             }
             Happening::PowerOn { board } => self.power_on(board),
-            Happening::Resume { board } => self.board(board).is_paused = false,
+            Happening::Resume { board } => self.resume(board),
             Happening::Mend { from, to } => {
                 self.cut.remove(&(from, to));
             }
@@ -234,6 +231,13 @@ impl World {
         }
     }
 
+    /// Tells what happens, when asked to.
+    fn tell(&self, what: impl FnOnce() -> String) {
+        if self.verbose {
+            eprintln!("{:>7} ms  {}", self.now, what());
+        }
+    }
+
     fn board(&mut self, id: NodeId) -> &mut Board {
         self.boards.get_mut(&id).expect("one of the boards")
     }
@@ -242,13 +246,22 @@ impl World {
         let now = self.now;
         let board = self.board(id);
         if board.is_paused {
-            return;
+            return board.hold(event);
         }
         let time = board.time(now);
         set_now(time);
         let Some(process) = &mut board.process else { return };
         let effects = process.node.handle(time, event);
         self.carry_out(id, effects);
+    }
+
+    /// What waited in queues and sockets while it stood still comes at once.
+    fn resume(&mut self, id: NodeId) {
+        let board = self.board(id);
+        board.is_paused = false;
+        for event in std::mem::take(&mut board.held) {
+            self.give(id, event);
+        }
     }
 
     fn carry_out(&mut self, id: NodeId, effects: Effects) {
@@ -258,18 +271,15 @@ impl World {
         let status = process.node.status(time);
         let leads = process.node.leads();
         let epoch = self.boards[&id].epoch;
-        if leads {
-            self.check.leads(status.term, id);
+        if leads && self.check.leads(status.term, id) {
+            self.tell(|| format!("board {id} leads term {}", status.term));
         }
         for effect in effects {
             match effect {
                 Effect::Send { to, payload } => self.send(id, to, payload),
                 Effect::Reply { id: request, reply } => self.replied((id, epoch, request), reply),
-                Effect::Persist { ref hard_state, .. } => {
-                    let _ = hard_state;
-                    self.hand_over(id, effect);
-                }
-                Effect::Fetch { .. }
+                Effect::Persist { .. }
+                | Effect::Fetch { .. }
                 | Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }
@@ -278,53 +288,80 @@ impl World {
         }
     }
 
-    /// Work is done when its thread is free and its time has passed.
+    /// Each thread does its work in order, one piece after the other.
     fn hand_over(&mut self, board: NodeId, effect: Effect) {
+        let Some(process) = &mut self.board(board).process else { return };
         let thread = usize::from(!matches!(effect, Effect::Persist { .. } | Effect::Fetch { .. }));
-        let stall = thread == 0 && !self.heals && self.disks.chance(self.plan.stalls);
-        let takes = match (thread, stall) {
-            (0, true) => 200 + self.disks.below(2_500),
-            (0, false) => self.disks.below(6),
-            _ => self.disks.below(2),
-        };
-        let now = self.now;
-        let owner = self.board(board);
-        let epoch = owner.epoch;
-        let Some(process) = &mut owner.process else { return };
-        process.free[thread] = process.free[thread].max(now) + takes;
-        let after = process.free[thread] - now;
-        self.plan_in(after, Happening::Work { board, epoch, effect });
+        process.waiting[thread].push_back(effect);
+        if !std::mem::replace(&mut process.busy[thread], true) {
+            self.start_work(board, thread);
+        }
     }
 
-    fn work(&mut self, id: NodeId, epoch: u64, effect: Effect) {
+    fn start_work(&mut self, board: NodeId, thread: usize) {
+        let stall = thread == JOURNAL && !self.heals && self.disks.chance(self.plan.stalls);
+        let takes = match (thread, stall) {
+            (JOURNAL, true) => 200 + self.disks.below(2_500),
+            (JOURNAL, false) => self.disks.below(6),
+            _ => self.disks.below(2),
+        };
+        let epoch = self.boards[&board].epoch;
+        self.plan_in(takes, Happening::Work { board, epoch, thread });
+    }
+
+    fn work(&mut self, id: NodeId, epoch: u64, thread: usize) {
         let now = self.now;
         let board = self.board(id);
         if board.epoch != epoch {
             return;
         }
         set_now(board.time(now));
-        let again = effect.clone();
-        match self.do_work(id, effect) {
-            Ok(Some(event)) => {
-                self.give(id, event);
+        match self.do_next(id, thread) {
+            Ok(event) => {
+                if let Some(event) = event {
+                    self.give(id, event);
+                }
                 self.look_at_database(id);
+                self.work_on(id, epoch, thread);
             }
-            Ok(None) => {}
             Err(Trouble::Full) => {
+                self.tell(|| format!("board {id}: disk full"));
+                self.board(id).is_full = true;
                 self.give(id, Event::DiskFull(true));
-                self.plan_in(500, Happening::Work { board: id, epoch, effect: again });
+                self.plan_in(FULL_RETRY_MS, Happening::Work { board: id, epoch, thread });
             }
             Err(Trouble::Died(reason)) => self.died(id, &reason),
         }
     }
 
-    /// A process that ended: by a power cut inside a call, or by its own decision.
-    fn died(&mut self, id: NodeId, reason: &str) {
-        let inside = self.boards[&id].disk.borrow().went_inside;
-        let is_ours = reason.contains("does not fit") || reason.contains("cannot be applied");
-        if is_ours || reason.contains("damaged") {
-            return self.check.fail(format!("board {id} stopped: {reason}"));
+    /// After a piece of work: the next one, if its process still lives.
+    fn work_on(&mut self, id: NodeId, epoch: u64, thread: usize) {
+        let board = self.board(id);
+        if board.epoch != epoch {
+            return;
         }
+        let room_again = thread == JOURNAL && std::mem::take(&mut board.is_full);
+        let Some(process) = &mut board.process else { return };
+        process.busy[thread] = !process.waiting[thread].is_empty();
+        if process.busy[thread] {
+            self.start_work(id, thread);
+        }
+        if room_again {
+            self.give(id, Event::DiskFull(false));
+        }
+    }
+
+    /// A process that ended: by a power cut inside a call, or by its own decision,
+    /// for which its disk must have given a reason.
+    fn died(&mut self, id: NodeId, reason: &str) {
+        let disk = self.boards[&id].disk.borrow();
+        let no_start = self.boards[&id].process.is_none() && disk.is_short();
+        let (inside, had_reason) = (disk.went_inside, disk.is_off || disk.has_failed || no_start);
+        drop(disk);
+        if !had_reason {
+            return self.check.fail(format!("board {id} stopped on a sound disk: {reason}"));
+        }
+        self.tell(|| format!("board {id} ends: {reason}"));
         self.outcome.crashes += 1;
         self.outcome.inside += u64::from(inside);
         self.board(id).end();
@@ -338,14 +375,13 @@ impl World {
         self.asked.retain(|(board, ..), _| *board != id);
     }
 
-    fn do_work(&mut self, id: NodeId, effect: Effect) -> Result<Option<Event>, Trouble> {
-        let process = self.board(id).process.as_mut().ok_or(Trouble::Full)?;
+    fn do_next(&mut self, id: NodeId, thread: usize) -> Result<Option<Event>, Trouble> {
+        let process = self.board(id).process.as_mut().expect("its epoch is this one");
+        if let Some(Effect::Persist { .. }) = process.waiting[thread].front() {
+            return process.persist().map(Some).map_err(Trouble::from);
+        }
+        let effect = process.waiting[thread].pop_front().expect("work is planned when there is");
         match effect {
-            Effect::Persist { number, entries, hard_state, promises } => {
-                let persist = Persist { entries, hard_state, promises };
-                process.journal.write(&[persist])?;
-                Ok(Some(Event::Persisted { number }))
-            }
             Effect::Fetch { number, low, high, bytes_max } => {
                 let entries = process.journal.read(low, high, bytes_max)?;
                 Ok(Some(Event::Fetched { number, entries }))
@@ -373,7 +409,7 @@ impl World {
                 let changed = process.database.role_changed();
                 changed.map_or_else(|failure| survived(Err(failure)), |()| Ok(None))
             }
-            Effect::Send { .. } | Effect::Reply { .. } => Ok(None),
+            Effect::Persist { .. } | Effect::Send { .. } | Effect::Reply { .. } => Ok(None),
         }
     }
 
@@ -386,7 +422,7 @@ impl World {
     ) -> Result<Option<Event>, Trouble> {
         let mut outcomes = Vec::new();
         for entry in entries {
-            let process = self.board(id).process.as_mut().ok_or(Trouble::Full)?;
+            let process = self.board(id).process.as_mut().expect("it applies");
             match process.database.apply(std::slice::from_ref(entry)) {
                 Ok(outcome) => outcomes.extend(outcome),
                 Err(failure) => return survived(Err(failure)),
@@ -419,8 +455,12 @@ impl World {
             ));
         }
         match survived(kept.map(|()| Event::Tick)) {
-            Ok(Some(event @ Event::DatabaseReset { .. })) => self.give(id, event),
-            Ok(_) | Err(Trouble::Full) => {}
+            Ok(Some(event @ Event::DatabaseReset { .. })) => {
+                self.tell(|| format!("board {id}: {event:?}"));
+                self.give(id, event);
+            }
+            Ok(_) => {}
+            Err(Trouble::Full) => {}
             Err(Trouble::Died(reason)) => self.died(id, &reason),
         }
     }
@@ -463,6 +503,7 @@ impl World {
                 let epoch = board.epoch;
                 let term = board.process.as_ref().map_or(0, |p| p.journal.hard_state().term);
                 self.check.came_back(id, term);
+                self.tell(|| format!("board {id} is back in term {term}"));
                 self.plan_in(1, Happening::Tick { board: id, epoch });
                 self.carry_out(id, effects);
             }
@@ -475,6 +516,7 @@ impl World {
         let (cuts, crashes) = (self.plan.cuts, self.plan.crashes);
         if self.faults.chance(cuts) {
             let to = 1 + self.faults.below(3);
+            self.tell(|| format!("nothing passes from {id} to {to}"));
             self.cut.insert((id, to), true);
             let ms = 500 + self.faults.below(6_000);
             self.plan_in(ms, Happening::Mend { from: id, to });
@@ -489,6 +531,7 @@ impl World {
             }
         }
         if self.faults.chance(self.plan.bad_syncs) {
+            self.tell(|| format!("board {id}: the next sync fails"));
             self.board(id).disk.borrow_mut().fail_syncs(1);
         }
         if self.faults.chance(self.plan.full) {
@@ -497,6 +540,7 @@ impl World {
             self.plan_in(4_000, Happening::Room { board: id });
         }
         if self.faults.chance(self.plan.pauses) {
+            self.tell(|| format!("board {id} stands still"));
             self.board(id).is_paused = true;
             let ms = 200 + self.faults.below(4_000);
             self.plan_in(ms, Happening::Resume { board: id });
@@ -504,12 +548,12 @@ impl World {
     }
 
     fn heal(&mut self) {
+        self.tell(|| String::from("all heals"));
         self.heals = true;
         self.cut.clear();
         for id in BOARDS {
-            let board = self.board(id);
-            board.is_paused = false;
-            let mut disk = board.disk.borrow_mut();
+            self.resume(id);
+            let mut disk = self.boards[&id].disk.borrow_mut();
             disk.set_room(None);
             disk.fail_syncs(0);
             disk.crash_after(u64::MAX);
@@ -543,6 +587,7 @@ impl World {
             (Some(Asked::Write(value)), Reply::Done { answer, .. }) => {
                 let fate = if failed(&answer) { Fate::Refused } else { Fate::Done };
                 self.outcome.acknowledged += u64::from(fate == Fate::Done);
+                self.tell(|| format!("write {value} by board {}: {fate:?}", to.0));
                 self.check.writes.insert(value, fate);
             }
             (Some(Asked::Write(_)), Reply::Refused(Refusal::OutcomeUnknown)) => {}
@@ -622,7 +667,6 @@ fn survived(done: Result<Event, Failure>) -> Result<Option<Event>, Trouble> {
         Err(Failure::Reset { applied, ended_by }) => {
             Ok(Some(Event::DatabaseReset { applied, ended_by }))
         }
-        Err(Failure::DiskFull) => Err(Trouble::Full),
         Err(Failure::Halt(reason)) => Err(Trouble::Died(reason)),
     }
 }

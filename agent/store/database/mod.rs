@@ -90,7 +90,8 @@ impl Default for Options {
 /// Why a call ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The open transaction is gone; the file is at `applied`. Everything above
+    /// The open transaction is gone, a full disk among the causes; the file is at
+    /// `applied`. Everything above
     /// comes again from the journal. When a request of a batch ended it, its
     /// place in the batch and its encoded answer stand beside.
     Reset {
@@ -99,8 +100,6 @@ pub enum Failure {
         /// The request that ended it.
         ended_by: Option<(u32, Vec<u8>)>,
     },
-    /// The disk is full; nothing changed. Later may be better.
-    DiskFull,
     /// This board alone cannot go on.
     Halt(String),
 }
@@ -239,9 +238,12 @@ impl Database {
             options,
         };
         database.reload().map_err(|reason| StoreError::new(&path, reason))?;
-        // What a committed WAL holds may not be on the disk yet.
-        database.checkpoint().map_err(|failure| StoreError::new(&path, format!("{failure:?}")))?;
-        Ok(database)
+        // What a committed WAL holds may not be on the disk yet. Without room it
+        // stays where it is and does not count as durable.
+        match database.checkpoint() {
+            Ok(()) | Err(Failure::Reset { .. }) => Ok(database),
+            Err(Failure::Halt(reason)) => Err(StoreError::new(&path, reason)),
+        }
     }
 
     /// Reads anew what the file holds: after opening, and after the open
@@ -405,13 +407,11 @@ impl Database {
 
     /// A step failed: what it means for the transaction (design rule 6).
     fn failure(&mut self, error: &rusqlite::Error) -> Failure {
-        if self.connection.is_autocommit() && !mutant::is(8) {
+        let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+        if full || (self.connection.is_autocommit() && !mutant::is(8)) {
             return self.reset(None);
         }
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Failure::DiskFull,
-            _ => Failure::Halt(format!("{}: {error}", self.path.display())),
-        }
+        Failure::Halt(format!("{}: {error}", self.path.display()))
     }
 
     /// Forgets everything but the file, which says where it stands.
