@@ -1,4 +1,5 @@
 //! The one integration-test binary: a list of what it tests.
 
 mod cluster;
+mod script;
 mod tidy;

@@ -95,6 +95,12 @@ impl Reads {
         Some(context)
     }
 
+    /// Nobody is there who could answer the round: its reads wait for the next.
+    pub(crate) fn abandon_round(&mut self) {
+        let reads = self.round.take().map(|round| round.reads);
+        self.gathering.extend(reads.unwrap_or_default());
+    }
+
     fn context(&self) -> ReadContext {
         let mut context = ReadContext::default();
         context[..8].copy_from_slice(&self.boot.to_le_bytes());

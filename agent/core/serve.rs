@@ -113,9 +113,9 @@ impl Node {
     }
 
     fn serve_reads(&mut self, now: Millis) {
-        if self.leader().is_some()
-            && let Some(context) = self.reads.next_round(now, self.config.timing.read_retry_ms)
-        {
+        if self.leader().is_none() {
+            self.reads.abandon_round();
+        } else if let Some(context) = self.reads.next_round(now, self.config.timing.read_retry_ms) {
             self.raw.read_index(Vec::from(context));
         }
         let applied = self.applier.applied();

@@ -251,7 +251,10 @@ impl World {
         let time = board.time(now);
         set_now(time);
         let Some(process) = &mut board.process else { return };
+        let is_tick = matches!(event, Event::Tick);
         let effects = process.node.handle(time, event);
+        let (at, why) = process.node.deadline();
+        assert!(!is_tick || at > time, "board {id} would be woken for ever: {why:?}");
         self.carry_out(id, effects);
     }
 

@@ -1,0 +1,398 @@
+//! The nodes of a script, and its commands.
+//!
+//! Every link takes 1 ms, every write of a journal 1 ms; databases answer at
+//! once. Heartbeats without a read round are left out of the trace, and ticks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use understudy_core::{
+    event::{Effect, Event, Millis, NodeId, ReadLevel, Request},
+    member::{Member, Membership},
+    node::{Config, Effects, Node},
+    timing::Timing,
+};
+use understudy_tests::trace;
+
+use crate::script::store::Store;
+
+/// One link, one write: milliseconds.
+const STEP_MS: u64 = 1;
+
+/// See the module's description.
+#[derive(Default)]
+pub(crate) struct Group {
+    now: u64,
+    boards: BTreeMap<NodeId, Board>,
+    membership: Membership,
+    /// By time, then in order.
+    queue: BTreeMap<(u64, u64), (NodeId, u64, Event)>,
+    planned: u64,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    /// Payloads kept back on a link, in order.
+    held: BTreeMap<(NodeId, NodeId), Vec<Vec<u8>>>,
+    /// Frames to lose: sender, receiver, words they contain, how many.
+    lose: Vec<(NodeId, NodeId, String, u64)>,
+    printed: String,
+    quiet: bool,
+}
+
+#[derive(Default)]
+struct Board {
+    node: Option<Node>,
+    store: Store,
+    boot: u64,
+    is_stalled: bool,
+    stalled: Vec<Effect>,
+}
+
+type Printed = Result<String, String>;
+
+impl Group {
+    /// Carries out one command; what it printed.
+    pub(crate) fn command(&mut self, command: &str) -> Printed {
+        let (name, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        match (name, words.as_slice()) {
+            ("nodes", [count]) => self.nodes(number(count)?),
+            ("group", [count]) => self.group(number(count)?),
+            ("run", [ms]) => self.run(number(ms)?),
+            ("quietly", [ms]) => {
+                self.quiet = true;
+                self.run(number(ms)?);
+                self.quiet = false;
+            }
+            ("write", [node, id, ..]) => {
+                let text = rest.splitn(3, ' ').nth(2).ok_or("a write wants a text")?;
+                let request = Request::Write(text.as_bytes().to_vec());
+                self.ask(self.known(node)?, number(id)?, request);
+            }
+            ("read", [node, id, level]) => {
+                let request = Request::Read { level: read_level(level)?, sql: Vec::new() };
+                self.ask(self.known(node)?, number(id)?, request);
+            }
+            ("cut", nodes) => self.cut(nodes)?,
+            ("cut-one-way", [from, to]) => {
+                self.cut.insert((self.known(from)?, self.known(to)?));
+            }
+            ("mend", []) => self.cut.clear(),
+            ("lose", [from, to, count, what @ ..]) => {
+                let rule = (self.known(from)?, self.known(to)?, what.join(" "), number(count)?);
+                self.lose.push(rule);
+            }
+            ("hold", [from, to]) => {
+                self.held.entry((self.known(from)?, self.known(to)?)).or_default();
+            }
+            ("release", [from, to, how @ ..]) => {
+                self.release((self.known(from)?, self.known(to)?), how)?;
+            }
+            ("stall", [node]) => self.board(node)?.is_stalled = true,
+            ("go-on", [node]) => self.go_on(self.known(node)?),
+            ("crash", [node]) => self.board(node)?.node = None,
+            ("restart", [node]) => self.start(self.known(node)?),
+            ("lose-transaction", [node]) => self.lose_transaction(self.known(node)?),
+            ("disk-full", [node]) => self.event(self.known(node)?, Event::DiskFull(true)),
+            ("disk-free", [node]) => self.event(self.known(node)?, Event::DiskFull(false)),
+            ("stop", [node]) => self.event(self.known(node)?, Event::Stopping),
+            ("state", []) => self.state(),
+            (_, _) => return Err("no such command".to_owned()),
+        }
+        Ok(std::mem::take(&mut self.printed))
+    }
+
+    fn known(&self, word: &str) -> Result<NodeId, String> {
+        let id = number(word)?;
+        self.boards.contains_key(&id).then_some(id).ok_or(format!("there is no node {id}"))
+    }
+
+    fn board(&mut self, word: &str) -> Result<&mut Board, String> {
+        let id = self.known(word)?;
+        Ok(self.boards.get_mut(&id).expect("it is known"))
+    }
+
+    fn print(&mut self, line: &str) {
+        if !self.quiet {
+            self.printed += &format!("{:>6} {line}\n", self.now);
+        }
+    }
+
+    fn nodes(&mut self, count: u64) {
+        let members = (1..=count).map(|id| Member {
+            id,
+            name: format!("board-{id}"),
+            key: [u8::try_from(id).unwrap(); 32],
+            addresses: Vec::new(),
+            voter: true,
+        });
+        self.membership = Membership { members: members.collect(), last_id: count };
+        for id in 1..=count {
+            self.boards.insert(id, Board::default());
+        }
+        for id in 1..=count {
+            self.start(id);
+        }
+    }
+
+    /// Nodes that have found their leader.
+    fn group(&mut self, count: u64) {
+        self.quiet = true;
+        self.nodes(count);
+        self.run(1_000);
+        self.quiet = false;
+        self.state();
+    }
+
+    fn start(&mut self, id: NodeId) {
+        let board = self.boards.get_mut(&id).expect("it is known");
+        let (boot, restored) = board.store.restore(self.membership.clone());
+        board.boot = boot;
+        let config = Config { id, seed: 1, boot, timing: Timing::WIRED };
+        let (node, effects) = Node::new(Millis(self.now), config, restored);
+        board.node = Some(node);
+        self.carry_out(id, effects);
+    }
+
+    fn ask(&mut self, node: NodeId, id: u64, request: Request) {
+        self.event(node, Event::Requested { id, request });
+    }
+
+    fn event(&mut self, id: NodeId, event: Event) {
+        let now = Millis(self.now);
+        let Some(node) = self.boards.get_mut(&id).and_then(|board| board.node.as_mut()) else {
+            return;
+        };
+        let effects = node.handle(now, event);
+        self.carry_out(id, effects);
+    }
+
+    fn plan(&mut self, delay: u64, id: NodeId, event: Event) {
+        self.planned += 1;
+        let boot = self.boards[&id].boot;
+        self.queue.insert((self.now + delay, self.planned), (id, boot, event));
+    }
+
+    /// Lets time pass: events at their time, and nodes woken when they asked.
+    fn run(&mut self, ms: u64) {
+        let end = self.now + ms;
+        loop {
+            let event = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let wake = self.next_wake();
+            let at = event.into_iter().chain(wake.map(|(at, _)| at)).min();
+            let Some(at) = at.filter(|at| *at <= end) else { break };
+            self.now = self.now.max(at);
+            match (event, wake) {
+                (Some(event), _) if event == at => {
+                    let (_, (id, boot, event)) = self.queue.pop_first().expect("just seen");
+                    if self.boards[&id].boot == boot {
+                        self.event(id, event);
+                    }
+                }
+                (_, Some((_, id))) => self.tick(id),
+                (_, None) => break,
+            }
+        }
+        self.now = end;
+    }
+
+    /// A node that was woken has nothing more to do at the same moment.
+    fn tick(&mut self, id: NodeId) {
+        self.event(id, Event::Tick);
+        let node = self.boards[&id].node.as_ref().expect("it was woken");
+        let (at, why) = node.deadline();
+        assert!(at.0 > self.now, "node {id} would be woken for ever: {why:?}");
+    }
+
+    fn next_wake(&self) -> Option<(u64, NodeId)> {
+        let running = self.boards.iter().filter_map(|(id, board)| Some((id, board.node.as_ref()?)));
+        running.map(|(id, node)| (node.deadline().0.0, *id)).min()
+    }
+
+    fn carry_out(&mut self, id: NodeId, effects: Effects) {
+        for effect in effects {
+            if !is_dull(&effect) {
+                let told = trace::effect(&effect);
+                self.print(&format!("n{id} {}{told}", arrow(&effect)));
+            }
+            let board = self.boards.get_mut(&id).expect("it is known");
+            if board.is_stalled && is_disk_work(&effect) {
+                board.stalled.push(effect);
+            } else {
+                self.carry_out_one(id, effect);
+            }
+        }
+    }
+
+    fn carry_out_one(&mut self, id: NodeId, effect: Effect) {
+        let board = self.boards.get_mut(&id).expect("it is known");
+        let (delay, event) = match effect {
+            Effect::Send { to, payload } => return self.send(id, to, payload),
+            Effect::Reply { .. } | Effect::RoleChanged { .. } => return,
+            Effect::Persist { number, entries, hard_state, promises } => {
+                board.store.write(&entries, hard_state, &promises);
+                (STEP_MS, Event::Persisted { number })
+            }
+            Effect::Fetch { number, low, high, .. } => {
+                (STEP_MS, Event::Fetched { number, entries: board.store.read(low, high) })
+            }
+            Effect::Execute { number, base, requests } => {
+                (0, Event::Executed { number, executed: Store::execute(base, &requests) })
+            }
+            Effect::Apply { number, entries } => {
+                (0, Event::Applied { number, outcomes: board.store.apply(&entries) })
+            }
+            Effect::Query { number, .. } => {
+                (0, Event::Queried { number, answer: board.store.rows().into_bytes() })
+            }
+        };
+        self.plan(delay, id, event);
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, payload: Vec<u8>) {
+        let link = (from, to);
+        if self.cut.contains(&link) || self.is_lost(link, &payload) {
+            if !is_dull_payload(&payload) {
+                self.print("          (lost)");
+            }
+            return;
+        }
+        match self.held.get_mut(&link) {
+            Some(held) => held.push(payload),
+            None => self.plan(STEP_MS, to, Event::Received { from, payload }),
+        }
+    }
+
+    fn is_lost(&mut self, (from, to): (NodeId, NodeId), payload: &[u8]) -> bool {
+        let said: Vec<_> = trace::frames(payload).iter().map(trace::frame).collect();
+        let rule = self.lose.iter_mut().find(|(sender, receiver, what, count)| {
+            (*sender, *receiver) == (from, to)
+                && *count > 0
+                && said.iter().any(|said| said.starts_with(what.as_str()))
+        });
+        rule.is_some_and(|(_, _, _, count)| {
+            *count -= 1;
+            true
+        })
+    }
+
+    /// Cuts a node off from all others, or two from each other.
+    fn cut(&mut self, nodes: &[&str]) -> Result<(), String> {
+        let pairs: Vec<_> = match nodes {
+            [one] => {
+                let one = self.known(one)?;
+                self.boards.keys().map(|other| (one, *other)).collect()
+            }
+            [one, other] => vec![(self.known(one)?, self.known(other)?)],
+            _ => return Err("a cut wants one node or two".to_owned()),
+        };
+        for (one, other) in pairs {
+            self.cut.insert((one, other));
+            self.cut.insert((other, one));
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, link: (NodeId, NodeId), how: &[&str]) -> Result<(), String> {
+        let mut payloads = self.held.remove(&link).ok_or("nothing is held there")?;
+        match how {
+            [] => {}
+            ["backwards"] => payloads.reverse(),
+            ["twice"] => payloads.extend(payloads.clone()),
+            _ => return Err("released backwards or twice".to_owned()),
+        }
+        for payload in payloads {
+            self.plan(STEP_MS, link.1, Event::Received { from: link.0, payload });
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self, id: NodeId) {
+        let board = self.boards.get_mut(&id).expect("it is known");
+        board.is_stalled = false;
+        for effect in std::mem::take(&mut board.stalled) {
+            self.carry_out_one(id, effect);
+        }
+    }
+
+    fn lose_transaction(&mut self, id: NodeId) {
+        let board = self.boards.get_mut(&id).expect("it is known");
+        let is_database_work =
+            |effect: &Effect| is_disk_work(effect) && !matches!(effect, Effect::Persist { .. });
+        board.stalled.retain(|effect| !is_database_work(effect));
+        let applied = board.store.reset();
+        self.event(id, Event::DatabaseReset { applied, ended_by: None });
+    }
+
+    fn state(&mut self) {
+        let now = Millis(self.now);
+        let lines: Vec<_> = self
+            .boards
+            .iter()
+            .map(|(id, board)| match &board.node {
+                None => format!("n{id} is off, log [{}]", board.store.log()),
+                Some(node) => {
+                    let status = node.status(now);
+                    let role = format!("{:?}", status.role).to_lowercase();
+                    let leader = status.leader.map_or("nobody".to_owned(), |id| format!("n{id}"));
+                    format!(
+                        "n{id} {role} of {leader} in term {}, log [{}], commit {}, applied {}: [{}]",
+                        status.term,
+                        board.store.log(),
+                        status.commit_index,
+                        status.applied.index,
+                        board.store.rows()
+                    )
+                }
+            })
+            .collect();
+        for line in lines {
+            self.print(&line);
+        }
+    }
+}
+
+fn number(word: &str) -> Result<u64, String> {
+    word.parse().map_err(|_| format!("{word} is no number"))
+}
+
+fn read_level(word: &str) -> Result<ReadLevel, String> {
+    match word {
+        "none" => Ok(ReadLevel::None { freshness_ms: None }),
+        "weak" => Ok(ReadLevel::Weak),
+        "linearizable" => Ok(ReadLevel::Linearizable),
+        "strong" => Ok(ReadLevel::Strong),
+        _ => Err(format!("{word} is no level of reading")),
+    }
+}
+
+const fn arrow(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::Send { .. } => "-> ",
+        Effect::Persist { .. }
+        | Effect::Fetch { .. }
+        | Effect::Execute { .. }
+        | Effect::Apply { .. }
+        | Effect::Query { .. }
+        | Effect::Reply { .. }
+        | Effect::RoleChanged { .. } => "",
+    }
+}
+
+const fn is_disk_work(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Persist { .. }
+            | Effect::Fetch { .. }
+            | Effect::Execute { .. }
+            | Effect::Apply { .. }
+            | Effect::Query { .. }
+    )
+}
+
+/// Heartbeats say nothing that a script is about.
+fn is_dull(effect: &Effect) -> bool {
+    matches!(effect, Effect::Send { payload, .. } if is_dull_payload(payload))
+}
+
+fn is_dull_payload(payload: &[u8]) -> bool {
+    let frames = trace::frames(payload);
+    !frames.is_empty() && frames.iter().all(trace::is_dull)
+}

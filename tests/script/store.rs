@@ -1,0 +1,117 @@
+//! Stand-ins for a board's two files: a journal that loses nothing it has
+//! confirmed, and a database whose rows are the texts of requests.
+
+use understudy_core::{
+    event::{Entry, EntryKind, Executed, HardState, NodeId, Outcome, Position, Promise},
+    member::Membership,
+    restored::{Restored, TermRun},
+};
+
+/// Bytes of a change's base: term and index.
+const BASE_BYTES: usize = 16;
+
+/// What survives a crash.
+#[derive(Clone, Default)]
+pub(crate) struct Store {
+    entries: Vec<Entry>,
+    hard_state: HardState,
+    promises: Vec<(NodeId, Promise)>,
+    applied: Position,
+    rows: Vec<String>,
+    boot: u64,
+}
+
+impl Store {
+    pub(crate) fn write(
+        &mut self,
+        entries: &[Entry],
+        hard_state: HardState,
+        promises: &[(NodeId, Promise)],
+    ) {
+        if let Some(first) = entries.first() {
+            self.entries.retain(|entry| entry.index < first.index);
+            self.entries.extend_from_slice(entries);
+        }
+        self.hard_state = hard_state;
+        for (peer, promise) in promises {
+            self.promises.retain(|(known, _)| known != peer);
+            self.promises.push((*peer, *promise));
+        }
+    }
+
+    pub(crate) fn read(&self, low: u64, high: u64) -> Vec<Entry> {
+        let wanted = |entry: &&Entry| (low..high).contains(&entry.index);
+        self.entries.iter().filter(wanted).cloned().collect()
+    }
+
+    /// The next process starts; the database holds what is known committed.
+    pub(crate) fn restore(&mut self, membership: Membership) -> (u64, Restored) {
+        self.boot += 1;
+        self.applied = Position::default();
+        self.rows.clear();
+        self.apply(&self.read(1, self.hard_state.commit + 1));
+        let mut terms: Vec<TermRun> = Vec::new();
+        for entry in &self.entries {
+            if terms.last().is_none_or(|run| run.term != entry.term) {
+                terms.push(TermRun { first: entry.index, term: entry.term });
+            }
+        }
+        let restored = Restored {
+            hard_state: self.hard_state,
+            applied: self.applied,
+            membership,
+            terms,
+            last_index: self.entries.last().map_or(0, |entry| entry.index),
+            tail: self.read(self.applied.index + 1, u64::MAX),
+            promises: self.promises.clone(),
+            suspect: false,
+        };
+        (self.boot, restored)
+    }
+
+    /// A batch: its base, and each request's text on a line.
+    pub(crate) fn execute(base: Position, requests: &[Vec<u8>]) -> Executed {
+        let mut change = Vec::from(base.term.to_le_bytes());
+        change.extend(base.index.to_le_bytes());
+        change.extend(requests.join(&b'\n'));
+        Executed { change, answers: requests.iter().cloned().map(Ok).collect() }
+    }
+
+    pub(crate) fn apply(&mut self, entries: &[Entry]) -> Vec<Outcome> {
+        entries.iter().map(|entry| self.apply_one(entry)).collect()
+    }
+
+    fn apply_one(&mut self, entry: &Entry) -> Outcome {
+        let before = std::mem::replace(&mut self.applied, entry.position());
+        let Some((base, text)) = entry.data.split_at_checked(BASE_BYTES) else {
+            return Outcome::Changed;
+        };
+        if entry.kind == EntryKind::Membership {
+            return Outcome::Changed;
+        }
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        let base = Position { term: number(&base[..8]), index: number(&base[8..]) };
+        if base != before || base.term != entry.term {
+            return Outcome::Skipped;
+        }
+        self.rows.extend(String::from_utf8_lossy(text).lines().map(str::to_owned));
+        Outcome::Changed
+    }
+
+    /// The database loses everything it has applied.
+    pub(crate) fn reset(&mut self) -> Position {
+        self.applied = Position::default();
+        self.rows.clear();
+        self.applied
+    }
+
+    pub(crate) fn rows(&self) -> String {
+        self.rows.join(" ")
+    }
+
+    /// Terms of the log, from index 1.
+    pub(crate) fn log(&self) -> String {
+        let terms: Vec<_> = self.entries.iter().map(|entry| entry.term.to_string()).collect();
+        terms.join(" ")
+    }
+}

@@ -1,0 +1,201 @@
+//! Effects and frames in one short line each, for golden scripts.
+
+use std::fmt::Write as _;
+
+use understudy_core::{
+    event::{Effect, Entry, EntryKind, Millis, Position, ReadLevel, Reply, Request},
+    link::Links,
+    wire::{Frame, FrameEntry, RaftFrame, ReadContext},
+};
+
+/// Bytes as text where they are short and readable, else their number.
+#[must_use]
+pub fn bytes(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.len() <= 60 && !text.chars().any(char::is_control) => format!("'{text}'"),
+        Ok(_) | Err(_) => format!("{} bytes", bytes.len()),
+    }
+}
+
+/// `index@term`
+#[must_use]
+pub fn position(position: Position) -> String {
+    format!("{}@{}", position.index, position.term)
+}
+
+/// What a payload says, as far as it holds whole frames.
+#[must_use]
+pub fn frames(payload: &[u8]) -> Vec<Frame> {
+    let read = Links::new(0).receive(Millis(0), 0, payload, &mut Vec::new());
+    read.unwrap_or_default().iter().filter_map(|frame| Frame::decode(frame).ok()).collect()
+}
+
+/// Heartbeats say nothing that a script is about.
+#[must_use]
+pub const fn is_dull(frame: &Frame) -> bool {
+    matches!(
+        frame,
+        Frame::Raft(
+            RaftFrame::Heartbeat { context: None, .. }
+                | RaftFrame::HeartbeatAnswer { context: None, .. }
+        ) | Frame::Presence { .. }
+    )
+}
+
+/// What a node wants done; dull frames beside others are left out.
+#[must_use]
+pub fn effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Send { to, payload } => {
+            let said: Vec<_> =
+                frames(payload).iter().filter(|frame| !is_dull(frame)).map(frame).collect();
+            if said.is_empty() {
+                format!("n{to}: {} bytes", payload.len())
+            } else {
+                format!("n{to}: {}", said.join(" + "))
+            }
+        }
+        Effect::Persist { number, entries, hard_state, promises } => {
+            let mut text = format!("persist #{number}: term {}", hard_state.term);
+            if hard_state.vote != 0 {
+                let _ = write!(text, " vote n{}", hard_state.vote);
+            }
+            let _ = write!(text, " commit {}", hard_state.commit);
+            if !entries.is_empty() {
+                let _ = write!(text, ", entries {}", range(entries));
+            }
+            if !promises.is_empty() {
+                let _ = write!(text, ", {} promises", promises.len());
+            }
+            text
+        }
+        Effect::Fetch { low, high, .. } => format!("fetch {low}..{high}"),
+        Effect::Execute { base, requests, .. } => {
+            let requests: Vec<_> = requests.iter().map(|request| bytes(request)).collect();
+            format!("execute on {}: {}", position(*base), requests.join(", "))
+        }
+        Effect::Apply { entries, .. } => format!("apply {}", range(entries)),
+        Effect::Query { sql, .. } => format!("query {}", bytes(sql)),
+        Effect::Reply { id, reply: answer } => format!("reply to {id}: {}", reply(answer)),
+        Effect::RoleChanged { leads: true } => "leads".to_owned(),
+        Effect::RoleChanged { leads: false } => "leads no longer".to_owned(),
+    }
+}
+
+/// What a caller asks.
+#[must_use]
+pub fn request(request: &Request) -> String {
+    match request {
+        Request::Write(sql) => format!("write {}", bytes(sql)),
+        Request::Read { level, .. } => match level {
+            ReadLevel::None { freshness_ms: None } => "read none".to_owned(),
+            ReadLevel::None { freshness_ms: Some(ms) } => format!("read at most {ms} ms old"),
+            ReadLevel::Weak => "read weak".to_owned(),
+            ReadLevel::Linearizable => "read linearizable".to_owned(),
+            ReadLevel::Strong => "read strong".to_owned(),
+        },
+        Request::Admit(candidate) => format!("admit {}", candidate.name),
+        Request::Rename { id, name } => format!("rename n{id} {name}"),
+    }
+}
+
+/// What a caller is told.
+#[must_use]
+pub fn reply(reply: &Reply) -> String {
+    match reply {
+        Reply::Done { index, answer } => format!("done at {index}, {}", bytes(answer)),
+        Reply::Refused(refusal) => format!("{refusal:?}"),
+    }
+}
+
+fn range(entries: &[Entry]) -> String {
+    match entries {
+        [] => "none".to_owned(),
+        [one] => position(one.position()),
+        [first, .., last] => {
+            format!("{}..{}", position(first.position()), position(last.position()))
+        }
+    }
+}
+
+/// What one node says to another.
+#[must_use]
+pub fn frame(frame: &Frame) -> String {
+    match frame {
+        Frame::Raft(frame) => raft(frame),
+        Frame::Forward(forward) => {
+            format!("forward {} in term {}: {}", forward.sequence, forward.term, {
+                request(&forward.request)
+            })
+        }
+        Frame::Answer { sequence, reply: answer, .. } => {
+            format!("answer to forward {sequence}: {}", reply(answer))
+        }
+        Frame::PromiseAsk { boot } => format!("what did I promise? (boot {boot})"),
+        Frame::PromiseTell { promise, .. } => format!(
+            "you promised term {} vote {} matched {}",
+            promise.term, promise.vote, promise.matched
+        ),
+        Frame::Presence { http } => format!("presence {http}"),
+    }
+}
+
+fn raft(frame: &RaftFrame) -> String {
+    match frame {
+        RaftFrame::Append { term, index, log_term, commit, entries } => {
+            let sent = frame_entries(*index, entries);
+            format!("append term {term} after {index}@{log_term} commit {commit}{sent}")
+        }
+        RaftFrame::AppendAnswer { term, index, refused: None, .. } => {
+            format!("append answer term {term} matched {index}")
+        }
+        RaftFrame::AppendAnswer { term, index, refused: Some((hint, hint_term)), .. } => {
+            format!("append answer term {term} refused {index}, try {hint}@{hint_term}")
+        }
+        RaftFrame::Heartbeat { term, commit, context, .. } => {
+            format!("heartbeat term {term} commit {commit}{}", round(*context))
+        }
+        RaftFrame::HeartbeatAnswer { term, context, .. } => {
+            format!("heartbeat answer term {term}{}", round(*context))
+        }
+        RaftFrame::VoteAsk { pre, term, index, log_term, transfer, .. } => format!(
+            "{}vote ask term {term} last {index}@{log_term}{}",
+            trial(*pre),
+            if *transfer { " by transfer" } else { "" }
+        ),
+        RaftFrame::VoteAnswer { pre, term, refused, .. } => format!(
+            "{}vote answer term {term} {}",
+            trial(*pre),
+            if *refused { "refused" } else { "granted" }
+        ),
+        RaftFrame::TimeoutNow { term } => format!("campaign now, term {term}"),
+        RaftFrame::ReadAsk { context } => format!("read index ask{}", round(Some(*context))),
+        RaftFrame::ReadAnswer { term, index, context } => {
+            format!("read index answer term {term} index {index}{}", round(Some(*context)))
+        }
+    }
+}
+
+const fn trial(pre: bool) -> &'static str {
+    if pre { "pre-" } else { "" }
+}
+
+fn round(context: Option<ReadContext>) -> String {
+    let Some(context) = context else { return String::new() };
+    let (boot, round) = context.split_at(context.len() / 2);
+    let number = |half: &[u8]| u64::from_le_bytes(half.try_into().expect("halves of 16 bytes"));
+    format!(" round {}.{}", number(boot), number(round))
+}
+
+fn frame_entries(before: u64, entries: &[FrameEntry]) -> String {
+    let mut text = String::new();
+    for (entry, index) in entries.iter().zip(before + 1..) {
+        let kind = match entry.kind {
+            EntryKind::Change if entry.data.is_empty() => "empty",
+            EntryKind::Change => "change",
+            EntryKind::Membership => "membership",
+        };
+        let _ = write!(text, ", {index}@{} {kind}", entry.term);
+    }
+    text
+}
