@@ -262,6 +262,7 @@ async fn join_group(
         entries: Vec::new(),
         hard_state: understudy_core::event::HardState::default(),
         promises: Vec::new(),
+        confirmed: false,
     };
     journal.found(&identity, &nothing).map_err(|error| error.to_string())?;
     info!(group = identity.group_name, board = member.name, "joined");

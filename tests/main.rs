@@ -2,4 +2,5 @@
 
 mod cluster;
 mod script;
+mod seeds;
 mod tidy;

@@ -55,7 +55,7 @@ pub fn effect(effect: &Effect) -> String {
                 format!("n{to}: {}", said.join(" + "))
             }
         }
-        Effect::Persist { number, entries, hard_state, promises } => {
+        Effect::Persist { number, entries, hard_state, promises, confirmed } => {
             let mut text = format!("persist #{number}: term {}", hard_state.term);
             if hard_state.vote != 0 {
                 let _ = write!(text, " vote n{}", hard_state.vote);
@@ -66,6 +66,9 @@ pub fn effect(effect: &Effect) -> String {
             }
             if !promises.is_empty() {
                 let _ = write!(text, ", {} promises", promises.len());
+            }
+            if *confirmed {
+                text += ", disk confirmed";
             }
             text
         }

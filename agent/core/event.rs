@@ -98,6 +98,9 @@ pub struct Promise {
     pub vote: NodeId,
     /// Highest index it acknowledged to hold, in that term.
     pub matched: u64,
+    /// Highest index it sent as that term's leader. It may have counted its own
+    /// copy for a commit, or not have had it yet: held against a damaged disk only.
+    pub sent: u64,
 }
 
 /// Names one caller's request on the board it came to, for its lifetime.
@@ -271,6 +274,8 @@ pub enum Effect {
         hard_state: HardState,
         /// What peers promised since the last one; written along, worth no sync.
         promises: Vec<(NodeId, Promise)>,
+        /// Peers have confirmed that damage found in the journal lost nothing.
+        confirmed: bool,
     },
     /// Read entries `low..high` back, at most `bytes_max` of data but at least one.
     Fetch {

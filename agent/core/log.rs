@@ -79,6 +79,9 @@ impl Log {
         last_index: u64,
         tail: Vec<Entry>,
     ) -> Self {
+        let ascend =
+            |pair: &[TermRun]| pair[0].first < pair[1].first && pair[0].term < pair[1].term;
+        assert!(terms.windows(2).all(ascend), "terms only rise along the log");
         let mut log = Self {
             hard_state,
             membership,

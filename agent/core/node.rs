@@ -102,6 +102,8 @@ pub struct Node {
     pub(crate) inbox: Inbox,
     pub(crate) promises: Promises,
     pub(crate) standing: Standing,
+    /// For the next write of the journal: see [`Effect::Persist`].
+    pub(crate) confirmed: bool,
     /// What the disk holds of term and vote, and of the commit index.
     pub(crate) durable: HardState,
     /// Readies not yet durable, oldest first.
@@ -154,6 +156,7 @@ impl Node {
             inbox: Inbox::default(),
             promises: Promises::new(restored.promises),
             standing: Standing::start(now, config.id, &voters, restored.suspect),
+            confirmed: false,
             durable: hard_state,
             pending: VecDeque::new(),
             heard: BTreeMap::new(),
@@ -298,9 +301,13 @@ impl Node {
         Ok(())
     }
 
-    /// May this message change anything now? A voter not sure of its disk gives
-    /// no vote; a node at its bounds takes nothing more in: the leader repeats it.
+    /// May this message change anything now? Not while this voter is not sure of
+    /// its disk: what peers remember is held against what the disk held at the
+    /// start. Nor at a bound: the leader repeats it.
     fn takes(&self, frame: &RaftFrame) -> bool {
+        if self.standing != Standing::Sure {
+            return false;
+        }
         match frame {
             RaftFrame::Append { entries, .. } => {
                 let more: usize = entries.iter().map(|entry| entry.data.len()).sum();
@@ -308,29 +315,36 @@ impl Node {
                 self.pending.len() < limits::PERSISTS_OPEN_MAX
                     && (more == 0 || held + more as u64 <= limits::UNAPPLIED_BYTES_MAX)
             }
-            RaftFrame::VoteAsk { .. } | RaftFrame::TimeoutNow { .. } => {
-                self.standing == Standing::Sure
-            }
             RaftFrame::AppendAnswer { .. }
             | RaftFrame::Heartbeat { .. }
             | RaftFrame::HeartbeatAnswer { .. }
+            | RaftFrame::VoteAsk { .. }
             | RaftFrame::VoteAnswer { .. }
+            | RaftFrame::TimeoutNow { .. }
             | RaftFrame::ReadAsk { .. }
             | RaftFrame::ReadAnswer { .. } => true,
         }
     }
 
+    /// Notes what `from` cannot have said without having it on its disk.
     fn note_promise(&mut self, from: NodeId, frame: &RaftFrame) {
+        let own = self.config.id;
+        let promise =
+            |term: &u64, vote, matched, sent| Promise { term: *term, vote, matched, sent };
         let promise = match frame {
             RaftFrame::AppendAnswer { term, index, refused: None, .. } => {
-                Promise { term: *term, vote: 0, matched: *index }
+                promise(term, 0, *index, 0)
+            }
+            RaftFrame::Append { term, index, entries, .. } => {
+                promise(term, from, 0, index + entries.len() as u64)
+            }
+            RaftFrame::Heartbeat { term, .. } | RaftFrame::VoteAsk { pre: false, term, .. } => {
+                promise(term, from, 0, 0)
             }
             RaftFrame::VoteAnswer { pre: false, term, refused: false, .. } => {
-                Promise { term: *term, vote: self.config.id, matched: 0 }
+                promise(term, own, 0, 0)
             }
-            RaftFrame::Append { .. }
-            | RaftFrame::AppendAnswer { .. }
-            | RaftFrame::Heartbeat { .. }
+            RaftFrame::AppendAnswer { .. }
             | RaftFrame::HeartbeatAnswer { .. }
             | RaftFrame::VoteAsk { .. }
             | RaftFrame::VoteAnswer { .. }
@@ -385,7 +399,7 @@ impl Node {
     fn on_told(&mut self, from: NodeId, boot: u64, promise: Promise) {
         if boot == self.config.boot {
             let last_index = self.raw.raft.raft_log.last_index();
-            self.standing.told(from, promise, self.durable, last_index);
+            self.confirmed |= self.standing.told(from, promise, self.durable, last_index);
         }
     }
 

@@ -7,7 +7,9 @@
 //!
 //! Sound because a damaged journal loses a suffix of its history: what survives
 //! is an earlier state, and a state that still holds the promised term holds all
-//! that was acknowledged in it before.
+//! that was acknowledged in it before. That it stays so, a node takes nothing from
+//! its peers before it is sure, and a damaged journal stays under suspicion, start
+//! after start, until peers have cleared it.
 //!
 //! Left out: disks emptied or swapped on purpose, which join anew.
 
@@ -16,7 +18,10 @@ use alloc::{
     vec::Vec,
 };
 
-use crate::event::{HardState, Millis, NodeId, Promise};
+use crate::{
+    event::{HardState, Millis, NodeId, Promise},
+    mutant,
+};
 
 /// What this node remembers of its peers.
 #[derive(Default)]
@@ -63,6 +68,7 @@ fn merge(known: Promise, seen: Promise) -> Promise {
         term: known.term,
         vote: if known.vote == 0 { seen.vote } else { known.vote },
         matched: known.matched.max(seen.matched),
+        sent: known.sent.max(seen.sent),
     }
 }
 
@@ -89,19 +95,29 @@ impl Standing {
         Self::Asking { unheard, needed, since: now, suspect }
     }
 
-    /// A peer tells what it remembers of this node.
-    pub(crate) fn told(&mut self, peer: NodeId, promise: Promise, own: HardState, last: u64) {
-        if is_broken(promise, own, last) && !crate::mutant::is(13) {
+    /// A peer tells what it remembers of this node, which has taken nothing from
+    /// anyone since it started. True when that cleared a suspicion.
+    pub(crate) fn told(
+        &mut self,
+        peer: NodeId,
+        promise: Promise,
+        own: HardState,
+        last: u64,
+    ) -> bool {
+        let Self::Asking { unheard, needed, suspect, .. } = self else { return false };
+        let suspect = *suspect;
+        if is_broken(promise, own, last, suspect) && !mutant::is(13) {
             *self = Self::Lost;
-            return;
+            return false;
         }
-        let Self::Asking { unheard, needed, .. } = self else { return };
         if unheard.remove(&peer) {
             *needed -= 1;
         }
-        if *needed == 0 {
-            *self = Self::Sure;
+        if *needed > 0 {
+            return false;
         }
+        *self = Self::Sure;
+        suspect
     }
 
     /// Time passes: an undamaged journal is trusted after `start_wait_ms`.
@@ -125,10 +141,10 @@ impl Standing {
 }
 
 /// This node's own memory falls short of what a peer saw it promise.
-fn is_broken(promise: Promise, own: HardState, last_index: u64) -> bool {
+fn is_broken(promise: Promise, own: HardState, last_index: u64, suspect: bool) -> bool {
     let other_vote = promise.vote != 0 && own.vote != promise.vote;
-    own.term < promise.term
-        || (own.term == promise.term && (last_index < promise.matched || other_vote))
+    let held = if suspect { promise.matched.max(promise.sent) } else { promise.matched };
+    own.term < promise.term || (own.term == promise.term && (last_index < held || other_vote))
 }
 
 #[cfg(test)]
@@ -144,7 +160,7 @@ mod tests {
     #[test]
     fn of_three_voters_both_others_must_answer() {
         let mut standing = asking();
-        standing.told(2, Promise { term: 5, vote: 2, matched: 9 }, OWN, 9);
+        standing.told(2, Promise { term: 5, vote: 2, matched: 9, sent: 0 }, OWN, 9);
         assert_eq!(standing.unheard(), [3]);
         standing.told(2, Promise::default(), OWN, 9);
         assert_ne!(standing, Standing::Sure);
@@ -167,9 +183,9 @@ mod tests {
     #[test]
     fn a_higher_term_an_unknown_vote_or_a_lost_tail_is_a_lost_disk() {
         for promise in [
-            Promise { term: 6, vote: 0, matched: 0 },
-            Promise { term: 5, vote: 3, matched: 0 },
-            Promise { term: 5, vote: 0, matched: 10 },
+            Promise { term: 6, vote: 0, matched: 0, sent: 0 },
+            Promise { term: 5, vote: 3, matched: 0, sent: 0 },
+            Promise { term: 5, vote: 0, matched: 10, sent: 0 },
         ] {
             let mut standing = asking();
             standing.told(2, promise, OWN, 9);
@@ -178,9 +194,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_leader_sent_is_held_against_a_damaged_disk_only() {
+        let led = Promise { term: 5, vote: 2, matched: 0, sent: 10 };
+        let mut sound = asking();
+        assert!(!sound.told(2, led, OWN, 9));
+        assert_eq!(sound.unheard(), [3]);
+        let mut damaged = Standing::start(Millis(0), 1, &[1, 2, 3], true);
+        assert!(!damaged.told(2, led, OWN, 9));
+        assert_eq!(damaged, Standing::Lost);
+    }
+
+    #[test]
+    fn only_the_answers_needed_clear_a_suspicion() {
+        let mut damaged = Standing::start(Millis(0), 1, &[1, 2, 3], true);
+        assert!(!damaged.told(2, Promise::default(), OWN, 9));
+        assert!(damaged.told(3, Promise::default(), OWN, 9));
+        assert_eq!(damaged, Standing::Sure);
+    }
+
+    #[test]
     fn an_overwritten_suffix_of_an_older_term_is_no_loss() {
         let mut standing = asking();
-        standing.told(2, Promise { term: 4, vote: 3, matched: 50 }, OWN, 9);
+        standing.told(2, Promise { term: 4, vote: 3, matched: 50, sent: 0 }, OWN, 9);
         assert_eq!(standing.unheard(), [3]);
     }
 
@@ -196,10 +231,10 @@ mod tests {
     #[test]
     fn the_strongest_promise_is_remembered() {
         let mut promises = Promises::default();
-        promises.note(2, Promise { term: 3, vote: 1, matched: 0 });
-        promises.note(2, Promise { term: 3, vote: 0, matched: 8 });
-        promises.note(2, Promise { term: 2, vote: 3, matched: 90 });
-        assert_eq!(promises.of(2), Promise { term: 3, vote: 1, matched: 8 });
+        promises.note(2, Promise { term: 3, vote: 1, matched: 0, sent: 0 });
+        promises.note(2, Promise { term: 3, vote: 0, matched: 8, sent: 0 });
+        promises.note(2, Promise { term: 2, vote: 3, matched: 90, sent: 0 });
+        assert_eq!(promises.of(2), Promise { term: 3, vote: 1, matched: 8, sent: 0 });
         assert_eq!(promises.take_unsaved().len(), 1);
         assert!(promises.take_unsaved().is_empty());
     }

@@ -123,6 +123,7 @@ impl Node {
             entries: entries.iter().map(from_raft).collect(),
             hard_state,
             promises: self.promises.take_unsaved(),
+            confirmed: core::mem::take(&mut self.confirmed),
         });
     }
 

@@ -34,6 +34,7 @@ pub struct Restored {
     pub tail: Vec<Entry>,
     /// What peers were seen to promise.
     pub promises: Vec<(NodeId, Promise)>,
-    /// The journal's WAL shows damage: do not vote on its word alone.
+    /// The journal's WAL showed damage, at this start or at one before that no
+    /// peer has confirmed since: do not vote on its word alone.
     pub suspect: bool,
 }

@@ -54,8 +54,8 @@ impl JournalThread {
     /// When more waits than the core allows.
     pub fn take(&self, effect: Effect) {
         let job = match effect {
-            Effect::Persist { number, entries, hard_state, promises } => {
-                Job::Persist(number, Persist { entries, hard_state, promises })
+            Effect::Persist { number, entries, hard_state, promises, confirmed } => {
+                Job::Persist(number, Persist { entries, hard_state, promises, confirmed })
             }
             Effect::Fetch { number, low, high, bytes_max } => {
                 Job::Fetch { number, low, high, bytes_max }

@@ -71,6 +71,8 @@ pub struct Persist {
     pub hard_state: HardState,
     /// What peers were seen to promise.
     pub promises: Vec<(NodeId, Promise)>,
+    /// The journal is no longer under suspicion.
+    pub confirmed: bool,
 }
 
 /// See the module's description.
@@ -89,9 +91,11 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS log(
         idx INTEGER PRIMARY KEY, term INTEGER, kind INTEGER, crc INTEGER, data BLOB);
     CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS hard_state(id INTEGER PRIMARY KEY, state BLOB);
-    CREATE TABLE IF NOT EXISTS promise(
-        peer INTEGER PRIMARY KEY, term INTEGER, vote INTEGER, matched INTEGER);";
+    CREATE TABLE IF NOT EXISTS state(node INTEGER PRIMARY KEY, state BLOB);";
+
+/// In table `state` the hard state stands at this number and each peer's promise
+/// at the peer's: one page, because one write changes most of them.
+const HARD_STATE: i64 = 0;
 
 impl Journal {
     /// Opens `journal.db` in `directory`, or makes an empty one, and counts a boot.
@@ -137,8 +141,14 @@ impl Journal {
         let boot: i64 = meta(connection, "boot").map_err(at)?.unwrap_or(0) + 1;
         set_meta(connection, "format", FORMAT).map_err(at)?;
         set_meta(connection, "boot", boot).map_err(at)?;
+        // This very write hides the damage from the next start.
+        let suspect: i64 = meta(connection, "suspect").map_err(at)?.unwrap_or(0);
+        let suspect = self.suspect || suspect != 0;
+        if suspect {
+            set_meta(connection, "suspect", 1).map_err(at)?;
+        }
         let state: Option<Vec<u8>> = connection
-            .query_row("SELECT state FROM hard_state WHERE id = 1", [], |row| row.get(0))
+            .query_row("SELECT state FROM state WHERE node = ?1", [HARD_STATE], |row| row.get(0))
             .optional()
             .map_err(at)?;
         let identity: Option<Vec<u8>> = meta(connection, "identity").map_err(at)?;
@@ -150,6 +160,7 @@ impl Journal {
         connection.execute_batch("COMMIT").map_err(at)?;
         let unreadable = |what| StoreError::new(&self.path, format!("its {what} cannot be read"));
         self.boot = boot.cast_unsigned();
+        self.suspect = suspect;
         self.first_index = first.unwrap_or(1).cast_unsigned();
         self.last_index = last.unwrap_or(0).cast_unsigned();
         if let Some(state) = state {
@@ -185,7 +196,8 @@ impl Journal {
         self.last_index
     }
 
-    /// The WAL, as it was found, shows damage beyond a torn end.
+    /// The WAL, at this start or an earlier one, showed damage beyond a torn end,
+    /// and no peer has confirmed since that nothing was lost.
     #[must_use]
     pub const fn suspect(&self) -> bool {
         self.suspect
@@ -346,16 +358,19 @@ impl Journal {
     pub fn promises(&mut self) -> Result<Vec<(NodeId, Promise)>, JournalError> {
         let mut select = self
             .connection
-            .prepare("SELECT peer, term, vote, matched FROM promise ORDER BY peer")
+            .prepare("SELECT node, state FROM state WHERE node <> ?1 ORDER BY node")
             .map_err(|error| halt(&error))?;
-        let promises = select.query_map([], |row| {
-            let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
-            let promise = Promise { term: number(1)?, vote: number(2)?, matched: number(3)? };
-            Ok((number(0)?, promise))
+        let promises = select.query_map([HARD_STATE], |row| {
+            Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, Vec<u8>>(1)?))
         });
-        promises
+        let promises = promises
             .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
-            .map_err(|error| halt(&error))
+            .map_err(|error| halt(&error))?;
+        let read = |(peer, promise): (NodeId, Vec<u8>)| match sql::decode(&promise) {
+            Ok(promise) => Ok((peer, promise)),
+            Err(_) => Err(JournalError::Halt(format!("the promise of peer {peer} is damaged"))),
+        };
+        promises.into_iter().map(read).collect()
     }
 }
 
@@ -426,14 +441,13 @@ fn write_one(connection: &Connection, persist: &Persist) -> rusqlite::Result<()>
     if mutant::is(2) {
         hard_state.vote = 0;
     }
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO hard_state VALUES (1, ?1)")?
-        .execute([sql::encode(&hard_state)])?;
+    let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO state VALUES (?1, ?2)")?;
+    insert.execute(rusqlite::params![HARD_STATE, sql::encode(&hard_state)])?;
     for (peer, promise) in &persist.promises {
-        let numbers = [*peer, promise.term, promise.vote, promise.matched];
-        connection
-            .prepare_cached("INSERT OR REPLACE INTO promise VALUES (?1, ?2, ?3, ?4)")?
-            .execute(numbers.map(u64::cast_signed))?;
+        insert.execute(rusqlite::params![peer.cast_signed(), sql::encode(promise)])?;
+    }
+    if persist.confirmed {
+        set_meta(connection, "suspect", 0)?;
     }
     Ok(())
 }
@@ -477,7 +491,7 @@ mod tests {
 
     fn persist(entries: Vec<Entry>, term: u64) -> Persist {
         let hard_state = HardState { term, vote: 2, commit: 1 };
-        Persist { entries, hard_state, promises: Vec::new() }
+        Persist { entries, hard_state, promises: Vec::new(), confirmed: false }
     }
 
     fn open(directory: &Path) -> Journal {
@@ -488,7 +502,7 @@ mod tests {
     fn what_was_written_is_there_after_opening_again() {
         let directory = tempfile::tempdir().unwrap();
         let mut journal = open(directory.path());
-        let promise = Promise { term: 1, vote: 3, matched: 2 };
+        let promise = Promise { term: 1, vote: 3, matched: 2, sent: 5 };
         let mut first = persist((1..=5).map(|index| entry(index, 1)).collect(), 1);
         first.promises.push((3, promise));
         journal.write(&[first, persist(vec![entry(4, 2)], 2)]).unwrap();
@@ -502,6 +516,31 @@ mod tests {
         assert_eq!(journal.terms().unwrap(), runs);
         assert_eq!(journal.read(3, 5, u64::MAX).unwrap(), [entry(3, 1), entry(4, 2)]);
         assert_eq!(journal.read(1, 5, 150).unwrap(), [entry(1, 1)]);
+    }
+
+    #[test]
+    fn a_damaged_wal_is_under_suspicion_until_peers_have_confirmed_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        for index in 1..=50 {
+            journal.write(&[persist(vec![entry(index, 1)], 1)]).unwrap();
+        }
+        let mut wal = std::fs::read(directory.path().join("journal.db-wal")).unwrap();
+        let middle = wal.len() / 2;
+        wal[middle] ^= 4;
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(directory.path().join("journal.db"), copy.path().join("journal.db")).unwrap();
+        std::fs::write(copy.path().join("journal.db-wal"), wal).unwrap();
+        for start in 2..=3 {
+            let journal = open(copy.path());
+            assert!(journal.suspect(), "start {start}");
+            assert!(journal.last_index() < 50);
+        }
+        let mut journal = open(copy.path());
+        let confirmed = Persist { confirmed: true, ..persist(Vec::new(), 1) };
+        journal.write(&[confirmed]).unwrap();
+        drop(journal);
+        assert!(!open(copy.path()).suspect());
     }
 
     #[test]

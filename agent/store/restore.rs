@@ -39,7 +39,8 @@ pub fn found(
         data: sql::encode(&MembershipChange::Add(founder)),
     };
     let hard_state = HardState { term: 1, vote: 0, commit: 1 };
-    let persist = Persist { entries: vec![first], hard_state, promises: Vec::new() };
+    let persist =
+        Persist { entries: vec![first], hard_state, promises: Vec::new(), confirmed: false };
     journal.found(identity, &persist)
 }
 

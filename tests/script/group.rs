@@ -226,7 +226,7 @@ impl Group {
         let (delay, event) = match effect {
             Effect::Send { to, payload } => return self.send(id, to, payload),
             Effect::Reply { .. } | Effect::RoleChanged { .. } => return,
-            Effect::Persist { number, entries, hard_state, promises } => {
+            Effect::Persist { number, entries, hard_state, promises, .. } => {
                 board.store.write(&entries, hard_state, &promises);
                 (STEP_MS, Event::Persisted { number })
             }

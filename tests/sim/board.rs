@@ -56,6 +56,8 @@ pub(crate) struct Board {
     pub(crate) is_paused: bool,
     /// What came while it stood still.
     pub(crate) held: Vec<Event>,
+    /// Its card changed a bit.
+    pub(crate) is_damaged: bool,
     /// Its journal found no room.
     pub(crate) is_full: bool,
 }
@@ -81,10 +83,18 @@ impl Process {
         let mut batch = Vec::new();
         let mut last = 0;
         for effect in waiting.iter() {
-            let Effect::Persist { number, entries, hard_state, promises } = effect else { break };
+            let Effect::Persist { number, entries, hard_state, promises, confirmed } = effect
+            else {
+                break;
+            };
             last = *number;
             let (entries, promises) = (entries.clone(), promises.clone());
-            batch.push(Persist { entries, hard_state: *hard_state, promises });
+            batch.push(Persist {
+                entries,
+                hard_state: *hard_state,
+                promises,
+                confirmed: *confirmed,
+            });
         }
         self.journal.write(&batch)?;
         waiting.drain(..batch.len());
@@ -104,6 +114,7 @@ impl Board {
             is_paused: false,
             held: Vec::new(),
             is_full: false,
+            is_damaged: false,
         }
     }
 
@@ -155,7 +166,12 @@ impl Board {
             acquaintances: Vec::new(),
         };
         let hard_state = HardState { term: 1, vote: 0, commit: 3 };
-        let persist = Persist { entries: entries.to_vec(), hard_state, promises: Vec::new() };
+        let persist = Persist {
+            entries: entries.to_vec(),
+            hard_state,
+            promises: Vec::new(),
+            confirmed: false,
+        };
         journal.found(&identity, &persist).map_err(|error| error.to_string())
     }
 

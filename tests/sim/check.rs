@@ -72,6 +72,11 @@ impl Check {
         }
     }
 
+    /// Its card lost what it had promised: only what it does from now on counts.
+    pub(crate) fn lost_its_promises(&mut self, node: NodeId) {
+        self.terms.remove(&node);
+    }
+
     /// Writes acknowledged by now: what a linearizable read must see.
     pub(crate) fn floor(&self) -> u64 {
         self.writes.values().filter(|fate| **fate == Fate::Done).count() as u64

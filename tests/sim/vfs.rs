@@ -29,6 +29,8 @@ use super::random::Random;
 /// What the VFS is called.
 pub(crate) const NAME: &str = "sim";
 
+/// Of a journal's pages.
+const PAGE_BYTES: usize = 512;
 const SECTOR_BYTES: usize = 512;
 const REGION_BYTES: usize = 32_768;
 
@@ -140,6 +142,21 @@ impl Disk {
     /// A file's bytes, as a process that starts finds them.
     pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         self.files.get(name).map(|file| file.live.clone()).unwrap_or_default()
+    }
+
+    /// Flips a bit among the first frames of a WAL; false when it has too few.
+    pub(crate) fn damage_wal(&mut self, name: &str) -> bool {
+        let Some(file) = self.files.get_mut(name) else { return false };
+        let (header, frame) = (32, 24 + PAGE_BYTES);
+        let frames = file.durable.len().saturating_sub(header) / frame;
+        if frames < 20 {
+            return false;
+        }
+        let most = (frames / 2 * frame) as u64;
+        let place = header + usize::try_from(self.random.below(most)).unwrap_or(0);
+        file.durable[place] ^= 1 << self.random.below(8);
+        file.live.clone_from(&file.durable);
+        true
     }
 
     /// Counts a write or sync; true when the power goes in it.
@@ -446,8 +463,9 @@ unsafe extern "C" fn sector_size(_file: *mut ffi::sqlite3_file) -> c_int {
     c_int::try_from(SECTOR_BYTES).expect("small")
 }
 
+/// As SQLite's own VFS for Unix says, or commits would be padded differently.
 unsafe extern "C" fn characteristics(_file: *mut ffi::sqlite3_file) -> c_int {
-    0
+    ffi::SQLITE_IOCAP_POWERSAFE_OVERWRITE
 }
 
 unsafe extern "C" fn shm_map(

@@ -18,6 +18,8 @@ use understudy_core::{
     },
 };
 
+use crate::trace;
+
 use super::{
     Report,
     board::{BOARDS, Board, JOURNAL, set_now},
@@ -48,6 +50,7 @@ struct Plan {
     full: u64,
     bad_syncs: u64,
     pauses: u64,
+    damage: u64,
 }
 
 impl Plan {
@@ -63,6 +66,7 @@ impl Plan {
             full: rate(3),
             bad_syncs: rate(3),
             pauses: rate(4),
+            damage: rate(300),
             crashes: 8 + rate(16),
         }
     }
@@ -278,6 +282,7 @@ impl World {
             self.tell(|| format!("board {id} leads term {}", status.term));
         }
         for effect in effects {
+            self.tell(|| format!("board {id}: {}", trace::effect(&effect)));
             match effect {
                 Effect::Send { to, payload } => self.send(id, to, payload),
                 Effect::Reply { id: request, reply } => self.replied((id, epoch, request), reply),
@@ -358,7 +363,8 @@ impl World {
     /// for which its disk must have given a reason.
     fn died(&mut self, id: NodeId, reason: &str) {
         let disk = self.boards[&id].disk.borrow();
-        let no_start = self.boards[&id].process.is_none() && disk.is_short();
+        let board = &self.boards[&id];
+        let no_start = board.process.is_none() && (disk.is_short() || board.is_damaged);
         let (inside, had_reason) = (disk.went_inside, disk.is_off || disk.has_failed || no_start);
         drop(disk);
         if !had_reason {
@@ -496,7 +502,9 @@ impl World {
         }
         if board.disk.borrow().is_off {
             board.disk.borrow_mut().power_on();
+            self.perhaps_damage(id);
         }
+        let board = self.board(id);
         if inside {
             board.disk.borrow_mut().crash_after(calls);
         }
@@ -511,6 +519,21 @@ impl World {
                 self.carry_out(id, effects);
             }
             Err(reason) => self.died(id, &reason),
+        }
+    }
+
+    /// One card of the three may change a bit while the power is off.
+    fn perhaps_damage(&mut self, id: NodeId) {
+        let wanted = !self.heals && self.faults.chance(self.plan.damage);
+        if !wanted || self.boards.values().any(|board| board.is_damaged) {
+            return;
+        }
+        let board = self.board(id);
+        let damaged = board.disk.borrow_mut().damage_wal("journal.db-wal");
+        if damaged {
+            board.is_damaged = true;
+            self.check.lost_its_promises(id);
+            self.tell(|| format!("board {id}: a bit of its journal flips"));
         }
     }
 
@@ -588,7 +611,11 @@ impl World {
     fn replied(&mut self, to: (NodeId, u64, RequestId), reply: Reply) {
         match (self.asked.remove(&to), reply) {
             (Some(Asked::Write(value)), Reply::Done { answer, .. }) => {
-                let fate = if failed(&answer) { Fate::Refused } else { Fate::Done };
+                let error = failure(&answer);
+                if let Some(error) = error.as_ref().filter(|error| error.contains("UNIQUE")) {
+                    self.check.fail(format!("write {value}: {error}"));
+                }
+                let fate = if error.is_some() { Fate::Refused } else { Fate::Done };
                 self.outcome.acknowledged += u64::from(fate == Fate::Done);
                 self.tell(|| format!("write {value} by board {}: {fate:?}", to.0));
                 self.check.writes.insert(value, fate);
@@ -626,11 +653,19 @@ impl World {
         for id in BOARDS {
             let board = self.board(id);
             let time = board.time(now);
+            let is_damaged = board.is_damaged;
             let Some(process) = &mut board.process else {
+                if is_damaged {
+                    continue;
+                }
                 return self.check.fail(format!("board {id} is not back after healing"));
             };
             leaders += u32::from(process.node.leads());
-            applied.push(process.node.status(time).applied);
+            let status = process.node.status(time);
+            if is_damaged && (status.disk_lost || status.confirming_disk) {
+                continue;
+            }
+            applied.push(status.applied);
             let digest = process.database.content_digest().unwrap_or(0);
             let rows = process.database.query(&sql_of(&["SELECT v, count(*) FROM t GROUP BY v"]));
             let count = process.database.query(&sql_of(&["SELECT n FROM counter"]));
@@ -692,13 +727,17 @@ fn write(statements: &[&str]) -> Request {
     Request::Write(sql_of(statements))
 }
 
-/// A write that shows when it is done twice, and when its order is lost.
+/// A write that shows when it is done twice, when its order is lost, and when an
+/// id is given a second time.
 fn insert(value: u64) -> Request {
     write(&[
         "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY AUTOINCREMENT, v INTEGER, r)",
+        "CREATE TABLE IF NOT EXISTS given(id INTEGER PRIMARY KEY)",
         "CREATE TABLE IF NOT EXISTS counter(id INTEGER PRIMARY KEY, n INTEGER)",
         "INSERT OR IGNORE INTO counter VALUES (1, 0)",
-        &format!("INSERT INTO t(v, r) VALUES ({value}, random())"),
+        &format!("INSERT INTO t(v, r) VALUES ({value}, randomblob({value} * 7919 % 400))"),
+        &format!("INSERT INTO t(v) VALUES (-{value})"),
+        &format!("INSERT INTO given SELECT id FROM t WHERE v = -{value}"),
         &format!("DELETE FROM t WHERE v = -{value}"),
         "UPDATE counter SET n = n + 1",
     ])
@@ -715,8 +754,12 @@ fn outcomes(answer: &[u8]) -> Vec<StatementOutcome> {
     results.into_iter().map(|result| result.outcome).collect()
 }
 
-fn failed(answer: &[u8]) -> bool {
-    outcomes(answer).iter().any(|outcome| matches!(outcome, StatementOutcome::Error(_)))
+#[expect(clippy::wildcard_enum_match_arm, reason = "only errors matter here")]
+fn failure(answer: &[u8]) -> Option<String> {
+    outcomes(answer).into_iter().find_map(|outcome| match outcome {
+        StatementOutcome::Error(words) => Some(words),
+        _ => None,
+    })
 }
 
 fn rows(answer: &[u8]) -> Vec<Vec<Value>> {
