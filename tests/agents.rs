@@ -31,7 +31,16 @@ impl Agents {
     /// When there is no place for temporary files.
     #[must_use]
     pub fn new(program: &Path) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::new_in(program, &std::env::temp_dir())
+    }
+
+    /// The same, on the disk that holds this folder.
+    ///
+    /// # Panics
+    /// When nothing can be written there.
+    #[must_use]
+    pub fn new_in(program: &Path, folder: &Path) -> Self {
+        let folder = tempfile::tempdir_in(folder).expect("a temporary folder");
         Self { program: program.to_owned(), folder, running: Vec::new(), udp: BTreeMap::new() }
     }
 

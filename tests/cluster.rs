@@ -1,41 +1,11 @@
 //! Three real processes on loopback: a group as its owner meets it.
 
-use std::{
-    path::PathBuf,
-    process::{Command, Stdio},
-    sync::Once,
-};
+use std::process::{Command, Stdio};
 
-use understudy_tests::agents::Agents;
-
-/// The agent's binary, built if need be: another package's is not built by
-/// `cargo test` alone.
-fn program() -> PathBuf {
-    static BUILT: Once = Once::new();
-    let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(target, PathBuf::from);
-    BUILT.call_once(|| {
-        let built = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--locked",
-                "--package",
-                "understudy",
-                "--bin",
-                "understudy",
-            ])
-            .args(["--target-dir"])
-            .arg(&target)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.expect("cargo runs").success(), "the agent builds");
-    });
-    target.join("debug/understudy")
-}
+use understudy_tests::{agents::Agents, program};
 
 fn group() -> Agents {
-    let mut agents = Agents::new(&program());
+    let mut agents = Agents::new(&program::debug());
     agents.form(&["a", "b", "c"]);
     agents
 }
@@ -102,7 +72,7 @@ fn settings_and_names_hold_for_the_whole_group() {
 
 #[test]
 fn what_goes_wrong_is_said() {
-    let mut agents = Agents::new(&program());
+    let mut agents = Agents::new(&program::debug());
     let nobody = agents.ask("a", &["status"]);
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("understudy run"));
     agents.run("a");
@@ -134,7 +104,7 @@ fn the_readmes_six_commands_make_a_group_of_three() {
         .collect();
     assert_eq!(commands.len(), 6);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let bin = program();
+    let bin = program::debug();
     let shell = |command: &str| {
         let path = bin.parent().expect("a folder").display().to_string();
         let mut shell = Command::new("sh");

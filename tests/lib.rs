@@ -1,5 +1,6 @@
 //! What the tests share: agents as real processes, and the simulator.
 
 pub mod agents;
+pub mod program;
 pub mod sim;
 pub mod trace;

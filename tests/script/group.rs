@@ -119,7 +119,7 @@ impl Group {
         let members = (1..=count).map(|id| Member {
             id,
             name: format!("board-{id}"),
-            key: [u8::try_from(id).unwrap(); 32],
+            key: [u8::try_from(id).expect("ids are small"); 32],
             addresses: Vec::new(),
             voter: true,
         });

@@ -89,7 +89,7 @@ impl Store {
         if entry.kind == EntryKind::Membership {
             return Outcome::Changed;
         }
-        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
         let base = Position { term: number(&base[..8]), index: number(&base[8..]) };
         if base != before || base.term != entry.term {
             return Outcome::Skipped;

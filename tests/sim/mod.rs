@@ -2,13 +2,18 @@
 //! code, on virtual time, from one number.
 //!
 //! What is real: every node, every line of `store`, every byte SQLite writes.
-//! What is simulated: the disks under SQLite (`vfs`), the network, the clocks,
-//! the drivers' threads, the callers (`world`). Not in the loop: sockets, the
-//! seal, HTTP. What must hold stands in `check`.
+//! What is simulated: the disks under SQLite (`vfs`), the network and the clocks
+//! (`world`, `agenda`), the drivers' threads (`threads`), the callers (`calls`),
+//! and what goes wrong (`faults`). Not in the loop: sockets, the seal, HTTP. What
+//! must hold stands in `check`.
 
+mod agenda;
 mod board;
+mod calls;
 mod check;
+mod faults;
 mod random;
+mod threads;
 mod vfs;
 mod world;
 

@@ -253,7 +253,7 @@ struct Open {
 fn register() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
-        let name = CStr::from_bytes_with_nul(b"sim\0").expect("ends with a zero");
+        let name = c"sim";
         let vfs = Box::new(ffi::sqlite3_vfs {
             iVersion: 2,
             szOsFile: c_int::try_from(size_of::<Handle>()).expect("small"),

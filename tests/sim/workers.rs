@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     panic,
-    process::{ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+    process::{Child, ChildStdout, Command, ExitCode, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -47,7 +47,7 @@ fn keep(reports: &mut BTreeMap<u64, Report>, seed: u64, report: Report) {
 }
 
 struct Worker {
-    seeds: ChildStdin,
+    child: Child,
     reports: BufReader<ChildStdout>,
 }
 
@@ -63,19 +63,27 @@ impl Worker {
             command.arg("--verbose");
         }
         let mut child = command.spawn().expect("a worker can be started");
-        let seeds = child.stdin.take().expect("it is piped");
         let reports = BufReader::new(child.stdout.take().expect("it is piped"));
-        Self { seeds, reports }
+        Self { child, reports }
     }
 
     fn run(&mut self, seed: u64) -> Report {
         let mut line = String::new();
-        let asked = writeln!(self.seeds, "{seed}").and_then(|()| self.reports.read_line(&mut line));
+        let seeds = self.child.stdin.as_mut().expect("it is piped");
+        let asked = writeln!(seeds, "{seed}").and_then(|()| self.reports.read_line(&mut line));
         let report = asked.ok().and_then(|_| serde_json::from_str(&line).ok());
         report.unwrap_or_else(|| Report {
             violation: Some(String::from("the process that ran it ended")),
             ..Report::default()
         })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        // It ends at the end of its input, or has ended already.
+        let _ = self.child.wait();
     }
 }
 

@@ -1,0 +1,55 @@
+//! Three boards of ours, from the release build, on the disk that holds it.
+
+use std::{path::Path, time::Duration};
+
+use understudy_tests::agents::Agents;
+
+use crate::{load, process};
+
+pub(crate) const BOARDS: [&str; 3] = ["a", "b", "c"];
+
+/// A table as sensors use it, the same for every peer.
+pub(crate) const TABLE: &str = "[\"CREATE TABLE IF NOT EXISTS reading(id INTEGER PRIMARY KEY, \
+    sensor TEXT NOT NULL, value REAL, time INTEGER DEFAULT (unixepoch()))\"]";
+
+/// See the module's description.
+pub(crate) struct Group {
+    pub(crate) agents: Agents,
+}
+
+impl Group {
+    pub(crate) fn start(program: &Path) -> Self {
+        let folder = program.parent().expect("a folder");
+        let mut agents = Agents::new_in(program, folder);
+        agents.form(&BOARDS);
+        let group = Self { agents };
+        let made = load::execute(&group.http(&group.leader()), TABLE, Duration::from_secs(10));
+        made.expect("the table can be made");
+        group
+    }
+
+    fn said(&self, board: &str, what: &str) -> String {
+        let status = self.agents.status(board).expect("it answers");
+        let said = &status[what];
+        said.as_str().map_or_else(|| said.to_string(), String::from)
+    }
+
+    /// Who leads, in the words of a board that runs.
+    pub(crate) fn leader(&self) -> String {
+        let running = BOARDS.iter().find(|board| self.agents.status(board).is_some());
+        self.said(running.expect("one runs"), "leader")
+    }
+
+    pub(crate) fn http(&self, board: &str) -> String {
+        self.said(board, "http")
+    }
+
+    pub(crate) fn pid(&self, board: &str) -> String {
+        self.said(board, "agent_pid")
+    }
+
+    /// Bytes all boards together have written.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        BOARDS.iter().map(|board| process::written_bytes(&self.pid(board))).sum()
+    }
+}

@@ -1,0 +1,123 @@
+//! `cargo measure`: how fast, how small, how soon, beside a floor or a peer that
+//! is measured in the same run.
+//!
+//!     cargo measure throughput [--rounds N] [--seconds S] [--json]
+//!     cargo measure footprint  [--seconds S] [--json]
+//!     cargo measure takeover   [--rounds N] [--json]
+//!
+//! rqlite runs beside us when `RQLITED` names its binary. Everything happens on
+//! loopback and on the disk that holds the build; run it on a quiet machine.
+
+mod floor;
+mod footprint;
+mod group;
+mod load;
+mod process;
+mod rqlite;
+mod takeover;
+mod throughput;
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use understudy_tests::program;
+
+/// What the command line asks for.
+struct Arguments {
+    what: String,
+    rounds: u64,
+    seconds: u64,
+    json: bool,
+}
+
+impl Arguments {
+    fn parse() -> Result<Self, String> {
+        let mut words = std::env::args().skip(1);
+        let what = words.next().ok_or("say what: throughput, footprint or takeover")?;
+        let mut arguments = Self { what, rounds: 0, seconds: 0, json: false };
+        while let Some(word) = words.next() {
+            let mut number = || -> Result<u64, String> {
+                let value = words.next().ok_or(format!("{word} wants a number"))?;
+                match value.parse() {
+                    Ok(number) if number > 0 => Ok(number),
+                    Ok(_) | Err(_) => Err(format!("{word} wants a number above 0, not {value}")),
+                }
+            };
+            match word.as_str() {
+                "--rounds" => arguments.rounds = number()?,
+                "--seconds" => arguments.seconds = number()?,
+                "--json" => arguments.json = true,
+                other => return Err(format!("unknown argument {other}")),
+            }
+        }
+        Ok(arguments)
+    }
+
+    /// What was given, or else this.
+    const fn or(given: u64, usual: u64) -> u64 {
+        if given == 0 { usual } else { given }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse() {
+        Ok(arguments) => arguments,
+        Err(reason) => {
+            eprintln!("measure: {reason}");
+            return ExitCode::from(2);
+        }
+    };
+    let program = program::release();
+    let (rounds, seconds) = (arguments.rounds, arguments.seconds);
+    let mut report = match arguments.what.as_str() {
+        "throughput" => {
+            throughput::run(&program, Arguments::or(rounds, 3), Arguments::or(seconds, 5))
+        }
+        "footprint" => footprint::run(&program, Arguments::or(seconds, 60)),
+        "takeover" => takeover::run(&program, Arguments::or(rounds, 5)),
+        other => {
+            eprintln!("measure: unknown measurement {other}: throughput, footprint or takeover");
+            return ExitCode::from(2);
+        }
+    };
+    report["machine"] = machine();
+    if arguments.json {
+        println!("{report}");
+    } else {
+        println!("machine: {}", report["machine"].as_str().unwrap_or_default());
+    }
+    ExitCode::SUCCESS
+}
+
+fn machine() -> Value {
+    let file = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let cpus = file("/proc/cpuinfo");
+    let model = cpus.lines().find(|line| line.starts_with("model name"));
+    let model = model.and_then(|line| line.split_once(": ")).map_or("", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = file("/proc/sys/kernel/osrelease");
+    json!(format!("{cores} cores, {model}, {}, Linux {}", std::env::consts::ARCH, kernel.trim()))
+}
+
+/// Of several rounds: the middle, and how far the others lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+impl Spread {
+    /// # Panics
+    /// Without a number.
+    pub(crate) fn of(numbers: &[f64]) -> Self {
+        let mut sorted = numbers.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (least, most) = (sorted[0], sorted[sorted.len() - 1]);
+        Self { median: sorted[sorted.len() / 2], least, most }
+    }
+
+    pub(crate) fn json(self) -> Value {
+        json!({ "median": self.median, "least": self.least, "most": self.most })
+    }
+}

@@ -1,0 +1,67 @@
+//! What happens when: everything the run has still to do, by time, and by the
+//! order in which it was planned where times are equal.
+
+use std::{cmp::Ordering, collections::BinaryHeap};
+
+use understudy_core::event::NodeId;
+
+pub(crate) enum Happening {
+    Deliver { from: NodeId, to: NodeId, payload: Vec<u8> },
+    Work { board: NodeId, epoch: u64, thread: usize },
+    Tick { board: NodeId, epoch: u64 },
+    PowerOn { board: NodeId },
+    Resume { board: NodeId },
+    Mend { from: NodeId, to: NodeId },
+    Room { board: NodeId },
+    Call,
+    Fault,
+}
+
+/// When, which in order of planning, and what.
+struct Due(u64, u64, Happening);
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.0, other.1).cmp(&(self.0, self.1))
+    }
+}
+
+/// See the module's description.
+#[derive(Default)]
+pub(crate) struct Agenda {
+    due: BinaryHeap<Due>,
+    /// Happenings planned so far.
+    pub(crate) count: u64,
+}
+
+impl Agenda {
+    pub(crate) fn plan(&mut self, at: u64, happening: Happening) {
+        self.count += 1;
+        self.due.push(Due(at, self.count, happening));
+    }
+
+    /// The next happening that is due by then, and its time.
+    pub(crate) fn next(&mut self, until: u64) -> Option<(u64, Happening)> {
+        if self.due.peek()?.0 > until {
+            return None;
+        }
+        let Due(at, _, happening) = self.due.pop()?;
+        Some((at, happening))
+    }
+
+    /// Nobody calls any more.
+    pub(crate) fn cancel_calls(&mut self) {
+        self.due.retain(|Due(.., happening)| !matches!(happening, Happening::Call));
+    }
+}

@@ -1,0 +1,153 @@
+//! Callers: what they ask of some board, and what they are told.
+
+use std::collections::BTreeMap;
+
+use understudy_core::{
+    error::Refusal,
+    event::{Event, NodeId, ReadLevel, Reply, Request, RequestId},
+    sql::{
+        self, Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement,
+        StatementOutcome, Value,
+    },
+};
+
+use super::{check::Fate, world::World};
+
+/// Who asked what.
+pub(crate) enum Asked {
+    Write(u64),
+    Read { floor: u64 },
+    Schema,
+}
+
+impl World {
+    /// A caller asks some board for something.
+    pub(crate) fn call(&mut self) {
+        let id = 1 + self.calls.below(3);
+        if self.boards[&id].process.is_none() || self.boards[&id].is_paused {
+            return;
+        }
+        self.requests += 1;
+        let request = self.requests;
+        let (asked, wish) = match self.calls.below(20) {
+            0 => (Asked::Schema, write(&["CREATE TABLE IF NOT EXISTS extra(a)"])),
+            1 => (Asked::Schema, write(&["INSERT OR ROLLBACK INTO counter VALUES (1, 0)"])),
+            2..=5 => (Asked::Read { floor: self.check.floor() }, read()),
+            _ => {
+                self.check.writes.insert(request, Fate::Open);
+                (Asked::Write(request), insert(request))
+            }
+        };
+        let epoch = self.boards[&id].epoch;
+        self.asked.insert((id, epoch, request), asked);
+        self.give(id, Event::Requested { id: request, request: wish });
+    }
+
+    pub(crate) fn replied(&mut self, to: (NodeId, u64, RequestId), reply: Reply) {
+        match (self.asked.remove(&to), reply) {
+            (Some(Asked::Write(value)), Reply::Done { answer, .. }) => {
+                let error = failure(&answer);
+                if let Some(error) = error.as_ref().filter(|error| error.contains("UNIQUE")) {
+                    self.check.fail(format!("write {value}: {error}"));
+                }
+                let fate = if error.is_some() { Fate::Refused } else { Fate::Done };
+                self.outcome.acknowledged += u64::from(fate == Fate::Done);
+                self.tell(|| format!("write {value} by board {}: {fate:?}", to.0));
+                self.check.writes.insert(value, fate);
+            }
+            (Some(Asked::Write(_)), Reply::Refused(Refusal::OutcomeUnknown)) => {}
+            (Some(Asked::Write(value)), Reply::Refused(_)) => {
+                self.check.writes.insert(value, Fate::Refused);
+            }
+            (Some(Asked::Read { floor }), Reply::Done { answer, .. }) => {
+                self.outcome.reads += 1;
+                let seen = number(&answer).unwrap_or(0);
+                if seen < floor {
+                    self.check.fail(format!(
+                        "a linearizable read on board {} saw {seen} writes, {floor} were \
+                         acknowledged before it",
+                        to.0
+                    ));
+                }
+            }
+            (Some(_) | None, _) => {}
+        }
+    }
+}
+
+pub(crate) fn sql_of(statements: &[&str]) -> Vec<u8> {
+    let statement = |sql: &&str| Statement {
+        sql: (*sql).to_owned(),
+        parameters: Parameters::Positional(Vec::new()),
+    };
+    sql::encode(&SqlRequest {
+        kind: RequestKind::Mixed,
+        transaction: true,
+        origin: Origin::User,
+        statement_timeout_ms: None,
+        statements: statements.iter().map(statement).collect(),
+    })
+}
+
+fn write(statements: &[&str]) -> Request {
+    Request::Write(sql_of(statements))
+}
+
+/// A write that shows when it is done twice, when its order is lost, and when an
+/// id is given a second time.
+fn insert(value: u64) -> Request {
+    write(&[
+        "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY AUTOINCREMENT, v INTEGER, r)",
+        "CREATE TABLE IF NOT EXISTS given(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE IF NOT EXISTS counter(id INTEGER PRIMARY KEY, n INTEGER)",
+        "INSERT OR IGNORE INTO counter VALUES (1, 0)",
+        &format!("INSERT INTO t(v, r) VALUES ({value}, randomblob({value} * 7919 % 400))"),
+        &format!("INSERT INTO t(v) VALUES (-{value})"),
+        &format!("INSERT INTO given SELECT id FROM t WHERE v = -{value}"),
+        &format!("DELETE FROM t WHERE v = -{value}"),
+        "UPDATE counter SET n = n + 1",
+    ])
+}
+
+fn read() -> Request {
+    let sql = sql_of(&["SELECT n FROM counter"]);
+    Request::Read { level: ReadLevel::Linearizable, sql }
+}
+
+fn outcomes(answer: &[u8]) -> Vec<StatementOutcome> {
+    let response: Option<SqlResponse> = sql::decode(answer).ok();
+    let results = response.map(|response| response.results).unwrap_or_default();
+    results.into_iter().map(|result| result.outcome).collect()
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "only errors matter here")]
+fn failure(answer: &[u8]) -> Option<String> {
+    outcomes(answer).into_iter().find_map(|outcome| match outcome {
+        StatementOutcome::Error(words) => Some(words),
+        _ => None,
+    })
+}
+
+fn rows(answer: &[u8]) -> Vec<Vec<Value>> {
+    let first = outcomes(answer).into_iter().next();
+    match first {
+        Some(StatementOutcome::Rows { rows, .. }) => rows,
+        Some(StatementOutcome::Changed { .. } | StatementOutcome::Error(_)) | None => Vec::new(),
+    }
+}
+
+fn unsigned(value: Option<&Value>) -> Option<u64> {
+    match value {
+        Some(Value::Integer(number)) => u64::try_from(*number).ok(),
+        Some(Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_)) | None => None,
+    }
+}
+
+pub(crate) fn number(answer: &[u8]) -> Option<u64> {
+    unsigned(rows(answer).first()?.first())
+}
+
+pub(crate) fn pairs(answer: &[u8]) -> BTreeMap<u64, u64> {
+    let rows = rows(answer);
+    rows.iter().filter_map(|row| Some((unsigned(row.first())?, unsigned(row.get(1))?))).collect()
+}

@@ -1,0 +1,168 @@
+//! What goes wrong in a run, and how often: power cuts inside and outside of
+//! writes, failed syncs, full disks, damaged cards, boards that stand still,
+//! roads that are cut. Loss, repetition and delay of datagrams are drawn where
+//! they are sent.
+
+use understudy_core::event::NodeId;
+
+use super::{
+    agenda::Happening,
+    board::{BOARDS, set_now},
+    random::Random,
+    world::World,
+};
+
+/// Rates of a seed's faults, per mille, drawn so that no fault drowns the others.
+pub(crate) struct Plan {
+    pub(crate) loss: u64,
+    pub(crate) repeat: u64,
+    pub(crate) delay_ms: u64,
+    pub(crate) spike: u64,
+    pub(crate) cuts: u64,
+    pub(crate) crashes: u64,
+    pub(crate) stalls: u64,
+    pub(crate) full: u64,
+    pub(crate) bad_syncs: u64,
+    pub(crate) pauses: u64,
+    pub(crate) damage: u64,
+}
+
+impl Plan {
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let mut rate = |max: u64| if random.chance(600) { random.below(max + 1) } else { 0 };
+        Self {
+            loss: rate(250),
+            repeat: rate(150),
+            delay_ms: 1 + rate(30),
+            spike: rate(15),
+            cuts: rate(6),
+            stalls: rate(10),
+            full: rate(3),
+            bad_syncs: rate(3),
+            pauses: rate(4),
+            damage: rate(300),
+            crashes: 8 + rate(16),
+        }
+    }
+}
+
+impl World {
+    /// A process that ended: by a power cut inside a call, or by its own decision,
+    /// for which its disk must have given a reason.
+    pub(crate) fn died(&mut self, id: NodeId, reason: &str) {
+        let disk = self.boards[&id].disk.borrow();
+        let board = &self.boards[&id];
+        let no_start = board.process.is_none() && (disk.is_short() || board.is_damaged);
+        let (inside, had_reason) = (disk.went_inside, disk.is_off || disk.has_failed || no_start);
+        drop(disk);
+        if !had_reason {
+            return self.check.fail(format!("board {id} stopped on a sound disk: {reason}"));
+        }
+        self.tell(|| format!("board {id} ends: {reason}"));
+        self.outcome.crashes += 1;
+        self.outcome.inside += u64::from(inside);
+        self.board(id).end();
+        self.forget(id);
+        let pause = 100 + self.faults.below(3_000);
+        self.plan_in(pause, Happening::PowerOn { board: id });
+    }
+
+    fn forget(&mut self, id: NodeId) {
+        // Callers of a dead board never hear: their writes stay open.
+        self.asked.retain(|(board, ..), _| *board != id);
+    }
+
+    pub(crate) fn power_on(&mut self, id: NodeId) {
+        let now = self.now;
+        let inside = !self.heals && self.faults.chance(100);
+        let calls = self.faults.below(40);
+        let board = self.board(id);
+        if board.process.is_some() {
+            return;
+        }
+        if board.disk.borrow().is_off {
+            board.disk.borrow_mut().power_on();
+            self.perhaps_damage(id);
+        }
+        let board = self.board(id);
+        if inside {
+            board.disk.borrow_mut().crash_after(calls);
+        }
+        set_now(board.time(now));
+        match board.start(now, 7 + id) {
+            Ok(effects) => {
+                let epoch = board.epoch;
+                let term = board.process.as_ref().map_or(0, |p| p.journal.hard_state().term);
+                self.check.came_back(id, term);
+                self.tell(|| format!("board {id} is back in term {term}"));
+                self.plan_in(1, Happening::Tick { board: id, epoch });
+                self.carry_out(id, effects);
+            }
+            Err(reason) => self.died(id, &reason),
+        }
+    }
+
+    /// One card of the three may change a bit while the power is off.
+    fn perhaps_damage(&mut self, id: NodeId) {
+        let wanted = !self.heals && self.faults.chance(self.plan.damage);
+        if !wanted || self.boards.values().any(|board| board.is_damaged) {
+            return;
+        }
+        let board = self.board(id);
+        let damaged = board.disk.borrow_mut().damage_wal("journal.db-wal");
+        if damaged {
+            board.is_damaged = true;
+            self.check.lost_its_promises(id);
+            self.tell(|| format!("board {id}: a bit of its journal flips"));
+        }
+    }
+
+    pub(crate) fn fault(&mut self) {
+        let id = 1 + self.faults.below(3);
+        let (cuts, crashes) = (self.plan.cuts, self.plan.crashes);
+        if self.faults.chance(cuts) {
+            let to = 1 + self.faults.below(3);
+            self.tell(|| format!("nothing passes from {id} to {to}"));
+            self.cut.insert((id, to), true);
+            let ms = 500 + self.faults.below(6_000);
+            self.plan_in(ms, Happening::Mend { from: id, to });
+        }
+        if self.faults.chance(4 * crashes) {
+            let calls = self.faults.below(30);
+            if self.faults.chance(700) {
+                self.board(id).disk.borrow_mut().crash_after(calls);
+            } else if self.boards[&id].process.is_some() {
+                self.board(id).cut_power();
+                self.died(id, "power");
+            }
+        }
+        if self.faults.chance(self.plan.bad_syncs) {
+            self.tell(|| format!("board {id}: the next sync fails"));
+            self.board(id).disk.borrow_mut().fail_syncs(1);
+        }
+        if self.faults.chance(self.plan.full) {
+            let room = usize::try_from(self.faults.below(20_000)).unwrap_or(0);
+            self.board(id).disk.borrow_mut().set_room(Some(room));
+            self.plan_in(4_000, Happening::Room { board: id });
+        }
+        if self.faults.chance(self.plan.pauses) {
+            self.tell(|| format!("board {id} stands still"));
+            self.board(id).is_paused = true;
+            let ms = 200 + self.faults.below(4_000);
+            self.plan_in(ms, Happening::Resume { board: id });
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.tell(|| String::from("all heals"));
+        self.heals = true;
+        self.cut.clear();
+        for id in BOARDS {
+            self.resume(id);
+            let mut disk = self.boards[&id].disk.borrow_mut();
+            disk.set_room(None);
+            disk.fail_syncs(0);
+            disk.crash_after(u64::MAX);
+        }
+    }
+}

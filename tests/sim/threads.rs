@@ -1,0 +1,199 @@
+//! The two threads of a simulated board, journal and database: each does its work
+//! in order, one piece after the other, and takes its time.
+
+use understudy::store::{
+    database::{Failure, QueryOutcome},
+    journal::JournalError,
+};
+use understudy_core::event::{Effect, Entry, Event, NodeId};
+
+use super::{
+    agenda::Happening,
+    board::{JOURNAL, set_now},
+    world::World,
+};
+
+/// A full disk is tried again after this.
+const FULL_RETRY_MS: u64 = 500;
+
+/// Pages are compared at every such index.
+const DIGEST_INTERVAL: u64 = 64;
+
+enum Trouble {
+    Full,
+    Died(String),
+}
+
+impl From<JournalError> for Trouble {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::DiskFull => Self::Full,
+            JournalError::Halt(reason) => Self::Died(reason),
+        }
+    }
+}
+
+fn survived(done: Result<Event, Failure>) -> Result<Option<Event>, Trouble> {
+    match done {
+        Ok(event) => Ok(Some(event)),
+        Err(Failure::Reset { applied, ended_by }) => {
+            Ok(Some(Event::DatabaseReset { applied, ended_by }))
+        }
+        Err(Failure::Halt(reason)) => Err(Trouble::Died(reason)),
+    }
+}
+
+impl World {
+    /// Each thread does its work in order, one piece after the other.
+    pub(crate) fn hand_over(&mut self, board: NodeId, effect: Effect) {
+        let Some(process) = &mut self.board(board).process else { return };
+        let thread = usize::from(!matches!(effect, Effect::Persist { .. } | Effect::Fetch { .. }));
+        process.waiting[thread].push_back(effect);
+        if !std::mem::replace(&mut process.busy[thread], true) {
+            self.start_work(board, thread);
+        }
+    }
+
+    fn start_work(&mut self, board: NodeId, thread: usize) {
+        let stall = thread == JOURNAL && !self.heals && self.disks.chance(self.plan.stalls);
+        let takes = match (thread, stall) {
+            (JOURNAL, true) => 200 + self.disks.below(2_500),
+            (JOURNAL, false) => self.disks.below(6),
+            _ => self.disks.below(2),
+        };
+        let epoch = self.boards[&board].epoch;
+        self.plan_in(takes, Happening::Work { board, epoch, thread });
+    }
+
+    pub(crate) fn work(&mut self, id: NodeId, epoch: u64, thread: usize) {
+        let now = self.now;
+        let board = self.board(id);
+        if board.epoch != epoch {
+            return;
+        }
+        set_now(board.time(now));
+        match self.do_next(id, thread) {
+            Ok(event) => {
+                if let Some(event) = event {
+                    self.give(id, event);
+                }
+                self.look_at_database(id);
+                self.work_on(id, epoch, thread);
+            }
+            Err(Trouble::Full) => {
+                self.tell(|| format!("board {id}: disk full"));
+                self.board(id).is_full = true;
+                self.give(id, Event::DiskFull(true));
+                self.plan_in(FULL_RETRY_MS, Happening::Work { board: id, epoch, thread });
+            }
+            Err(Trouble::Died(reason)) => self.died(id, &reason),
+        }
+    }
+
+    /// After a piece of work: the next one, if its process still lives.
+    fn work_on(&mut self, id: NodeId, epoch: u64, thread: usize) {
+        let board = self.board(id);
+        if board.epoch != epoch {
+            return;
+        }
+        let room_again = thread == JOURNAL && std::mem::take(&mut board.is_full);
+        let Some(process) = &mut board.process else { return };
+        process.busy[thread] = !process.waiting[thread].is_empty();
+        if process.busy[thread] {
+            self.start_work(id, thread);
+        }
+        if room_again {
+            self.give(id, Event::DiskFull(false));
+        }
+    }
+
+    fn do_next(&mut self, id: NodeId, thread: usize) -> Result<Option<Event>, Trouble> {
+        let process = self.board(id).process.as_mut().expect("its epoch is this one");
+        if let Some(Effect::Persist { .. }) = process.waiting[thread].front() {
+            return process.persist().map(Some).map_err(Trouble::from);
+        }
+        let effect = process.waiting[thread].pop_front().expect("work is planned when there is");
+        match effect {
+            Effect::Fetch { number, low, high, bytes_max } => {
+                let entries = process.journal.read(low, high, bytes_max)?;
+                Ok(Some(Event::Fetched { number, entries }))
+            }
+            Effect::Execute { number, base, requests } => {
+                if base != process.database.applied() {
+                    return Ok(None);
+                }
+                let executed = process.database.execute(base, &requests);
+                survived(executed.map(|executed| Event::Executed { number, executed }))
+            }
+            Effect::Apply { number, entries } => {
+                let next = process.database.applied().index + 1;
+                if entries.first().map(|entry| entry.index) != Some(next) {
+                    return Ok(None);
+                }
+                self.apply(id, number, &entries)
+            }
+            Effect::Query { number, sql } => match process.database.query(&sql) {
+                Ok(QueryOutcome::Answered(answer)) => Ok(Some(Event::Queried { number, answer })),
+                Ok(QueryOutcome::NeedsReader) => Ok(None),
+                Err(failure) => survived(Err(failure)),
+            },
+            Effect::RoleChanged { .. } => {
+                let changed = process.database.role_changed();
+                changed.map_or_else(|failure| survived(Err(failure)), |()| Ok(None))
+            }
+            Effect::Persist { .. } | Effect::Send { .. } | Effect::Reply { .. } => Ok(None),
+        }
+    }
+
+    /// Applies one by one, so that every index can be compared.
+    fn apply(
+        &mut self,
+        id: NodeId,
+        number: u64,
+        entries: &[Entry],
+    ) -> Result<Option<Event>, Trouble> {
+        let mut outcomes = Vec::new();
+        for entry in entries {
+            let process = self.board(id).process.as_mut().expect("it applies");
+            match process.database.apply(std::slice::from_ref(entry)) {
+                Ok(outcome) => outcomes.extend(outcome),
+                Err(failure) => return survived(Err(failure)),
+            }
+            let chain = process.database.chain();
+            let digest = match entry.index.is_multiple_of(DIGEST_INTERVAL) {
+                true => process.database.page_digest().ok(),
+                false => None,
+            };
+            self.check.applied(id, entry.index, chain);
+            if let Some(digest) = digest {
+                self.check.pages(id, entry.index, digest);
+            }
+        }
+        Ok(Some(Event::Applied { number, outcomes }))
+    }
+
+    pub(crate) fn look_at_database(&mut self, id: NodeId) {
+        let now = self.now;
+        let board = self.board(id);
+        let time = board.time(now);
+        let Some(process) = &mut board.process else { return };
+        let kept = process.database.keep_house(time);
+        let (applied, durable) =
+            (process.database.applied().index, process.database.durable().index);
+        let bound = process.database.compaction_bound();
+        if durable > applied || bound > durable {
+            self.check.fail(format!(
+                "board {id} would compact up to {bound}: durable {durable}, applied {applied}"
+            ));
+        }
+        match survived(kept.map(|()| Event::Tick)) {
+            Ok(Some(event @ Event::DatabaseReset { .. })) => {
+                self.tell(|| format!("board {id}: {event:?}"));
+                self.give(id, event);
+            }
+            Ok(_) => {}
+            Err(Trouble::Full) => {}
+            Err(Trouble::Died(reason)) => self.died(id, &reason),
+        }
+    }
+}
