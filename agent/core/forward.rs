@@ -7,7 +7,9 @@
 //! of that term, so what is recognised needs to live no longer than the term.
 //!
 //! A request is handed to another leader only after a definite "nothing was
-//! changed"; without one its outcome is unknown, and the caller is told so.
+//! changed"; without one its outcome is unknown, and the caller is told so: at
+//! its deadline, or as soon as a later leader's entry is applied here, after
+//! which nothing of the earlier term can come any more but an answer under way.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -107,12 +109,19 @@ impl<Ticket> Outbox<Ticket> {
         Some(sent.returned(reply))
     }
 
-    /// Requests nobody may wait for any longer: their outcome is unknown.
-    pub(crate) fn expire(&mut self, now: Millis) -> Vec<Returned<Ticket>> {
+    /// Requests nobody may wait for any longer: their outcome is unknown. Their
+    /// time is up, or it is time to repeat them and their leader's term is over.
+    pub(crate) fn expire(
+        &mut self,
+        now: Millis,
+        applied_term: u64,
+        retry_ms: u64,
+    ) -> Vec<Returned<Ticket>> {
+        let is_over = |sent: &Sent<_>| sent.term < applied_term && now.since(sent.sent) >= retry_ms;
         let late: Vec<_> = self
             .open
             .iter()
-            .filter(|(_, sent)| sent.deadline <= now)
+            .filter(|(_, sent)| sent.deadline <= now || is_over(sent))
             .map(|(sequence, _)| *sequence)
             .collect();
         let removed = late.into_iter().filter_map(|sequence| self.open.remove(&sequence));
@@ -301,9 +310,19 @@ mod tests {
         forward(&mut outbox);
         assert!(outbox.repeat(Millis(49), 50).is_empty());
         assert_eq!(outbox.repeat(Millis(50), 50).len(), 1);
-        assert!(outbox.expire(Millis(99)).is_empty());
-        let gone = outbox.expire(Millis(100));
+        assert!(outbox.expire(Millis(99), 5, 50).is_empty());
+        let gone = outbox.expire(Millis(100), 5, 50);
         assert_eq!(gone.len(), 1);
+        assert_eq!(gone[0].reply, Reply::Refused(Refusal::OutcomeUnknown));
+    }
+
+    #[test]
+    fn a_leader_whose_term_is_over_is_not_asked_again() {
+        let mut outbox = Outbox::new(1);
+        forward(&mut outbox);
+        assert!(outbox.expire(Millis(49), 6, 50).is_empty());
+        assert!(outbox.expire(Millis(50), 5, 50).is_empty());
+        let gone = outbox.expire(Millis(50), 6, 50);
         assert_eq!(gone[0].reply, Reply::Refused(Refusal::OutcomeUnknown));
     }
 }

@@ -450,19 +450,20 @@ impl Node {
                 || (validate::settled(raft) && !self.disk_full && !self.stopping))
     }
 
+    pub(crate) fn heard_within(&self, now: Millis, peer: NodeId, ms: u64) -> bool {
+        self.heard.get(&peer).is_some_and(|at| now.since(*at) < ms)
+    }
+
     /// Gives leadership to the voter that has most, among those heard lately.
     fn hand_over(&mut self, now: Millis) {
         if self.raw.raft.lead_transferee.is_some() {
             return;
         }
-        let heard = |id: &NodeId| {
-            let heard = self.heard.get(id);
-            heard.is_some_and(|at| now.since(*at) < self.config.timing.unreachable_ms)
-        };
+        let unreachable_ms = self.config.timing.unreachable_ms;
         let matched = |id: NodeId| self.raw.raft.prs().get(id).map(|progress| progress.matched);
         let best = voters_of(&self.membership)
             .into_iter()
-            .filter(|id| *id != self.config.id && heard(id))
+            .filter(|id| *id != self.config.id && self.heard_within(now, *id, unreachable_ms))
             .max_by_key(|id| (matched(*id), *id));
         if let Some(successor) = best {
             self.raw.transfer_leader(successor);
@@ -492,10 +493,11 @@ impl Node {
         for answered in self.writes.expire(now, &refusal) {
             self.answer(now, answered);
         }
-        for returned in self.outbox.expire(now) {
+        let retry_ms = self.config.timing.forward_retry_ms;
+        for returned in self.outbox.expire(now, self.applier.applied().term, retry_ms) {
             self.answer(now, (returned.ticket, returned.reply));
         }
-        for (leader, frame) in self.outbox.repeat(now, self.config.timing.forward_retry_ms) {
+        for (leader, frame) in self.outbox.repeat(now, retry_ms) {
             self.say(now, leader, &frame);
         }
     }

@@ -308,11 +308,13 @@ impl Node {
         Ok(Member { name: String::from(name), ..member.clone() })
     }
 
-    /// Hands waiting requests to the leader, if one is known.
+    /// Hands waiting requests to the leader, if one is known and not silent: what
+    /// a dying leader never gets has a definite outcome at the next one.
     fn forward_waiting(&mut self, now: Millis) {
-        let Some(leader) = self.leader().filter(|leader| *leader != self.config.id) else {
-            return;
-        };
+        let silent_ms = self.config.timing.leader_silent_ms();
+        let other = |leader: &NodeId| *leader != self.config.id;
+        let hears = |leader: &NodeId| self.heard_within(now, *leader, silent_ms);
+        let Some(leader) = self.leader().filter(other).filter(hears) else { return };
         let term = self.raw.raft.term;
         while self.outbox.has_room() {
             let Some(Waiting { ticket, request, deadline }) = self.writes.pop() else { return };

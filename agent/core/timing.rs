@@ -77,6 +77,13 @@ impl Timing {
         }
     }
 
+    /// A leader not heard for so long, several heartbeats, gets no new requests
+    /// until it is heard again.
+    #[must_use]
+    pub const fn leader_silent_ms(&self) -> u64 {
+        3 * self.tick_ms * self.heartbeat_ticks as u64
+    }
+
     /// Longest time between a leader's death and the start of an election.
     #[must_use]
     pub const fn election_ms_max(&self) -> u64 {
