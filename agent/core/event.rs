@@ -209,6 +209,9 @@ pub enum Event {
     /// The journal's disk is full (true) or has room again (false). Persists
     /// keep waiting in order; they are never dropped.
     DiskFull(bool),
+    /// The database's disk is full (true) or has room again (false). It goes on in
+    /// memory, and is as readable as before.
+    DatabaseFull(bool),
     /// Entries read back from the journal; may be fewer than asked, from `low` on.
     Fetched {
         /// The effect's number.

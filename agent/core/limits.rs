@@ -23,6 +23,10 @@ pub const ENTRY_BYTES_MAX: usize = 8 << 20;
 /// Values in one change: what decoding may cost a small board, 64 MB at the most.
 pub const CHANGE_CELLS_MAX: usize = 1 << 21;
 
+/// Rows one request may touch: what noting them may cost a small board, 50 MB at
+/// the most.
+pub const REQUEST_ROWS_MAX: usize = 1 << 18;
+
 /// Bytes of a change's strings that stand elsewhere in it already.
 pub const CHANGE_COPIED_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
 

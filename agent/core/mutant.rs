@@ -27,6 +27,7 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 12, name: "conflicting suffix not removed from the journal" },
     Mutant { number: 13, name: "lost disk votes again" },
     Mutant { number: 14, name: "sqlite_sequence not captured" },
+    Mutant { number: 15, name: "failed sync of the database tried again" },
 ];
 
 #[cfg(mutants)]

@@ -116,6 +116,7 @@ pub struct Node {
     pub(crate) after_replay: Vec<Answered>,
     pub(crate) led: bool,
     pub(crate) disk_full: bool,
+    pub(crate) database_full: bool,
     pub(crate) stopping: bool,
     pub(crate) next_tick: Millis,
     pub(crate) ticks: u64,
@@ -166,6 +167,7 @@ impl Node {
             after_replay: Vec::new(),
             led: false,
             disk_full: false,
+            database_full: false,
             stopping: false,
             next_tick: now.plus(config.timing.tick_ms),
             ticks: 0,
@@ -191,6 +193,7 @@ impl Node {
             Event::Requested { id, request } => self.on_request(now, id, request),
             Event::Persisted { number } => self.on_persisted(now, number),
             Event::DiskFull(full) => self.disk_full = full,
+            Event::DatabaseFull(full) => self.database_full = full,
             Event::Fetched { number, entries } => self.on_fetched(number, entries),
             Event::Executed { number, executed } => self.on_executed(now, number, executed),
             Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
@@ -434,7 +437,7 @@ impl Node {
             self.raw.tick();
             self.pin_election_timeout();
         }
-        if self.leads() && (self.disk_full || self.stopping) {
+        if self.leads() && (self.is_full() || self.stopping) {
             self.hand_over(now);
         }
     }
@@ -447,7 +450,12 @@ impl Node {
         self.standing == Standing::Sure
             && (raft.state == StateRole::Leader
                 || !near_campaign
-                || (validate::settled(raft) && !self.disk_full && !self.stopping))
+                || (validate::settled(raft) && !self.is_full() && !self.stopping))
+    }
+
+    /// One of this board's two files has no room.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.disk_full || self.database_full
     }
 
     pub(crate) fn heard_within(&self, now: Millis, peer: NodeId, ms: u64) -> bool {

@@ -101,7 +101,7 @@ impl Node {
     pub(crate) fn serve(&mut self, now: Millis) {
         self.serve_reads(now);
         if self.leads() {
-            if self.disk_full {
+            if self.is_full() {
                 for answered in self.writes.refuse_waiting(&Refusal::DiskFull) {
                     self.answer(now, answered);
                 }

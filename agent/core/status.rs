@@ -108,7 +108,7 @@ impl Node {
             commit_index: raft.raft_log.committed,
             applied: self.applier.applied(),
             contact_ms: self.contact_ms(now),
-            disk_full: self.disk_full,
+            disk_full: self.is_full(),
             confirming_disk: matches!(self.standing, Standing::Asking { .. }),
             disk_lost: self.standing == Standing::Lost,
             peers: self.peers(now),

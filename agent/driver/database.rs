@@ -49,7 +49,9 @@ impl DatabaseThread {
         thread::Builder::new()
             .name(String::from("database"))
             .stack_size(2 << 20)
-            .spawn(move || Worker { database, events, halt, reads: None }.run(&waiting))
+            .spawn(move || {
+                Worker { database, events, halt, reads: None, told_full: false }.run(&waiting)
+            })
             .expect("a thread can be started");
         Self { jobs }
     }
@@ -78,6 +80,7 @@ struct Worker<H> {
     events: Sender<Event>,
     halt: H,
     reads: Option<mpsc::SyncSender<(u64, Vec<u8>)>>,
+    told_full: bool,
 }
 
 impl<H: Fn(&str)> Worker<H> {
@@ -99,6 +102,10 @@ impl<H: Fn(&str)> Worker<H> {
             }
             let kept = self.database.keep_house(clock::now());
             self.survive(kept);
+            let full = self.database.is_full();
+            if std::mem::replace(&mut self.told_full, full) != full {
+                self.send(Event::DatabaseFull(full));
+            }
         }
     }
 
@@ -136,6 +143,9 @@ impl<H: Fn(&str)> Worker<H> {
 
     /// Gives a long read to the reader's thread, after a commit.
     fn read_aside(&mut self, number: u64, sql: Vec<u8>) {
+        if self.database.is_full() {
+            return self.refuse(number, "disk full: only short reads are answered");
+        }
         let committed = self.database.commit();
         self.survive(committed);
         if self.reads.is_none() {
@@ -146,10 +156,14 @@ impl<H: Fn(&str)> Worker<H> {
             None => true,
         };
         if refused {
-            let error = Some(String::from("too many long reads at once"));
-            let answer = sql::encode(&SqlResponse { results: Vec::new(), error });
-            self.send(Event::Queried { number, answer });
+            self.refuse(number, "too many long reads at once");
         }
+    }
+
+    fn refuse(&self, number: u64, reason: &str) {
+        let error = Some(String::from(reason));
+        let answer = sql::encode(&SqlResponse { results: Vec::new(), error });
+        self.send(Event::Queried { number, answer });
     }
 
     fn start_reader(&self) -> Option<mpsc::SyncSender<(u64, Vec<u8>)>> {

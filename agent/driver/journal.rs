@@ -1,10 +1,14 @@
 //! The journal's thread: takes everything that waits, writes it with one sync,
 //! reports by event. No sync ever runs on the loop's thread.
 //!
-//! A full disk is waited out, with everything kept in order; any other error of
-//! the disk aborts the process.
+//! A full disk is waited out, with everything kept in order, and read meanwhile;
+//! any other error of the disk aborts the process.
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
 
 use tokio::sync::mpsc::Sender;
 use understudy_core::{
@@ -43,7 +47,10 @@ impl JournalThread {
         thread::Builder::new()
             .name(String::from("journal"))
             .stack_size(512 << 10)
-            .spawn(move || Worker { journal, events, halt }.run(&waiting))
+            .spawn(move || {
+                let (batch, number, is_full) = (Vec::new(), 0, false);
+                Worker { journal, events, halt, batch, number, is_full }.run(&waiting);
+            })
             .expect("a thread can be started");
         Self { jobs }
     }
@@ -75,73 +82,70 @@ struct Worker<H> {
     journal: Journal,
     events: Sender<Event>,
     halt: H,
+    /// What is to be written next, and the number of its last part.
+    batch: Vec<Persist>,
+    number: u64,
+    is_full: bool,
 }
 
 impl<H: Fn(&str)> Worker<H> {
     fn run(mut self, waiting: &mpsc::Receiver<Job>) {
-        while let Ok(job) = waiting.recv() {
-            let mut next = Some(job);
-            while let Some(job) = next.take() {
-                next = match job {
-                    Job::Persist(number, persist) => self.persist(number, persist, waiting),
-                    Job::Fetch { number, low, high, bytes_max } => {
-                        self.fetch(number, low, high, bytes_max);
-                        waiting.try_recv().ok()
-                    }
-                };
+        while let Some(job) = self.next(waiting) {
+            if let Some(job) = job {
+                self.take(job);
+            }
+            while let Ok(job) = waiting.try_recv() {
+                self.take(job);
+            }
+            self.write();
+        }
+    }
+
+    /// Waits for a job; on a full disk no longer than until the next try. `None`
+    /// when there is nobody left who could have one.
+    fn next(&self, waiting: &mpsc::Receiver<Job>) -> Option<Option<Job>> {
+        if !self.is_full {
+            return waiting.recv().ok().map(Some);
+        }
+        match waiting.recv_timeout(FULL_RETRY) {
+            Ok(job) => Some(Some(job)),
+            Err(RecvTimeoutError::Timeout) => Some(None),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// A persist waits for the next write. What is fetched was written long ago.
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Persist(number, persist) => {
+                self.number = number;
+                self.batch.push(persist);
+            }
+            Job::Fetch { number, low, high, bytes_max } => {
+                match self.journal.read(low, high, bytes_max) {
+                    Ok(entries) => self.report(Event::Fetched { number, entries }),
+                    Err(error) => (self.halt)(&error.to_string()),
+                }
             }
         }
     }
 
-    /// Writes this and every persist right behind it; returns what comes next.
-    fn persist(
-        &mut self,
-        mut number: u64,
-        persist: Persist,
-        waiting: &mpsc::Receiver<Job>,
-    ) -> Option<Job> {
-        let mut batch = vec![persist];
-        let mut next = None;
-        while let Ok(job) = waiting.try_recv() {
-            match job {
-                Job::Persist(later, persist) => {
-                    number = later;
-                    batch.push(persist);
-                }
-                Job::Fetch { .. } => {
-                    next = Some(job);
-                    break;
-                }
-            }
+    /// Writes everything that waits with one sync.
+    fn write(&mut self) {
+        if self.batch.is_empty() {
+            return;
         }
-        self.write(&batch);
-        self.report(Event::Persisted { number });
-        next
-    }
-
-    fn write(&mut self, batch: &[Persist]) {
-        let mut full = false;
-        loop {
-            match self.journal.write(batch) {
-                Ok(()) => break,
-                Err(JournalError::Halt(reason)) => (self.halt)(&reason),
-                Err(JournalError::DiskFull) if full => {}
-                Err(JournalError::DiskFull) => {
-                    full = true;
-                    self.report(Event::DiskFull(true));
-                }
-            }
-            thread::sleep(FULL_RETRY);
+        let full = match self.journal.write(&self.batch) {
+            Ok(()) => false,
+            Err(JournalError::DiskFull) => true,
+            Err(JournalError::Halt(reason)) => return (self.halt)(&reason),
+        };
+        if !full {
+            self.batch.clear();
+            self.report(Event::Persisted { number: self.number });
         }
-        if full {
-            self.report(Event::DiskFull(false));
-        }
-    }
-
-    fn fetch(&mut self, number: u64, low: u64, high: u64, bytes_max: u64) {
-        match self.journal.read(low, high, bytes_max) {
-            Ok(entries) => self.report(Event::Fetched { number, entries }),
-            Err(error) => (self.halt)(&error.to_string()),
+        if std::mem::replace(&mut self.is_full, full) != full {
+            self.report(Event::DiskFull(full));
         }
     }
 

@@ -275,7 +275,9 @@ impl Journal {
     /// Brings a long WAL back into the file. What cannot be brought back now
     /// stays in the WAL, where it is just as safe.
     fn checkpoint(&self) -> Result<(), JournalError> {
-        let pages = |sql| self.connection.query_row(sql, [], |row| row.get::<_, i64>(1));
+        let pages = |sql| -> rusqlite::Result<i64> {
+            self.connection.prepare_cached(sql)?.query_row([], |row| row.get(1))
+        };
         let long = pages("PRAGMA wal_checkpoint(NOOP)").map_err(|error| halt(&error))?;
         if long < WAL_PAGES_MAX {
             return Ok(());

@@ -1,22 +1,24 @@
 //! Was a WAL damaged, or only torn at its end? SQLite reads a WAL up to the
 //! first frame whose checksum fails and drops the rest without a word, so one
-//! flipped bit takes every later commit with it. A power cut tears no more than
-//! the frames of the last transaction; valid-looking frames of the same salt
-//! beyond that are damage.
+//! flipped bit takes every later commit with it.
+//!
+//! Each transaction is synced before the next one is written, and the header
+//! before the first. So a power cut tears frames of the last transaction only: a
+//! frame of the present salt behind another's commit, beyond a broken frame, is
+//! proof of damage, and so is a broken header with frames behind it. A bit
+//! flipped in the last transaction of all looks like a torn one; what peers
+//! remember is held against that.
 //!
 //! Format: SQLite's "WAL-mode File Format", sections 1 to 4.
 
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 
-/// Frames of the present salt that may follow a broken one after a mere power
-/// cut: those of one transaction, written out of order.
-const TORN_FRAMES_MAX: usize = 64;
-
-/// Does this WAL hold more of its present salt, beyond a broken frame, than one
-/// torn transaction explains?
+/// Does this WAL hold something that was synced and that SQLite will not read?
 pub(crate) fn is_damaged(wal: &[u8]) -> bool {
-    let Some(header) = Header::read(wal) else { return false };
+    let Some(header) = Header::read(wal) else {
+        return wal.len() > HEADER_BYTES;
+    };
     let frames: Vec<&[u8]> =
         wal[HEADER_BYTES..].chunks_exact(FRAME_HEADER_BYTES + header.page_bytes).collect();
     let mut sum = header.sum;
@@ -29,9 +31,9 @@ pub(crate) fn is_damaged(wal: &[u8]) -> bool {
         valid += 1;
     }
     let beyond = frames.get(valid..).unwrap_or_default();
-    let ours = beyond.iter().take_while(|frame| frame[8..16] == header.salt);
-    let commits = ours.clone().filter(|frame| number(frame, 4) != 0).count();
-    commits > 1 || (commits == 1 && ours.count() > TORN_FRAMES_MAX)
+    let is_commit = |frame: &&&[u8]| number(frame, 4) != 0;
+    let ours = beyond.iter().filter(|frame| frame[8..16] == header.salt);
+    ours.skip_while(|frame| !is_commit(frame)).nth(1).is_some()
 }
 
 struct Header {
@@ -42,8 +44,8 @@ struct Header {
 }
 
 impl Header {
-    /// `None` when there is no WAL, or its header is no longer valid: then SQLite
-    /// itself takes nothing from it.
+    /// `None` when there is no WAL, or its header is not valid: then SQLite itself
+    /// takes nothing from it.
     fn read(wal: &[u8]) -> Option<Self> {
         let header = wal.get(..HEADER_BYTES)?;
         let magic = number(header, 0);
@@ -129,12 +131,35 @@ mod tests {
     }
 
     #[test]
-    fn one_flipped_bit_before_later_commits_is_damage() {
+    fn a_flipped_bit_before_later_commits_is_damage_wherever_it_is() {
         let wal = wal();
-        for at in [HEADER_BYTES + 100, wal.len() / 3, wal.len() / 2] {
-            let mut flipped = wal.clone();
-            flipped[at] ^= 4;
-            assert!(is_damaged(&flipped), "flipped at {at}");
+        let frame = FRAME_HEADER_BYTES + 512;
+        let first = HEADER_BYTES..HEADER_BYTES + frame;
+        let middle = (wal.len() - HEADER_BYTES) / frame / 2 * frame + HEADER_BYTES;
+        let headers = (0..HEADER_BYTES).chain(middle..middle + FRAME_HEADER_BYTES);
+        for at in headers.chain(first.step_by(7)).chain([wal.len() - 3 * frame]) {
+            for bit in 0..8 {
+                let mut flipped = wal.clone();
+                flipped[at] ^= 1 << bit;
+                assert!(is_damaged(&flipped), "bit {bit} of byte {at}");
+            }
         }
+    }
+
+    #[test]
+    fn a_large_torn_transaction_is_no_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = Connection::open(directory.path().join("x.db")).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA page_size = 512; PRAGMA journal_mode = WAL;
+                 PRAGMA wal_autocheckpoint = 0; CREATE TABLE t(a);
+                 INSERT INTO t VALUES (zeroblob(100000));",
+            )
+            .unwrap();
+        let mut torn = std::fs::read(directory.path().join("x.db-wal")).unwrap();
+        let middle = torn.len() / 2;
+        torn[middle..middle + 512].fill(0);
+        assert!(!is_damaged(&torn));
     }
 }

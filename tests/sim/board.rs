@@ -70,6 +70,8 @@ pub(crate) struct Process {
     /// What the journal's thread and the database's have still to do, in order.
     pub(crate) waiting: [VecDeque<Effect>; 2],
     pub(crate) busy: [bool; 2],
+    /// What it last said of room for the database.
+    pub(crate) told_full: bool,
 }
 
 /// The journal's thread among the two.
@@ -202,6 +204,7 @@ impl Board {
             database,
             waiting: Default::default(),
             busy: [false; 2],
+            told_full: false,
         });
         Ok(effects)
     }

@@ -10,6 +10,7 @@ use understudy_core::event::{Effect, Entry, Event, NodeId};
 use super::{
     agenda::Happening,
     board::{JOURNAL, set_now},
+    calls,
     world::World,
 };
 
@@ -193,7 +194,25 @@ impl World {
             }
             Ok(_) => {}
             Err(Trouble::Full) => {}
-            Err(Trouble::Died(reason)) => self.died(id, &reason),
+            Err(Trouble::Died(reason)) => return self.died(id, &reason),
+        }
+        self.tell_full(id);
+    }
+
+    /// A database without room says so, and is read as before.
+    fn tell_full(&mut self, id: NodeId) {
+        let Some(process) = &mut self.board(id).process else { return };
+        let full = process.database.is_full();
+        if full {
+            let read = process.database.query(&calls::sql_of(&["SELECT n FROM counter"]));
+            if !matches!(read, Ok(QueryOutcome::Answered(_))) {
+                self.check.fail(format!("board {id} cannot be read on a full disk"));
+            }
+        }
+        let Some(process) = &mut self.board(id).process else { return };
+        if std::mem::replace(&mut process.told_full, full) != full {
+            self.tell(|| format!("board {id}: database full: {full}"));
+            self.give(id, Event::DatabaseFull(full));
         }
     }
 }

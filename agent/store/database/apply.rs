@@ -60,12 +60,12 @@ impl Database {
 
     fn troubled(&mut self, entry: &Entry, trouble: Trouble) -> Failure {
         match trouble {
-            Trouble::Sqlite(error) if is_local(&error) || self.connection.is_autocommit() => {
-                self.reset(None)
-            }
-            Trouble::Sqlite(error) => {
-                Failure::Halt(format!("entry {} cannot be applied here: {error}", entry.index))
-            }
+            Trouble::Sqlite(error) => match self.failure(&error) {
+                Failure::Halt(reason) => {
+                    Failure::Halt(format!("entry {} cannot be applied here: {reason}", entry.index))
+                }
+                reset @ Failure::Reset { .. } => reset,
+            },
             Trouble::Unfit(reason) => {
                 Failure::Halt(format!("entry {} does not fit this board: {reason}", entry.index))
             }
@@ -95,6 +95,7 @@ impl Database {
         for segment in Change::decode(&entry.data).map_err(unfit)?.segments {
             match segment {
                 Segment::Schema(sql) => {
+                    self.schema_changed = true;
                     self.connection.execute_batch(&sql)?;
                     self.refresh_schema().map_err(|error| Trouble::Unfit(format!("{error:?}")))?;
                 }
@@ -195,19 +196,4 @@ fn remove(delete: &mut CachedStatement<'_>, table: &Table, row: &Row) -> rusqlit
 
 fn is_constraint(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
-}
-
-/// Errors of this board's disk or memory, not of the entry: another try may do.
-fn is_local(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(
-            ErrorCode::DiskFull
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::OutOfMemory
-                | ErrorCode::OperationInterrupted
-                | ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-        )
-    )
 }

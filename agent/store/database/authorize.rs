@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{
-    Connection,
+    CachedStatement, Connection,
     hooks::{AuthAction, AuthContext, Authorization},
 };
 use understudy_core::sql::Origin;
@@ -24,6 +24,19 @@ pub(crate) enum Mode {
     Writing(Origin),
     /// A request that only reads.
     Reading,
+}
+
+impl Mode {
+    /// A comment that a caller's statement is compiled under. Ours have none, and
+    /// a caller cannot write it: a statement's own text comes after it.
+    const fn mark(self) -> &'static str {
+        match self {
+            Self::Internal => "",
+            Self::Writing(Origin::User) => "/*user*/",
+            Self::Writing(Origin::Agent) => "/*agent*/",
+            Self::Reading => "/*read*/",
+        }
+    }
 }
 
 /// What compiling a statement has shown.
@@ -67,6 +80,19 @@ impl Authorizer {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compiles a caller's statement in this mode, or takes it from the cache.
+    /// What was compiled in one mode is never found in another: the authorizer is
+    /// not asked again about a cached statement.
+    pub(crate) fn compile<'connection>(
+        &self,
+        connection: &'connection Connection,
+        mode: Mode,
+        sql: &str,
+    ) -> rusqlite::Result<CachedStatement<'connection>> {
+        self.enter(mode);
+        connection.prepare_cached(&format!("{}{sql}", mode.mark()))
     }
 
     /// From now on statements are compiled in this mode.
@@ -120,6 +146,9 @@ fn judge(state: &mut State, action: &AuthAction<'_>) -> Result<(), String> {
         AuthAction::Function { function_name } if *function_name == "load_extension" => {
             Err(String::from("load_extension is not allowed"))
         }
+        AuthAction::Read { table_name, .. } if *table_name == PAGES => {
+            Err(format!("{PAGES} is not allowed: how pages are kept is understudy's own"))
+        }
         AuthAction::Insert { table_name }
         | AuthAction::Delete { table_name }
         | AuthAction::Update { table_name, .. } => judge_write(state, table_name),
@@ -131,7 +160,13 @@ fn judge(state: &mut State, action: &AuthAction<'_>) -> Result<(), String> {
     }
 }
 
+/// SQLite's table of pages: there without being created, and behind capture's back.
+const PAGES: &str = "sqlite_dbpage";
+
 fn judge_write(state: &State, table: &str) -> Result<(), String> {
+    if table == PAGES {
+        return Err(format!("{PAGES} is not allowed: how pages are kept is understudy's own"));
+    }
     if is_ours(table) && state.mode != Mode::Writing(Origin::Agent) {
         return Err(format!("{table} belongs to understudy and is not written by SQL"));
     }

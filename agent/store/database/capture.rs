@@ -13,11 +13,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use rusqlite::{Connection, types::ValueRef};
 use understudy_core::{
     change::{Row, Segment},
+    limits::{CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX},
     mutant,
     sql::Value,
 };
 
-use super::schema::{Schema, Table};
+use super::schema::{Schema, SchemaError, Table};
 use crate::store::ffi::{Identity, Touches};
 
 /// What the hook writes down.
@@ -25,8 +26,15 @@ use crate::store::ffi::{Identity, Touches};
 pub(crate) struct Notes {
     schema: Arc<Schema>,
     on: bool,
-    touched: Vec<(Vec<u8>, Identity, bool)>,
+    touched: Vec<Touched>,
+    /// More was touched than is written down.
+    is_over: bool,
+    /// Tables a schema statement is about: it moves their rows on every board.
+    own: Vec<String>,
 }
+
+/// A row by its table and identity, and whether it was there before.
+type Touched = (Vec<u8>, Identity, bool);
 
 impl Touches for Notes {
     fn key_columns(&self, table: &[u8]) -> Option<Vec<i32>> {
@@ -34,18 +42,25 @@ impl Touches for Notes {
     }
 
     fn touched(&mut self, table: &[u8], old: Option<Identity>, new: Option<Identity>) {
-        if !self.on {
+        if !self.on || self.own.iter().any(|own| belongs_to(table, own.as_bytes())) {
             return;
         }
         if let Some(old) = &old {
-            self.touched.push((table.to_vec(), old.clone(), true));
+            self.note((table.to_vec(), old.clone(), true));
         }
         if let Some(new) = new
             && old.as_ref() != Some(&new)
         {
-            self.touched.push((table.to_vec(), new, false));
+            self.note((table.to_vec(), new, false));
         }
     }
+}
+
+/// The table itself, or a shadow table of it.
+fn belongs_to(table: &[u8], owner: &[u8]) -> bool {
+    table.len() >= owner.len()
+        && table[..owner.len()].eq_ignore_ascii_case(owner)
+        && (table.len() == owner.len() || table[owner.len()] == b'_')
 }
 
 impl Notes {
@@ -56,10 +71,29 @@ impl Notes {
     pub(crate) fn record(&mut self, on: bool) {
         self.on = on;
         self.touched.clear();
+        self.is_over = false;
+        self.own.clear();
     }
 
-    pub(crate) fn take(&mut self) -> Vec<(Vec<u8>, Identity, bool)> {
-        std::mem::take(&mut self.touched)
+    /// Rows of these tables are not noted from now on.
+    pub(crate) fn leave_out(&mut self, own: &[String]) {
+        self.own = own.to_vec();
+    }
+
+    fn note(&mut self, touched: Touched) {
+        self.is_over |= self.touched.len() == REQUEST_ROWS_MAX;
+        if !self.is_over {
+            self.touched.push(touched);
+        }
+    }
+
+    /// What was touched since the last call.
+    ///
+    /// # Errors
+    /// [`SchemaError::TooLarge`] beyond [`REQUEST_ROWS_MAX`] rows.
+    pub(crate) fn take(&mut self) -> Result<Vec<Touched>, SchemaError> {
+        let touched = std::mem::take(&mut self.touched);
+        if std::mem::take(&mut self.is_over) { Err(SchemaError::TooLarge) } else { Ok(touched) }
     }
 }
 
@@ -95,6 +129,12 @@ impl Gathered {
         } else {
             rows.order[place].1 = row;
         }
+    }
+
+    /// Ends the gathering of what no entry could hold.
+    fn within_bounds(&self) -> Result<(), SchemaError> {
+        let fits = self.bytes <= ENTRY_BYTES_MAX && self.cells <= CHANGE_CELLS_MAX;
+        if fits { Ok(()) } else { Err(SchemaError::TooLarge) }
     }
 
     /// Appends what a request gathered.
@@ -161,9 +201,9 @@ fn key_bytes(values: &[Value]) -> Vec<u8> {
 pub(crate) fn read_back(
     connection: &Connection,
     schema: &Schema,
-    touched: Vec<(Vec<u8>, Identity, bool)>,
+    touched: Vec<Touched>,
     gathered: &mut Gathered,
-) -> rusqlite::Result<()> {
+) -> Result<(), SchemaError> {
     let mut seen: BTreeMap<(Vec<u8>, Vec<u8>), ()> = BTreeMap::new();
     let mut sequences: Vec<&Arc<Table>> = Vec::new();
     for (name, identity, existed) in touched {
@@ -179,6 +219,7 @@ pub(crate) fn read_back(
             sequences.push(table);
         }
         read_row(connection, table, identity, existed, gathered)?;
+        gathered.within_bounds()?;
     }
     if schema.has_sequences && !mutant::is(14) {
         read_sequences(connection, schema, &sequences, gathered)?;
@@ -262,7 +303,7 @@ pub(crate) fn read_all(
     connection: &Connection,
     table: &Table,
     gathered: &mut Gathered,
-) -> rusqlite::Result<()> {
+) -> Result<(), SchemaError> {
     let mut select = connection.prepare(&table.select_all())?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
@@ -270,6 +311,7 @@ pub(crate) fn read_all(
         let columns = columns.collect::<rusqlite::Result<Vec<_>>>()?;
         let row = Row::Put { rowid: Some(row.get(0)?), columns };
         gathered.put(table.fingerprint, identity_of(table, &row), row);
+        gathered.within_bounds()?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use understudy_core::{
     change::Change,
     error::Refusal,
     event::{Executed, Position},
-    limits::{CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, RESPONSE_BYTES_MAX},
+    limits::{CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX, RESPONSE_BYTES_MAX},
     mutant,
     sql::{
         self, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
@@ -156,8 +156,8 @@ impl Database {
         request: &SqlRequest,
         gathered: &mut Gathered,
     ) -> Ended {
-        self.authorizer.enter(Mode::Writing(request.origin));
-        let seen = match self.connection.prepare_cached(&statement.sql) {
+        let mode = Mode::Writing(request.origin);
+        let seen = match self.authorizer.compile(&self.connection, mode, &statement.sql) {
             Err(error) => {
                 let refused = self.authorizer.take_seen().refused;
                 return Ended::Failed(refused.unwrap_or_else(|| words(&error)));
@@ -191,11 +191,14 @@ impl Database {
             compiled.raw_execute().map_err(|error| words(&error))?;
             Ok(Collected::Changed)
         });
-        drop(compiled);
         let spent = self.budget.is_spent();
         self.budget.lift();
         if let Some(on) = seen.foreign_keys {
+            // A cached statement would show nothing the next time.
+            compiled.discard();
             self.set_foreign_keys(on);
+        } else {
+            drop(compiled);
         }
         match done {
             Ok(collected) => Ended::Fine(collected.outcome(&self.connection)),
@@ -213,7 +216,7 @@ impl Database {
         }
     }
 
-    fn set_foreign_keys(&self, on: bool) {
+    pub(super) fn set_foreign_keys(&self, on: bool) {
         // Infallible for this option: it only sets a flag of the connection.
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, on);
     }
@@ -234,6 +237,7 @@ impl Database {
             Err(SchemaError::SameFingerprint(one, other)) => Some(format!(
                 "{other} cannot be told apart from {one} on the wire: give it another name"
             )),
+            Err(SchemaError::TooLarge) => Some(too_large_words()),
         };
         let Some(reason) = undo else {
             let outcome = StatementOutcome::Changed { last_insert_id: 0, rows_affected: 0 };
@@ -258,15 +262,16 @@ impl Database {
         self.connection.execute_batch("SAVEPOINT ddl")?;
         let before = schema_version(&self.connection)?;
         self.budget.limit_time(STATEMENT_MS_MAX);
+        self.hook.with(|notes| notes.leave_out(&seen.tables));
         let ran = self.connection.execute_batch(sql);
+        self.hook.with(|notes| notes.leave_out(&[]));
         self.budget.lift();
         ran?;
         let changed = schema_version(&self.connection)? != before;
-        let own = |table: &[u8]| seen.tables.iter().any(|own| belongs_to(table, own.as_bytes()));
-        let touched = self.hook.with(capture::Notes::take);
-        let others = touched.into_iter().filter(|(table, ..)| !own(table)).collect();
+        let others = self.hook.with(capture::Notes::take)?;
         capture::read_back(&self.connection, &self.schema, others, gathered)?;
         if changed || seen.verbatim {
+            self.schema_changed = true;
             self.refresh_schema()?;
             self.gather_schema(sql, seen, gathered)?;
         }
@@ -303,7 +308,7 @@ impl Database {
             // A full-text index holds its rows back until a savepoint.
             self.connection.execute_batch("SAVEPOINT flush; RELEASE flush")?;
         }
-        let touched = self.hook.with(capture::Notes::take);
+        let touched = self.hook.with(capture::Notes::take)?;
         capture::read_back(&self.connection, &self.schema, touched, gathered)?;
         Ok(())
     }
@@ -331,6 +336,9 @@ impl Database {
         if let Err(error) = self.gather(gathered) {
             return match error {
                 SchemaError::Sqlite(error) => Err(self.failure(&error)),
+                SchemaError::TooLarge => {
+                    Ok(Verdict::undo(Err(Refusal::Invalid(too_large_words()))))
+                }
                 SchemaError::HiddenRowid(what) | SchemaError::SameFingerprint(what, _) => {
                     Err(Failure::Halt(what))
                 }
@@ -372,11 +380,11 @@ fn too_large(batch: &Gathered, request: &Gathered) -> Option<Refusal> {
     Some(Refusal::TooLarge { bytes: request.bytes as u64, bytes_max: ENTRY_BYTES_MAX as u64 })
 }
 
-/// The table itself, or a shadow table of it.
-fn belongs_to(table: &[u8], owner: &[u8]) -> bool {
-    table.len() >= owner.len()
-        && table[..owner.len()].eq_ignore_ascii_case(owner)
-        && (table.len() == owner.len() || table[owner.len()] == b'_')
+fn too_large_words() -> String {
+    format!(
+        "the request changes more than one entry holds ({ENTRY_BYTES_MAX} bytes, \
+         {CHANGE_CELLS_MAX} values, {REQUEST_ROWS_MAX} rows): send it in parts"
+    )
 }
 
 fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -17,12 +17,15 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, OpenFlags, ToSql,
+    Connection, ErrorCode, OpenFlags, ToSql,
     config::DbConfig,
+    ffi,
+    limits::Limit,
     types::{ToSqlOutput, ValueRef},
 };
 use understudy_core::{
     event::{Entry, EntryKind, Millis, Position},
+    limits,
     member::{Member, Membership, MembershipChange},
     mutant,
     sql::Value,
@@ -57,8 +60,18 @@ pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// What a commit adds to the WAL besides the entries, bytes, about.
 const COMMIT_BYTES: u64 = 16 << 10;
 
+/// A full disk is tried again after this, milliseconds.
+const FULL_RETRY_MS: u64 = 2_000;
+
+/// Errors of the disk in a row that are met by another try.
+const IO_FAILURES_MAX: u32 = 8;
+
 /// Prepared statements kept per connection.
 const STATEMENTS_MAX: usize = 64;
+
+/// One text or blob, bytes.
+#[expect(clippy::cast_possible_truncation, reason = "a few megabytes")]
+const VALUE_BYTES_MAX: i32 = limits::ENTRY_BYTES_MAX as i32;
 
 /// How the database is opened.
 #[derive(Clone, Debug)]
@@ -120,6 +133,15 @@ pub struct Database {
     open_since: Option<Millis>,
     open_bytes: u64,
     since_checkpoint: u64,
+    /// The disk was found full then, and no commit has succeeded since.
+    full_since: Option<Millis>,
+    /// The connection is to be opened anew, and could not be yet.
+    reopen: bool,
+    /// Errors of the disk since the last commit, a full one not among them.
+    io_failures: u32,
+    /// The open transaction has changed the schema, for good or not: until it is
+    /// committed SQLite reads the schema anew after every rolled-back savepoint.
+    schema_changed: bool,
 }
 
 /// The one row that says what is applied.
@@ -233,6 +255,10 @@ impl Database {
             open_since: None,
             open_bytes: 0,
             since_checkpoint: 0,
+            full_since: None,
+            reopen: false,
+            io_failures: 0,
+            schema_changed: false,
             connection,
             path: path.clone(),
             options,
@@ -251,6 +277,9 @@ impl Database {
     fn reload(&mut self) -> Result<(), String> {
         self.authorizer.enter(authorize::Mode::Internal);
         self.connection.flush_prepared_statement_cache();
+        // The request that ended a transaction may have turned them on, and what
+        // is applied next must not act by itself.
+        self.set_foreign_keys(false);
         let head: Vec<u8> = self
             .connection
             .query_row("SELECT head FROM _understudy_applied WHERE id = 1", [], |row| row.get(0))
@@ -261,6 +290,7 @@ impl Database {
         self.refresh_schema().map_err(|error| format!("{error:?}"))?;
         self.open_since = None;
         self.open_bytes = 0;
+        self.schema_changed = false;
         Ok(())
     }
 
@@ -349,6 +379,11 @@ impl Database {
         }
         self.committed = self.head.applied;
         self.open_since = None;
+        self.schema_changed = false;
+        self.io_failures = 0;
+        if self.full_since.take().is_some() {
+            self.spill(true)?;
+        }
         self.since_checkpoint += self.open_bytes + COMMIT_BYTES;
         self.open_bytes = 0;
         Ok(())
@@ -363,15 +398,40 @@ impl Database {
         written.map(drop).map_err(|error| self.failure(&error))
     }
 
+    /// The disk has no room for a commit. What is applied is kept in memory: it can
+    /// be read, and is in the journal.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.full_since.is_some()
+    }
+
+    /// May pages of the open transaction go to the WAL before its commit? Not on a
+    /// full disk, where the first would end it.
+    fn spill(&mut self, on: bool) -> Result<(), Failure> {
+        let pragma = if on { "PRAGMA cache_spill = ON" } else { "PRAGMA cache_spill = OFF" };
+        let Err(error) = self.connection.execute_batch(pragma) else { return Ok(()) };
+        Err(Failure::Halt(format!("{}: {error}", self.path.display())))
+    }
+
     /// Commits and checkpoints when it is time to; to be called now and then.
     ///
     /// # Errors
     /// As [`Database::commit`].
     pub fn keep_house(&mut self, now: Millis) -> Result<(), Failure> {
+        if let Some(since) = self.full_since {
+            if now.since(since) < FULL_RETRY_MS {
+                return Ok(());
+            }
+            self.begin()?;
+            return self.commit();
+        }
+        if self.reopen {
+            self.role_changed()?;
+        }
         let due = self
             .open_since
             .is_some_and(|since| now.since(since) >= self.options.commit_interval_ms);
-        if due || self.open_bytes >= self.options.commit_bytes {
+        if due || self.schema_changed || self.open_bytes >= self.options.commit_bytes {
             self.commit()?;
             if self.since_checkpoint >= self.options.wal_bytes {
                 self.checkpoint()?;
@@ -383,7 +443,10 @@ impl Database {
     /// When [`Database::keep_house`] has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Option<Millis> {
-        self.open_since.map(|since| since.plus(self.options.commit_interval_ms))
+        match self.full_since {
+            Some(since) => Some(since.plus(FULL_RETRY_MS)),
+            None => self.open_since.map(|since| since.plus(self.options.commit_interval_ms)),
+        }
     }
 
     /// Leadership came or went: virtual tables forget what they know of rows that
@@ -392,7 +455,8 @@ impl Database {
     /// # Errors
     /// As [`Database::commit`].
     pub fn role_changed(&mut self) -> Result<(), Failure> {
-        if self.schema.virtual_tables.is_empty() {
+        self.reopen = !self.schema.virtual_tables.is_empty();
+        if !self.reopen || self.is_full() {
             return Ok(());
         }
         self.commit()?;
@@ -402,13 +466,20 @@ impl Database {
         self.hook =
             equip(&mut connection, &self.authorizer, &self.budget).map_err(|error| halt(&error))?;
         self.connection = connection;
+        self.reopen = false;
         self.reload().map_err(|reason| halt(&reason))
     }
 
     /// A step failed: what it means for the transaction (design rule 6).
     fn failure(&mut self, error: &rusqlite::Error) -> Failure {
-        let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
-        if full || (self.connection.is_autocommit() && !mutant::is(8)) {
+        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            self.full_since = Some((self.options.clock)());
+        }
+        let is_io = error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
+        self.io_failures += u32::from(is_io);
+        let hopeless = is_lost_sync(error) || self.io_failures > IO_FAILURES_MAX;
+        let lost = self.connection.is_autocommit() && !mutant::is(8);
+        if !hopeless && (is_local(error) || lost) {
             return self.reset(None);
         }
         Failure::Halt(format!("{}: {error}", self.path.display()))
@@ -421,6 +492,9 @@ impl Database {
             let _ = self.connection.execute_batch("ROLLBACK");
         }
         match self.reload() {
+            Ok(()) if self.is_full() && self.spill(false).is_err() => {
+                Failure::Halt(format!("{}: it cannot be kept in memory", self.path.display()))
+            }
             Ok(()) => Failure::Reset { applied: self.head.applied, ended_by },
             Err(reason) => Failure::Halt(format!("{}: {reason}", self.path.display())),
         }
@@ -451,6 +525,29 @@ impl Database {
         }
         Ok(())
     }
+}
+
+/// After a failed sync nobody knows what the file holds: a second one may call a
+/// success what the first has lost.
+fn is_lost_sync(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    let lost = [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC];
+    !mutant::is(15) && code.is_some_and(|code| lost.contains(&code))
+}
+
+/// Errors of this board's disk or memory, not of what was asked: another try may do.
+fn is_local(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory
+                | ErrorCode::OperationInterrupted
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+        )
+    )
 }
 
 impl Drop for Database {
@@ -489,6 +586,8 @@ fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
     connection.busy_timeout(std::time::Duration::ZERO)?;
+    // One value is part of one change and of one answer: no longer than either.
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }

@@ -136,7 +136,6 @@ fn answer(
         if text.is_empty() {
             continue;
         }
-        authorizer.enter(Mode::Reading);
         let outcome = run(connection, authorizer, text, statement, &request, bytes_left);
         if budget.is_spent() {
             return None;
@@ -160,7 +159,7 @@ fn run(
     request: &SqlRequest,
     bytes_max: usize,
 ) -> Result<StatementOutcome, String> {
-    let compiled = connection.prepare_cached(text);
+    let compiled = authorizer.compile(connection, Mode::Reading, text);
     let refused = authorizer.take_seen().refused;
     let mut compiled = compiled.map_err(|error| refused.unwrap_or_else(|| words(&error)))?;
     if !compiled.readonly() {

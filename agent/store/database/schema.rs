@@ -44,7 +44,7 @@ pub(crate) struct Schema {
     pub(crate) has_sequences: bool,
 }
 
-/// Why a schema is not acceptable.
+/// Why a schema, or a request on it, is not acceptable.
 #[derive(Debug)]
 pub(crate) enum SchemaError {
     Sqlite(rusqlite::Error),
@@ -52,6 +52,8 @@ pub(crate) enum SchemaError {
     HiddenRowid(String),
     /// Two tables share a fingerprint.
     SameFingerprint(String, String),
+    /// A request changes more than one entry holds.
+    TooLarge,
 }
 
 impl From<rusqlite::Error> for SchemaError {

@@ -344,12 +344,116 @@ fn what_would_hold_on_one_board_only_is_refused_with_the_reason() {
         ("CREATE TABLE _understudy_x(a)", "kept for understudy"),
         ("DROP TABLE _understudy_member", "kept for understudy"),
         ("CREATE VIRTUAL TABLE x USING rtree(a, b, c)", "rtree"),
+        ("SELECT data FROM sqlite_dbpage WHERE pgno = 1", "sqlite_dbpage"),
+        ("INSERT INTO sqlite_dbpage(pgno, data) VALUES (5, NULL)", "sqlite_dbpage"),
+        ("DELETE FROM sqlite_dbpage", "sqlite_dbpage"),
+        ("SELECT zeroblob(9000000)", "too big"),
         ("CREATE TABLE x(rowid, _rowid_, oid)", "rowid"),
         ("SELECT nada", "no such column"),
     ] {
         boards.refused(sql, words);
     }
     boards.fine("INSERT INTO t VALUES (1)");
+}
+
+/// A statement that was compiled for us, or for another caller, is compiled again
+/// for this one: permissions are decided while compiling.
+#[test]
+fn no_cached_statement_carries_its_permission_to_another_caller() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    boards.fine("INSERT INTO t VALUES (1)");
+    boards.databases[0].commit().unwrap();
+    for own in ["SAVEPOINT batch", "ROLLBACK TO batch", "RELEASE batch", "RELEASE request"] {
+        boards.refused(own, "?transaction");
+    }
+    boards.refused("UPDATE _understudy_applied SET head = ?1 WHERE id = 1", "belongs to");
+    let set = "INSERT OR REPLACE INTO _understudy_setting VALUES ('profile', 'wifi')";
+    let mut agents: SqlRequest =
+        sql::decode(&request(RequestKind::Execute, false, &[set])).unwrap();
+    agents.origin = Origin::Agent;
+    let done = boards.requests(&[sql::encode(&agents)]);
+    assert!(matches!(done[0].results[0].outcome, StatementOutcome::Changed { .. }));
+    boards.refused(set, "belongs to understudy");
+}
+
+#[test]
+fn foreign_keys_are_a_property_of_each_request_that_asks() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE parent(id INTEGER PRIMARY KEY)");
+    boards.fine("CREATE TABLE child(parent REFERENCES parent ON DELETE CASCADE)");
+    let orphan = ["PRAGMA foreign_keys = ON", "INSERT INTO child VALUES (7)"];
+    for _ in 0..3 {
+        let answers = boards.requests(&[request(RequestKind::Execute, false, &orphan)]);
+        let last = &answers[0].results.last().unwrap().outcome;
+        assert!(matches!(last, StatementOutcome::Error(_)), "{last:?}");
+    }
+    boards.fine("INSERT INTO child VALUES (7)");
+}
+
+/// The request that ended the transaction had turned foreign keys on: what is
+/// applied after it must not cascade here alone.
+#[test]
+fn foreign_keys_are_off_again_after_a_lost_transaction() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE parent(id INTEGER PRIMARY KEY)");
+    boards.fine("CREATE TABLE child(parent REFERENCES parent ON DELETE CASCADE)");
+    boards.fine("INSERT INTO parent VALUES (1)");
+    boards.fine("INSERT INTO child VALUES (1)");
+    for database in &mut boards.databases {
+        database.commit().unwrap();
+    }
+    let base = boards.databases[0].applied();
+    let bad = ["PRAGMA foreign_keys = ON", "INSERT OR ROLLBACK INTO parent VALUES (1)"];
+    let lost = boards.databases[0].execute(base, &[request(RequestKind::Execute, false, &bad)]);
+    assert!(matches!(lost, Err(Failure::Reset { ended_by: Some((0, _)), .. })));
+    let delete = request(RequestKind::Execute, false, &["DELETE FROM parent"]);
+    let change = boards.databases[1].execute(base, &[delete]).unwrap().change;
+    let entry = boards.entry(change);
+    boards.apply(&entry);
+    boards.compare();
+    assert_eq!(boards.one("SELECT count(*) FROM child"), Value::Integer(1));
+}
+
+#[test]
+fn a_request_of_too_many_rows_is_refused_and_the_next_one_runs() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    let rows = limits::REQUEST_ROWS_MAX + 1;
+    let count = format!("WITH c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT {rows})");
+    let base = boards.databases[0].applied();
+    for sql in [
+        format!("INSERT INTO t {count} SELECT x FROM c"),
+        format!("CREATE TABLE u AS {count} SELECT x, randomblob(90) FROM c"),
+    ] {
+        let large = request(RequestKind::Execute, false, &[&sql]);
+        let executed = boards.databases[0].execute(base, &[large]).unwrap();
+        let words = format!("{:?}", executed.answers.into_iter().map(decoded).collect::<Vec<_>>());
+        assert!(words.contains("8388608"), "{words}");
+    }
+    boards.fine("INSERT INTO t VALUES (1)");
+    assert_eq!(boards.one("SELECT count(*) FROM t"), Value::Integer(1));
+}
+
+fn decoded(answer: Result<Vec<u8>, understudy_core::error::Refusal>) -> String {
+    match answer {
+        Ok(answer) => format!("{:?}", sql::decode::<SqlResponse>(&answer).unwrap()),
+        Err(refusal) => refusal.to_string(),
+    }
+}
+
+/// Else SQLite would read the whole schema anew after every batch.
+#[test]
+fn a_changed_schema_is_committed_at_once() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    let database = &mut boards.databases[0];
+    database.keep_house(crate::driver::clock::now()).unwrap();
+    assert_eq!(database.committed, database.applied());
+    boards.fine("INSERT INTO t VALUES (1)");
+    let database = &mut boards.databases[0];
+    database.keep_house(crate::driver::clock::now()).unwrap();
+    assert!(database.committed < database.applied());
 }
 
 #[test]
