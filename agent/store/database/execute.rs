@@ -12,14 +12,14 @@ use understudy_core::{
     limits::{CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, RESPONSE_BYTES_MAX},
     mutant,
     sql::{
-        self, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
+        self, Origin, Parameters, RequestKind, SqlRequest, SqlResponse, StatementOutcome,
         StatementResult,
     },
 };
 
 use super::{
     Bound, Database, Failure,
-    authorize::{Mode, Seen},
+    authorize::{DISALLOWED_PRAGMA, Mode, Seen},
     capture::{self, Gathered},
     read::{self, Collected},
     schema::{Schema, SchemaError},
@@ -33,9 +33,17 @@ const STATEMENT_MS_MAX: u64 = 10_000;
 enum Ended {
     Fine(StatementOutcome),
     Failed(String),
+    /// It may not be asked for: the request as a whole comes to nothing.
+    Disallowed,
     /// It took the whole transaction with it.
     Lost(String),
 }
+
+/// What compiled statements are kept under. A kept one is not judged again, so
+/// that a caller's text must never find what was compiled for another origin, or
+/// for the agent itself, whose own texts begin with no comment.
+const USERS: &str = "/*user*/";
+const AGENTS: &str = "/*agent*/";
 
 /// How a request ended, short of a failure of the whole database.
 enum Request {
@@ -117,16 +125,15 @@ impl Database {
         for statement in &request.statements {
             let mut rest = statement.sql.as_str();
             let mut last = None;
-            while let Some((text, after)) = next_statement(&self.connection, rest) {
+            while let Some((text, after)) = self.next_statement(request.origin, rest) {
                 rest = after;
-                let started = (self.options.clock)();
-                let single =
-                    Statement { sql: text.to_owned(), parameters: statement.parameters.clone() };
-                let ended = self.statement(&single, request, gathered);
-                let time_ns = (self.options.clock)().since(started) * 1_000_000;
+                let started = (self.options.stopwatch)();
+                let ended = self.statement(text, &statement.parameters, request, gathered);
+                let time_ns = (self.options.stopwatch)().saturating_sub(started);
                 let outcome = match ended {
                     Ended::Fine(outcome) => outcome,
                     Ended::Failed(reason) => StatementOutcome::Error(reason),
+                    Ended::Disallowed => return (read::refused(DISALLOWED_PRAGMA), false),
                     Ended::Lost(reason) => {
                         let outcome = StatementOutcome::Error(reason);
                         response.results.push(StatementResult { outcome, time_ns });
@@ -150,28 +157,42 @@ impl Database {
         (response, false)
     }
 
+    /// Finding where a statement ends compiles it, and some pragmas act right then.
+    fn next_statement<'a>(&self, origin: Origin, text: &'a str) -> Option<(&'a str, &'a str)> {
+        self.authorizer.enter(Mode::Writing(origin));
+        next_statement(&self.connection, text)
+    }
+
     fn statement(
         &mut self,
-        statement: &Statement,
+        text: &str,
+        parameters: &Parameters,
         request: &SqlRequest,
         gathered: &mut Gathered,
     ) -> Ended {
         self.authorizer.enter(Mode::Writing(request.origin));
-        let seen = match self.connection.prepare_cached(&statement.sql) {
+        let whose = match request.origin {
+            Origin::User => USERS,
+            Origin::Agent => AGENTS,
+        };
+        let seen = match self.connection.prepare_cached(&[whose, text].concat()) {
             Err(error) => {
-                let refused = self.authorizer.take_seen().refused;
-                return Ended::Failed(refused.unwrap_or_else(|| words(&error)));
+                return match self.authorizer.take_seen().refused {
+                    Some(reason) if reason == DISALLOWED_PRAGMA => Ended::Disallowed,
+                    Some(reason) => Ended::Failed(reason),
+                    None => Ended::Failed(words(&error)),
+                };
             }
             Ok(compiled) => {
                 let seen = self.authorizer.take_seen();
                 if !seen.schema {
-                    return self.plain_statement(compiled, &statement.parameters, request, &seen);
+                    return self.plain_statement(compiled, parameters, request, &seen);
                 }
                 compiled.discard();
                 seen
             }
         };
-        self.schema_statement(&statement.sql, &seen, gathered)
+        self.schema_statement(text, &seen, gathered)
     }
 
     fn plain_statement(
@@ -191,7 +212,11 @@ impl Database {
             compiled.raw_execute().map_err(|error| words(&error))?;
             Ok(Collected::Changed)
         });
-        drop(compiled);
+        if seen.pragma {
+            compiled.discard();
+        } else {
+            drop(compiled);
+        }
         let spent = self.budget.is_spent();
         self.budget.lift();
         if let Some(on) = seen.foreign_keys {
@@ -318,7 +343,8 @@ impl Database {
     ) -> Result<Verdict, Failure> {
         let failed =
             |result: &StatementResult| matches!(result.outcome, StatementOutcome::Error(_));
-        if request.transaction && response.results.iter().any(failed) {
+        let undone = request.transaction && response.results.iter().any(failed);
+        if undone || response.error.is_some() {
             return Ok(Verdict::undo(Ok(sql::encode(&response))));
         }
         if ffi::has_deferred_violations(&self.connection) {
@@ -384,7 +410,10 @@ fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// The first statement of a text and what follows it; `None` when nothing is left.
-fn next_statement<'a>(connection: &Connection, text: &'a str) -> Option<(&'a str, &'a str)> {
+pub(super) fn next_statement<'a>(
+    connection: &Connection,
+    text: &'a str,
+) -> Option<(&'a str, &'a str)> {
     let text = without_comments(text);
     if text.is_empty() {
         return None;
@@ -428,13 +457,23 @@ pub(super) fn bind(
             }
         }
         Parameters::Named(values) => {
+            let mut missing = Vec::new();
             for place in 1..=wanted {
                 let name = statement.parameter_name(place).unwrap_or("?").to_owned();
                 let bare = name.trim_start_matches([':', '@', '$', '?']);
-                let value = values.iter().find(|(known, _)| known == bare);
-                let (_, value) = value.ok_or_else(|| format!("no value for parameter {name}"))?;
+                let Some((_, value)) = values.iter().find(|(known, _)| known == bare) else {
+                    missing.push(name);
+                    continue;
+                };
                 let bound = statement.raw_bind_parameter(place, Bound(value));
                 bound.map_err(|error| words(&error))?;
+            }
+            if !missing.is_empty() {
+                return Err(format!(
+                    "not enough args to execute query: want {wanted} got {}: no value for {}",
+                    wanted - missing.len(),
+                    missing.join(", ")
+                ));
             }
         }
     }
