@@ -11,15 +11,13 @@ use understudy_core::{
     event::{Executed, Position},
     limits::{CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, RESPONSE_BYTES_MAX},
     mutant,
-    sql::{
-        self, Origin, Parameters, RequestKind, SqlRequest, SqlResponse, StatementOutcome,
-        StatementResult,
-    },
+    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, StatementResult},
 };
 
 use super::{
-    Bound, Database, Failure,
+    Database, Failure,
     authorize::{DISALLOWED_PRAGMA, Mode, Seen},
+    bind::Given,
     capture::{self, Gathered},
     read::{self, Collected},
     schema::{Schema, SchemaError},
@@ -123,12 +121,13 @@ impl Database {
     fn statements(&mut self, request: &SqlRequest, gathered: &mut Gathered) -> (SqlResponse, bool) {
         let mut response = SqlResponse::default();
         for statement in &request.statements {
+            let mut given = Given::new(&statement.parameters);
             let mut rest = statement.sql.as_str();
             let mut last = None;
             while let Some((text, after)) = self.next_statement(request.origin, rest) {
                 rest = after;
                 let started = (self.options.stopwatch)();
-                let ended = self.statement(text, &statement.parameters, request, gathered);
+                let ended = self.statement(text, &mut given, request, gathered);
                 let time_ns = (self.options.stopwatch)().saturating_sub(started);
                 let outcome = match ended {
                     Ended::Fine(outcome) => outcome,
@@ -166,7 +165,7 @@ impl Database {
     fn statement(
         &mut self,
         text: &str,
-        parameters: &Parameters,
+        given: &mut Given<'_>,
         request: &SqlRequest,
         gathered: &mut Gathered,
     ) -> Ended {
@@ -186,7 +185,7 @@ impl Database {
             Ok(compiled) => {
                 let seen = self.authorizer.take_seen();
                 if !seen.schema {
-                    return self.plain_statement(compiled, parameters, request, &seen);
+                    return self.plain_statement(compiled, given, request, &seen);
                 }
                 compiled.discard();
                 seen
@@ -198,13 +197,13 @@ impl Database {
     fn plain_statement(
         &self,
         mut compiled: CachedStatement<'_>,
-        parameters: &Parameters,
+        given: &mut Given<'_>,
         request: &SqlRequest,
         seen: &Seen,
     ) -> Ended {
         self.budget.limit_time(request.statement_timeout_ms.unwrap_or(STATEMENT_MS_MAX));
         let wants_rows = request.kind != RequestKind::Execute || !compiled.readonly();
-        let done = bind(&mut compiled, parameters).and_then(|()| {
+        let done = given.bind(&mut compiled).and_then(|()| {
             if compiled.column_count() > 0 {
                 let collected = read::collect(&mut compiled, RESPONSE_BYTES_MAX)?;
                 return Ok(if wants_rows { collected } else { Collected::nothing() });
@@ -435,49 +434,6 @@ fn without_comments(text: &str) -> &str {
         _ => return text,
     };
     without_comments(after)
-}
-
-/// Binds a request's values, or says what is missing.
-pub(super) fn bind(
-    statement: &mut rusqlite::Statement<'_>,
-    parameters: &Parameters,
-) -> Result<(), String> {
-    let wanted = statement.parameter_count();
-    match parameters {
-        Parameters::Positional(values) => {
-            if values.len() < wanted {
-                return Err(format!(
-                    "not enough args to execute query: want {wanted} got {}",
-                    values.len()
-                ));
-            }
-            for (place, value) in (1..=wanted).zip(values) {
-                let bound = statement.raw_bind_parameter(place, Bound(value));
-                bound.map_err(|error| words(&error))?;
-            }
-        }
-        Parameters::Named(values) => {
-            let mut missing = Vec::new();
-            for place in 1..=wanted {
-                let name = statement.parameter_name(place).unwrap_or("?").to_owned();
-                let bare = name.trim_start_matches([':', '@', '$', '?']);
-                let Some((_, value)) = values.iter().find(|(known, _)| known == bare) else {
-                    missing.push(name);
-                    continue;
-                };
-                let bound = statement.raw_bind_parameter(place, Bound(value));
-                bound.map_err(|error| words(&error))?;
-            }
-            if !missing.is_empty() {
-                return Err(format!(
-                    "not enough args to execute query: want {wanted} got {}: no value for {}",
-                    wanted - missing.len(),
-                    missing.join(", ")
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// SQLite's own words, without the wrapping.

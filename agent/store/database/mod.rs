@@ -38,6 +38,7 @@ use super::{StoreError, ffi::Hook};
 
 mod apply;
 mod authorize;
+mod bind;
 mod budget;
 mod capture;
 mod checkpoint;

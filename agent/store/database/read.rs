@@ -6,19 +6,17 @@ use std::path::Path;
 use rusqlite::Connection;
 use understudy_core::{
     limits::RESPONSE_BYTES_MAX,
-    sql::{
-        self, Parameters, RequestKind, SqlRequest, SqlResponse, StatementOutcome, StatementResult,
-        Value,
-    },
+    sql::{self, RequestKind, SqlRequest, SqlResponse, StatementOutcome, StatementResult, Value},
 };
 
 use super::{
     Database, Failure, Options,
     authorize::{Authorizer, DISALLOWED_PRAGMA, Mode},
+    bind::Given,
     budget::Budget,
     capture::value_of,
     connect,
-    execute::{bind, next_statement, words},
+    execute::{next_statement, words},
 };
 use crate::store::StoreError;
 
@@ -181,11 +179,13 @@ impl Reading<'_> {
         let mut response = SqlResponse::default();
         let mut bytes_left = RESPONSE_BYTES_MAX;
         for statement in &self.request.statements {
-            let last = match self.text(&statement.sql, &statement.parameters, bytes_left) {
-                Ok(last) => last,
-                Err(Stop::Elsewhere) => return Err(Elsewhere),
-                Err(Stop::Disallowed) => return Ok(refused(DISALLOWED_PRAGMA)),
-            };
+            let last =
+                match self.text(&statement.sql, &mut Given::new(&statement.parameters), bytes_left)
+                {
+                    Ok(last) => last,
+                    Err(Stop::Elsewhere) => return Err(Elsewhere),
+                    Err(Stop::Disallowed) => return Ok(refused(DISALLOWED_PRAGMA)),
+                };
             let Some(last) = last else { continue };
             bytes_left = bytes_left.saturating_sub(sql::encode(&last.outcome).len());
             let failed = is_error(&last);
@@ -202,7 +202,7 @@ impl Reading<'_> {
     fn text(
         &self,
         text: &str,
-        parameters: &Parameters,
+        given: &mut Given<'_>,
         bytes_max: usize,
     ) -> Result<Option<StatementResult>, Stop> {
         let mut rest = text;
@@ -210,7 +210,7 @@ impl Reading<'_> {
         self.authorizer.enter(Mode::Reading);
         while let Some((text, after)) = next_statement(self.connection, rest) {
             rest = after;
-            let result = self.statement(text, parameters, bytes_max)?;
+            let result = self.statement(text, given, bytes_max)?;
             let failed = is_error(&result);
             last = Some(result);
             if failed {
@@ -223,14 +223,14 @@ impl Reading<'_> {
     fn statement(
         &self,
         text: &str,
-        parameters: &Parameters,
+        given: &mut Given<'_>,
         bytes_max: usize,
     ) -> Result<StatementResult, Stop> {
         if let Some(ms) = self.request.statement_timeout_ms.filter(|_| !self.is_short) {
             self.budget.limit_time(ms);
         }
         let started = (self.stopwatch)();
-        let ran = self.run(text, parameters, bytes_max);
+        let ran = self.run(text, given, bytes_max);
         let time_ns = (self.stopwatch)().saturating_sub(started);
         let spent = self.budget.is_spent();
         if spent && self.is_short {
@@ -248,7 +248,7 @@ impl Reading<'_> {
     fn run(
         &self,
         text: &str,
-        parameters: &Parameters,
+        given: &mut Given<'_>,
         bytes_max: usize,
     ) -> Result<StatementOutcome, String> {
         self.authorizer.enter(Mode::Reading);
@@ -261,7 +261,7 @@ impl Reading<'_> {
             compiled.discard();
             return Err(String::from("attempt to change database via query operation"));
         }
-        let outcome = self.rows(&mut compiled, parameters, bytes_max);
+        let outcome = self.rows(&mut compiled, given, bytes_max);
         if seen.pragma {
             compiled.discard();
         }
@@ -271,10 +271,10 @@ impl Reading<'_> {
     fn rows(
         &self,
         compiled: &mut rusqlite::Statement<'_>,
-        parameters: &Parameters,
+        given: &mut Given<'_>,
         bytes_max: usize,
     ) -> Result<StatementOutcome, String> {
-        bind(compiled, parameters)?;
+        given.bind(compiled)?;
         let nothing = StatementOutcome::Changed { last_insert_id: 0, rows_affected: 0 };
         if compiled.column_count() == 0 {
             return Ok(nothing);

@@ -455,6 +455,20 @@ fn of_several_statements_in_one_read_the_last_counts() {
 }
 
 #[test]
+fn values_by_place_go_to_one_statement_after_the_other() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    let text = "INSERT INTO t VALUES (?); INSERT INTO t VALUES (?); INSERT INTO t VALUES (?)";
+    let mut two: SqlRequest = sql::decode(&request(RequestKind::Execute, false, &[text])).unwrap();
+    two.statements[0].parameters =
+        Parameters::Positional(vec![Value::Integer(1), Value::Integer(2)]);
+    let answers = boards.requests(&[sql::encode(&two)]);
+    let expected = "not enough args to execute query: want 1 got 0";
+    assert_eq!(answers[0].results[0].outcome, StatementOutcome::Error(expected.into()));
+    assert_eq!(boards.one("SELECT group_concat(a) FROM t"), Value::Text(b"1,2".to_vec()));
+}
+
+#[test]
 fn a_named_value_that_is_missing_is_named() {
     let mut boards = Boards::new();
     let mut named: SqlRequest =
