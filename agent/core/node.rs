@@ -493,11 +493,16 @@ impl Node {
         raft.set_randomized_election_timeout(timing.election_ticks_min + drawn);
     }
 
+    /// Why a request got no answer in time that had no effect.
+    pub(crate) fn unanswered(&self) -> Refusal {
+        if self.leader().is_some() { Refusal::TimedOut } else { Refusal::NoLeader }
+    }
+
     fn expire(&mut self, now: Millis) {
-        for (id, reply) in self.reads.expire(now) {
+        let refusal = self.unanswered();
+        for (id, reply) in self.reads.expire(now, &refusal) {
             self.effects.push(Effect::Reply { id, reply });
         }
-        let refusal = if self.leader().is_some() { Refusal::TimedOut } else { Refusal::NoLeader };
         for answered in self.writes.expire(now, &refusal) {
             self.answer(now, answered);
         }

@@ -97,7 +97,26 @@ fn a_cut_off_board_serves_old_reads_only_to_those_who_accept_them() {
     rig.run(11_000);
     assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
     assert_eq!(rig.answer_of(2), Some(&Reply::Refused(Refusal::Stale)));
-    assert_eq!(rig.answer_of(3), Some(&Reply::Refused(Refusal::TimedOut)));
+    assert_eq!(rig.answer_of(3), Some(&Reply::Refused(Refusal::NoLeader)));
+}
+
+#[test]
+fn a_read_without_an_answer_says_why_and_never_speaks_of_a_change() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let read = |level| Request::Read { level, sql: b"q".to_vec() };
+    rig.cut.push(leader);
+    // The barrier of the first is proposed and never committed by this leader.
+    rig.ask(leader, 1, read(ReadLevel::Strong));
+    rig.run(3_000);
+    for (request, level) in (2..).zip([ReadLevel::Weak, ReadLevel::Linearizable, ReadLevel::Strong])
+    {
+        rig.ask(leader, request, read(level));
+    }
+    rig.run(11_000);
+    for request in 1..=4 {
+        let answer = rig.answer_of(request);
+        assert_eq!(answer, Some(&Reply::Refused(Refusal::NoLeader)), "request {request}");
+    }
 }
 
 #[test]

@@ -143,22 +143,22 @@ impl Reads {
         self.indexed.extend(open.into_values().map(|(read, index)| (index, read)));
     }
 
-    /// Reads whose time is up.
-    pub(crate) fn expire(&mut self, now: Millis) -> Vec<(RequestId, Reply)> {
+    /// Reads whose time is up: `unanswered` is why those got no index to wait for.
+    pub(crate) fn expire(&mut self, now: Millis, unanswered: &Refusal) -> Vec<(RequestId, Reply)> {
         let mut late = Vec::new();
-        let mut keep = |read: &Read| {
+        let mut keep = |read: &Read, refusal: &Refusal| {
             let keep = read.deadline > now;
             if !keep {
-                late.push(read.id);
+                late.push((read.id, Reply::Refused(refusal.clone())));
             }
             keep
         };
-        self.gathering.retain(&mut keep);
-        self.indexed.retain(|(_, read)| keep(read));
+        self.gathering.retain(|read| keep(read, unanswered));
+        self.indexed.retain(|(_, read)| keep(read, &Refusal::TimedOut));
         if let Some(round) = &mut self.round {
-            round.reads.retain(&mut keep);
+            round.reads.retain(|read| keep(read, unanswered));
         }
-        late.into_iter().map(|id| (id, Reply::Refused(Refusal::TimedOut))).collect()
+        late
     }
 
     /// When to ask again or give up next.
@@ -235,8 +235,16 @@ mod tests {
         reads.next_round(Millis(0), 100).unwrap();
         reads.gather(read(2)).unwrap();
         reads.at(9, read(3)).unwrap();
-        assert!(reads.expire(Millis(999)).is_empty());
-        assert_eq!(reads.expire(Millis(1_000)).len(), 3);
+        assert!(reads.expire(Millis(999), &Refusal::NoLeader).is_empty());
+        let refused = |id, refusal| (id, Reply::Refused(refusal));
+        assert_eq!(
+            reads.expire(Millis(1_000), &Refusal::NoLeader),
+            [
+                refused(2, Refusal::NoLeader),
+                refused(3, Refusal::TimedOut),
+                refused(1, Refusal::NoLeader)
+            ]
+        );
         assert!(reads.next_round(Millis(2_000), 100).is_none());
     }
 }

@@ -93,6 +93,11 @@ impl Node {
                     self.reply(id, Reply::Refused(Refusal::Busy));
                 }
             }
+            // The barrier's fate may be unknown; a read changed nothing for sure.
+            Reply::Refused(Refusal::OutcomeUnknown | Refusal::LeadershipLost) => {
+                let refusal = self.unanswered();
+                self.reply(id, Reply::Refused(refusal));
+            }
             Reply::Refused(_) => self.reply(id, reply),
         }
     }

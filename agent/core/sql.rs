@@ -101,7 +101,7 @@ pub enum StatementOutcome {
         /// Column names.
         columns: Vec<String>,
         /// Declared types in lower case; inferred from the first row where none
-        /// is declared (`integer`, `real`, `text`, `blob`), empty when null.
+        /// is declared (`integer`, `real`, `text`), empty when null.
         types: Vec<String>,
         /// Row by row.
         rows: Vec<Vec<Value>>,

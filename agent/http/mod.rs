@@ -5,18 +5,20 @@
 //! is rewritten (`norwrandom`, `norwtime` and `noparse` are accepted and have
 //! nothing to do); every board answers, so `redirect` and `retries` have nothing
 //! to do either; `queue` is a durable write like any other and its sequence
-//! number is the log index. A request that could not be carried out answers 200
+//! number is the log index; `linearizable_timeout` is checked, but the group's own
+//! timing bounds that wait. A request that could not be carried out answers 200
 //! with a top-level `error`, as rqlite does, except that no leader is 503.
 //!
 //! Left out as yet: backup, load, boot, remove, snapshot, accounts, TLS.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, Bytes},
-    extract::{DefaultBodyLimit, RawQuery, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    body::Body,
+    extract::{FromRef, RawQuery, Request as HttpRequest, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    middleware::Next,
     response::Response,
     routing::{get, post},
 };
@@ -24,20 +26,24 @@ use tokio::net::TcpListener;
 use understudy_core::{
     error::Refusal,
     event::{ReadLevel, Reply, Request},
-    limits::REQUEST_BYTES_MAX,
     sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement},
 };
 
 use self::{
+    door::Door,
     parameters::{Level, Parameters},
     render::Shape,
+    served::Served,
 };
-use crate::call::Caller;
+use crate::{call::Caller, driver::clock};
 
+mod body;
+mod door;
 mod nodes;
 mod parameters;
 mod parse;
 mod render;
+mod served;
 
 /// Bodies above this are read on another thread, bytes.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -58,105 +64,128 @@ pub fn check_address(address: SocketAddr, open: bool) -> Result<(), String> {
     ))
 }
 
-/// All endpoints.
-pub fn router(caller: Caller) -> Router {
-    Router::new()
-        .route("/db/execute", post(execute))
-        .route("/db/query", get(query_get).post(query_post))
-        .route("/db/request", post(request))
-        .route("/status", get(nodes::status))
-        .route("/nodes", get(nodes::nodes))
-        .route("/readyz", get(nodes::readyz))
-        .fallback(|| async { empty(StatusCode::NOT_FOUND) })
-        .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })
-        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
-        .layer(axum::middleware::from_fn(refuse_announced))
-        .with_state(caller)
+/// What every endpoint has at hand.
+#[derive(Clone)]
+struct Front {
+    caller: Caller,
+    served: Served,
+    /// Silence after which the rest of a body is not waited for.
+    silence_max: Duration,
 }
 
-/// A body that announces itself as too large is not waited for.
-async fn refuse_announced(
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> Response {
-    let length = request.headers().get(header::CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > REQUEST_BYTES_MAX as u64) {
-        return too_large();
+impl FromRef<Front> for Caller {
+    fn from_ref(front: &Front) -> Self {
+        front.caller.clone()
+    }
+}
+
+/// All endpoints.
+pub fn router(caller: Caller) -> Router {
+    endpoints(caller, body::SILENCE_MAX)
+}
+
+/// What begins with one of these is that endpoint's, as rqlite routes.
+const PATHS: [&str; 6] =
+    ["/db/execute", "/db/query", "/db/request", "/status", "/nodes", "/readyz"];
+
+fn endpoints(caller: Caller, silence_max: Duration) -> Router {
+    let inner = Router::new()
+        .route(PATHS[0], post(execute))
+        .route(PATHS[1], get(query_get).post(query_post))
+        .route(PATHS[2], post(request))
+        .route(PATHS[3], get(nodes::status))
+        .route(PATHS[4], get(nodes::nodes))
+        .route(PATHS[5], get(nodes::readyz))
+        .fallback(|| async { empty(StatusCode::NOT_FOUND) })
+        .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })
+        .with_state(Front { caller, served: Served::default(), silence_max });
+    // Around all of it, so that it comes before the routing.
+    Router::new().fallback_service(inner).layer(axum::middleware::from_fn(enter))
+}
+
+async fn enter(mut request: HttpRequest, next: Next) -> Response {
+    if request.method() == Method::OPTIONS {
+        return empty(StatusCode::OK);
+    }
+    if body::announces_too_much(request.headers()) {
+        return body::too_large();
+    }
+    if let Some(uri) = routed(request.uri()) {
+        *request.uri_mut() = uri;
     }
     next.run(request).await
 }
 
-fn too_large() -> Response {
-    let reason = format!("the request is larger than {REQUEST_BYTES_MAX} bytes");
-    text(StatusCode::PAYLOAD_TOO_LARGE, &reason)
+/// The endpoint's own URI, for one that goes on behind it.
+fn routed(uri: &Uri) -> Option<Uri> {
+    let path = PATHS.into_iter().find(|path| uri.path().starts_with(path))?;
+    match uri.query() {
+        _ if uri.path() == path => None,
+        Some(query) => format!("{path}?{query}").parse().ok(),
+        None => Some(Uri::from_static(path)),
+    }
 }
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, router: Router) {
-    use axum::serve::ListenerExt;
-    let listener = listener.tap_io(|stream| {
-        // Without it small answers wait for the peer's acknowledgement.
-        let _ = stream.set_nodelay(true);
-    });
     // It ends only with the runtime.
-    let _ = axum::serve(listener, router).await;
+    let _ = axum::serve(Door(listener), router).await;
 }
 
 type Answer = Result<Response, Response>;
 
 async fn execute(
-    State(caller): State<Caller>,
+    State(front): State<Front>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    body: Body,
 ) -> Response {
     let answer = async {
         let parameters = Parameters::parse(query.as_deref())?;
-        let statements = statements(&headers, body, true).await?;
+        let statements = statements(&front, &headers, body, true).await?;
         let request = sql_request(RequestKind::Execute, &parameters, statements);
-        run(&caller, Request::Write(sql::encode(&request)), &parameters).await
+        run(&front, Request::Write(sql::encode(&request)), &parameters).await
     };
     settle(answer.await)
 }
 
-async fn query_get(State(caller): State<Caller>, RawQuery(query): RawQuery) -> Response {
+async fn query_get(State(front): State<Front>, RawQuery(query): RawQuery) -> Response {
     let answer = async {
         let parameters = Parameters::parse(query.as_deref())?;
         let statements = parameters.q.iter().map(|sql| parse::plain(sql)).collect();
-        read(&caller, RequestKind::Query, parameters, statements).await
+        read(&front, RequestKind::Query, parameters, statements).await
     };
     settle(answer.await)
 }
 
 async fn query_post(
-    State(caller): State<Caller>,
+    State(front): State<Front>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    body: Body,
 ) -> Response {
     let answer = async {
         let parameters = Parameters::parse(query.as_deref())?;
-        let statements = statements(&headers, body, true).await?;
-        read(&caller, RequestKind::Query, parameters, statements).await
+        let statements = statements(&front, &headers, body, true).await?;
+        read(&front, RequestKind::Query, parameters, statements).await
     };
     settle(answer.await)
 }
 
 async fn request(
-    State(caller): State<Caller>,
+    State(front): State<Front>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    body: Body,
 ) -> Response {
     let answer = async {
         let parameters = Parameters::parse(query.as_deref())?;
-        let statements = statements(&headers, body, false).await?;
+        let statements = statements(&front, &headers, body, false).await?;
         if statements.iter().all(|statement| parse::only_reads(&statement.sql)) {
-            return read(&caller, RequestKind::Mixed, parameters, statements).await;
+            return read(&front, RequestKind::Mixed, parameters, statements).await;
         }
         let request = sql_request(RequestKind::Mixed, &parameters, statements);
-        run(&caller, Request::Write(sql::encode(&request)), &parameters).await
+        run(&front, Request::Write(sql::encode(&request)), &parameters).await
     };
     settle(answer.await)
 }
@@ -166,14 +195,12 @@ fn settle(answer: Answer) -> Response {
 }
 
 async fn statements(
+    front: &Front,
     headers: &HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    body: Body,
     takes_text: bool,
 ) -> Result<Vec<Statement>, Response> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        status => text(status, "the request's body cannot be read"),
-    })?;
+    let body = body::read(body, front.silence_max).await?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let is_text = takes_text && kind.is_some_and(|kind| kind.starts_with("text/plain"));
     let parsed = if is_text {
@@ -202,7 +229,7 @@ fn sql_request(
 }
 
 async fn read(
-    caller: &Caller,
+    front: &Front,
     kind: RequestKind,
     parameters: Parameters,
     statements: Vec<Statement>,
@@ -215,23 +242,30 @@ async fn read(
         Level::Weak => ReadLevel::Weak,
         Level::Linearizable => ReadLevel::Linearizable,
         Level::Strong => ReadLevel::Strong,
-        Level::Auto => match caller.status().await {
+        Level::Auto => match front.caller.status().await {
             Some(status) if nodes::votes(&status) => ReadLevel::Weak,
             Some(_) | None => ReadLevel::None { freshness_ms: None },
         },
     };
     let sql = sql::encode(&sql_request(kind, &parameters, statements));
-    run(caller, Request::Read { level, sql }, &parameters).await
+    run(front, Request::Read { level, sql }, &parameters).await
 }
 
-async fn run(caller: &Caller, request: Request, parameters: &Parameters) -> Answer {
-    let started = crate::driver::clock::now();
-    let answer = tokio::time::timeout(parameters.timeout, caller.request(request)).await;
-    let elapsed_ms = crate::driver::clock::now().since(started);
-    let shape = Shape { elapsed_ms, ..parameters.shape };
+async fn run(front: &Front, request: Request, parameters: &Parameters) -> Answer {
+    let is_read = matches!(request, Request::Read { .. });
+    let started = clock::nanoseconds();
+    let answer = tokio::time::timeout(parameters.timeout, front.caller.request(request)).await;
+    let elapsed_ns = clock::nanoseconds().saturating_sub(started);
+    let shape = Shape { elapsed_ns, ..parameters.shape };
     match answer {
         Ok(Some(Reply::Done { index, answer })) => match sql::decode::<SqlResponse>(&answer) {
-            Ok(response) => Ok(json(render::response(&response, &shape, index))),
+            Ok(response) => {
+                let mut answer = json(render::response(&response, &shape, index));
+                if let Some(address) = front.served.by(&front.caller, is_read).await {
+                    answer.headers_mut().insert("x-rqlite-served-by", address);
+                }
+                Ok(answer)
+            }
             Err(_) => Ok(json(render::failed("the group's answer is unreadable", &shape))),
         },
         Ok(Some(Reply::Refused(Refusal::NoLeader))) => {
@@ -239,6 +273,7 @@ async fn run(caller: &Caller, request: Request, parameters: &Parameters) -> Answ
         }
         Ok(Some(Reply::Refused(refusal))) => Ok(json(render::failed(&refusal.to_string(), &shape))),
         Ok(None) => Err(text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping")),
+        Err(_) if is_read => Ok(json(render::failed("timeout", &shape))),
         Err(_) => {
             let unknown = "timeout; it is not known whether the change was made";
             Ok(json(render::failed(unknown, &shape)))

@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Parameters, json as respond_json, settle, text};
+use super::{Parameters, json as respond_json, render, settle, text};
 use crate::{
     call::Caller,
     status::{MemberStatus, Status},
@@ -39,8 +39,7 @@ pub(super) async fn status(State(caller): State<Caller>, RawQuery(query): RawQue
 }
 
 fn written(tree: &Value, pretty: bool) -> Response {
-    let written = if pretty { serde_json::to_vec_pretty(tree) } else { serde_json::to_vec(tree) };
-    respond_json(written.unwrap_or_default())
+    respond_json(render::tree(tree, pretty))
 }
 
 fn tree(status: &Status) -> Value {

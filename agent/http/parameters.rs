@@ -38,14 +38,16 @@ impl Parameters {
         let named = pairs(query.unwrap_or_default());
         let value = |name: &str| named.iter().find(|(known, _)| known == name).map(|(_, v)| v);
         let has = |name: &str| value(name).is_some();
-        let ms = |name: &str| match value(name).filter(|value| !value.is_empty()) {
+        let ms = |name: &str| match value(name) {
             None => Ok(None),
             Some(value) => go_duration_ms(value).map(Some).ok_or_else(|| {
-                text(StatusCode::BAD_REQUEST, &format!("{value} is not a valid duration"))
+                let reason = format!("{name}={value} is not a valid duration");
+                text(StatusCode::BAD_REQUEST, &reason)
             }),
         };
-        let freshness_ms = ms("freshness")?.filter(|ms| *ms > 0);
-        if has("freshness_strict") && freshness_ms.is_none() {
+        // The wait for a majority is bounded by the group's own timing.
+        ms("linearizable_timeout")?;
+        if has("freshness_strict") && !has("freshness") {
             let reason = "freshness_strict requires freshness";
             return Err(text(StatusCode::BAD_REQUEST, reason));
         }
@@ -53,8 +55,8 @@ impl Parameters {
             return Err(text(StatusCode::BAD_REQUEST, "query parameter not set"));
         }
         for name in ["retries", "trailing_logs"] {
-            if value(name).is_some_and(|value| value.parse::<u32>().is_err()) {
-                let reason = format!("{name} is not a valid integer");
+            if let Some(value) = value(name).filter(|value| value.parse::<u32>().is_err()) {
+                let reason = format!("{name}={value} is not a valid integer");
                 return Err(text(StatusCode::BAD_REQUEST, &reason));
             }
         }
@@ -62,8 +64,8 @@ impl Parameters {
             q: value("q").cloned(),
             transaction: has("transaction"),
             level: level(value("level").map_or("", String::as_str)),
-            freshness_ms,
-            db_timeout_ms: ms("db_timeout")?,
+            freshness_ms: ms("freshness")?.filter(|ms| *ms > 0),
+            db_timeout_ms: ms("db_timeout")?.filter(|ms| *ms > 0),
             timeout: ms("timeout")?.map_or(TIMEOUT, Duration::from_millis),
             shape: Shape {
                 timings: has("timings"),
@@ -72,7 +74,7 @@ impl Parameters {
                 blob_array: has("blob_array"),
                 raft_index: has("raft_index"),
                 sequence_number: has("queue"),
-                elapsed_ms: 0,
+                elapsed_ns: 0,
             },
             named,
         })
@@ -128,7 +130,8 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Go's duration syntax (`1h15m30.5s`, `250ms`), in whole milliseconds.
+/// Go's duration syntax (`1h15m30.5s`, `250ms`), in whole milliseconds, rounded
+/// up: the shortest bound is not the same as none.
 fn go_duration_ms(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
@@ -153,7 +156,7 @@ fn go_duration_ms(text: &str) -> Option<u64> {
         rest = &rest[unit..];
     }
     (!text.is_empty() && total < 1e15)
-        .then(|| Duration::from_secs_f64(total / 1e3))
+        .then(|| Duration::from_secs_f64(total.ceil() / 1e3))
         .and_then(|duration| u64::try_from(duration.as_millis()).ok())
 }
 
@@ -165,6 +168,10 @@ mod tests {
     fn durations_are_read_as_go_writes_them() {
         assert_eq!(go_duration_ms("250ms"), Some(250));
         assert_eq!(go_duration_ms("1h1m1.5s"), Some(3_661_500));
+        for sub_ms in ["1ns", "1us", "0.2ms"] {
+            assert_eq!(go_duration_ms(sub_ms), Some(1), "{sub_ms}");
+        }
+        assert_eq!([go_duration_ms("0s"), go_duration_ms("1s1ns")], [Some(0), Some(1_001)]);
         for bad in ["", "5", "5x", "s", "-1s", "1.2.3s"] {
             assert_eq!(go_duration_ms(bad), None, "{bad}");
         }

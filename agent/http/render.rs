@@ -1,7 +1,7 @@
 //! Responses, written as rqlite writes them: the order of keys, what is left out
 //! when empty, how Go renders numbers, times, booleans and blobs.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use understudy_core::sql::{SqlResponse, StatementOutcome, StatementResult, Value};
@@ -15,7 +15,7 @@ pub(super) struct Shape {
     pub(super) blob_array: bool,
     pub(super) raft_index: bool,
     pub(super) sequence_number: bool,
-    pub(super) elapsed_ms: u64,
+    pub(super) elapsed_ns: u64,
 }
 
 /// A response to statements.
@@ -33,9 +33,9 @@ pub(super) fn response(response: &SqlResponse, shape: &Shape, index: u64) -> Vec
         out.push_str(",\"error\":");
         string(&mut out, error);
     }
-    if shape.timings {
+    if shape.timings && shape.elapsed_ns != 0 {
         out.push_str(",\"time\":");
-        seconds(&mut out, shape.elapsed_ms * 1_000_000);
+        seconds(&mut out, shape.elapsed_ns);
     }
     if shape.sequence_number {
         let _ = write!(out, ",\"sequence_number\":{index}");
@@ -57,6 +57,12 @@ pub(super) fn failed(reason: &str, shape: &Shape) -> Vec<u8> {
 /// A request without statements.
 pub(super) fn empty(shape: &Shape) -> Vec<u8> {
     response(&SqlResponse::default(), &Shape { raft_index: false, ..*shape }, 0)
+}
+
+/// Any other JSON, indented as the rest is.
+pub(super) fn tree(tree: &serde_json::Value, is_pretty: bool) -> Vec<u8> {
+    let compact = tree.to_string();
+    if is_pretty { pretty(&compact).into_bytes() } else { compact.into_bytes() }
 }
 
 fn finish(out: String, shape: &Shape) -> Vec<u8> {
@@ -174,7 +180,7 @@ fn result(out: &mut String, result: &StatementResult, shape: &Shape) {
             string(object.key("error"), reason);
         }
     }
-    if shape.timings {
+    if shape.timings && result.time_ns != 0 {
         seconds(object.key("time"), result.time_ns);
     }
     object.end();
@@ -187,18 +193,28 @@ fn named_rows(
     rows: &[Vec<Value>],
     shape: &Shape,
 ) {
+    let places = last_of_each_name(columns);
     let mut kinds = Object::new(object.key("types"));
-    for (name, kind) in columns.iter().zip(types) {
-        string(kinds.key(name), kind);
+    for place in &places {
+        string(kinds.key(&columns[*place]), &types[*place]);
     }
     kinds.end();
     list(object.key("rows"), rows, |out, row| {
         let mut named = Object::new(out);
-        for ((name, kind), cell) in columns.iter().zip(types).zip(row) {
-            value(named.key(name), cell, kind, shape);
+        for place in &places {
+            value(named.key(&columns[*place]), &row[*place], &types[*place], shape);
         }
         named.end();
     });
+}
+
+/// An object has each name once: of columns named alike the last counts.
+fn last_of_each_name(columns: &[String]) -> Vec<usize> {
+    let mut seen = BTreeSet::new();
+    let mut places: Vec<_> =
+        (0..columns.len()).rev().filter(|place| seen.insert(&columns[*place])).collect();
+    places.reverse();
+    places
 }
 
 fn list<T>(out: &mut String, items: &[T], mut write: impl FnMut(&mut String, &T)) {
@@ -298,25 +314,78 @@ fn time_text(text: &str) -> String {
     parsed_time(text).unwrap_or_else(|| String::from("0001-01-01T00:00:00Z"))
 }
 
+/// Go's driver takes these forms, the offset only behind seconds; the offset stays:
+/// `2024-01-02`, `2024-01-02 03:04`, `2024-01-02T03:04:05.678+02:00`.
 fn parsed_time(text: &str) -> Option<String> {
-    let text = text.trim_end_matches('Z');
+    let text = text.strip_suffix('Z').unwrap_or(text);
     let (date, time) = match text.split_once(['T', ' ']) {
-        Some((date, time)) => (date, time),
-        None => (text, "00:00:00"),
+        Some((date, time)) => (date, Some(time)),
+        None => (text, None),
     };
-    let mut parts = date.split('-').map(str::parse::<u32>);
-    let (year, month, day) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
-    let (clock, fraction) = time.split_once('.').unwrap_or((time, ""));
-    let mut parts = clock.split(':').map(str::parse::<u32>);
-    let (hour, minute) = (parts.next()?.ok()?, parts.next()?.ok()?);
-    let second = parts.next().unwrap_or(Ok(0)).ok()?;
-    let fits = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60;
-    if !fits || second > 59 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+    let mut parts = date.splitn(3, '-');
+    let year = digits(parts.next()?, 4)?;
+    let (month, day) = (digits(parts.next()?, 2)?, digits(parts.next()?, 2)?);
+    if !(1..=12).contains(&month) || !(1..=days_in(month, year)).contains(&day) {
         return None;
     }
-    let fraction = fraction.trim_end_matches('0');
+    let (clock, offset) = match time {
+        Some(time) => parsed_clock(time)?,
+        None => (String::from("00:00:00"), String::from("Z")),
+    };
+    Some(format!("{year:04}-{month:02}-{day:02}T{clock}{offset}"))
+}
+
+/// The time of a day and its offset, `Z` for none.
+fn parsed_clock(time: &str) -> Option<(String, String)> {
+    let (time, offset) = match time.find(['+', '-']) {
+        Some(at) => (&time[..at], Some(&time[at..])),
+        None => (time, None),
+    };
+    let (clock, fraction) = time.split_once(['.', ',']).unwrap_or((time, ""));
+    let mut parts = clock.splitn(3, ':');
+    let hour = parts.next()?;
+    let hour = digits(hour, hour.len().clamp(1, 2))?;
+    let minute = digits(parts.next()?, 2)?;
+    let second = parts.next();
+    if second.is_none() && (offset.is_some() || time.len() > clock.len()) {
+        return None;
+    }
+    let second = second.map_or(Some(0), |second| digits(second, 2))?;
+    let is_fraction =
+        fraction.bytes().all(|byte| byte.is_ascii_digit()) && time.len() != clock.len() + 1;
+    if hour > 23 || minute > 59 || second > 59 || !is_fraction {
+        return None;
+    }
+    let fraction = fraction.get(..9).unwrap_or(fraction).trim_end_matches('0');
     let dot = if fraction.is_empty() { "" } else { "." };
-    Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{dot}{fraction}Z"))
+    let offset = offset.map_or(Some(String::from("Z")), parsed_offset)?;
+    Some((format!("{hour:02}:{minute:02}:{second:02}{dot}{fraction}"), offset))
+}
+
+fn parsed_offset(offset: &str) -> Option<String> {
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    match (digits(hours, 2)?, digits(minutes, 2)?) {
+        (0, 0) => Some(String::from("Z")),
+        (0..24, 0..60) => Some(offset.to_owned()),
+        _ => None,
+    }
+}
+
+/// A number of exactly so many digits.
+fn digits(text: &str, count: usize) -> Option<u32> {
+    let fits = text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    fits.then(|| text.parse().ok()).flatten()
+}
+
+const fn days_in(month: u32, year: u32) -> u32 {
+    match month {
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
+            29
+        }
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
 }
 
 /// Seconds since 1970 as RFC 3339 (days to date after Howard Hinnant's
@@ -385,10 +454,19 @@ mod tests {
             rendered(vec![fiona(), ONE, error], associative),
             r#"{"results":[{"types":{"id":"integer","name":"text"},"rows":[{"id":1,"name":"fiona"}]},{"last_insert_id":1,"rows_affected":1,"rows":null},{"rows":[],"error":"no such table: bar"}]}"#
         );
-        let timed = Shape { timings: true, raft_index: true, elapsed_ms: 2, ..plain };
+        let timed = Shape { timings: true, raft_index: true, elapsed_ns: 2_000_000, ..plain };
         assert_eq!(
             rendered(vec![ONE], timed),
             r#"{"results":[{"last_insert_id":1,"rows_affected":1,"time":0.0000478}],"time":0.002,"raft_index":12}"#
+        );
+        let no_time = SqlResponse {
+            results: vec![StatementResult { outcome: ONE, time_ns: 0 }],
+            error: None,
+        };
+        let untimed = Shape { elapsed_ns: 0, ..timed };
+        assert_eq!(
+            String::from_utf8(response(&no_time, &untimed, 12)).unwrap(),
+            r#"{"results":[{"last_insert_id":1,"rows_affected":1}],"raft_index":12}"#
         );
         assert_eq!(
             String::from_utf8(failed("leadership lost", &plain)).unwrap(),
@@ -423,6 +501,49 @@ mod tests {
         let shape = Shape { blob_array: true, ..shape };
         value(&mut array, &Value::Blob(vec![1, 2]), "blob", &shape);
         assert_eq!(array, "[1,2]");
+    }
+
+    #[test]
+    fn times_are_taken_as_the_go_driver_takes_them() {
+        for (text, expected) in [
+            ("2024-01-02T03:04:05+02:00", "2024-01-02T03:04:05+02:00"),
+            ("2024-01-02 03:04:05.250000-05:30", "2024-01-02T03:04:05.25-05:30"),
+            ("2024-01-02T03:04:05+00:00", "2024-01-02T03:04:05Z"),
+            ("2024-01-02T03:04:05.123456789123Z", "2024-01-02T03:04:05.123456789Z"),
+            ("2024-01-02 3:04", "2024-01-02T03:04:00Z"),
+            ("2024-02-29", "2024-02-29T00:00:00Z"),
+        ] {
+            assert_eq!(time_text(text), expected, "{text}");
+        }
+        for unparsable in [
+            "",
+            "2024-02-30",
+            "2023-02-29",
+            "2024-1-2",
+            "2024-01-02 03:04+02:00",
+            "2024-01-02T03:04:05+2",
+            "2024-01-02T03:04:05+25:00",
+            "2024-01-02T03:04:05.",
+            "2024-01-02T03:04:05 UTC",
+            "2024-01-02T24:00:00",
+            "+024-01-02",
+        ] {
+            assert_eq!(time_text(unparsable), "0001-01-01T00:00:00Z", "{unparsable}");
+        }
+    }
+
+    #[test]
+    fn a_name_stands_once_in_an_object_and_the_last_column_of_it_counts() {
+        let rows = StatementOutcome::Rows {
+            columns: vec!["a".into(), "b".into(), "a".into()],
+            types: vec!["integer".into(), "text".into(), "real".into()],
+            rows: vec![vec![Value::Integer(1), Value::Text(b"x".to_vec()), Value::Real(2.5)]],
+        };
+        let associative = Shape { associative: true, ..Shape::default() };
+        assert_eq!(
+            rendered(vec![rows], associative),
+            r#"{"results":[{"types":{"b":"text","a":"real"},"rows":[{"b":"x","a":2.5}]}]}"#
+        );
     }
 
     #[test]

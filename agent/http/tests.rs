@@ -1,43 +1,142 @@
-//! Requests over real sockets, against a loop that answers what it is told.
+//! Requests over real sockets, against a loop that answers what it is told, and
+//! against a board's real database.
+
+use std::sync::{Arc, Mutex};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use understudy_core::sql::{StatementOutcome, StatementResult};
+use understudy_core::{
+    event::{Entry, EntryKind},
+    limits::{ENTRY_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX},
+    sql::{StatementOutcome, StatementResult},
+};
 
 use super::*;
-use crate::call::Call;
+use crate::{
+    call::Call,
+    status::{MemberStatus, Status},
+    store::database::{Database, Options, QueryOutcome},
+};
 
-/// Sends one raw request to a server whose loop answers with `reply`; the
-/// response, and what the loop was asked.
-fn exchange(raw: String, reply: Reply) -> (String, Option<Request>) {
+/// Sends one raw request to a server whose loop answers by `answer`, or never;
+/// the whole response.
+fn over_the_wire(
+    raw: &[u8],
+    silence_max: Duration,
+    mut answer: impl FnMut(Request) -> Option<Reply> + Send + 'static,
+) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (caller, mut calls) = Caller::channel();
-        tokio::spawn(serve(listener, router(caller)));
-        let asked = tokio::spawn(async move {
-            match calls.recv().await {
-                Some(Call::Request(request, answer)) => {
-                    answer.send(reply).unwrap();
-                    Some(request)
+        tokio::spawn(serve(listener, endpoints(caller, silence_max)));
+        tokio::spawn(async move {
+            let mut unanswered = Vec::new();
+            while let Some(call) = calls.recv().await {
+                match call {
+                    Call::Request(request, reply) => match answer(request) {
+                        Some(answer) => reply.send(answer).unwrap(),
+                        None => unanswered.push(reply),
+                    },
+                    Call::Status(reply) => reply.send(status()).unwrap(),
                 }
-                Some(Call::Status(answer)) => {
-                    answer.send(crate::status::Status::default()).unwrap();
-                    None
-                }
-                None => None,
             }
         });
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(raw.as_bytes()).await.unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).await.unwrap();
-        let asked = if asked.is_finished() { asked.await.unwrap() } else { None };
-        (response, asked)
+        let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+        let sending = async {
+            // A server that refuses early does not take all of it.
+            let _ = writer.write_all(raw).await;
+        };
+        let mut response = Vec::new();
+        let receiving = async {
+            let mut part = [0; 4_096];
+            while let Ok(bytes @ 1..) = reader.read(&mut part).await {
+                response.extend_from_slice(&part[..bytes]);
+            }
+        };
+        tokio::join!(sending, receiving);
+        String::from_utf8(response).unwrap()
     })
+}
+
+/// A follower's view; it has no leader to pass anything on to.
+fn status() -> Status {
+    Status { http: Some(String::from("127.0.0.1:4001")), ..Status::default() }
+}
+
+/// Sends one raw request to a server whose loop answers with `reply`; the
+/// response, and what the loop was asked.
+fn exchange(raw: String, reply: Reply) -> (String, Option<Request>) {
+    let asked = Arc::new(Mutex::new(None));
+    let noted = Arc::clone(&asked);
+    let response = over_the_wire(raw.as_bytes(), body::SILENCE_MAX, move |request| {
+        *noted.lock().unwrap() = Some(request);
+        Some(reply.clone())
+    });
+    let asked = asked.lock().unwrap().take();
+    (response, asked)
+}
+
+/// A board that is its own group: what it executes is applied at once.
+struct Board {
+    database: Arc<Mutex<Database>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Board {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut database = Database::open(directory.path(), Options::default()).unwrap();
+        let first = Entry { index: 1, term: 1, kind: EntryKind::Change, data: Vec::new() };
+        database.apply(&[first]).unwrap();
+        Self { database: Arc::new(Mutex::new(database)), _directory: directory }
+    }
+
+    /// The body of what a request is answered.
+    fn ask(&self, raw: &str) -> String {
+        let database = Arc::clone(&self.database);
+        let response = over_the_wire(raw.as_bytes(), body::SILENCE_MAX, move |request| {
+            let mut database = database.lock().unwrap();
+            Some(match request {
+                Request::Write(sql) => write(&mut database, sql),
+                Request::Read { sql, .. } => read(&mut database, &sql),
+                Request::Admit(_) | Request::Rename { .. } => panic!("HTTP asks for no such thing"),
+            })
+        });
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        body(&response).to_owned()
+    }
+
+    /// The answer to statements at an endpoint.
+    fn run(&self, path: &str, statements: &serde_json::Value) -> String {
+        self.ask(&post(path, &statements.to_string()))
+    }
+}
+
+fn write(database: &mut Database, sql: Vec<u8>) -> Reply {
+    let base = database.applied();
+    let executed = database.execute(base, &[sql]).unwrap();
+    let index = base.index + 1;
+    let entry = Entry { index, term: 1, kind: EntryKind::Change, data: executed.change };
+    database.apply(&[entry]).unwrap();
+    match executed.answers.into_iter().next().unwrap() {
+        Ok(answer) => Reply::Done { index, answer },
+        Err(refusal) => Reply::Refused(refusal),
+    }
+}
+
+fn read(database: &mut Database, sql: &[u8]) -> Reply {
+    let answer = match database.query(sql).unwrap() {
+        QueryOutcome::Answered(answer) => answer,
+        QueryOutcome::NeedsReader => {
+            database.commit().unwrap();
+            database.reader().unwrap().query(sql)
+        }
+    };
+    Reply::Done { index: database.applied().index, answer }
 }
 
 fn post(path: &str, body: &str) -> String {
@@ -114,10 +213,22 @@ fn refusals_answer_as_rqlite_does() {
 
 #[test]
 fn bad_input_is_answered_with_what_is_wrong() {
+    let not_a_duration =
+        |name: &str, value: &str| format!("{name}={value} is not a valid duration");
+    for name in ["timeout", "db_timeout", "freshness", "linearizable_timeout"] {
+        for value in ["soon", "", "5", "-1s"] {
+            let raw = post(&format!("/db/execute?{name}={value}"), r#"["x"]"#);
+            let (response, asked) = exchange(raw, done());
+            assert!(response.starts_with("HTTP/1.1 400"), "{name}={value}: {response}");
+            assert_eq!(body(&response), not_a_duration(name, value));
+            assert_eq!(asked, None);
+        }
+    }
     for (raw, status, words) in [
         (post("/db/execute", "nonsense"), 400, "invalid JSON body"),
         (post("/db/execute", ""), 400, "no statements"),
-        (post("/db/execute?db_timeout=soon", "[\"x\"]"), 400, "soon is not a valid duration"),
+        (post("/db/execute?retries=many", "[\"x\"]"), 400, "retries=many is not a valid integer"),
+        (post("/db/execute?retries=", "[\"x\"]"), 400, "retries= is not a valid integer"),
         (get("/db/query?q="), 400, "query parameter not set"),
         (get("/db/query?q=x&freshness_strict"), 400, "freshness"),
         (get("/db/query"), 200, r#"{"results":[]}"#),
@@ -133,14 +244,201 @@ fn bad_input_is_answered_with_what_is_wrong() {
 }
 
 #[test]
+fn the_shortest_freshness_is_still_a_bound() {
+    let (_, asked) = exchange(get("/db/query?q=SELECT%201&level=none&freshness=1ns"), done());
+    let Some(Request::Read { level, .. }) = asked else { panic!("{asked:?}") };
+    assert_eq!(level, ReadLevel::None { freshness_ms: Some(1) });
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_with_the_limit() {
-    let raw = format!(
-        "POST /db/execute HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-        REQUEST_BYTES_MAX + 1
+    let head = "POST /db/execute HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+    let announced = format!("{head}Content-Length: {}\r\n\r\n", REQUEST_BYTES_MAX + 1);
+    let chunk = format!("{:x}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20));
+    let chunked = format!(
+        "{head}Transfer-Encoding: chunked\r\n\r\n{}",
+        chunk.repeat(REQUEST_BYTES_MAX / (1 << 20) + 1)
     );
-    let (response, _) = exchange(raw, done());
-    assert!(response.starts_with("HTTP/1.1 413"), "{response}");
-    assert!(body(&response).contains(&REQUEST_BYTES_MAX.to_string()));
+    for raw in [announced, chunked] {
+        let (response, asked) = exchange(raw, done());
+        assert!(response.starts_with("HTTP/1.1 413"), "{response}");
+        assert!(body(&response).contains(&REQUEST_BYTES_MAX.to_string()));
+        assert_eq!(asked, None);
+    }
+}
+
+#[test]
+fn a_chunked_body_within_the_limit_is_taken() {
+    let raw = "POST /db/execute HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+               Transfer-Encoding: chunked\r\n\r\n3\r\n[\"x\r\n2\r\n\"]\r\n0\r\n\r\n";
+    let (response, asked) = exchange(raw.to_owned(), done());
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    assert!(matches!(asked, Some(Request::Write(_))));
+}
+
+#[test]
+fn a_body_that_does_not_arrive_is_given_up() {
+    let raw = "POST /db/execute HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n[\"x";
+    let soon = Duration::from_millis(20);
+    let response = over_the_wire(raw.as_bytes(), soon, |_| panic!("it is incomplete"));
+    assert!(response.starts_with("HTTP/1.1 408"), "{response}");
+    assert!(body(&response).contains("did not arrive"), "{response}");
+}
+
+#[test]
+fn a_url_over_the_limit_is_refused_with_the_limit() {
+    let (response, asked) = exchange(get(&format!("/db/query?q={}", "x".repeat(70_000))), done());
+    assert!(response.starts_with("HTTP/1.1 414"), "{response}");
+    assert_eq!(
+        body(&response),
+        "the URL is longer than 65534 bytes: POST the statements as a body"
+    );
+    assert_eq!(asked, None);
+    let (_, asked) = exchange(get(&format!("/db/query?q={}", "x".repeat(65_000))), done());
+    assert!(asked.is_some());
+    let fields = "a: b\r\n".repeat(1_000);
+    let (response, _) = exchange(format!("GET /status HTTP/1.1\r\n{fields}\r\n"), done());
+    assert!(response.starts_with("HTTP/1.1 431"), "{response}");
+    assert!(body(&response).contains("header fields"), "{response}");
+}
+
+#[test]
+fn a_read_without_an_answer_never_speaks_of_a_change() {
+    for (raw, words) in [
+        (get("/db/query?q=SELECT%201&timeout=1ms"), r#"{"results":[],"error":"timeout"}"#),
+        (post("/db/execute?timeout=1ms", r#"["x"]"#), "not known whether the change was made"),
+    ] {
+        let response = over_the_wire(raw.as_bytes(), body::SILENCE_MAX, |_| None);
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        assert!(body(&response).contains(words), "{response}");
+    }
+    let (response, _) = exchange(get("/db/query?q=SELECT%201"), Reply::Refused(Refusal::NoLeader));
+    assert!(response.starts_with("HTTP/1.1 503") && body(&response) == "leader not found");
+}
+
+#[test]
+fn an_endpoint_is_found_by_how_the_path_begins() {
+    for path in ["/db/query/?q=SELECT%201", "/db/query/x?q=SELECT%201", "/db/query?q=SELECT%201"] {
+        let (_, asked) = exchange(get(path), done());
+        assert!(matches!(asked, Some(Request::Read { .. })), "{path}");
+    }
+    let (response, _) = exchange(get("/readyz/?noleader"), done());
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+}
+
+#[test]
+fn options_are_answered_with_what_may_be_done() {
+    for path in ["/db/execute", "/nowhere"] {
+        let raw = format!("OPTIONS {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let (response, _) = exchange(raw, done());
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        assert!(response.contains("access-control-allow-methods: OPTIONS, GET, POST"));
+        assert_eq!(body(&response), "");
+    }
+}
+
+#[test]
+fn what_a_board_says_of_itself_is_indented_by_four_too() {
+    for path in ["/status?pretty", "/nodes?pretty&ver=2"] {
+        let (response, _) = exchange(get(path), done());
+        assert!(body(&response).starts_with("{\n    \""), "{response}");
+    }
+}
+
+#[test]
+fn who_served_a_request_stands_in_its_answer() {
+    let (response, _) = exchange(get("/db/query?q=SELECT%201"), done());
+    assert!(response.contains("x-rqlite-served-by: 127.0.0.1:4001"), "{response}");
+    let refused = Reply::Refused(Refusal::DiskFull);
+    let (response, _) = exchange(post("/db/execute", r#"["x"]"#), refused);
+    assert!(!response.contains("x-rqlite-served-by"), "{response}");
+    let member = |id: u64, address: &str| MemberStatus {
+        id,
+        address: Some(address.to_owned()),
+        http: Some(format!("http://board-{id}:4001")),
+        ..MemberStatus::default()
+    };
+    let follower = Status {
+        id: 1,
+        leader_id: Some(2),
+        members: vec![member(1, "a:4002"), member(2, "b:4002")],
+        ..Status::default()
+    };
+    for (status, is_read, expected) in [
+        (follower.clone(), true, "board-1:4001"),
+        (follower.clone(), false, "b:4002"),
+        (Status { leader_id: Some(1), ..follower }, false, "board-1:4001"),
+    ] {
+        let addresses = served::Addresses::of(&status);
+        assert_eq!(addresses.server(is_read).unwrap(), expected);
+    }
+}
+
+#[test]
+fn what_is_over_a_limit_is_refused_with_the_limit_and_nothing_is_lost() {
+    let board = Board::new();
+    board.run("/db/execute", &serde_json::json!(["CREATE TABLE t(a)", "INSERT INTO t VALUES (1)"]));
+    let change = format!("INSERT INTO t VALUES (randomblob({}))", ENTRY_BYTES_MAX + 1);
+    let answer = board.run("/db/execute", &serde_json::json!([change]));
+    assert!(answer.starts_with(r#"{"results":[],"error":"too large: "#), "{answer}");
+    assert!(answer.contains(&ENTRY_BYTES_MAX.to_string()), "{answer}");
+    let result = format!("SELECT randomblob({})", RESPONSE_BYTES_MAX + 1);
+    for path in ["/db/query", "/db/request"] {
+        let answer = board.run(path, &serde_json::json!(["SELECT a FROM t", result]));
+        let expected = format!(
+            "{{\"results\":[{{\"columns\":[\"a\"],\"types\":[\"integer\"],\"values\":[[1]]}},\
+             {{\"error\":\"the result is larger than {RESPONSE_BYTES_MAX} bytes: \
+             ask for fewer rows (LIMIT)\"}}]}}"
+        );
+        assert_eq!(answer, expected);
+    }
+    let answer = board.ask(&get("/db/query?q=SELECT%20count(*)%20FROM%20t"));
+    assert!(answer.contains("[[1]]"), "{answer}");
+}
+
+#[test]
+fn timings_are_never_zero_for_reads_and_writes() {
+    let board = Board::new();
+    let timed = |path: &str, sql: &str| {
+        let answer = board.run(path, &serde_json::json!([sql]));
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        for time in [&answer["time"], &answer["results"][0]["time"]] {
+            let time = time.as_f64().unwrap();
+            assert!(time > 0.0, "{answer}");
+        }
+    };
+    timed("/db/execute?timings", "CREATE TABLE t(a)");
+    timed("/db/query?timings", "SELECT count(*) FROM t");
+}
+
+#[test]
+fn answers_are_those_of_rqlite_down_to_the_database() {
+    let board = Board::new();
+    let setup = [
+        "CREATE TABLE t(a, at DATETIME)",
+        "INSERT INTO t VALUES (x'6869', '2024-01-02T03:04:05+02:00')",
+    ];
+    board.run("/db/execute", &serde_json::json!(setup));
+    let types = r#"{"results":[{"columns":["a","at"],"types":["text","datetime"],"values":[["hi","2024-01-02T03:04:05+02:00"]]}]}"#;
+    for (statements, expected) in [
+        (serde_json::json!(["SELECT 1; SELECT * FROM t"]), types),
+        (
+            serde_json::json!(["PRAGMA journal_mode"]),
+            r#"{"results":[{"columns":["journal_mode"],"types":["text"],"values":[["wal"]]}]}"#,
+        ),
+        (
+            serde_json::json!(["SELECT 1", "PRAGMA journal_mode = DELETE"]),
+            r#"{"results":[],"error":"disallowed pragma"}"#,
+        ),
+        (
+            serde_json::json!([["SELECT :a, :b", {"a": 1}]]),
+            r#"{"results":[{"error":"not enough args to execute query: want 2 got 1: no value for :b"}]}"#,
+        ),
+    ] {
+        assert_eq!(board.run("/db/query", &statements), expected, "{statements}");
+    }
+    let answer = board.run("/db/execute", &serde_json::json!(["PRAGMA synchronous = OFF"]));
+    assert_eq!(answer, r#"{"results":[],"error":"disallowed pragma"}"#);
 }
 
 #[test]

@@ -183,6 +183,7 @@ impl Board {
         let options = Options {
             vfs: Some(vfs::NAME.into()),
             clock: self::now,
+            stopwatch: || self::now().0 * 1_000_000,
             commit_interval_ms: 5_000,
             commit_bytes: 64 << 10,
             wal_bytes: 32 << 10,

@@ -53,6 +53,8 @@ pub(crate) struct Seen {
     /// It is replicated as it stands although the schema stays (ANALYZE, REINDEX,
     /// a header pragma).
     pub(crate) verbatim: bool,
+    /// It is a pragma: what it does partly happens while it is compiled.
+    pub(crate) pragma: bool,
     /// It asks for foreign keys on or off.
     pub(crate) foreign_keys: Option<bool>,
     /// It touches a virtual table, whose module may misbehave between entries.
@@ -256,9 +258,13 @@ const READABLE: [&str; 9] = [
     "user_version",
 ];
 
+/// The one refusal that is the whole request's, as with rqlite.
+pub(crate) const DISALLOWED_PRAGMA: &str = "disallowed pragma";
+
 fn judge_pragma(state: &mut State, name: &str, value: Option<&str>) -> Result<(), String> {
     let name = name.to_ascii_lowercase();
     let writing = matches!(state.mode, Mode::Writing(_));
+    state.seen.pragma = true;
     if TELLING.contains(&name.as_str()) || (value.is_none() && READABLE.contains(&name.as_str())) {
         return Ok(());
     }
@@ -268,7 +274,9 @@ fn judge_pragma(state: &mut State, name: &str, value: Option<&str>) -> Result<()
             state.seen.verbatim = true;
             Ok(())
         }
-        ("foreign_keys", Some(value)) => {
+        // On the connection that writes it would outlive a read, and act on what
+        // is applied later.
+        ("foreign_keys", Some(value)) if writing => {
             let on = ["1", "on", "yes", "true"].iter().any(|yes| value.eq_ignore_ascii_case(yes));
             state.seen.foreign_keys = Some(on);
             Ok(())
@@ -276,7 +284,7 @@ fn judge_pragma(state: &mut State, name: &str, value: Option<&str>) -> Result<()
         (
             "journal_mode" | "wal_autocheckpoint" | "wal_checkpoint" | "synchronous" | "query_only",
             _,
-        ) => Err(String::from("disallowed pragma")),
+        ) => Err(String::from(DISALLOWED_PRAGMA)),
         _ => Err(format!("PRAGMA {name} is not allowed: it would hold on one board only")),
     }
 }

@@ -11,15 +11,13 @@ use understudy_core::{
     event::{Executed, Position},
     limits::{CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX, RESPONSE_BYTES_MAX},
     mutant,
-    sql::{
-        self, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
-        StatementResult,
-    },
+    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, StatementResult},
 };
 
 use super::{
-    Bound, Database, Failure,
-    authorize::{Mode, Seen},
+    Database, Failure,
+    authorize::{DISALLOWED_PRAGMA, Mode, Seen},
+    bind::Given,
     capture::{self, Gathered},
     read::{self, Collected},
     schema::{Schema, SchemaError},
@@ -33,6 +31,8 @@ const STATEMENT_MS_MAX: u64 = 10_000;
 enum Ended {
     Fine(StatementOutcome),
     Failed(String),
+    /// It may not be asked for: the request as a whole comes to nothing.
+    Disallowed,
     /// It took the whole transaction with it.
     Lost(String),
 }
@@ -115,18 +115,18 @@ impl Database {
     fn statements(&mut self, request: &SqlRequest, gathered: &mut Gathered) -> (SqlResponse, bool) {
         let mut response = SqlResponse::default();
         for statement in &request.statements {
+            let mut given = Given::new(&statement.parameters);
             let mut rest = statement.sql.as_str();
             let mut last = None;
-            while let Some((text, after)) = next_statement(&self.connection, rest) {
+            while let Some((text, after)) = self.next_statement(request.origin, rest) {
                 rest = after;
-                let started = (self.options.clock)();
-                let single =
-                    Statement { sql: text.to_owned(), parameters: statement.parameters.clone() };
-                let ended = self.statement(&single, request, gathered);
-                let time_ns = (self.options.clock)().since(started) * 1_000_000;
+                let started = (self.options.stopwatch)();
+                let ended = self.statement(text, &mut given, request, gathered);
+                let time_ns = (self.options.stopwatch)().saturating_sub(started);
                 let outcome = match ended {
                     Ended::Fine(outcome) => outcome,
                     Ended::Failed(reason) => StatementOutcome::Error(reason),
+                    Ended::Disallowed => return (read::refused(DISALLOWED_PRAGMA), false),
                     Ended::Lost(reason) => {
                         let outcome = StatementOutcome::Error(reason);
                         response.results.push(StatementResult { outcome, time_ns });
@@ -150,40 +150,50 @@ impl Database {
         (response, false)
     }
 
+    /// Finding where a statement ends compiles it, and some pragmas act right then.
+    fn next_statement<'a>(&self, origin: Origin, text: &'a str) -> Option<(&'a str, &'a str)> {
+        self.authorizer.enter(Mode::Writing(origin));
+        next_statement(&self.connection, text)
+    }
+
     fn statement(
         &mut self,
-        statement: &Statement,
+        text: &str,
+        given: &mut Given<'_>,
         request: &SqlRequest,
         gathered: &mut Gathered,
     ) -> Ended {
         let mode = Mode::Writing(request.origin);
-        let seen = match self.authorizer.compile(&self.connection, mode, &statement.sql) {
+        let seen = match self.authorizer.compile(&self.connection, mode, text) {
             Err(error) => {
-                let refused = self.authorizer.take_seen().refused;
-                return Ended::Failed(refused.unwrap_or_else(|| words(&error)));
+                return match self.authorizer.take_seen().refused {
+                    Some(reason) if reason == DISALLOWED_PRAGMA => Ended::Disallowed,
+                    Some(reason) => Ended::Failed(reason),
+                    None => Ended::Failed(words(&error)),
+                };
             }
             Ok(compiled) => {
                 let seen = self.authorizer.take_seen();
                 if !seen.schema {
-                    return self.plain_statement(compiled, &statement.parameters, request, &seen);
+                    return self.plain_statement(compiled, given, request, &seen);
                 }
                 compiled.discard();
                 seen
             }
         };
-        self.schema_statement(&statement.sql, &seen, gathered)
+        self.schema_statement(text, &seen, gathered)
     }
 
     fn plain_statement(
         &self,
         mut compiled: CachedStatement<'_>,
-        parameters: &Parameters,
+        given: &mut Given<'_>,
         request: &SqlRequest,
         seen: &Seen,
     ) -> Ended {
         self.budget.limit_time(request.statement_timeout_ms.unwrap_or(STATEMENT_MS_MAX));
         let wants_rows = request.kind != RequestKind::Execute || !compiled.readonly();
-        let done = bind(&mut compiled, parameters).and_then(|()| {
+        let done = given.bind(&mut compiled).and_then(|()| {
             if compiled.column_count() > 0 {
                 let collected = read::collect(&mut compiled, RESPONSE_BYTES_MAX)?;
                 return Ok(if wants_rows { collected } else { Collected::nothing() });
@@ -193,12 +203,14 @@ impl Database {
         });
         let spent = self.budget.is_spent();
         self.budget.lift();
-        if let Some(on) = seen.foreign_keys {
+        if seen.pragma {
             // A cached statement would show nothing the next time.
             compiled.discard();
-            self.set_foreign_keys(on);
         } else {
             drop(compiled);
+        }
+        if let Some(on) = seen.foreign_keys {
+            self.set_foreign_keys(on);
         }
         match done {
             Ok(collected) => Ended::Fine(collected.outcome(&self.connection)),
@@ -323,7 +335,8 @@ impl Database {
     ) -> Result<Verdict, Failure> {
         let failed =
             |result: &StatementResult| matches!(result.outcome, StatementOutcome::Error(_));
-        if request.transaction && response.results.iter().any(failed) {
+        let undone = request.transaction && response.results.iter().any(failed);
+        if undone || response.error.is_some() {
             return Ok(Verdict::undo(Ok(sql::encode(&response))));
         }
         if ffi::has_deferred_violations(&self.connection) {
@@ -392,7 +405,10 @@ fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// The first statement of a text and what follows it; `None` when nothing is left.
-fn next_statement<'a>(connection: &Connection, text: &'a str) -> Option<(&'a str, &'a str)> {
+pub(super) fn next_statement<'a>(
+    connection: &Connection,
+    text: &'a str,
+) -> Option<(&'a str, &'a str)> {
     let text = without_comments(text);
     if text.is_empty() {
         return None;
@@ -414,39 +430,6 @@ fn without_comments(text: &str) -> &str {
         _ => return text,
     };
     without_comments(after)
-}
-
-/// Binds a request's values, or says what is missing.
-pub(super) fn bind(
-    statement: &mut rusqlite::Statement<'_>,
-    parameters: &Parameters,
-) -> Result<(), String> {
-    let wanted = statement.parameter_count();
-    match parameters {
-        Parameters::Positional(values) => {
-            if values.len() < wanted {
-                return Err(format!(
-                    "not enough args to execute query: want {wanted} got {}",
-                    values.len()
-                ));
-            }
-            for (place, value) in (1..=wanted).zip(values) {
-                let bound = statement.raw_bind_parameter(place, Bound(value));
-                bound.map_err(|error| words(&error))?;
-            }
-        }
-        Parameters::Named(values) => {
-            for place in 1..=wanted {
-                let name = statement.parameter_name(place).unwrap_or("?").to_owned();
-                let bare = name.trim_start_matches([':', '@', '$', '?']);
-                let value = values.iter().find(|(known, _)| known == bare);
-                let (_, value) = value.ok_or_else(|| format!("no value for parameter {name}"))?;
-                let bound = statement.raw_bind_parameter(place, Bound(value));
-                bound.map_err(|error| words(&error))?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// SQLite's own words, without the wrapping.

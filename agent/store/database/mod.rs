@@ -41,6 +41,7 @@ use super::{StoreError, ffi::Hook};
 
 mod apply;
 mod authorize;
+mod bind;
 mod budget;
 mod capture;
 mod checkpoint;
@@ -80,6 +81,8 @@ pub struct Options {
     pub vfs: Option<String>,
     /// Boot time, for limits on statements.
     pub clock: fn() -> Millis,
+    /// The same in nanoseconds, for what callers are told a statement took.
+    pub stopwatch: fn() -> u64,
     /// The open transaction is committed after so long, milliseconds.
     pub commit_interval_ms: u64,
     /// The open transaction is committed after so much was applied, bytes of entries.
@@ -93,6 +96,7 @@ impl Default for Options {
         Self {
             vfs: None,
             clock: crate::driver::clock::now,
+            stopwatch: crate::driver::clock::nanoseconds,
             commit_interval_ms: 60_000,
             commit_bytes: 4 << 20,
             wal_bytes: 1 << 20,

@@ -11,11 +11,12 @@ use understudy_core::{
 
 use super::{
     Database, Failure, Options,
-    authorize::{Authorizer, Mode},
+    authorize::{Authorizer, DISALLOWED_PRAGMA, Mode},
+    bind::Given,
     budget::Budget,
     capture::value_of,
     connect,
-    execute::{bind, words},
+    execute::{next_statement, words},
 };
 use crate::store::StoreError;
 
@@ -63,16 +64,31 @@ impl Database {
     /// [`Failure`] when the database cannot go on; a statement's own error is an
     /// answer.
     pub fn query(&mut self, request: &[u8]) -> Result<QueryOutcome, Failure> {
-        if let Ok(read) = sql::decode::<SqlRequest>(request)
-            && read.statements.iter().any(|statement| self.schema.may_read_virtual(&statement.sql))
-        {
+        let Ok(request) = sql::decode::<SqlRequest>(request) else {
+            return Ok(QueryOutcome::Answered(unreadable()));
+        };
+        if request.statements.iter().any(|statement| self.schema.may_read_virtual(&statement.sql)) {
             return Ok(QueryOutcome::NeedsReader);
         }
         self.budget.limit_steps(SHORT_STEPS);
-        let answered = answer(&self.connection, &self.authorizer, &self.budget, request);
+        let answered = self.reading(&request).answer();
         self.budget.lift();
         self.authorizer.enter(Mode::Internal);
-        Ok(answered.map_or(QueryOutcome::NeedsReader, QueryOutcome::Answered))
+        Ok(match answered {
+            Ok(response) => QueryOutcome::Answered(sql::encode(&response)),
+            Err(Elsewhere) => QueryOutcome::NeedsReader,
+        })
+    }
+
+    fn reading<'a>(&'a self, request: &'a SqlRequest) -> Reading<'a> {
+        Reading {
+            connection: &self.connection,
+            authorizer: &self.authorizer,
+            budget: &self.budget,
+            stopwatch: self.options.stopwatch,
+            request,
+            is_short: true,
+        }
     }
 
     /// A connection for long reads, to be used on a thread of its own.
@@ -89,6 +105,7 @@ pub struct Reader {
     connection: Connection,
     authorizer: Authorizer,
     budget: Budget,
+    stopwatch: fn() -> u64,
 }
 
 impl Reader {
@@ -100,82 +117,173 @@ impl Reader {
         let budget = Budget::new(options.clock);
         authorizer.install(&mut connection).map_err(at)?;
         budget.install(&mut connection).map_err(at)?;
-        Ok(Self { connection, authorizer, budget })
+        Ok(Self { connection, authorizer, budget, stopwatch: options.stopwatch })
     }
 
-    /// Runs a read, however long it takes within its limit.
+    /// Runs a read, however long it takes within its limit: per statement when
+    /// the caller named one, else for all of them together.
     #[must_use]
     pub fn query(&self, request: &[u8]) -> Vec<u8> {
-        let limit = sql::decode::<SqlRequest>(request).ok();
-        let limit = limit.and_then(|request| request.statement_timeout_ms);
-        self.budget.limit_time(limit.unwrap_or(LONG_MS_MAX));
-        let answered = answer(&self.connection, &self.authorizer, &self.budget, request);
+        let Ok(request) = sql::decode::<SqlRequest>(request) else { return unreadable() };
+        self.budget.limit_time(LONG_MS_MAX);
+        let reading = Reading {
+            connection: &self.connection,
+            authorizer: &self.authorizer,
+            budget: &self.budget,
+            stopwatch: self.stopwatch,
+            request: &request,
+            is_short: false,
+        };
+        let answered = reading.answer();
         self.budget.lift();
-        answered.unwrap_or_else(|| failed("query timeout"))
+        sql::encode(&answered.unwrap_or_else(|Elsewhere| refused(TIMEOUT)))
     }
 }
 
-fn failed(reason: &str) -> Vec<u8> {
-    sql::encode(&SqlResponse { results: Vec::new(), error: Some(reason.to_owned()) })
+const TIMEOUT: &str = "query timeout";
+
+/// A request that comes to nothing as a whole.
+pub(super) fn refused(reason: &str) -> SqlResponse {
+    SqlResponse { results: Vec::new(), error: Some(reason.to_owned()) }
 }
 
-/// The encoded response; `None` when the budget ran out.
-fn answer(
-    connection: &Connection,
-    authorizer: &Authorizer,
-    budget: &Budget,
-    request: &[u8],
-) -> Option<Vec<u8>> {
-    let Ok(request) = sql::decode::<SqlRequest>(request) else {
-        return Some(failed("the request cannot be read"));
-    };
-    let mut response = SqlResponse::default();
-    let mut bytes_left = RESPONSE_BYTES_MAX;
-    for statement in &request.statements {
-        let text = statement.sql.trim_matches(|c: char| c.is_whitespace() || c == ';');
-        if text.is_empty() {
-            continue;
-        }
-        let outcome = run(connection, authorizer, text, statement, &request, bytes_left);
-        if budget.is_spent() {
-            return None;
-        }
-        let outcome = outcome.unwrap_or_else(StatementOutcome::Error);
-        bytes_left = bytes_left.saturating_sub(sql::encode(&outcome).len());
-        let failed = matches!(outcome, StatementOutcome::Error(_));
-        response.results.push(StatementResult { outcome, time_ns: 0 });
-        if failed && request.transaction {
-            break;
-        }
-    }
-    Some(sql::encode(&response))
+fn unreadable() -> Vec<u8> {
+    sql::encode(&refused("the request cannot be read"))
 }
 
-fn run(
-    connection: &Connection,
-    authorizer: &Authorizer,
-    text: &str,
-    statement: &sql::Statement,
-    request: &SqlRequest,
-    bytes_max: usize,
-) -> Result<StatementOutcome, String> {
-    let compiled = authorizer.compile(connection, Mode::Reading, text);
-    let refused = authorizer.take_seen().refused;
-    let mut compiled = compiled.map_err(|error| refused.unwrap_or_else(|| words(&error)))?;
-    if !compiled.readonly() {
-        compiled.discard();
-        return Err(String::from("attempt to change database via query operation"));
+/// It took more steps than there are between two entries.
+struct Elsewhere;
+
+/// Why a request ends before its last statement.
+enum Stop {
+    Elsewhere,
+    Disallowed,
+}
+
+/// One request on one connection.
+struct Reading<'a> {
+    connection: &'a Connection,
+    authorizer: &'a Authorizer,
+    budget: &'a Budget,
+    stopwatch: fn() -> u64,
+    request: &'a SqlRequest,
+    /// Between two entries: what takes longer is read elsewhere.
+    is_short: bool,
+}
+
+impl Reading<'_> {
+    fn answer(&self) -> Result<SqlResponse, Elsewhere> {
+        let mut response = SqlResponse::default();
+        let mut bytes_left = RESPONSE_BYTES_MAX;
+        for statement in &self.request.statements {
+            let last =
+                match self.text(&statement.sql, &mut Given::new(&statement.parameters), bytes_left)
+                {
+                    Ok(last) => last,
+                    Err(Stop::Elsewhere) => return Err(Elsewhere),
+                    Err(Stop::Disallowed) => return Ok(refused(DISALLOWED_PRAGMA)),
+                };
+            let Some(last) = last else { continue };
+            bytes_left = bytes_left.saturating_sub(sql::encode(&last.outcome).len());
+            let failed = is_error(&last);
+            response.results.push(last);
+            if failed && self.request.transaction {
+                break;
+            }
+        }
+        Ok(response)
     }
-    bind(&mut compiled, &statement.parameters)?;
-    if compiled.column_count() == 0 {
-        return Ok(StatementOutcome::Changed { last_insert_id: 0, rows_affected: 0 });
+
+    /// All statements of one text, up to the first that fails; the last one's
+    /// result counts.
+    fn text(
+        &self,
+        text: &str,
+        given: &mut Given<'_>,
+        bytes_max: usize,
+    ) -> Result<Option<StatementResult>, Stop> {
+        let mut rest = text;
+        let mut last = None;
+        self.authorizer.enter(Mode::Reading);
+        while let Some((text, after)) = next_statement(self.connection, rest) {
+            rest = after;
+            let result = self.statement(text, given, bytes_max)?;
+            let failed = is_error(&result);
+            last = Some(result);
+            if failed {
+                break;
+            }
+        }
+        Ok(last)
     }
-    match collect(&mut compiled, bytes_max)? {
-        Collected::Rows(rows) if request.kind != RequestKind::Execute => Ok(rows),
-        Collected::Rows(_) | Collected::Changed => {
-            Ok(StatementOutcome::Changed { last_insert_id: 0, rows_affected: 0 })
+
+    fn statement(
+        &self,
+        text: &str,
+        given: &mut Given<'_>,
+        bytes_max: usize,
+    ) -> Result<StatementResult, Stop> {
+        if let Some(ms) = self.request.statement_timeout_ms.filter(|_| !self.is_short) {
+            self.budget.limit_time(ms);
+        }
+        let started = (self.stopwatch)();
+        let ran = self.run(text, given, bytes_max);
+        let time_ns = (self.stopwatch)().saturating_sub(started);
+        let spent = self.budget.is_spent();
+        if spent && self.is_short {
+            return Err(Stop::Elsewhere);
+        }
+        let outcome = match ran {
+            Ok(outcome) => outcome,
+            Err(reason) if reason == DISALLOWED_PRAGMA => return Err(Stop::Disallowed),
+            Err(_) if spent => StatementOutcome::Error(String::from(TIMEOUT)),
+            Err(reason) => StatementOutcome::Error(reason),
+        };
+        Ok(StatementResult { outcome, time_ns })
+    }
+
+    fn run(
+        &self,
+        text: &str,
+        given: &mut Given<'_>,
+        bytes_max: usize,
+    ) -> Result<StatementOutcome, String> {
+        let compiled = self.authorizer.compile(self.connection, Mode::Reading, text);
+        let seen = self.authorizer.take_seen();
+        let mut compiled =
+            compiled.map_err(|error| seen.refused.unwrap_or_else(|| words(&error)))?;
+        // A pragma that passed only tells something, whatever SQLite thinks of it.
+        if !compiled.readonly() && !seen.pragma {
+            compiled.discard();
+            return Err(String::from("attempt to change database via query operation"));
+        }
+        let outcome = self.rows(&mut compiled, given, bytes_max);
+        if seen.pragma {
+            compiled.discard();
+        }
+        outcome
+    }
+
+    fn rows(
+        &self,
+        compiled: &mut rusqlite::Statement<'_>,
+        given: &mut Given<'_>,
+        bytes_max: usize,
+    ) -> Result<StatementOutcome, String> {
+        given.bind(compiled)?;
+        let nothing = StatementOutcome::Changed { last_insert_id: 0, rows_affected: 0 };
+        if compiled.column_count() == 0 {
+            return Ok(nothing);
+        }
+        match collect(compiled, bytes_max)? {
+            Collected::Rows(rows) if self.request.kind != RequestKind::Execute => Ok(rows),
+            Collected::Rows(_) | Collected::Changed => Ok(nothing),
         }
     }
+}
+
+const fn is_error(result: &StatementResult) -> bool {
+    matches!(result.outcome, StatementOutcome::Error(_))
 }
 
 /// All rows of a statement, at most `bytes_max` of them.
@@ -213,13 +321,13 @@ fn value_bytes(value: &Value) -> usize {
     }
 }
 
-/// Declared types, or those of the first row's values.
+/// Declared types, or those of the first row's values. A blob of no declared type
+/// is handed on as text, as Go's driver does, and is called so.
 fn types(declared: Vec<Option<String>>, first: Option<&Vec<Value>>) -> Vec<String> {
     let inferred = |place: usize| match first.and_then(|row| row.get(place)) {
         Some(Value::Integer(_)) => "integer",
         Some(Value::Real(_)) => "real",
-        Some(Value::Text(_)) => "text",
-        Some(Value::Blob(_)) => "blob",
+        Some(Value::Text(_) | Value::Blob(_)) => "text",
         Some(Value::Null) | None => "",
     };
     let types = declared.into_iter().enumerate();

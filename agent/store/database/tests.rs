@@ -336,10 +336,10 @@ fn what_would_hold_on_one_board_only_is_refused_with_the_reason() {
         ("SAVEPOINT x", "?transaction"),
         ("ATTACH 'x' AS y", "one database"),
         ("CREATE TEMP TABLE x(a)", "TEMP"),
-        ("PRAGMA journal_mode = DELETE", "disallowed pragma"),
-        ("PRAGMA synchronous = OFF", "disallowed pragma"),
         ("PRAGMA secure_delete = OFF", "one board only"),
         ("PRAGMA writable_schema = ON", "one board only"),
+        ("PRAGMA writable_schema = ON; SELECT 1", "one board only"),
+        ("DELETE FROM sqlite_schema", "may not be modified"),
         ("DELETE FROM _understudy_setting", "belongs to understudy"),
         ("CREATE TABLE _understudy_x(a)", "kept for understudy"),
         ("DROP TABLE _understudy_member", "kept for understudy"),
@@ -375,20 +375,6 @@ fn no_cached_statement_carries_its_permission_to_another_caller() {
     let done = boards.requests(&[sql::encode(&agents)]);
     assert!(matches!(done[0].results[0].outcome, StatementOutcome::Changed { .. }));
     boards.refused(set, "belongs to understudy");
-}
-
-#[test]
-fn foreign_keys_are_a_property_of_each_request_that_asks() {
-    let mut boards = Boards::new();
-    boards.fine("CREATE TABLE parent(id INTEGER PRIMARY KEY)");
-    boards.fine("CREATE TABLE child(parent REFERENCES parent ON DELETE CASCADE)");
-    let orphan = ["PRAGMA foreign_keys = ON", "INSERT INTO child VALUES (7)"];
-    for _ in 0..3 {
-        let answers = boards.requests(&[request(RequestKind::Execute, false, &orphan)]);
-        let last = &answers[0].results.last().unwrap().outcome;
-        assert!(matches!(last, StatementOutcome::Error(_)), "{last:?}");
-    }
-    boards.fine("INSERT INTO child VALUES (7)");
 }
 
 /// The request that ended the transaction had turned foreign keys on: what is
@@ -454,6 +440,137 @@ fn a_changed_schema_is_committed_at_once() {
     let database = &mut boards.databases[0];
     database.keep_house(crate::driver::clock::now()).unwrap();
     assert!(database.committed < database.applied());
+}
+
+/// What a read on one board comes to, wherever it is read.
+fn read(boards: &mut Boards, statements: &[&str]) -> SqlResponse {
+    let request = request(RequestKind::Query, false, statements);
+    match boards.databases[0].query(&request).unwrap() {
+        QueryOutcome::Answered(answer) => sql::decode(&answer).unwrap(),
+        QueryOutcome::NeedsReader => panic!("{statements:?} is short"),
+    }
+}
+
+#[test]
+fn a_disallowed_pragma_undoes_the_whole_request() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    for pragma in ["PRAGMA journal_mode = DELETE", "PRAGMA synchronous = OFF"] {
+        let all = ["INSERT INTO t VALUES (1)", pragma, "INSERT INTO t VALUES (2)"];
+        let fine = request(RequestKind::Execute, false, &["INSERT INTO t VALUES (3)"]);
+        let answers = boards.requests(&[request(RequestKind::Execute, false, &all), fine]);
+        assert_eq!(answers[0].error.as_deref(), Some("disallowed pragma"));
+        assert_eq!(answers[0].results, []);
+        assert_eq!(answers[1].error, None);
+        let answer = read(&mut boards, &["SELECT 1", pragma]);
+        assert_eq!((answer.error.as_deref(), answer.results.len()), (Some("disallowed pragma"), 0));
+    }
+    assert_eq!(boards.one("SELECT sum(a) FROM t"), Value::Integer(6));
+}
+
+#[test]
+fn a_pragma_that_tells_something_is_a_read_however_often_it_is_asked() {
+    let mut boards = Boards::new();
+    for _ in 0..2 {
+        let mode = boards.query(0, "PRAGMA journal_mode");
+        assert_eq!(mode, [[Value::Text(b"wal".to_vec())]]);
+    }
+}
+
+#[test]
+fn foreign_keys_are_on_for_the_request_that_asks_and_for_no_other() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE parent(id INTEGER PRIMARY KEY)");
+    boards.fine("CREATE TABLE child(p REFERENCES parent)");
+    for _ in 0..2 {
+        let asks = ["PRAGMA foreign_keys = ON", "INSERT INTO child VALUES (9)"];
+        let answers = boards.requests(&[request(RequestKind::Execute, false, &asks)]);
+        assert!(matches!(answers[0].results[1].outcome, StatementOutcome::Error(_)));
+        boards.databases[0].commit().unwrap();
+        let answer = read(&mut boards, &["PRAGMA foreign_keys = ON"]);
+        assert!(matches!(answer.results[0].outcome, StatementOutcome::Error(_)), "{answer:?}");
+        boards.fine("INSERT INTO child VALUES (9)");
+    }
+}
+
+#[test]
+fn what_was_compiled_for_the_agent_is_not_run_for_a_caller() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    boards.refused("RELEASE request", "?transaction");
+    boards.refused("ROLLBACK TO batch", "?transaction");
+    boards.databases[0].commit().unwrap();
+    boards.refused("UPDATE _understudy_applied SET head = ?1 WHERE id = 1", "belongs to");
+    let set = "INSERT INTO _understudy_setting VALUES ('a', 'b')";
+    let mut agents: SqlRequest = sql::decode(&request(RequestKind::Mixed, false, &[set])).unwrap();
+    agents.origin = Origin::Agent;
+    let answers = boards.requests(&[sql::encode(&agents)]);
+    assert!(matches!(answers[0].results[0].outcome, StatementOutcome::Changed { .. }));
+    boards.refused(set, "belongs to");
+    boards.refused(
+        "INSERT OR ABORT INTO main.\"_understudy_setting\" (\"name\", \"value\") VALUES (?1, ?2)",
+        "belongs to",
+    );
+}
+
+#[test]
+fn a_read_out_of_time_keeps_what_came_before_it() {
+    let mut boards = Boards::new();
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
+                   SELECT count(*) FROM n";
+    let all = request(RequestKind::Query, false, &["SELECT 1", endless, "SELECT 2"]);
+    let mut limited: SqlRequest = sql::decode(&all).unwrap();
+    limited.statement_timeout_ms = Some(20);
+    let limited = sql::encode(&limited);
+    assert_eq!(boards.databases[0].query(&limited).unwrap(), QueryOutcome::NeedsReader);
+    boards.databases[0].commit().unwrap();
+    let answer = boards.databases[0].reader().unwrap().query(&limited);
+    let answer: SqlResponse = sql::decode(&answer).unwrap();
+    assert_eq!((answer.error, answer.results.len()), (None, 3));
+    let outcome = |place: usize| &answer.results[place].outcome;
+    assert!(matches!(outcome(0), StatementOutcome::Rows { .. }));
+    assert_eq!(*outcome(1), StatementOutcome::Error("query timeout".into()));
+    assert!(matches!(outcome(2), StatementOutcome::Rows { .. }));
+    assert!(answer.results[1].time_ns > 0);
+}
+
+#[test]
+fn of_several_statements_in_one_read_the_last_counts() {
+    let mut boards = Boards::new();
+    let rows = boards.query(0, "SELECT 1; SELECT 'a;b'; -- the end\n SELECT 3; /* ; */");
+    assert_eq!(rows, [[Value::Integer(3)]]);
+    let answer = read(&mut boards, &["SELECT nada; SELECT 2", " ; ", "SELECT 3"]);
+    assert_eq!(answer.results.len(), 2);
+    assert!(matches!(answer.results[0].outcome, StatementOutcome::Error(_)));
+}
+
+#[test]
+fn values_by_place_go_to_one_statement_after_the_other() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    let text = "INSERT INTO t VALUES (?); INSERT INTO t VALUES (?); INSERT INTO t VALUES (?)";
+    let mut two: SqlRequest = sql::decode(&request(RequestKind::Execute, false, &[text])).unwrap();
+    two.statements[0].parameters =
+        Parameters::Positional(vec![Value::Integer(1), Value::Integer(2)]);
+    let answers = boards.requests(&[sql::encode(&two)]);
+    let expected = "not enough args to execute query: want 1 got 0";
+    assert_eq!(answers[0].results[0].outcome, StatementOutcome::Error(expected.into()));
+    assert_eq!(boards.one("SELECT group_concat(a) FROM t"), Value::Text(b"1,2".to_vec()));
+}
+
+#[test]
+fn a_named_value_that_is_missing_is_named() {
+    let mut boards = Boards::new();
+    let mut named: SqlRequest =
+        sql::decode(&request(RequestKind::Query, false, &["SELECT :id, @name, $id"])).unwrap();
+    named.statements[0].parameters = Parameters::Named(vec![("id".into(), Value::Integer(1))]);
+    let QueryOutcome::Answered(answer) = boards.databases[0].query(&sql::encode(&named)).unwrap()
+    else {
+        panic!("it is short");
+    };
+    let answer: SqlResponse = sql::decode(&answer).unwrap();
+    let expected = "not enough args to execute query: want 3 got 2: no value for @name";
+    assert_eq!(answer.results[0].outcome, StatementOutcome::Error(expected.into()));
 }
 
 #[test]
