@@ -6,10 +6,15 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
+use understudy_core::{
+    limits::{ADDRESSES_MAX, NAME_BYTES_MAX},
+    member::check_name,
+};
 
 use crate::{driver::udp, settings};
 
@@ -25,7 +30,7 @@ pub struct RunOptions {
     pub control: PathBuf,
     /// Where HTTP listens.
     pub http: SocketAddr,
-    /// An address beyond loopback is allowed.
+    /// HTTP is open beyond loopback, as it was told to be.
     pub http_open: bool,
     /// Where datagrams come in.
     pub udp: SocketAddr,
@@ -44,6 +49,8 @@ pub struct Places {
     pub control: PathBuf,
     /// The configuration.
     pub config: PathBuf,
+    /// Somebody named this very configuration: it must be there.
+    pub config_is_named: bool,
 }
 
 impl Places {
@@ -55,15 +62,18 @@ impl Places {
                 directory: directory.to_owned(),
                 control: directory.join("control.sock"),
                 config: directory.join("understudy.toml"),
+                config_is_named: false,
             },
             None => Self {
                 directory: PathBuf::from("/var/lib/understudy"),
                 control: PathBuf::from("/run/understudy/control.sock"),
                 config: PathBuf::from("/etc/understudy/understudy.toml"),
+                config_is_named: false,
             },
         };
         if let Some(config) = config {
             config.clone_into(&mut places.config);
+            places.config_is_named = true;
         }
         places
     }
@@ -128,36 +138,108 @@ pub const SAMPLE: &str = "\
 ";
 
 impl Config {
-    /// Reads the file; a missing one is an empty one.
+    /// Reads the file; one that nobody named and that is missing is an empty one.
     ///
     /// # Errors
     /// Names file, line and what is wrong.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                Self::parse(&text).map_err(|reason| format!("{}: {reason}", path.display()))
+    pub fn read(places: &Places) -> Result<Self, String> {
+        let at = |reason: String| format!("{}: {reason}", places.config.display());
+        match std::fs::read_to_string(&places.config) {
+            Ok(text) => Self::parse(&text).map_err(at),
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound && !places.config_is_named =>
+            {
+                Ok(Self::default())
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(format!("{}: {error}", path.display())),
+            Err(error) => Err(at(error.to_string())),
         }
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            let message = error.message().to_owned();
-            match settings_named(&message) {
-                Some(advice) => format!("line {line}: {advice}"),
-                None => format!("line {line}: {message}"),
+        let at = |span: Option<Range<usize>>, reason: &str| {
+            let line = span.map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            format!("line {line}: {reason}")
+        };
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let advice = misplaced(text, error.message());
+            at(error.span(), advice.as_deref().unwrap_or_else(|| error.message()))
+        })?;
+        config.check().map_err(|(key, reason)| at(place_of(text, key), &reason))?;
+        Ok(config)
+    }
+
+    /// What TOML allows and no board can be started with: the key and why.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if let Some(name) = &self.name {
+            check_name("board", name)
+                .map_err(|refusal| ("name", format!("name = {name:?}: {refusal}")))?;
+        }
+        self.level().map_err(|reason| ("log_level", reason))?;
+        let announce = &self.udp.announce;
+        if announce.len() > ADDRESSES_MAX {
+            let count = announce.len();
+            let reason = format!("announce has {count} addresses, {ADDRESSES_MAX} are allowed");
+            return Err(("announce", reason));
+        }
+        match announce.iter().find(|address| !is_address(address)) {
+            Some(address) => {
+                let reason = format!("announce has {address:?}: an address is HOST:PORT");
+                Err(("announce", reason))
             }
-        })
+            None => Ok(()),
+        }
+    }
+
+    /// How much is logged, if the file says so.
+    ///
+    /// # Errors
+    /// Says what levels there are.
+    pub fn level(&self) -> Result<Option<tracing::Level>, String> {
+        let unknown = |level: &String| {
+            format!("log_level is error, warn, info, debug or trace, not {level:?}")
+        };
+        let level = self.log_level.as_ref();
+        level.map(|level| level.parse().map_err(|_| unknown(level))).transpose()
     }
 }
 
-/// Advice for keys that belong elsewhere.
-fn settings_named(message: &str) -> Option<String> {
-    let key = message.strip_prefix("unknown field `")?.split('`').next()?;
-    if key.contains("key") || key.contains("token") {
+/// `HOST:PORT`, with a port one can send to.
+fn is_address(address: &str) -> bool {
+    let (host, port) = address.rsplit_once(':').unwrap_or_default();
+    let port = port.parse::<u16>().is_ok_and(|port| port != 0);
+    let bare = !host.contains(':') || address.parse::<SocketAddr>().is_ok();
+    let fits = address.len() <= NAME_BYTES_MAX && !address.contains(char::is_whitespace);
+    !host.is_empty() && port && bare && fits
+}
+
+/// Where the key stands in the text.
+fn place_of(text: &str, key: &str) -> Option<Range<usize>> {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let rest = line.trim_start().strip_prefix(key).map(str::trim_start);
+        if rest.is_some_and(|rest| rest.starts_with('=')) {
+            return Some(start..start + line.len());
+        }
+        start += line.len();
+    }
+    None
+}
+
+/// Advice for keys that belong elsewhere: the unknown one, or one in the table of
+/// that name.
+fn misplaced(text: &str, message: &str) -> Option<String> {
+    let unknown = message.strip_prefix("unknown field `")?.split('`').next()?;
+    let inside = text.parse::<toml::Table>().ok().and_then(|table| match table.get(unknown) {
+        Some(toml::Value::Table(table)) => Some(table.keys().cloned().collect::<Vec<_>>()),
+        Some(_) | None => None,
+    });
+    let inside = inside.unwrap_or_default();
+    std::iter::once(unknown).chain(inside.iter().map(String::as_str)).find_map(advice)
+}
+
+fn advice(key: &str) -> Option<String> {
+    let secret = ["key", "token", "psk", "secret", "password"];
+    if secret.iter().any(|word| key.to_lowercase().contains(word)) {
         return Some(format!(
             "{key}: keys are not configured: `understudy init` makes a group, \
              `understudy join TOKEN` joins one"
@@ -187,7 +269,8 @@ impl RunOptions {
     /// The command line counts more than the file, the file more than the default.
     ///
     /// # Errors
-    /// When HTTP would be open to the network without being told so.
+    /// When HTTP would be open to the network without being told so, or the name
+    /// is none.
     pub fn resolve(places: &Places, config: &Config, flags: RunFlags) -> Result<Self, String> {
         let http = flags.http.or(config.http.address);
         let http = http.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT)));
@@ -195,14 +278,18 @@ impl RunOptions {
         let udp = udp.unwrap_or_else(|| SocketAddr::from((Ipv6Addr::UNSPECIFIED, udp::PORT)));
         let http_open = flags.http_open || config.http.open;
         crate::http::check_address(http, http_open)?;
+        let name = flags.name.or_else(|| config.name.clone());
+        if let Some(name) = &name {
+            check_name("board", name).map_err(|refusal| format!("--name {name:?}: {refusal}"))?;
+        }
         Ok(Self {
             directory: places.directory.clone(),
             control: places.control.clone(),
             http,
-            http_open,
+            http_open: http_open && !http.ip().is_loopback(),
             udp,
             announce: config.udp.announce.clone(),
-            name: flags.name.or_else(|| config.name.clone()),
+            name,
         })
     }
 }
@@ -234,8 +321,62 @@ mod tests {
     fn settings_of_the_group_and_keys_are_refused_with_the_command_to_use() {
         let error = Config::parse("profile = \"wifi\"").unwrap_err();
         assert!(error.contains("understudy set profile"), "{error}");
-        let error = Config::parse("group_key = \"abc\"").unwrap_err();
-        assert!(error.contains("understudy join"), "{error}");
+        for text in [
+            "group_key = \"abc\"",
+            "[group]\nkey = \"abc\"",
+            "psk = \"abc\"",
+            "[security]\nlevel = 1\nsecret = \"abc\"",
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains("understudy join"), "{error}");
+        }
+        let error = Config::parse("name = \"a\"\n[settings]\nvoters = 3").unwrap_err();
+        assert!(error.contains("line 2") && error.contains("understudy set voters"), "{error}");
+    }
+
+    #[test]
+    fn what_no_board_can_be_started_with_is_named_with_its_line() {
+        for (text, words) in [
+            ("\nlog_level = \"loud\"", "line 2: log_level is error, warn"),
+            ("name = \"a b\"", "line 1: name = \"a b\": a board's name has"),
+            ("name = \"\"", "line 1: name = \"\""),
+            ("[udp]\nannounce = [\"nonsense\"]", "line 2: announce has \"nonsense\""),
+            ("[udp]\nannounce = [\"a:0\"]", "HOST:PORT"),
+            ("[udp]\nannounce = [\"::1:70\"]", "HOST:PORT"),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        let many = vec!["\"a:1\""; ADDRESSES_MAX + 1].join(",");
+        let error = Config::parse(&format!("[udp]\nannounce = [{many}]")).unwrap_err();
+        assert!(error.contains("17 addresses"), "{error}");
+        let fine = "[udp]\nannounce = [\"a.example:1\", \"[::1]:70\", \"192.0.2.1:4002\"]";
+        assert!(Config::parse(fine).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Config::read(&Places::new(Some(folder.path()), None)), Ok(Config::default()));
+        let named = folder.path().join("named.toml");
+        let error = Config::read(&Places::new(None, Some(&named))).unwrap_err();
+        assert!(error.contains("named.toml"), "{error}");
+    }
+
+    #[test]
+    fn http_on_loopback_is_not_open() {
+        let places = Places::new(Some(Path::new("d")), None);
+        let flags = |http: [u8; 4]| RunFlags {
+            http: Some(SocketAddr::from((http, 1))),
+            http_open: true,
+            ..RunFlags::default()
+        };
+        let open = |http| RunOptions::resolve(&places, &Config::default(), flags(http));
+        assert!(!open([127, 0, 0, 1]).unwrap().http_open);
+        assert!(open([0; 4]).unwrap().http_open);
+        let named = RunFlags { name: Some("q q".into()), ..RunFlags::default() };
+        let error = RunOptions::resolve(&places, &Config::default(), named).unwrap_err();
+        assert!(error.contains("--name"), "{error}");
     }
 
     #[test]

@@ -18,15 +18,15 @@ pub enum ControlRequest {
     Init {
         /// The group's name.
         group: String,
-        /// This board's name.
-        name: String,
+        /// This board's name, if another is meant than it was started with.
+        name: Option<String>,
     },
     /// Become a member.
     Join {
         /// The line another board printed.
         token: String,
-        /// This board's name, if it is free.
-        name: String,
+        /// This board's name, if another is meant than it was started with.
+        name: Option<String>,
     },
     /// Run SQL.
     Sql {

@@ -5,12 +5,14 @@
 //! group's key, and asks to be admitted; the issuer has the group admit its key
 //! by a replicated change and answers with the member it became, and with the
 //! members it must know, a few at a time. Asking again is harmless: the same key
-//! gets the same member.
+//! gets the same member, and once it is one the issuer needs nobody's consent to
+//! say so again.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use understudy_core::{
+    error::Refusal,
     event::{NodeId, Reply, Request},
     limits::PAYLOAD_BYTES_MAX,
     member::{Candidate, Member, Membership, PublicKey},
@@ -19,15 +21,17 @@ use understudy_core::{
 
 use crate::{
     driver::{clock, udp::Road},
-    seal::{Keys, Opened, Outgoing, Seal, To},
+    seal::{Keys, Opened, Outgoing, Seal},
+    survey::{Place, Sight, Survey},
     token::Token,
 };
 
 /// Version of this conversation.
 const VERSION: u8 = 1;
 
-/// A join ends within this, milliseconds.
-const JOIN_MS_MAX: u64 = 20_000;
+/// A join ends within this: 20 s with what the command line needs for itself.
+const JOIN: Duration = Duration::from_secs(19);
+const _: () = assert!(JOIN.as_secs() < 20);
 
 /// Between two questions.
 const ASK_MS: u64 = 300;
@@ -76,8 +80,15 @@ pub enum Knock {
 }
 
 impl Doorstep {
-    /// A guest's payload arrives.
-    pub fn knocked(&mut self, key: PublicKey, address: SocketAddr, payload: &[u8]) -> Knock {
+    /// A guest's payload arrives. Who is a member already is told so even where
+    /// the group cannot decide anything: it may be the one that is missing.
+    pub fn knocked(
+        &mut self,
+        key: PublicKey,
+        address: SocketAddr,
+        payload: &[u8],
+        membership: &Membership,
+    ) -> Knock {
         let Ok(Word::Ask { version, candidate, from }) = sql::decode(payload) else {
             return Knock::Ignore;
         };
@@ -85,7 +96,13 @@ impl Doorstep {
             let reason = String::from("it speaks another version of understudy");
             return Knock::Answer(sql::encode(&Word::Refused { reason }));
         }
-        if candidate.key != key || self.waiting.len() >= ADMISSIONS_MAX {
+        if candidate.key != key {
+            return Knock::Ignore;
+        }
+        if let Some(member) = membership.members.iter().find(|member| member.key == key) {
+            return Knock::Answer(sql::encode(&accepted(member, membership, from)));
+        }
+        if self.waiting.len() >= ADMISSIONS_MAX {
             return Knock::Ignore;
         }
         if self.waiting.insert(key, from).is_some() {
@@ -94,24 +111,40 @@ impl Doorstep {
         Knock::Admit(Admission { key, address }, Request::Admit(candidate))
     }
 
-    /// The group has decided about a guest: what to tell it.
+    /// The group has decided about a guest: what to tell it. Nothing where it
+    /// could not decide: the guest asks again.
     pub fn decided(
         &mut self,
         admission: Admission,
         reply: &Reply,
         membership: &Membership,
-    ) -> Vec<u8> {
+    ) -> Option<Vec<u8>> {
         let from = self.waiting.remove(&admission.key).unwrap_or(0);
         let word = match reply {
+            Reply::Refused(refusal) if is_passing(refusal) => return None,
             Reply::Refused(refusal) => Word::Refused { reason: refusal.to_string() },
             Reply::Done { answer, .. } => match sql::decode(answer) {
-                Ok(member) => accepted(member, membership, from),
+                Ok(member) => accepted(&member, membership, from),
                 Err(_) => {
                     Word::Refused { reason: String::from("the group's answer is unreadable") }
                 }
             },
         };
-        sql::encode(&word)
+        Some(sql::encode(&word))
+    }
+}
+
+/// A moment later the group may decide.
+const fn is_passing(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::NoLeader
+        | Refusal::LeadershipLost
+        | Refusal::OutcomeUnknown
+        | Refusal::Busy
+        | Refusal::TimedOut => true,
+        Refusal::DiskFull | Refusal::TooLarge { .. } | Refusal::Stale | Refusal::Invalid(_) => {
+            false
+        }
     }
 }
 
@@ -123,12 +156,12 @@ impl Admission {
     }
 }
 
-fn accepted(member: Member, membership: &Membership, from: NodeId) -> Word {
+fn accepted(member: &Member, membership: &Membership, from: NodeId) -> Word {
     let mut rest = membership.members.iter().filter(|member| member.id >= from).map(briefly);
     let mut members: Vec<Member> = rest.by_ref().take(MEMBERS_TOLD).collect();
     let mut next = rest.next().map_or(0, |member| member.id);
     loop {
-        let member = briefly(&member);
+        let member = briefly(member);
         let word = Word::Accepted { member, members: members.clone(), next };
         if sql::encode(&word).len() <= PAYLOAD_BYTES_MAX {
             return word;
@@ -160,20 +193,23 @@ pub struct Joined {
     pub members: Vec<Member>,
 }
 
-/// Why a board did not become a member: per address, what happened.
-#[derive(Debug)]
-pub struct JoinError {
-    refused: Option<String>,
-    tried: Vec<(String, String)>,
+/// Why a board did not become a member.
+#[derive(Debug, PartialEq, Eq)]
+pub enum JoinError {
+    /// The group's word.
+    Refused(String),
+    /// Nobody let it in: per address, what happened.
+    Unanswered(Vec<(String, String)>),
 }
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(reason) = &self.refused {
-            return write!(f, "the group refused: {reason}");
-        }
-        writeln!(f, "no board of the group answered within {} s:", JOIN_MS_MAX / 1_000)?;
-        for (address, what) in &self.tried {
+        let tried = match self {
+            Self::Refused(reason) => return write!(f, "the group refused: {reason}"),
+            Self::Unanswered(tried) => tried,
+        };
+        writeln!(f, "no board of the group let this one in:")?;
+        for (address, what) in tried {
             writeln!(f, "  {address}: {what}")?;
         }
         write!(
@@ -188,59 +224,39 @@ impl fmt::Display for JoinError {
 /// Asks until the group has decided.
 ///
 /// # Errors
-/// [`JoinError`] after [`JOIN_MS_MAX`], or at once when refused.
+/// [`JoinError`] after [`JOIN`], or at once when refused, or when every address
+/// of the token is another group's.
 pub async fn join(
     token: &Token,
     wish: &Wish,
     private_key: [u8; 32],
     road: &mut Road,
+    seed: u64,
 ) -> Result<Joined, JoinError> {
     let keys = Keys { group: token.group, group_key: token.group_key, private_key };
-    let salt =
-        u32::from_le_bytes([private_key[0], private_key[9], private_key[18], private_key[27]]);
+    let survey = Survey::new(&token.addresses, &keys, seed.to_le_bytes());
+    let [a, b, c, d, ..] = seed.to_le_bytes();
     let mut asking = Asking {
-        seal: Seal::new(keys, salt),
+        seal: Seal::new(keys, u32::from_le_bytes([a, b, c, d])),
         token,
         wish,
-        addresses: Vec::new(),
-        tried: Vec::new(),
+        survey,
         answered: None,
         members: Vec::new(),
         from: 0,
     };
-    let start = clock::now();
-    let mut datagram = vec![0; 2 * understudy_core::limits::DATAGRAM_BYTES_MAX];
-    while clock::now().since(start) < JOIN_MS_MAX {
-        asking.resolve().await;
-        asking.ask(road);
-        let pause = tokio::time::sleep(Duration::from_millis(ASK_MS));
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => break,
-                received = road.receive(&mut datagram) => {
-                    let Some((bytes, source)) = received else { continue };
-                    match asking.hear(&datagram[..bytes], source, road) {
-                        Heard::Nothing => {}
-                        Heard::More => break,
-                        Heard::Joined(joined) => return Ok(joined),
-                        Heard::Refused(reason) => {
-                            return Err(JoinError { refused: Some(reason), tried: asking.tried });
-                        }
-                    }
-                }
-            }
-        }
+    match tokio::time::timeout(JOIN, asking.converse(road)).await {
+        Ok(Ok(joined)) => Ok(joined),
+        Ok(Err(Some(reason))) => Err(JoinError::Refused(reason)),
+        Ok(Err(None)) | Err(_) => Err(asking.given_up()),
     }
-    Err(asking.given_up())
 }
 
 struct Asking<'a> {
     seal: Seal,
     token: &'a Token,
     wish: &'a Wish,
-    addresses: Vec<SocketAddr>,
-    tried: Vec<(String, String)>,
+    survey: Survey,
     /// The address that answered.
     answered: Option<SocketAddr>,
     members: Vec<Member>,
@@ -256,24 +272,36 @@ enum Heard {
 }
 
 impl Asking<'_> {
-    /// Names may get other addresses while a network comes up.
-    async fn resolve(&mut self) {
-        self.addresses.clear();
-        self.tried.clear();
-        for address in &self.token.addresses {
-            let lookup = tokio::net::lookup_host(address.as_str());
-            let found = tokio::time::timeout(Duration::from_secs(2), lookup).await;
-            let what = match found {
-                Ok(Ok(found)) => {
-                    self.addresses.extend(found);
-                    "no answer"
+    /// Ends with the group's decision; with no reason when nobody is there who
+    /// could decide.
+    async fn converse(&mut self, road: &mut Road) -> Result<Joined, Option<String>> {
+        let mut datagram = vec![0; 2 * understudy_core::limits::DATAGRAM_BYTES_MAX];
+        while !self.is_hopeless() {
+            self.ask(road);
+            let pause = tokio::time::sleep(Duration::from_millis(ASK_MS));
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    () = self.survey.watch() => {}
+                    received = road.receive(&mut datagram) => {
+                        let Some((bytes, source)) = received else { continue };
+                        match self.hear(&datagram[..bytes], source, road) {
+                            Heard::Nothing => {}
+                            Heard::More => break,
+                            Heard::Joined(joined) => return Ok(joined),
+                            Heard::Refused(reason) => return Err(Some(reason)),
+                        }
+                    }
                 }
-                Ok(Err(_)) | Err(_) => "the name is not known here",
-            };
-            self.tried.push((address.clone(), what.to_owned()));
+            }
         }
-        self.addresses.sort_unstable();
-        self.addresses.dedup();
+        Err(None)
+    }
+
+    /// Every address of the token is another group's.
+    fn is_hopeless(&self) -> bool {
+        self.survey.places().iter().all(|place| place.sight == Sight::Foreign)
     }
 
     fn ask(&mut self, road: &mut Road) {
@@ -283,15 +311,17 @@ impl Asking<'_> {
             addresses: self.wish.addresses.clone(),
         };
         let word = Word::Ask { version: VERSION, candidate, from: self.from };
-        let addresses = match self.answered {
+        let found = self.survey.places().iter().flat_map(|place| place.found.iter().copied());
+        let mut addresses: Vec<SocketAddr> = match self.answered {
             Some(address) => vec![address],
-            None => self.addresses.clone(),
+            None => found.collect(),
         };
+        addresses.sort_unstable();
+        addresses.dedup();
         let Some(first) = addresses.first() else { return };
         let mut out = Vec::new();
         let payload = sql::encode(&word);
-        let to = To::Address(*first);
-        self.seal.seal_for(clock::now(), self.token.issuer, to, &payload, &mut out);
+        self.seal.seal_guest(clock::now(), self.token.issuer, *first, &payload, &mut out);
         for outgoing in out {
             for address in &addresses {
                 road.send_to(*address, &outgoing.datagram);
@@ -303,13 +333,16 @@ impl Asking<'_> {
         let mut out = Vec::new();
         let opened = self.seal.open(clock::now(), datagram, source, &mut out);
         for Outgoing { datagram, .. } in out {
-            self.answered = Some(source);
             road.send_to(source, &datagram);
         }
+        if self.answered.is_none() && self.seal.has_host(self.token.issuer) {
+            self.answered = Some(source);
+        }
         let Opened::Guest { payload, .. } = opened else { return Heard::Nothing };
-        self.answered = Some(source);
         match sql::decode(&payload) {
             Ok(Word::Accepted { member, members, next }) => {
+                // An answer may come twice.
+                self.members.retain(|known| members.iter().all(|told| told.id != known.id));
                 self.members.extend(members);
                 if next != 0 {
                     self.from = next;
@@ -323,18 +356,25 @@ impl Asking<'_> {
         }
     }
 
-    fn given_up(mut self) -> JoinError {
-        if let Some(address) = self.answered {
-            let what = "it answered, but the group did not decide: has it a majority running?";
-            self.tried = vec![(address.to_string(), what.to_owned())];
+    fn given_up(&self) -> JoinError {
+        let undecided = "it answered, but the group did not decide: has it a majority running?";
+        let mut tried = Vec::new();
+        let mut answered = self.answered;
+        for Place { address, sight, found } in self.survey.places() {
+            let what = match answered.take_if(|answered| found.contains(answered)) {
+                Some(_) => undecided.to_owned(),
+                None => sight.to_string(),
+            };
+            tried.push((address.clone(), what));
         }
-        JoinError { refused: None, tried: self.tried }
+        tried.extend(answered.map(|address| (address.to_string(), undecided.to_owned())));
+        JoinError::Unanswered(tried)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use understudy_core::error::Refusal;
+    use understudy_core::member::MembershipChange;
 
     use super::*;
     use crate::seal::public_key;
@@ -349,41 +389,65 @@ mod tests {
         }
     }
 
-    /// An issuer of a group of `members`, answering on `road` for ever.
-    async fn issue(mut road: Road, keys: Keys, members: u64, refusal: Option<Refusal>) {
-        let mut seal = Seal::new(keys, 1);
-        let mut doorstep = Doorstep::default();
-        let members: Vec<_> = (1..=members).map(member).collect();
-        let membership = Membership { last_id: members.len() as u64, members };
-        let mut datagram = [0; 2_048];
-        loop {
-            let Some((bytes, source)) = road.receive(&mut datagram).await else { continue };
-            let now = clock::now();
-            let mut out = Vec::new();
-            let opened = seal.open(now, &datagram[..bytes], source, &mut out);
-            if let Opened::Guest { key, payload } = opened
-                && let Knock::Admit(admission, Request::Admit(candidate)) =
-                    doorstep.knocked(key, source, &payload)
-            {
-                let answer = sql::encode(&membership.admit(&candidate));
-                let reply = match &refusal {
-                    Some(refusal) => Reply::Refused(refusal.clone()),
-                    None => Reply::Done { index: 1, answer },
+    /// What an issuer is like.
+    #[derive(Clone, Default)]
+    struct Issuer {
+        members: u64,
+        refusal: Option<Refusal>,
+        /// Answers lost before the first that arrives.
+        lost: usize,
+    }
+
+    impl Issuer {
+        /// Answers on `road` for ever; the group decides at once, and only once.
+        async fn issue(mut self, mut road: Road, keys: Keys) {
+            let mut seal = Seal::new(keys, 1);
+            let mut doorstep = Doorstep::default();
+            let members: Vec<_> = (1..=self.members).map(member).collect();
+            let mut membership = Membership { last_id: self.members, members };
+            let mut datagram = [0; 2_048];
+            loop {
+                let Some((bytes, source)) = road.receive(&mut datagram).await else { continue };
+                let now = clock::now();
+                let mut out = Vec::new();
+                let opened = seal.open(now, &datagram[..bytes], source, &mut out);
+                for outgoing in out.drain(..) {
+                    road.send_to(source, &outgoing.datagram);
+                }
+                let Opened::Guest { key, payload } = opened else { continue };
+                let answer = match doorstep.knocked(key, source, &payload, &membership) {
+                    Knock::Admit(admission, Request::Admit(candidate)) => {
+                        let reply = self.admit(&mut membership, &candidate);
+                        seal.set_members(&membership.members);
+                        doorstep.decided(admission, &reply, &membership)
+                    }
+                    Knock::Answer(answer) => Some(answer),
+                    Knock::Admit(..) | Knock::Ignore => None,
                 };
-                let answer = doorstep.decided(admission, &reply, &membership);
-                seal.seal_for(now, key, To::Address(source), &answer, &mut out);
+                let Some(answer) = answer else { continue };
+                if self.lost > 0 {
+                    self.lost -= 1;
+                    continue;
+                }
+                seal.seal_guest(now, key, source, &answer, &mut out);
+                for outgoing in out {
+                    road.send_to(source, &outgoing.datagram);
+                }
             }
-            for outgoing in out {
-                road.send_to(source, &outgoing.datagram);
+        }
+
+        fn admit(&mut self, membership: &mut Membership, candidate: &Candidate) -> Reply {
+            if let Some(refusal) = self.refusal.take() {
+                return Reply::Refused(refusal);
             }
+            let member = membership.admit(candidate);
+            let answer = sql::encode(&member);
+            membership.change(&MembershipChange::Add(member));
+            Reply::Done { index: 1, answer }
         }
     }
 
-    fn join_one(
-        members: u64,
-        refusal: Option<Refusal>,
-        group_key: [u8; 32],
-    ) -> Result<Joined, JoinError> {
+    fn join_one(issuer: Issuer, group_key: [u8; 32]) -> Result<Joined, JoinError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -393,30 +457,46 @@ mod tests {
                 group_name: "g".into(),
                 group_key,
                 issuer: public_key(&[5; 32]),
-                addresses: vec!["no-such-host.invalid:4002".into(), road.address().to_string()],
+                addresses: vec![road.address().to_string()],
             };
             let keys = Keys { group: [1; 16], group_key: [2; 32], private_key: [5; 32] };
-            let issuer = tokio::spawn(issue(road, keys, members, refusal));
+            let issuer = tokio::spawn(issuer.issue(road, keys));
             let mut road = Road::bind(loopback).unwrap();
             let wish = Wish { name: "new".into(), addresses: vec!["192.0.2.1:4002".into()] };
-            let joined = join(&token, &wish, [6; 32], &mut road).await;
+            let joined = join(&token, &wish, [6; 32], &mut road, 77).await;
             issuer.abort();
             joined
         })
     }
 
     #[test]
-    fn a_guest_becomes_a_member_and_is_told_of_all_others() {
-        let joined = join_one(12, None, [2; 32]).unwrap();
-        assert_eq!((joined.member.id, joined.member.name.as_str()), (13, "new"));
-        assert_eq!(joined.member.key, public_key(&[6; 32]));
-        let ids: Vec<_> = joined.members.iter().map(|member| member.id).collect();
-        assert_eq!(ids, (1..=12).collect::<Vec<_>>());
+    fn a_guest_becomes_a_member_and_is_told_of_all_others_whatever_answers_are_lost() {
+        for lost in [0, 3] {
+            let issuer = Issuer { members: 12, lost, ..Issuer::default() };
+            let joined = join_one(issuer, [2; 32]).unwrap();
+            assert_eq!((joined.member.id, joined.member.name.as_str()), (13, "new"));
+            assert_eq!(joined.member.key, public_key(&[6; 32]));
+            let ids: Vec<_> = joined.members.iter().map(|member| member.id).collect();
+            assert_eq!(ids, (1..=13).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_guest_goes_on_asking_while_the_group_chooses_a_leader() {
+        let issuer = Issuer { members: 3, refusal: Some(Refusal::NoLeader), lost: 0 };
+        assert_eq!(join_one(issuer, [2; 32]).unwrap().member.id, 4);
     }
 
     #[test]
     fn a_refusal_is_told_at_once() {
-        let error = join_one(1, Some(Refusal::Invalid("the group is full".into())), [2; 32]);
+        let refusal = Some(Refusal::Invalid("the group is full".into()));
+        let error = join_one(Issuer { members: 1, refusal, lost: 0 }, [2; 32]);
         assert!(error.unwrap_err().to_string().contains("the group is full"));
+    }
+
+    #[test]
+    fn a_token_of_another_group_is_told_from_a_board_that_is_not_there() {
+        let error = join_one(Issuer { members: 1, ..Issuer::default() }, [3; 32]).unwrap_err();
+        assert!(error.to_string().contains(": wrong group"), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The deciding half is [`understudy_core`]; this package carries out what it
 //! decides. [`run`] is the loop and the only place that sees both the node and
-//! the drivers; [`start`] puts a board together; [`store`] is the two SQLite
+//! the drivers; [`start`] puts a board together, [`waiting`] is one without a group; [`store`] is the two SQLite
 //! files, [`seal`] the sealed sessions, [`driver`] everything that touches the
 //! system, [`http`] and [`control`] the front doors, [`command`] the command
 //! line, [`demo`] the demonstration.
@@ -26,5 +26,8 @@ pub mod settings;
 pub mod start;
 pub mod status;
 pub mod store;
+pub mod survey;
 pub mod token;
 pub mod view;
+pub mod waiting;
+pub mod wishes;

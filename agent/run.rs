@@ -6,13 +6,14 @@
 //! by event, datagrams that cannot leave now are lost, callers wait at their own
 //! end of a channel.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 use understudy_core::{
     error::Refusal,
     event::{Effect, Event, Millis, NodeId, Reply, RequestId},
     limits::DATAGRAM_BYTES_MAX,
+    member::PublicKey,
     node::{Effects, Node},
 };
 
@@ -195,7 +196,7 @@ impl Member {
         }
     }
 
-    fn take_datagram(&mut self, datagram: &[u8], source: std::net::SocketAddr) {
+    fn take_datagram(&mut self, datagram: &[u8], source: SocketAddr) {
         let now = clock::now();
         let mut out = Vec::new();
         let opened = self.seal.open(now, datagram, source, &mut out);
@@ -205,22 +206,27 @@ impl Member {
                 self.drivers.road.heard(now, from, source);
                 self.happen(Event::Received { from, payload });
             }
-            Opened::Guest { key, payload } => match self.doorstep.knocked(key, source, &payload) {
-                Knock::Admit(admission, request) => {
-                    let id = self.wait(Waiter::Guest(admission));
-                    self.happen(Event::Requested { id, request });
-                }
-                Knock::Answer(answer) => {
-                    let mut out = Vec::new();
-                    let to = To::Address(source);
-                    self.seal.seal_for(now, key, to, &answer, &mut out);
-                    self.transmit(now, out);
-                }
-                Knock::Ignore => {}
-            },
+            Opened::Guest { key, payload } => self.take_guest(now, (key, source), &payload),
             Opened::Alive { from } => self.drivers.road.heard(now, from, source),
             Opened::Nothing => {}
         }
+    }
+
+    fn take_guest(&mut self, now: Millis, (key, source): (PublicKey, SocketAddr), word: &[u8]) {
+        match self.doorstep.knocked(key, source, word, self.node.membership()) {
+            Knock::Admit(admission, request) => {
+                let id = self.wait(Waiter::Guest(admission));
+                self.happen(Event::Requested { id, request });
+            }
+            Knock::Answer(answer) => self.answer_guest(now, (key, source), &answer),
+            Knock::Ignore => {}
+        }
+    }
+
+    fn answer_guest(&mut self, now: Millis, (key, source): (PublicKey, SocketAddr), word: &[u8]) {
+        let mut out = Vec::new();
+        self.seal.seal_guest(now, key, source, word, &mut out);
+        self.transmit(now, out);
     }
 
     fn take_call(&mut self, call: Call) {
@@ -256,11 +262,9 @@ impl Member {
             }
             Some(Waiter::Guest(admission)) => {
                 let answer = self.doorstep.decided(admission, &reply, self.node.membership());
-                self.learn_members();
-                let mut out = Vec::new();
-                let to = To::Address(admission.address);
-                self.seal.seal_for(now, admission.key(), to, &answer, &mut out);
-                self.transmit(now, out);
+                if let Some(answer) = answer {
+                    self.answer_guest(now, (admission.key(), admission.address), &answer);
+                }
             }
             None => {}
         }

@@ -2,7 +2,11 @@
 //! `understudy set` on any board holds for all.
 
 use understudy_core::{
-    sql::{Origin, Parameters, RequestKind, SqlRequest, Statement, Value},
+    limits::{VOTERS_DEFAULT, VOTERS_MAX},
+    sql::{
+        Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
+        Value,
+    },
     timing::Timing,
 };
 
@@ -18,15 +22,31 @@ pub struct Setting {
 }
 
 /// All of them.
-pub const ALL: [Setting; 1] = [Setting {
-    name: "profile",
-    default: "wired",
-    doc: "timing of the group: wired, wifi or radio; taken up by each board at its next start",
-    check: |value| match Timing::named(value) {
-        Some(_) => Ok(()),
-        None => Err(format!("profile is wired, wifi or radio, not {value}")),
+pub const ALL: [Setting; 2] = [
+    Setting {
+        name: "profile",
+        default: "wired",
+        doc: "timing of the group: wired, wifi or radio; taken up by each board at its next start",
+        check: |value| match Timing::named(value) {
+            Some(_) => Ok(()),
+            None => Err(format!("profile is wired, wifi or radio, not {value}")),
+        },
     },
-}];
+    Setting {
+        name: "voters",
+        default: "5",
+        doc: "how many boards vote, 1 to 7; a board that joins once there are so many only follows; \
+              taken up by each board at its next start",
+        check: |value| match voters_named(value) {
+            Some(_) => Ok(()),
+            None => Err(format!("voters is a number from 1 to {VOTERS_MAX}, not {value}")),
+        },
+    },
+];
+
+fn voters_named(value: &str) -> Option<usize> {
+    value.parse().ok().filter(|voters| (1..=VOTERS_MAX).contains(voters))
+}
 
 /// The setting of that name.
 #[must_use]
@@ -52,6 +72,36 @@ pub fn set(name: &str, value: &str) -> Result<SqlRequest, String> {
 #[must_use]
 pub fn read_all() -> SqlRequest {
     request(RequestKind::Query, "SELECT name, value FROM _understudy_setting", Vec::new())
+}
+
+/// Names and values, as [`read_all`] is answered.
+#[must_use]
+pub fn rows(response: SqlResponse) -> Vec<(String, String)> {
+    let text = |value: &Value| match value {
+        Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => String::new(),
+    };
+    let rows = response.results.into_iter().filter_map(|result| match result.outcome {
+        StatementOutcome::Rows { rows, .. } => Some(rows),
+        StatementOutcome::Changed { .. } | StatementOutcome::Error(_) => None,
+    });
+    rows.flatten().filter_map(|row| Some((text(row.first()?), text(row.get(1)?)))).collect()
+}
+
+fn value<'a>(stored: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    stored.iter().find(|(stored, _)| stored == name).map(|(_, value)| value.as_str())
+}
+
+/// The group's timing profile.
+#[must_use]
+pub fn timing(stored: &[(String, String)]) -> Timing {
+    value(stored, "profile").and_then(Timing::named).unwrap_or(Timing::WIRED)
+}
+
+/// How many boards of the group vote.
+#[must_use]
+pub fn voters(stored: &[(String, String)]) -> usize {
+    value(stored, "voters").and_then(voters_named).unwrap_or(VOTERS_DEFAULT)
 }
 
 /// What to say of a name nobody knows.
@@ -89,5 +139,16 @@ mod tests {
     fn unknown_names_and_values_are_answered_with_the_known_ones() {
         assert!(set("colour", "red").unwrap_err().contains("profile"));
         assert!(set("profile", "fast").unwrap_err().contains("wired, wifi or radio"));
+        for value in ["0", "8", "-1", "three", ""] {
+            assert!(set("voters", value).unwrap_err().contains("from 1 to 7"), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_was_never_set_holds_by_default() {
+        let stored = [("voters".to_owned(), "3".to_owned())];
+        assert_eq!((voters(&stored), voters(&[])), (3, VOTERS_DEFAULT));
+        assert_eq!(find("voters").unwrap().default, VOTERS_DEFAULT.to_string());
+        assert_eq!(timing(&stored), Timing::WIRED);
     }
 }

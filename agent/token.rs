@@ -1,13 +1,17 @@
 //! The join token: one line that lets a new board find the group, recognise it
 //! and prove that it was invited. Secret like the group's key it carries.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use understudy_core::{member::PublicKey, sql};
 
-use crate::identity::GroupId;
+use crate::{
+    config::RunOptions,
+    driver::udp::usable_addresses,
+    identity::{GroupId, Identity},
+};
 
 const PREFIX: &str = "understudy-";
 const VERSION: u8 = 1;
@@ -30,7 +34,42 @@ pub struct Token {
     pub addresses: Vec<String>,
 }
 
+/// Addresses under which other boards may reach this one now: those it was told
+/// to announce, else those of its interfaces.
+#[must_use]
+pub fn own_addresses(options: &RunOptions, bound: SocketAddr) -> Vec<String> {
+    if options.announce.is_empty() {
+        return usable_addresses(bound).iter().map(SocketAddr::to_string).collect();
+    }
+    options.announce.clone()
+}
+
+/// This machine's host name, if it has one.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    let name = rustix::system::uname().nodename().to_str().ok()?.to_owned();
+    (!name.is_empty() && name != "localhost").then_some(name)
+}
+
 impl Token {
+    /// An invitation by this board, with the addresses it has at this moment.
+    #[must_use]
+    pub fn issue(identity: &Identity, options: &RunOptions, bound: SocketAddr) -> Self {
+        let mut addresses = own_addresses(options, bound);
+        if bound.ip().is_unspecified()
+            && let Some(host) = host_name()
+        {
+            addresses.push(format!("{host}:{}", bound.port()));
+        }
+        Self {
+            group: identity.group,
+            group_name: identity.group_name.clone(),
+            group_key: identity.group_key,
+            issuer: crate::seal::public_key(&identity.private_key),
+            addresses,
+        }
+    }
+
     /// The line to hand over.
     #[must_use]
     pub fn encode(&self) -> String {

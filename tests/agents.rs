@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
@@ -50,10 +51,46 @@ impl Agents {
         self.folder.path().join(board)
     }
 
-    fn command(&self, board: &str) -> Command {
+    /// A command line of a board, as yet without its subcommand.
+    #[must_use]
+    pub fn command(&self, board: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--dir").arg(self.directory(board));
         command
+    }
+
+    /// Where the board's agent logs, over all its starts.
+    fn log_path(&self, board: &str) -> PathBuf {
+        self.folder.path().join(format!("{board}.log"))
+    }
+
+    /// What the board's agent has logged.
+    ///
+    /// # Panics
+    /// When it was never started.
+    #[must_use]
+    pub fn log(&self, board: &str) -> String {
+        fs::read_to_string(self.log_path(board)).expect("it was started")
+    }
+
+    /// Starts a board's agent, and lets others see to it that it comes up.
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn start(&mut self, board: &str, environment: &[(&str, &str)]) {
+        let loopback = "127.0.0.1:0";
+        let udp = self.udp.get(board).map_or(loopback, String::as_str);
+        let log = File::options().create(true).append(true).open(self.log_path(board));
+        let child = self
+            .command(board)
+            .args(["run", "--die-with-parent", "--name", board])
+            .args(["--http", loopback, "--udp", udp])
+            .envs(environment.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(log.expect("a file for its log"))
+            .spawn()
+            .expect("the agent starts");
+        self.running.push((board.to_owned(), child));
     }
 
     /// Starts a board's agent and waits until it answers.
@@ -61,21 +98,16 @@ impl Agents {
     /// # Panics
     /// When it does not.
     pub fn run(&mut self, board: &str) {
-        let loopback = "127.0.0.1:0";
-        let udp = self.udp.get(board).map_or(loopback, String::as_str);
-        let child = self
-            .command(board)
-            .args(["run", "--die-with-parent", "--name", board])
-            .args(["--http", loopback, "--udp", udp])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the agent starts");
-        self.running.push((board.to_owned(), child));
+        self.start(board, &[]);
         self.wait(board, "to answer", |_| true);
         let status = self.status(board).expect("it just answered");
         let udp = status["udp"].as_str().expect("it says where").to_owned();
         self.udp.insert(board.to_owned(), udp);
+    }
+
+    /// The board's next start is on another UDP port.
+    pub fn forget_port(&mut self, board: &str) {
+        self.udp.remove(board);
     }
 
     /// Ends a board's agent with SIGKILL.
@@ -83,10 +115,64 @@ impl Agents {
     /// # Panics
     /// When it does not run.
     pub fn kill(&mut self, board: &str) {
-        let place = self.running.iter().position(|(name, _)| name == board);
-        let (_, mut child) = self.running.remove(place.expect("it runs"));
+        let mut child = self.take(board);
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");
+    }
+
+    /// Asks a board's agent to end, as systemd does, and waits for it.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn stop(&mut self, board: &str) {
+        let mut child = self.take(board);
+        let kill = Command::new("kill").arg(child.id().to_string()).status();
+        assert!(kill.expect("kill runs").success(), "it can be asked");
+        child.wait().expect("it ends");
+    }
+
+    /// Waits until a board's agent has ended by itself; true when it ended well.
+    ///
+    /// # Panics
+    /// When it goes on.
+    pub fn ended(&mut self, board: &str) -> bool {
+        let mut child = self.take(board);
+        for _ in 0..TRIES {
+            if let Some(status) = child.try_wait().expect("it is ours") {
+                return status.success();
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.running.push((board.to_owned(), child));
+        panic!("{board} goes on: {}", self.log(board));
+    }
+
+    fn take(&mut self, board: &str) -> Child {
+        let place = self.running.iter().position(|(name, _)| name == board);
+        self.running.remove(place.expect("it runs")).1
+    }
+
+    /// Runs a command line that must be refused; returns what it said.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[must_use]
+    pub fn refused(&self, board: &str, arguments: &[&str]) -> String {
+        let output = self.ask(board, arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{board} {arguments:?} was not refused: {said}");
+        said
+    }
+
+    /// Makes a group of this running board alone; returns its token.
+    ///
+    /// # Panics
+    /// When it does not come to lead it.
+    #[must_use]
+    pub fn found(&self, board: &str) -> String {
+        let made = self.told(board, &["init"]);
+        self.wait(board, "to lead", |status| status["role"] == "leader");
+        made.lines().last().expect("a token").to_owned()
     }
 
     /// Runs a command line against a board.

@@ -130,10 +130,11 @@ fn the_readmes_six_commands_make_a_group_of_three() {
         assert!(shell(command).status().expect("sh runs").success(), "{command}");
     }
     let status = shell("understudy --dir c status --json").stdout(Stdio::piped()).output();
-    let status = String::from_utf8_lossy(&status.expect("sh runs").stdout).into_owned();
+    let status: serde_json::Value =
+        serde_json::from_slice(&status.expect("sh runs").stdout).expect("JSON");
     for child in &mut running {
         child.kill().expect("it runs");
         child.wait().expect("it ends");
     }
-    assert!(status.contains("\"board\""), "{status}");
+    assert_eq!(status["members"].as_array().map(Vec::len), Some(3), "{status}");
 }

@@ -1,6 +1,9 @@
 //! The one integration-test binary: a list of what it tests.
 
 mod cluster;
+mod damage;
+mod joining;
 mod script;
 mod seeds;
 mod tidy;
+mod waiting;

@@ -5,7 +5,7 @@ use std::{io::Read as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use understudy_core::sql::{
-    Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value,
+    Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
 };
 
 use crate::{
@@ -60,7 +60,7 @@ enum Command {
         /// What to call the group.
         #[arg(default_value = "group")]
         group: String,
-        /// This board's name, instead of its host name.
+        /// This board's name, instead of the one it was started with.
         #[arg(long)]
         name: Option<String>,
     },
@@ -68,7 +68,7 @@ enum Command {
     Join {
         /// The token; read from standard input when absent.
         token: Option<String>,
-        /// This board's name, instead of its host name.
+        /// This board's name, instead of the one it was started with.
         #[arg(long)]
         name: Option<String>,
     },
@@ -158,13 +158,11 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
             return run(places, flags, arguments.log_level);
         }
         Command::Init { group, name } => {
-            let name = own_name(name)?;
             let answer = ask(places, &ControlRequest::Init { group: group.clone(), name })?;
             show::init(&group, &answer);
         }
         Command::Join { token, name } => {
             let token = token.map_or_else(read_token, Ok)?;
-            let name = own_name(name)?;
             show::joined(&ask(places, &ControlRequest::Join { token, name })?);
         }
         Command::Token => show::token(&ask(places, &ControlRequest::Token)?),
@@ -197,15 +195,8 @@ fn run(
     flags: RunFlags,
     level: Option<tracing::Level>,
 ) -> Result<ExitCode, String> {
-    let config = Config::read(&places.config)?;
-    let configured =
-        match &config.log_level {
-            Some(level) => Some(level.parse().map_err(|_| {
-                format!("log_level is error, warn, info, debug or trace, not {level}")
-            })?),
-            None => None,
-        };
-    let level = level.or(configured).unwrap_or(tracing::Level::INFO);
+    let config = Config::read(places)?;
+    let level = level.or(config.level()?).unwrap_or(tracing::Level::INFO);
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
@@ -223,12 +214,6 @@ fn ask(places: &Places, request: &ControlRequest) -> Result<ControlResponse, Str
         ControlResponse::Refused(reason) => Err(reason),
         response => Ok(response),
     }
-}
-
-fn own_name(name: Option<String>) -> Result<String, String> {
-    name.or_else(start::host_name).ok_or_else(|| {
-        String::from("this machine has no host name: give the board one with --name NAME")
-    })
 }
 
 fn read_token() -> Result<String, String> {
@@ -283,15 +268,7 @@ fn responded(response: ControlResponse) -> Result<SqlResponse, String> {
 fn stored(places: &Places) -> Result<Vec<(String, String)>, String> {
     let request = settings::read_all();
     let response = responded(ask(places, &ControlRequest::Sql { request, read: true })?)?;
-    let text = |value: &Value| match value {
-        Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
-        Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => String::new(),
-    };
-    let rows = response.results.into_iter().filter_map(|result| match result.outcome {
-        StatementOutcome::Rows { rows, .. } => Some(rows),
-        StatementOutcome::Changed { .. } | StatementOutcome::Error(_) => None,
-    });
-    Ok(rows.flatten().filter_map(|row| Some((text(row.first()?), text(row.get(1)?)))).collect())
+    Ok(settings::rows(response))
 }
 
 fn value_of<'a>(stored: &'a [(String, String)], setting: &'a settings::Setting) -> &'a str {
@@ -319,13 +296,14 @@ fn config(places: &Places, doc: bool, check: bool) -> Result<(), String> {
     if !check {
         return Err(String::from("`understudy config check` or `understudy config --doc`"));
     }
-    let config = Config::read(&places.config)?;
+    let config = Config::read(places)?;
     let options = RunOptions::resolve(places, &config, RunFlags::default())?;
     let there = if places.config.exists() { "" } else { " (not there: defaults)" };
     println!("configuration  {}{there}", places.config.display());
     println!("directory      {}", options.directory.display());
     println!("control socket {}", options.control.display());
-    println!("http           {}", options.http);
+    let open = if options.http_open { " (open to the network)" } else { "" };
+    println!("http           {}{open}", options.http);
     println!("udp            {}", options.udp);
     println!("name           {}", options.name.unwrap_or_else(|| String::from("(host name)")));
     Ok(())

@@ -209,7 +209,10 @@ fn without_leader(status: &Status, silent: &[&str], voters: usize) -> String {
             silent.join(", ")
         );
     }
-    String::from("The boards are choosing a leader: this takes about a second.")
+    String::from(
+        "The boards are choosing a leader: this takes about a second. Where it lasts, some of \
+         them cannot hear each other.",
+    )
 }
 
 #[cfg(test)]

@@ -156,6 +156,10 @@ pub const ADDRESSES_MAX: usize = 16;
 /// Boards that vote.
 pub const VOTERS_MAX: usize = 7;
 
+/// Boards that vote unless the group has set another number: two may be lost,
+/// and more would only make each write wait for more disks.
+pub const VOTERS_DEFAULT: usize = 5;
+
 /// Local requests waiting for a leader, a batch or a read round.
 pub const REQUESTS_WAITING_MAX: usize = 1_024;
 
@@ -193,5 +197,5 @@ const _: () = assert!(WINDOW_FRAGMENTS_MIN <= WINDOW_FRAGMENTS_START);
 const _: () = assert!(WINDOW_FRAGMENTS_START <= WINDOW_FRAGMENTS_MAX);
 const _: () = assert!(UNCOMMITTED_BYTES_MAX < UNAPPLIED_BYTES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX < ENTRY_BYTES_MAX as u64);
-const _: () = assert!(VOTERS_MAX <= MEMBERS_MAX);
+const _: () = assert!(VOTERS_DEFAULT <= VOTERS_MAX && VOTERS_MAX <= MEMBERS_MAX);
 const _: () = assert!(BATCH_REQUESTS_MAX <= REQUESTS_WAITING_MAX);

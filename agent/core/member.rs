@@ -9,10 +9,26 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::NodeId;
+use crate::{error::Refusal, event::NodeId, limits};
 
 /// An X25519 public key.
 pub type PublicKey = [u8; 32];
+
+/// Is this a name for a `what`, a board or a group? Names stand in tokens, in
+/// tables and on command lines.
+///
+/// # Errors
+/// [`Refusal::Invalid`] says what a name may be.
+pub fn check_name(what: &str, name: &str) -> Result<(), Refusal> {
+    let fits = !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX;
+    if fits && !name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Ok(());
+    }
+    Err(Refusal::Invalid(alloc::format!(
+        "a {what}'s name has 1 to {} bytes, without blanks and control characters",
+        limits::NAME_BYTES_MAX
+    )))
+}
 
 /// A board of the group, as every board knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

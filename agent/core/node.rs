@@ -110,6 +110,7 @@ pub struct Node {
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) heard: BTreeMap<NodeId, Millis>,
     pub(crate) presence: String,
+    pub(crate) voters_max: usize,
     pub(crate) peers_http: BTreeMap<NodeId, String>,
     pub(crate) freshness: Freshness,
     /// Answers that wait until the database is back where it was.
@@ -162,6 +163,7 @@ impl Node {
             pending: VecDeque::new(),
             heard: BTreeMap::new(),
             presence: String::new(),
+            voters_max: limits::VOTERS_DEFAULT,
             peers_http: BTreeMap::new(),
             freshness: Freshness::default(),
             after_replay: Vec::new(),
@@ -230,6 +232,15 @@ impl Node {
     #[must_use]
     pub const fn membership_changes(&self) -> u64 {
         self.membership_changes
+    }
+
+    /// How many boards are to vote: those admitted beyond it only follow.
+    ///
+    /// # Panics
+    /// When it is no number of voters.
+    pub fn set_voters_max(&mut self, voters: usize) {
+        assert!((1..=limits::VOTERS_MAX).contains(&voters), "a number of voters");
+        self.voters_max = voters;
     }
 
     /// Where this board's HTTP listens: told to every peer when it is first heard,

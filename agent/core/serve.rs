@@ -10,7 +10,7 @@ use crate::{
     forward::Arrival,
     limits,
     log::conf_change,
-    member::{Candidate, Member, MembershipChange},
+    member::{Candidate, Member, MembershipChange, check_name},
     mutant,
     node::Node,
     reads::Read,
@@ -281,7 +281,7 @@ impl Node {
     }
 
     fn admitted(&self, candidate: &Candidate) -> Result<Member, Refusal> {
-        check_name(&candidate.name)?;
+        check_name("board", &candidate.name)?;
         let addresses = &candidate.addresses;
         if addresses.len() > limits::ADDRESSES_MAX
             || addresses.iter().any(|address| address.len() > limits::NAME_BYTES_MAX)
@@ -297,12 +297,12 @@ impl Node {
             )));
         }
         let voters = self.membership.members.iter().filter(|member| member.voter).count();
-        let voter = if known { member.voter } else { voters < limits::VOTERS_MAX };
+        let voter = if known { member.voter } else { voters < self.voters_max };
         Ok(Member { voter, ..member })
     }
 
     fn renamed(&self, id: NodeId, name: &str) -> Result<Member, Refusal> {
-        check_name(name)?;
+        check_name("board", name)?;
         let Some(member) = self.membership.member(id) else {
             return Err(Refusal::Invalid(alloc::format!("no member has the id {id}")));
         };
@@ -382,15 +382,4 @@ fn barrier() -> Vec<u8> {
         statement_timeout_ms: None,
         statements: Vec::new(),
     })
-}
-
-fn check_name(name: &str) -> Result<(), Refusal> {
-    let fits = !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX;
-    if fits && !name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Ok(());
-    }
-    Err(Refusal::Invalid(alloc::format!(
-        "a board's name has 1 to {} bytes, without blanks and control characters",
-        limits::NAME_BYTES_MAX
-    )))
 }

@@ -45,12 +45,12 @@ impl Boards {
         for board in &mut boards.all {
             board.run()?;
         }
-        let init = ControlRequest::Init { group: "demo".into(), name: NAMES[0].into() };
+        let init = ControlRequest::Init { group: "demo".into(), name: None };
         let ControlResponse::Token(token) = boards.all[0].ask(&init)? else {
             return Err(String::from("the first board made no group"));
         };
         for board in &boards.all[1..] {
-            let join = ControlRequest::Join { token: token.clone(), name: board.name.into() };
+            let join = ControlRequest::Join { token: token.clone(), name: None };
             board.ask(&join)?;
         }
         boards.wait("the three boards to agree", |boards| {

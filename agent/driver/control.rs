@@ -32,14 +32,25 @@ pub type Wish = (ControlRequest, oneshot::Sender<ControlResponse>);
 /// Binds the socket in place of one that a former agent left.
 ///
 /// # Errors
-/// When it cannot be made: the text names it.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+/// When it cannot be made: the text names it, and who could make its folder.
+pub fn bind(path: &Path) -> Result<UnixListener, String> {
+    let at = |error: io::Error| format!("control socket {}: {error}", path.display());
+    let folder = path.parent().unwrap_or(path);
+    // systemd has made /run/understudy where it runs the agent; elsewhere nobody has.
+    fs::create_dir_all(folder).map_err(|error| {
+        format!(
+            "{}, where the control socket is to be, cannot be made: {error}. Run the agent as \
+             root or as the service that comes with it, or keep everything in a folder of your \
+             own with --dir DIR.",
+            folder.display()
+        )
+    })?;
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
         Ok(()) | Err(_) => {}
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    let listener = UnixListener::bind(path).map_err(at)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(at)?;
     Ok(listener)
 }
 
@@ -110,6 +121,47 @@ pub fn ask(path: &Path, request: &ControlRequest) -> Result<ControlResponse, Str
     stream.write_all(&line).map_err(broken)?;
     let mut answer = String::new();
     BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut answer).map_err(broken)?;
+    if answer.is_empty() {
+        return Err(String::from(
+            "the agent ended before it answered: its log says why (`journalctl -u understudy`, or \
+             the terminal it ran in)",
+        ));
+    }
     serde_json::from_str(&answer)
         .map_err(|error| format!("the agent's answer is no answer: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sockets_folder_is_made_and_what_prevents_it_is_said() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/understudy/control.sock");
+        let listener = bind(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        drop(listener);
+        bind(&path).expect("in place of the one that was left");
+        fs::write(folder.path().join("file"), b"").unwrap();
+        let error = bind(&folder.path().join("file/control.sock")).unwrap_err();
+        assert!(error.contains("/file") && error.contains("--dir"), "{error}");
+    }
+
+    #[test]
+    fn an_agent_that_ends_without_an_answer_is_told_from_one_that_talks_nonsense() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let agent = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            BufReader::new(stream).read_line(&mut String::new()).unwrap();
+        });
+        let error = ask(&path, &ControlRequest::Status).unwrap_err();
+        assert!(error.contains("ended before it answered"), "{error}");
+        agent.join().unwrap();
+    }
 }

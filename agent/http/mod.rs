@@ -56,11 +56,11 @@ pub fn check_address(address: SocketAddr, open: bool) -> Result<(), String> {
     if open || address.ip().is_loopback() {
         return Ok(());
     }
+    let port = if address.port() == 0 { crate::config::HTTP_PORT } else { address.port() };
     Err(format!(
         "HTTP on {address} would be open to everybody on that network: there are no accounts yet.\n\
          Keep it on 127.0.0.1 and reach it through ssh:  ssh -L {port}:127.0.0.1:{port} THIS-BOARD\n\
-         or open it knowingly with --http-open.",
-        port = address.port()
+         or open it knowingly with --http-open."
     ))
 }
 

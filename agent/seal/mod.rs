@@ -6,12 +6,17 @@
 //! BLAKE2s; noiseprotocol.org, revision 34) with the group's key as pre-shared
 //! key, then stateless transport under an explicit counter and a window that
 //! takes each counter once (`window`). The responder learns who calls from the
-//! handshake itself; a key that is no member's but knows the group's key is a
-//! guest, and may only ask to join.
+//! handshake itself. Who knows the group's key may call as a guest, under any
+//! static key, and may only ask to join; what a guest and its host say to each
+//! other stays apart from the sessions of members, even once its key is
+//! admitted: a guest whose answer was lost asks again and is still understood.
 //!
 //! Datagram: kind (1), receiver's session (4), counter (8), then the Noise
 //! message. Handshakes: kind, the sender's session, the group's tag (4), then
-//! the Noise message, padded so that no answer is longer than its question.
+//! the Noise message, padded so that no answer is longer than its question; the
+//! first byte inside says whether a guest calls. Besides, anybody may ask which
+//! group a board is of (`question`) and gets the group's tag, so that `join` can
+//! tell a wrong group from no answer.
 //!
 //! Invariants: unauthenticated bytes are dropped, counted, never decoded; a
 //! session is replaced only by one that has carried a valid transport message;
@@ -20,17 +25,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use snow::{Builder, HandshakeState, StatelessTransportState};
+use snow::{Builder, HandshakeState};
 use understudy_core::{
     event::{Millis, NodeId},
     limits::{DATAGRAM_BYTES_MAX, MEMBERS_MAX, PAYLOAD_BYTES_MAX},
     member::{Member, PublicKey},
 };
 
-use self::window::Window;
+use self::session::Session;
 use crate::identity::GroupId;
 
+mod question;
+mod session;
 mod window;
+
+pub use question::Whose;
 
 const PATTERN: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 
@@ -40,6 +49,10 @@ const PSK_PLACE: u8 = 2;
 const CALL: u8 = 1;
 const ANSWER: u8 = 2;
 const DATA: u8 = 3;
+
+/// Kinds 4 and 5 are the question of `question` and its answer.
+const QUESTION: u8 = 4;
+const TAG: u8 = 5;
 
 const DATA_HEADER_BYTES: usize = 13;
 const CALL_HEADER_BYTES: usize = 9;
@@ -60,13 +73,13 @@ const GREET_MS: u64 = 1_000;
 /// Answers to calls per second, all callers together.
 const ANSWERS_PER_S: u64 = 50;
 
-/// A session is made anew after so many messages, or so long.
-const SESSION_MESSAGES_MAX: u64 = 1 << 40;
-const SESSION_MS_MAX: u64 = 24 * 3_600_000;
+/// Callers that are no members at the same time, and how long one of them may
+/// stay silent: as long as a join lasts.
+const GUESTS_MAX: usize = 8;
+const GUEST_MS_MAX: u64 = 20_000;
 
-/// Guests at the same time, and how long one may stay silent.
-const GUESTS_MAX: usize = 4;
-const GUEST_MS_MAX: u64 = 60_000;
+/// First byte inside a call: who calls. Zero, as all of the padding, is a member.
+const CALLS_AS_GUEST: u8 = 1;
 
 /// Where datagrams go and come from, whatever the road.
 pub type Address = std::net::SocketAddr;
@@ -145,18 +158,6 @@ pub enum Drop {
     Unsent,
 }
 
-struct Session {
-    transport: StatelessTransportState,
-    /// The number the peer expects.
-    remote: u32,
-    local: u32,
-    counter: u64,
-    window: Window,
-    since: Millis,
-    /// Its other end has used it: both have it.
-    is_mutual: bool,
-}
-
 struct Calling {
     handshake: Box<HandshakeState>,
     local: u32,
@@ -164,7 +165,24 @@ struct Calling {
     message: Vec<u8>,
 }
 
-/// All that is between this board and one static key.
+/// Whom a session is with: a static key, as a member or as guest and host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PeerId {
+    key: PublicKey,
+    is_guest: bool,
+}
+
+impl PeerId {
+    const fn member(key: PublicKey) -> Self {
+        Self { key, is_guest: false }
+    }
+
+    const fn guest(key: PublicKey) -> Self {
+        Self { key, is_guest: true }
+    }
+}
+
+/// All that is between this board and one [`PeerId`].
 #[derive(Default)]
 struct Peer {
     node: Option<NodeId>,
@@ -184,9 +202,9 @@ pub struct Seal {
     keys: Keys,
     public_key: PublicKey,
     tag: [u8; 4],
-    peers: BTreeMap<PublicKey, Peer>,
+    peers: BTreeMap<PeerId, Peer>,
     nodes: BTreeMap<NodeId, PublicKey>,
-    sessions: BTreeMap<u32, PublicKey>,
+    sessions: BTreeMap<u32, PeerId>,
     next_session: u32,
     answers: u64,
     answers_since: Millis,
@@ -235,31 +253,48 @@ impl Seal {
             .map(|member| (member.id, member.key))
             .collect();
         let nodes: BTreeMap<_, _> = self.nodes.iter().map(|(node, key)| (*key, *node)).collect();
-        self.peers.retain(|key, _| nodes.contains_key(key));
+        self.peers.retain(|peer, _| peer.is_guest || nodes.contains_key(&peer.key));
         for (key, node) in nodes {
-            self.peers.entry(key).or_default().node = Some(node);
+            self.peers.entry(PeerId::member(key)).or_default().node = Some(node);
         }
         let peers = &self.peers;
-        self.sessions.retain(|_, key| peers.contains_key(key));
+        self.sessions.retain(|_, peer| peers.contains_key(peer));
     }
 
     /// Seals a payload for a member; makes a session first when there is none.
     pub fn seal(&mut self, now: Millis, to: NodeId, payload: &[u8], out: &mut Vec<Outgoing>) {
         let Some(key) = self.nodes.get(&to).copied() else { return };
-        self.seal_for(now, key, To::Node(to), payload, out);
+        self.seal_for(now, PeerId::member(key), To::Node(to), payload, out);
     }
 
-    /// Seals a payload for a static key, a member's or not.
-    pub fn seal_for(
+    /// Seals what a guest says to its host, or the host to it.
+    pub fn seal_guest(
         &mut self,
         now: Millis,
         key: PublicKey,
+        address: Address,
+        payload: &[u8],
+        out: &mut Vec<Outgoing>,
+    ) {
+        self.seal_for(now, PeerId::guest(key), To::Address(address), payload, out);
+    }
+
+    /// Is there a session with the host of that key?
+    #[must_use]
+    pub fn has_host(&self, key: PublicKey) -> bool {
+        self.peers.get(&PeerId::guest(key)).is_some_and(|peer| peer.session.is_some())
+    }
+
+    fn seal_for(
+        &mut self,
+        now: Millis,
+        id: PeerId,
         to: To,
         payload: &[u8],
         out: &mut Vec<Outgoing>,
     ) {
         assert!(payload.len() <= PAYLOAD_BYTES_MAX, "a payload fits its datagram");
-        let peer = self.peers.entry(key).or_default();
+        let peer = self.peers.entry(id).or_default();
         if let Some(session) = &mut peer.session {
             let held = std::mem::take(&mut peer.held);
             out.extend(held.iter().map(|held| Outgoing { to, datagram: session.seal(held) }));
@@ -272,7 +307,7 @@ impl Seal {
         } else {
             *self.drops.entry(Drop::Unsent).or_default() += 1;
         }
-        self.call(now, key, to, out);
+        self.call(now, id, to, out);
     }
 
     /// Speaks to every member that may not have a session with this board, now and
@@ -282,23 +317,23 @@ impl Seal {
         let strangers: Vec<_> = self
             .nodes
             .iter()
-            .filter(|(_, key)| self.peers.get(*key).is_none_or(|peer| peer.is_strange(now)))
-            .map(|(node, key)| (*node, *key))
+            .map(|(node, key)| (*node, PeerId::member(*key)))
+            .filter(|(_, id)| self.peers.get(id).is_none_or(|peer| peer.is_strange(now)))
             .collect();
-        for (node, key) in strangers {
+        for (node, id) in strangers {
             let to = To::Node(node);
-            let peer = self.peers.entry(key).or_default();
+            let peer = self.peers.entry(id).or_default();
             peer.greeted = Some(now);
             match &mut peer.session {
                 Some(session) => out.push(Outgoing { to, datagram: session.seal(&[]) }),
-                None => self.call(now, key, to, out),
+                None => self.call(now, id, to, out),
             }
         }
     }
 
     /// Calls a peer, or calls again, unless a call is under way.
-    fn call(&mut self, now: Millis, key: PublicKey, to: To, out: &mut Vec<Outgoing>) {
-        let peer = self.peers.entry(key).or_default();
+    fn call(&mut self, now: Millis, id: PeerId, to: To, out: &mut Vec<Outgoing>) {
+        let peer = self.peers.entry(id).or_default();
         if let Some(calling) = &mut peer.calling {
             if now.since(calling.sent) >= CALL_RETRY_MS {
                 calling.sent = now;
@@ -308,18 +343,19 @@ impl Seal {
         }
         let local = self.next_session;
         self.next_session = self.next_session.wrapping_add(1);
-        let builder = builder(&self.keys).remote_public_key(&key);
+        let builder = builder(&self.keys).remote_public_key(&id.key);
         let Ok(mut handshake) = builder.and_then(Builder::build_initiator) else { return };
         let mut message = vec![CALL];
         message.extend(local.to_le_bytes());
         message.extend(self.tag);
-        let padding = [0; CALL_BYTES - CALL_HEADER_BYTES - 96];
+        let mut padding = [0; CALL_BYTES - CALL_HEADER_BYTES - 96];
+        padding[0] = if id.is_guest { CALLS_AS_GUEST } else { 0 };
         let Some(noise) = write(&mut handshake, &padding) else { return };
         message.extend(noise);
         out.push(Outgoing { to, datagram: message.clone() });
         let handshake = Box::new(handshake);
         peer.calling = Some(Calling { handshake, local, sent: now, message });
-        self.sessions.insert(local, key);
+        self.sessions.insert(local, id);
     }
 
     /// Opens a datagram; answers to handshakes go to `out`.
@@ -337,6 +373,7 @@ impl Seal {
                 Some(&CALL) => self.on_call(now, datagram, source, out),
                 Some(&ANSWER) => self.on_answer(now, datagram, source, out),
                 Some(&DATA) => self.on_data(now, datagram),
+                Some(&QUESTION) => self.on_question(now, datagram, source, out),
                 Some(_) | None => Err(Drop::Malformed),
             }
         };
@@ -370,8 +407,9 @@ impl Seal {
             .get_remote_static()
             .and_then(|key| key.try_into().ok())
             .ok_or(Drop::Forged)?;
-        self.admit(now, key)?;
-        let peer = self.peers.entry(key).or_default();
+        let id = PeerId { key, is_guest: payload[0] == CALLS_AS_GUEST };
+        self.admit(now, id)?;
+        let peer = self.peers.entry(id).or_default();
         if peer.calling.is_some() && self.public_key < key {
             // Both call at once: ours counts, theirs will be answered by it.
             return Ok(Opened::Nothing);
@@ -391,7 +429,7 @@ impl Seal {
         if let Some(calling) = peer.calling.take() {
             self.sessions.remove(&calling.local);
         }
-        self.sessions.insert(local, key);
+        self.sessions.insert(local, id);
         out.push(Outgoing { to: To::Address(source), datagram: message });
         Ok(Opened::Nothing)
     }
@@ -405,9 +443,10 @@ impl Seal {
         if self.answers <= ANSWERS_PER_S { Ok(()) } else { Err(Drop::Rationed) }
     }
 
-    /// Members are always let in; a few others as guests.
-    fn admit(&mut self, now: Millis, key: PublicKey) -> Result<(), Drop> {
-        if self.peers.contains_key(&key) {
+    /// Members are always let in; besides a few guests, and boards that call as
+    /// members before this one has heard of their admission.
+    fn admit(&mut self, now: Millis, id: PeerId) -> Result<(), Drop> {
+        if self.peers.contains_key(&id) {
             return Ok(());
         }
         self.peers.retain(|_, peer| peer.node.is_some() || now.since(peer.heard) < GUEST_MS_MAX);
@@ -415,7 +454,7 @@ impl Seal {
         if guests >= GUESTS_MAX || self.peers.len() >= MEMBERS_MAX + GUESTS_MAX {
             return Err(Drop::Rationed);
         }
-        self.peers.insert(key, Peer { heard: now, ..Peer::default() });
+        self.peers.insert(id, Peer { heard: now, ..Peer::default() });
         Ok(())
     }
 
@@ -431,8 +470,8 @@ impl Seal {
         }
         let local = session_number(&datagram[1..5]);
         let remote = session_number(&datagram[5..CALL_HEADER_BYTES]);
-        let key = *self.sessions.get(&local).ok_or(Drop::Unknown)?;
-        let peer = self.peers.get_mut(&key).ok_or(Drop::Unknown)?;
+        let id = *self.sessions.get(&local).ok_or(Drop::Unknown)?;
+        let peer = self.peers.get_mut(&id).ok_or(Drop::Unknown)?;
         let mut calling =
             peer.calling.take_if(|calling| calling.local == local).ok_or(Drop::Unknown)?;
         let mut payload = [0; CALL_BYTES];
@@ -453,7 +492,7 @@ impl Seal {
         Ok(peer.node.map_or(Opened::Nothing, |from| Opened::Alive { from }))
     }
 
-    fn replace(sessions: &mut BTreeMap<u32, PublicKey>, peer: &mut Peer, session: Session) {
+    fn replace(sessions: &mut BTreeMap<u32, PeerId>, peer: &mut Peer, session: Session) {
         if let Some(gone) = std::mem::replace(&mut peer.last, peer.session.replace(session)) {
             sessions.remove(&gone.local);
         }
@@ -464,8 +503,8 @@ impl Seal {
             return Err(Drop::Malformed);
         }
         let local = session_number(&datagram[1..5]);
-        let key = *self.sessions.get(&local).ok_or(Drop::Unknown)?;
-        let peer = self.peers.get_mut(&key).ok_or(Drop::Unknown)?;
+        let id = *self.sessions.get(&local).ok_or(Drop::Unknown)?;
+        let peer = self.peers.get_mut(&id).ok_or(Drop::Unknown)?;
         let is_next = peer.next.as_ref().is_some_and(|session| session.local == local);
         let known = [&mut peer.session, &mut peer.next, &mut peer.last];
         let session = known
@@ -482,12 +521,24 @@ impl Seal {
                 self.sessions.remove(&calling.local);
             }
         }
-        Ok(match peer.node {
+        let node = peer.node;
+        if node.is_some() {
+            // Who speaks as a member has its answer: its place is free for others.
+            self.forget_guest(id.key);
+        }
+        Ok(match node {
             Some(from) if payload.is_empty() => Opened::Alive { from },
             Some(from) => Opened::Payload { from, payload },
-            None if payload.is_empty() => Opened::Nothing,
-            None => Opened::Guest { key, payload },
+            None if id.is_guest && !payload.is_empty() => Opened::Guest { key: id.key, payload },
+            None => Opened::Nothing,
         })
+    }
+
+    fn forget_guest(&mut self, key: PublicKey) {
+        let id = PeerId::guest(key);
+        if self.peers.remove(&id).is_some() {
+            self.sessions.retain(|_, peer| *peer != id);
+        }
     }
 }
 
@@ -496,51 +547,6 @@ impl Peer {
     fn is_strange(&self, now: Millis) -> bool {
         let mutual = self.session.as_ref().is_some_and(|session| session.is_mutual);
         !mutual && self.greeted.is_none_or(|greeted| now.since(greeted) >= GREET_MS)
-    }
-}
-
-impl Session {
-    fn new(transport: StatelessTransportState, local: u32, remote: u32, now: Millis) -> Self {
-        Self {
-            transport,
-            remote,
-            local,
-            counter: 0,
-            window: Window::default(),
-            since: now,
-            is_mutual: false,
-        }
-    }
-
-    fn is_worn(&self, now: Millis) -> bool {
-        self.counter >= SESSION_MESSAGES_MAX || now.since(self.since) >= SESSION_MS_MAX
-    }
-
-    fn seal(&mut self, payload: &[u8]) -> Vec<u8> {
-        let mut datagram = vec![0; DATA_HEADER_BYTES + payload.len() + TAG_BYTES];
-        datagram[0] = DATA;
-        datagram[1..5].copy_from_slice(&self.remote.to_le_bytes());
-        datagram[5..DATA_HEADER_BYTES].copy_from_slice(&self.counter.to_le_bytes());
-        let sealed =
-            self.transport.write_message(self.counter, payload, &mut datagram[DATA_HEADER_BYTES..]);
-        sealed.expect("the payload is bounded and the counter far from its end");
-        self.counter += 1;
-        datagram
-    }
-
-    fn open(&mut self, datagram: &[u8]) -> Result<Vec<u8>, Drop> {
-        let counter =
-            datagram[5..DATA_HEADER_BYTES].try_into().map_or(u64::MAX, u64::from_le_bytes);
-        if !self.window.is_fresh(counter) {
-            return Err(Drop::Replayed);
-        }
-        let mut payload = vec![0; datagram.len() - DATA_HEADER_BYTES - TAG_BYTES];
-        self.transport
-            .read_message(counter, &datagram[DATA_HEADER_BYTES..], &mut payload)
-            .map_err(|_| Drop::Forged)?;
-        self.window.take(counter);
-        self.is_mutual = true;
-        Ok(payload)
     }
 }
 

@@ -190,7 +190,7 @@ fn an_unknown_key_of_the_group_is_a_guest_and_a_flood_of_them_is_rationed() {
         let mut guest = Seal::new(keys(private), 1);
         let mut out = Vec::new();
         let host = member(1, 11).key;
-        guest.seal_for(Millis(0), host, To::Address(address(1)), &payload, &mut out);
+        guest.seal_guest(Millis(0), host, address(1), &payload, &mut out);
         let mut back = Vec::new();
         a.open(Millis(0), &out[0].datagram, address(7), &mut back);
         let Some(answer) = back.pop() else { continue };
@@ -204,6 +204,40 @@ fn an_unknown_key_of_the_group_is_a_guest_and_a_flood_of_them_is_rationed() {
         assert_eq!(opened[1], Opened::Guest { key, payload: payload.clone() });
     }
     assert!(a.drops()[&Drop::Rationed] >= 20);
+}
+
+#[test]
+fn a_guest_whose_key_is_admitted_is_still_heard_as_a_guest_until_it_speaks_as_a_member() {
+    let (mut a, _) = pair();
+    let guest = |salt| Seal::new(keys(33), salt);
+    let host = member(1, 11).key;
+    let key = guest(1).public_key();
+    // Its first question, the same after its key was admitted, and by a new process.
+    for (guest, admitted) in [(&mut guest(1), false), (&mut guest(900), true)] {
+        for _ in 0..2 {
+            let mut out = Vec::new();
+            guest.seal_guest(Millis(0), host, address(1), b"ask", &mut out);
+            let mut back = Vec::new();
+            let mut heard = Vec::new();
+            while !out.is_empty() {
+                for sent in out.drain(..) {
+                    heard.push(a.open(Millis(0), &sent.datagram, address(7), &mut back));
+                }
+                for answer in back.drain(..) {
+                    guest.open(Millis(0), &answer.datagram, address(1), &mut out);
+                }
+            }
+            assert!(heard.contains(&Opened::Guest { key, payload: b"ask".to_vec() }));
+            a.set_members(&[member(1, 11), member(3, 33)]);
+        }
+        assert!(admitted || a.nodes.contains_key(&3));
+    }
+    let mut joined = guest(2_000);
+    joined.set_members(&[member(1, 11), member(3, 33)]);
+    let mut out = Vec::new();
+    joined.seal(Millis(1), 1, b"frame", &mut out);
+    assert_eq!(carry(&mut joined, &mut a, Millis(1), out), [b"frame".to_vec()]);
+    assert!(!a.peers.contains_key(&PeerId::guest(key)), "its place is free");
 }
 
 #[test]

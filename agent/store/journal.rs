@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, config::DbConfig};
 use understudy_core::{
     event::{Entry, EntryKind, HardState, NodeId, Promise},
     mutant,
@@ -25,8 +25,8 @@ use understudy_core::{
     sql,
 };
 
-use super::{StoreError, check_sqlite, wal};
-use crate::identity::Identity;
+use super::{REMEDY, StoreError, check_sqlite, is_damage, make_private, wal};
+use crate::identity::{GroupId, Identity};
 
 /// Version of what is in the file; another is refused by name.
 pub const FORMAT: i64 = 1;
@@ -104,14 +104,51 @@ impl Journal {
     /// When the file is no journal, of another version, or damaged: the text
     /// names the file and what is wrong.
     pub fn open(directory: &Path, options: &Options) -> Result<Self, StoreError> {
+        let mut journal = Self::look(directory, options)?;
+        journal.count_boot()?;
+        Ok(journal)
+    }
+
+    /// The same for a board's agent: private to its user, and refused when the
+    /// board was a member and the journal no longer knows of which group. Such a
+    /// board must not pass for a new one: it would join over what it has left.
+    /// Nothing is written before that is known.
+    ///
+    /// # Errors
+    /// As [`Journal::open`]; says what is lost and the way out.
+    pub fn open_own(directory: &Path) -> Result<Self, StoreError> {
+        let path = directory.join("journal.db");
+        let orphan = |what: &str| StoreError::new(&path, format!("{what}. {REMEDY}"));
+        let was_member = directory.join("state.db").exists();
+        let has_wal = directory.join("journal.db-wal").exists();
+        if !path.exists() && (was_member || has_wal) {
+            return Err(orphan("it is missing, and this board was used before"));
+        }
+        make_private(&path)?;
+        let mut journal = Self::look(directory, &Options::default())?;
+        if journal.identity.is_none() && journal.suspect {
+            return Err(orphan("its WAL is damaged, and what it says of a group is lost"));
+        }
+        if journal.identity.is_none() && (was_member || journal.last_index > 0) {
+            return Err(orphan(
+                "it has lost which group this board belongs to, while state.db holds that \
+                 group's data",
+            ));
+        }
+        journal.count_boot()?;
+        Ok(journal)
+    }
+
+    /// Reads what the file holds and changes nothing.
+    fn look(directory: &Path, options: &Options) -> Result<Self, StoreError> {
         check_sqlite()?;
         let path = directory.join("journal.db");
-        let at = |error: rusqlite::Error| StoreError::new(&path, error);
         let wal = match &options.wal {
             Some(wal) => wal.clone(),
-            None => std::fs::read(directory.join("journal.db-wal")).unwrap_or_default(),
+            None => read_wal(&directory.join("journal.db-wal"))?,
         };
-        let connection = connect(&path, options.vfs.as_deref()).map_err(at)?;
+        let connection = connect(&path, options.vfs.as_deref())
+            .map_err(|error| StoreError::of_file(&path, &error))?;
         let mut journal = Self {
             connection,
             path: path.clone(),
@@ -127,10 +164,12 @@ impl Journal {
     }
 
     fn load(&mut self) -> Result<(), StoreError> {
-        let at = |error: rusqlite::Error| StoreError::new(&self.path, error);
+        let at = |error: rusqlite::Error| StoreError::of_file(&self.path, &error);
         let connection = &self.connection;
-        connection.execute_batch("BEGIN IMMEDIATE").map_err(at)?;
-        connection.execute_batch(TABLES).map_err(at)?;
+        let tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('log', 'meta', 'state')";
+        if connection.query_row(tables, [], |row| row.get::<_, i64>(0)).map_err(at)? == 0 {
+            return Ok(());
+        }
         let format: Option<i64> = meta(connection, "format").map_err(at)?;
         if let Some(format) = format.filter(|format| *format != FORMAT) {
             return Err(StoreError::new(
@@ -138,15 +177,8 @@ impl Journal {
                 format!("it has format version {format}, this program reads {FORMAT}"),
             ));
         }
-        let boot: i64 = meta(connection, "boot").map_err(at)?.unwrap_or(0) + 1;
-        set_meta(connection, "format", FORMAT).map_err(at)?;
-        set_meta(connection, "boot", boot).map_err(at)?;
-        // This very write hides the damage from the next start.
+        let boot: i64 = meta(connection, "boot").map_err(at)?.unwrap_or(0);
         let suspect: i64 = meta(connection, "suspect").map_err(at)?.unwrap_or(0);
-        let suspect = self.suspect || suspect != 0;
-        if suspect {
-            set_meta(connection, "suspect", 1).map_err(at)?;
-        }
         let state: Option<Vec<u8>> = connection
             .query_row("SELECT state FROM state WHERE node = ?1", [HARD_STATE], |row| row.get(0))
             .optional()
@@ -157,10 +189,10 @@ impl Journal {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .map_err(at)?;
-        connection.execute_batch("COMMIT").map_err(at)?;
-        let unreadable = |what| StoreError::new(&self.path, format!("its {what} cannot be read"));
+        let unreadable =
+            |what| StoreError::new(&self.path, format!("its {what} cannot be read. {REMEDY}"));
         self.boot = boot.cast_unsigned();
-        self.suspect = suspect;
+        self.suspect |= suspect != 0;
         self.first_index = first.unwrap_or(1).cast_unsigned();
         self.last_index = last.unwrap_or(0).cast_unsigned();
         if let Some(state) = state {
@@ -170,6 +202,49 @@ impl Journal {
             self.identity = Some(sql::decode(&identity).map_err(|_| unreadable("identity"))?);
         }
         Ok(())
+    }
+
+    /// The first write after a start, over whatever damage the WAL had: what was
+    /// found of it is written down too.
+    fn count_boot(&mut self) -> Result<(), StoreError> {
+        let connection = &self.connection;
+        let boot = self.boot + 1;
+        let counted = connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .and_then(|()| connection.execute_batch(TABLES))
+            .and_then(|()| set_meta(connection, "format", FORMAT))
+            .and_then(|()| set_meta(connection, "boot", boot.cast_signed()))
+            .and_then(|()| match self.suspect {
+                true => set_meta(connection, "suspect", 1),
+                false => Ok(()),
+            })
+            .and_then(|()| connection.execute_batch("COMMIT"))
+            .and_then(|()| keep_wal_on_close(connection, false));
+        counted.map_err(|error| StoreError::of_file(&self.path, &error))?;
+        self.boot = boot;
+        Ok(())
+    }
+
+    /// The key this board asks to be admitted to `group` with: the one it asked
+    /// with before, or `fresh`, written down before anybody sees it. An answer
+    /// that is lost must not make another board of this one.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn candidate_key(
+        &mut self,
+        group: GroupId,
+        fresh: [u8; 32],
+    ) -> Result<[u8; 32], JournalError> {
+        let known: Option<Vec<u8>> =
+            meta(&self.connection, "candidate").map_err(|error| halt(&error))?;
+        let known = known.and_then(|known| sql::decode::<(GroupId, [u8; 32])>(&known).ok());
+        if let Some((_, key)) = known.filter(|(known, _)| *known == group) {
+            return Ok(key);
+        }
+        let candidate = sql::encode(&(group, fresh));
+        self.in_transaction(|connection| set_meta(connection, "candidate", candidate))?;
+        Ok(fresh)
     }
 
     /// Who this board is; `None` before it belongs to a group.
@@ -210,6 +285,7 @@ impl Journal {
     pub fn found(&mut self, identity: &Identity, persist: &Persist) -> Result<(), JournalError> {
         self.in_transaction(|connection| {
             set_meta(connection, "identity", sql::encode(identity))?;
+            connection.execute("DELETE FROM meta WHERE name = 'candidate'", [])?;
             write_one(connection, persist)
         })?;
         self.identity = Some(identity.clone());
@@ -377,11 +453,31 @@ impl Journal {
 }
 
 fn halt(error: &rusqlite::Error) -> JournalError {
-    JournalError::Halt(error.to_string())
+    match is_damage(error) {
+        true => JournalError::Halt(format!("{error}. {REMEDY}")),
+        false => JournalError::Halt(error.to_string()),
+    }
 }
 
 fn damaged(index: u64) -> JournalError {
-    JournalError::Halt(format!("entry {index} is damaged or missing"))
+    JournalError::Halt(format!(
+        "entry {index} (row {index} of table log) is damaged or missing. {REMEDY}"
+    ))
+}
+
+fn read_wal(path: &Path) -> Result<Vec<u8>, StoreError> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::new(path, error))
+        }
+        read => Ok(read.unwrap_or_default()),
+    }
+}
+
+/// An orderly close brings the WAL back into the file and deletes it: not where
+/// it is evidence.
+fn keep_wal_on_close(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(drop)
 }
 
 fn connect(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {
@@ -398,6 +494,7 @@ fn connect(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {
          PRAGMA temp_store = MEMORY;",
     )?;
     connection.set_prepared_statement_cache_capacity(16);
+    keep_wal_on_close(&connection, true)?;
     Ok(connection)
 }
 
@@ -543,6 +640,81 @@ mod tests {
         journal.write(&[confirmed]).unwrap();
         drop(journal);
         assert!(!open(copy.path()).suspect());
+    }
+
+    /// A board killed while all it knows is in the WAL, as it often is.
+    fn killed_member(directory: &Path) {
+        let mut journal = open(directory);
+        let identity = Identity {
+            group: [1; 16],
+            group_name: "g".into(),
+            group_key: [2; 32],
+            node: 1,
+            private_key: [3; 32],
+            disk: [4; 16],
+            acquaintances: Vec::new(),
+        };
+        journal.found(&identity, &persist(vec![entry(1, 1)], 1)).unwrap();
+        for index in 2..=20 {
+            journal.write(&[persist(vec![entry(index, 1)], 1)]).unwrap();
+        }
+        keep_wal_on_close(&journal.connection, true).unwrap();
+    }
+
+    fn refused(directory: &Path) -> String {
+        Journal::open_own(directory).err().expect("it is refused").to_string()
+    }
+
+    #[test]
+    fn a_journal_that_has_lost_its_group_is_refused_again_and_again_and_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        killed_member(directory);
+        let wal = directory.join("journal.db-wal");
+        let mut bytes = std::fs::read(&wal).unwrap();
+        bytes[200] ^= 1;
+        std::fs::write(&wal, &bytes).unwrap();
+        for _ in 0..3 {
+            let error = refused(directory);
+            assert!(error.contains("damaged") && error.contains("join TOKEN` anew"), "{error}");
+            assert!(error.contains(&directory.display().to_string()), "{error}");
+            assert!(std::fs::read(&wal).unwrap() == bytes, "the evidence is kept");
+        }
+        std::fs::write(directory.join("state.db"), b"").unwrap();
+        std::fs::remove_file(&wal).unwrap();
+        assert!(refused(directory).contains("state.db"));
+        std::fs::remove_file(directory.join("journal.db")).unwrap();
+        for _ in 0..2 {
+            assert!(refused(directory).contains("missing"));
+        }
+        std::fs::remove_file(directory.join("state.db")).unwrap();
+        let _ = std::fs::remove_file(&wal);
+        assert!(Journal::open_own(directory).unwrap().identity().is_none());
+    }
+
+    #[test]
+    fn the_key_a_board_asks_with_stays_the_same_until_it_is_a_member() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        assert_eq!(journal.candidate_key([1; 16], [7; 32]), Ok([7; 32]));
+        drop(journal);
+        let mut journal = open(directory.path());
+        assert_eq!(journal.candidate_key([1; 16], [8; 32]), Ok([7; 32]));
+        assert_eq!(journal.candidate_key([2; 16], [9; 32]), Ok([9; 32]), "another group");
+    }
+
+    #[test]
+    fn the_journal_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        std::fs::write(&path, b"").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let _journal = Journal::open_own(directory.path()).unwrap();
+        for file in [path, directory.path().join("journal.db-wal")] {
+            let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+        }
     }
 
     #[test]

@@ -1,7 +1,14 @@
 //! The two SQLite files of a board: the journal (what was promised) and the
 //! database (what was applied).
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    fs::{OpenOptions, Permissions},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use rusqlite::ErrorCode;
 
 pub mod database;
 pub mod ffi;
@@ -17,6 +24,13 @@ impl StoreError {
     pub(crate) fn new(path: &Path, reason: impl fmt::Display) -> Self {
         Self(format!("{}: {reason}", path.display()))
     }
+
+    fn of_file(path: &Path, error: &rusqlite::Error) -> Self {
+        match is_damage(error) {
+            true => Self::new(path, format!("{error}. {REMEDY}")),
+            false => Self::new(path, error),
+        }
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -26,6 +40,28 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+/// What helps when a file of ours is damaged or lost.
+pub(crate) const REMEDY: &str = "This board cannot go on with it, and its data is safe if the \
+     group has other boards: move this board's data directory away, start its agent and \
+     `understudy join TOKEN` anew";
+
+/// Is it the file that is wrong, and not its circumstances?
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Makes the file, if need be, and lets nobody else read it; SQLite gives what
+/// belongs to it the same mode.
+///
+/// # Errors
+/// Names the file.
+pub fn make_private(path: &Path) -> Result<(), StoreError> {
+    let at = |error: std::io::Error| StoreError::new(path, error);
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path);
+    file.and_then(|file| file.set_permissions(Permissions::from_mode(0o600))).map_err(at)
+}
 
 /// The SQLite linked in is new enough: older ones can lose committed pages.
 fn check_sqlite() -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use understudy_core::{
 };
 
 use super::{
-    StoreError,
+    REMEDY, StoreError,
     database::{Database, Failure},
     journal::{Journal, JournalError, Persist},
 };
@@ -58,7 +58,8 @@ pub fn restore(
     let last_index = journal.last_index();
     if database.applied().index > last_index {
         return Err(at(&format!(
-            "state.db holds entry {}, journal.db ends at {last_index}: they do not belong together",
+            "state.db holds entry {}, journal.db ends at {last_index}: they do not belong \
+             together. {REMEDY}",
             database.applied().index
         )));
     }

@@ -1,0 +1,73 @@
+//! One session's transport: seals under a counter that only rises, opens each
+//! counter once. Who may have a session, and when it takes over, is not known here.
+
+use snow::StatelessTransportState;
+use understudy_core::event::Millis;
+
+use super::{DATA, DATA_HEADER_BYTES, Drop, TAG_BYTES, window::Window};
+
+/// A session is made anew after so many messages, or so long.
+const SESSION_MESSAGES_MAX: u64 = 1 << 40;
+const SESSION_MS_MAX: u64 = 24 * 3_600_000;
+
+pub(super) struct Session {
+    transport: StatelessTransportState,
+    /// The number the peer expects.
+    pub(super) remote: u32,
+    pub(super) local: u32,
+    counter: u64,
+    window: Window,
+    since: Millis,
+    /// Its other end has used it: both have it.
+    pub(super) is_mutual: bool,
+}
+
+impl Session {
+    pub(super) fn new(
+        transport: StatelessTransportState,
+        local: u32,
+        remote: u32,
+        now: Millis,
+    ) -> Self {
+        Self {
+            transport,
+            remote,
+            local,
+            counter: 0,
+            window: Window::default(),
+            since: now,
+            is_mutual: false,
+        }
+    }
+
+    pub(super) fn is_worn(&self, now: Millis) -> bool {
+        self.counter >= SESSION_MESSAGES_MAX || now.since(self.since) >= SESSION_MS_MAX
+    }
+
+    pub(super) fn seal(&mut self, payload: &[u8]) -> Vec<u8> {
+        let mut datagram = vec![0; DATA_HEADER_BYTES + payload.len() + TAG_BYTES];
+        datagram[0] = DATA;
+        datagram[1..5].copy_from_slice(&self.remote.to_le_bytes());
+        datagram[5..DATA_HEADER_BYTES].copy_from_slice(&self.counter.to_le_bytes());
+        let sealed =
+            self.transport.write_message(self.counter, payload, &mut datagram[DATA_HEADER_BYTES..]);
+        sealed.expect("the payload is bounded and the counter far from its end");
+        self.counter += 1;
+        datagram
+    }
+
+    pub(super) fn open(&mut self, datagram: &[u8]) -> Result<Vec<u8>, Drop> {
+        let counter =
+            datagram[5..DATA_HEADER_BYTES].try_into().map_or(u64::MAX, u64::from_le_bytes);
+        if !self.window.is_fresh(counter) {
+            return Err(Drop::Replayed);
+        }
+        let mut payload = vec![0; datagram.len() - DATA_HEADER_BYTES - TAG_BYTES];
+        self.transport
+            .read_message(counter, &datagram[DATA_HEADER_BYTES..], &mut payload)
+            .map_err(|_| Drop::Forged)?;
+        self.window.take(counter);
+        self.is_mutual = true;
+        Ok(payload)
+    }
+}

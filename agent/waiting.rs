@@ -1,0 +1,262 @@
+//! A board without a group: it answers the command line and HTTP, feeds the
+//! watchdog, and ends when it has founded a group or joined one.
+//!
+//! Nothing here holds the doors up: a join, which may take its 20 s, runs beside
+//! them. A board asks to be admitted under a key it has written down before, so
+//! that asking again, by this process or the next, makes no second member.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
+use understudy_core::{
+    error::Refusal,
+    event::{HardState, Millis, Reply},
+    member::{Member, check_name},
+};
+
+use crate::{
+    call::Call,
+    config::RunOptions,
+    control::{ControlRequest, ControlResponse},
+    driver::{clock, control::Wish, notify::Notify, udp::Road},
+    identity::Identity,
+    join::{self, Joined},
+    seal::public_key,
+    status::Status,
+    store::{
+        journal::{Journal, Persist},
+        restore,
+    },
+    token::{Token, host_name, own_addresses},
+};
+
+/// Between two looks at the watchdog.
+const PULSE: Duration = Duration::from_secs(1);
+
+const NO_GROUP: &str = "this board belongs to no group yet: run `understudy init` on the first \
+                        board, `understudy join TOKEN` on every other";
+
+/// Where people and programs come in, from the start of the agent to its end.
+pub struct Doors {
+    /// From the control socket.
+    pub wishes: mpsc::Receiver<Wish>,
+    /// From HTTP.
+    pub calls: mpsc::Receiver<Call>,
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// systemd.
+    pub notify: Notify,
+}
+
+/// Waits until this board belongs to a group.
+///
+/// # Errors
+/// When the control socket is gone.
+pub async fn wait(
+    options: &RunOptions,
+    journal: &mut Journal,
+    road: &mut Road,
+    doors: &mut Doors,
+) -> Result<Identity, String> {
+    let mut waiting =
+        Waiting { options, doors, bound: road.address(), started: clock::now(), joins: None };
+    loop {
+        let wanted = waiting.next().await;
+        let (wanted, reply) = wanted.ok_or_else(|| String::from("the control socket is gone"))?;
+        let response = match wanted {
+            Wanted::Found { group, name } => waiting.found(journal, group, name),
+            Wanted::Join { token, name } => waiting.join(journal, road, &token, name).await,
+        };
+        // A command line that went away needs no answer.
+        let _ = reply.send(response.unwrap_or_else(ControlResponse::Refused));
+        if let Some(identity) = journal.identity() {
+            return Ok(identity.clone());
+        }
+    }
+}
+
+/// What ends the waiting.
+enum Wanted {
+    Found { group: String, name: Option<String> },
+    Join { token: String, name: Option<String> },
+}
+
+struct Waiting<'a> {
+    options: &'a RunOptions,
+    doors: &'a mut Doors,
+    /// Where datagrams come in.
+    bound: SocketAddr,
+    started: Millis,
+    /// The group this board asks to be let in to.
+    joins: Option<String>,
+}
+
+impl Waiting<'_> {
+    /// Answers everybody until somebody wants the waiting to end.
+    async fn next(&mut self) -> Option<(Wanted, oneshot::Sender<ControlResponse>)> {
+        loop {
+            self.doors.notify.alive(clock::now());
+            let (request, reply) = tokio::select! {
+                () = tokio::time::sleep(PULSE) => continue,
+                Some(call) = self.doors.calls.recv() => {
+                    self.take_call(call);
+                    continue;
+                }
+                wish = self.doors.wishes.recv() => wish?,
+            };
+            let response = match (request, &self.joins) {
+                (ControlRequest::Status, _) => ControlResponse::Status(Box::new(self.status())),
+                (ControlRequest::Init { .. } | ControlRequest::Join { .. }, Some(group)) => {
+                    ControlResponse::Refused(format!(
+                        "this board is asking the group {group} to let it in"
+                    ))
+                }
+                (ControlRequest::Init { group, name }, None) => {
+                    return Some((Wanted::Found { group, name }, reply));
+                }
+                (ControlRequest::Join { token, name }, None) => {
+                    return Some((Wanted::Join { token, name }, reply));
+                }
+                (
+                    ControlRequest::Sql { .. }
+                    | ControlRequest::Rename { .. }
+                    | ControlRequest::Token,
+                    _,
+                ) => ControlResponse::Refused(NO_GROUP.to_owned()),
+            };
+            // A command line that went away needs no answer.
+            let _ = reply.send(response);
+        }
+    }
+
+    fn take_call(&self, call: Call) {
+        // A caller that went away needs no answer.
+        match call {
+            Call::Status(reply) => {
+                let _ = reply.send(self.status());
+            }
+            Call::Request(_, reply) => {
+                let _ = reply.send(Reply::Refused(Refusal::NoLeader));
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            role: String::from("waiting"),
+            http: Some(self.doors.http.to_string()),
+            http_open: self.options.http_open,
+            udp: self.bound.to_string(),
+            agent_pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: clock::now().since(self.started),
+            directory: self.options.directory.display().to_string(),
+            ..Status::default()
+        }
+    }
+
+    /// What was said with the command counts more than what the agent was
+    /// started with, that more than the machine's own name.
+    fn name(&self, given: Option<String>) -> Result<String, String> {
+        let name = given.or_else(|| self.options.name.clone()).or_else(host_name);
+        let name = name.ok_or_else(|| {
+            String::from("this machine has no host name: give the board one with --name NAME")
+        })?;
+        check_name("board", &name).map_err(|refusal| format!("{name:?}: {refusal}"))?;
+        Ok(name)
+    }
+
+    fn found(
+        &self,
+        journal: &mut Journal,
+        group_name: String,
+        name: Option<String>,
+    ) -> Result<ControlResponse, String> {
+        check_name("group", &group_name).map_err(|refusal| format!("{group_name:?}: {refusal}"))?;
+        let name = self.name(name)?;
+        let identity = Identity {
+            group: random()?,
+            group_name,
+            group_key: random()?,
+            node: 1,
+            private_key: random()?,
+            disk: random()?,
+            acquaintances: Vec::new(),
+        };
+        let founder = Member {
+            id: 1,
+            name,
+            key: public_key(&identity.private_key),
+            addresses: own_addresses(self.options, self.bound),
+            voter: true,
+        };
+        restore::found(journal, &identity, founder).map_err(|error| error.to_string())?;
+        info!(group = identity.group_name, "a new group");
+        Ok(ControlResponse::Token(Token::issue(&identity, self.options, self.bound).encode()))
+    }
+
+    async fn join(
+        &mut self,
+        journal: &mut Journal,
+        road: &mut Road,
+        token: &str,
+        name: Option<String>,
+    ) -> Result<ControlResponse, String> {
+        let token = Token::decode(token)?;
+        let name = self.name(name)?;
+        let private_key =
+            journal.candidate_key(token.group, random()?).map_err(|error| error.to_string())?;
+        let wish = join::Wish { name, addresses: own_addresses(self.options, self.bound) };
+        let seed = u64::from_le_bytes(random()?);
+        let joining = join::join(&token, &wish, private_key, road, seed);
+        tokio::pin!(joining);
+        self.joins = Some(token.group_name.clone());
+        let joined = loop {
+            tokio::select! {
+                joined = &mut joining => break joined,
+                // Others are answered; who wants to found or join is refused.
+                wanted = self.next() => {
+                    let gone = || String::from("the control socket is gone");
+                    wanted.map(drop).ok_or_else(gone)?;
+                }
+            }
+        };
+        self.joins = None;
+        let Joined { member, members } = joined.map_err(|error| error.to_string())?;
+        let response = ControlResponse::Joined {
+            group: token.group_name.clone(),
+            name: member.name.clone(),
+            wished: wish.name.clone(),
+            members: members.len(),
+        };
+        let identity = Identity {
+            group: token.group,
+            group_name: token.group_name.clone(),
+            group_key: token.group_key,
+            node: member.id,
+            private_key,
+            disk: random()?,
+            acquaintances: members,
+        };
+        let nothing = Persist {
+            entries: Vec::new(),
+            hard_state: HardState::default(),
+            promises: Vec::new(),
+            confirmed: false,
+        };
+        journal.found(&identity, &nothing).map_err(|error| error.to_string())?;
+        info!(group = identity.group_name, board = member.name, "joined");
+        Ok(response)
+    }
+}
+
+/// Bytes nobody can foresee.
+///
+/// # Errors
+/// When the system has none.
+pub fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
+    Ok(bytes)
+}

@@ -1,0 +1,119 @@
+//! A member answers the command line, and tells the group when it can be reached
+//! under new addresses.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::sync::mpsc;
+use understudy_core::{
+    event::{ReadLevel, Reply, Request},
+    member::Candidate,
+    sql,
+};
+
+use crate::{
+    call::Caller,
+    config::RunOptions,
+    control::{ControlRequest, ControlResponse},
+    driver::control::Wish,
+    identity::Identity,
+    seal::public_key,
+    token::{Token, own_addresses},
+};
+
+/// Between two looks at this machine's addresses: rare enough that a network
+/// that comes and goes writes little.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Who this board is and where it can be reached.
+#[derive(Clone)]
+pub struct Home {
+    /// Who.
+    pub identity: Identity,
+    /// What it was told.
+    pub options: RunOptions,
+    /// Where datagrams come in.
+    pub bound: SocketAddr,
+}
+
+/// Answers the command line, several wishes at a time, until the agent ends.
+pub async fn serve(mut wishes: mpsc::Receiver<Wish>, caller: Caller, home: Home) {
+    tokio::spawn(keep_addresses(caller.clone(), home.clone()));
+    while let Some((request, reply)) = wishes.recv().await {
+        let (caller, home) = (caller.clone(), home.clone());
+        tokio::spawn(async move {
+            let response = answer(&caller, request, &home).await;
+            // A command line that went away needs no answer.
+            let _ = reply.send(response.unwrap_or_else(ControlResponse::Refused));
+        });
+    }
+}
+
+/// Keeps this board's row of the membership to its addresses: Wi-Fi may come up
+/// after the agent, and leases change. What the group knows already costs no
+/// entry, and an address that is gone is no news.
+async fn keep_addresses(caller: Caller, home: Home) {
+    let key = public_key(&home.identity.private_key);
+    let mut told: Vec<String> = Vec::new();
+    loop {
+        let addresses = own_addresses(&home.options, home.bound);
+        if addresses.iter().any(|address| !told.contains(address)) {
+            let Some(status) = caller.status().await else { return };
+            let candidate = Candidate { name: status.board, key, addresses: addresses.clone() };
+            match caller.request(Request::Admit(candidate)).await {
+                Some(Reply::Done { .. }) => told = addresses,
+                Some(Reply::Refused(_)) => {}
+                None => return,
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn answer(
+    caller: &Caller,
+    request: ControlRequest,
+    home: &Home,
+) -> Result<ControlResponse, String> {
+    let ended = || String::from("the agent is stopping");
+    match request {
+        ControlRequest::Status => {
+            let status = caller.status().await.ok_or_else(ended)?;
+            Ok(ControlResponse::Status(Box::new(status)))
+        }
+        ControlRequest::Init { .. } | ControlRequest::Join { .. } => {
+            let status = caller.status().await.ok_or_else(ended)?;
+            Err(format!("this board is {} of the group {} already", status.board, status.group))
+        }
+        ControlRequest::Token => {
+            let token = Token::issue(&home.identity, &home.options, home.bound);
+            Ok(ControlResponse::Token(token.encode()))
+        }
+        ControlRequest::Sql { request, read } => {
+            let sql = sql::encode(&request);
+            let request = if read {
+                Request::Read { level: ReadLevel::Linearizable, sql }
+            } else {
+                Request::Write(sql)
+            };
+            let answer = done(caller, request).await?;
+            let response = sql::decode(&answer).map_err(|error| error.to_string())?;
+            Ok(ControlResponse::Sql(response))
+        }
+        ControlRequest::Rename { board, name } => {
+            let status = caller.status().await.ok_or_else(ended)?;
+            let board = board.unwrap_or_else(|| status.board.clone());
+            let member = status.members.iter().find(|member| member.name == board);
+            let member = member.ok_or_else(|| format!("no board is named {board}"))?;
+            done(caller, Request::Rename { id: member.id, name }).await?;
+            Ok(ControlResponse::Done)
+        }
+    }
+}
+
+async fn done(caller: &Caller, request: Request) -> Result<Vec<u8>, String> {
+    match caller.request(request).await {
+        Some(Reply::Done { answer, .. }) => Ok(answer),
+        Some(Reply::Refused(refusal)) => Err(refusal.to_string()),
+        None => Err(String::from("the agent is stopping")),
+    }
+}
