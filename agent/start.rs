@@ -314,7 +314,6 @@ async fn member(
         http: Some(http_address),
         http_open: options.http_open,
         directory: directory.clone(),
-        unreachable_ms: timing.unreachable_ms,
     };
     let (caller, calls) = Caller::channel();
     tokio::spawn(http::serve(listener, http::router(caller.clone())));
