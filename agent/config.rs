@@ -11,7 +11,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{driver::udp, settings};
+use crate::{
+    driver::{control, udp},
+    settings,
+};
 
 /// The port HTTP listens on unless told otherwise.
 pub const HTTP_PORT: u16 = 4001;
@@ -58,7 +61,7 @@ impl Places {
             },
             None => Self {
                 directory: PathBuf::from("/var/lib/understudy"),
-                control: PathBuf::from("/run/understudy/control.sock"),
+                control: PathBuf::from(control::SYSTEM_SOCKET),
                 config: PathBuf::from("/etc/understudy/understudy.toml"),
             },
         };

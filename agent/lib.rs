@@ -26,5 +26,6 @@ pub mod settings;
 pub mod start;
 pub mod status;
 pub mod store;
+pub mod terminal;
 pub mod token;
 pub mod view;
