@@ -3,4 +3,5 @@
 mod cluster;
 mod script;
 mod seeds;
+mod stopping;
 mod tidy;
