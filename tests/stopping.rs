@@ -7,6 +7,7 @@ use std::{
     os::unix::{net::UnixDatagram, process::CommandExt as _},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
@@ -42,6 +43,17 @@ fn numbers(rows: &str) -> Vec<u64> {
     rows.lines().filter_map(|line| line.trim().parse().ok()).collect()
 }
 
+/// Ends the writer however the test ends.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+const COUNT: &str = "SELECT count(*) FROM t";
+
 #[test]
 fn a_leader_that_is_asked_to_stop_hands_over_and_loses_no_acknowledged_write() {
     let mut agents = Agents::new(&program::debug());
@@ -56,20 +68,28 @@ fn a_leader_that_is_asked_to_stop_hands_over_and_loses_no_acknowledged_write() {
         let insert = format!("INSERT INTO t VALUES ({number})");
         agents.ask(others[0], &["execute", &insert]).status.success()
     };
-    let mut acknowledged: Vec<u64> = (1..=5).filter(|number| write(*number)).collect();
-    signal("TERM", &pid.to_string());
-    let mut number = 5;
-    wait("the leader to end", || {
-        number += 1;
-        acknowledged.extend(Some(number).filter(|number| write(*number)));
-        !is_running(pid)
+    let ended = AtomicBool::new(false);
+    let acknowledged: Vec<u64> = thread::scope(|scope| {
+        // Some before, some while it stops, some after.
+        let writer = scope.spawn(|| {
+            let goes_on =
+                |number: &u64| !number.is_multiple_of(10) || !ended.load(Ordering::Relaxed);
+            (1..).take_while(goes_on).filter(|number| write(*number)).collect()
+        });
+        let end = SetOnDrop(&ended);
+        wait("the first writes", || !numbers(&agents.told("a", &["query", COUNT])).contains(&0));
+        signal("TERM", &pid.to_string());
+        wait("the leader to end", || !is_running(pid));
+        // It ends once it has handed over, and that raises the term; had it just
+        // gone, the others would hold on to it for an election timeout.
+        let terms = others.iter().filter_map(|name| agents.status(name)?["term"].as_u64());
+        let handed_over = terms.max() > term;
+        drop(end);
+        let acknowledged = writer.join().expect("it writes");
+        assert!(handed_over, "nobody was made leader before the old one ended");
+        acknowledged
     });
-    // It ends once it has handed over, and that raises the term; had it just gone,
-    // the others would hold on to it for the length of an election timeout.
-    let terms = others.iter().filter_map(|name| agents.status(name)?["term"].as_u64());
-    assert!(terms.max() > term, "nobody was made leader before the old one ended");
-    acknowledged.extend((number + 1..number + 5).filter(|number| write(*number)));
-    assert!(acknowledged.contains(&(number + 4)), "writing goes on");
+    assert!(write(1_000_000), "writing goes on");
     agents.wait(others[0], "to follow another", |status| {
         status["leader"].as_str().is_some_and(|name| name != leader)
     });
