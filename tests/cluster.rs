@@ -128,7 +128,7 @@ fn every_board_knows_who_is_there_and_says_what_is_missing() {
         status["leaderless_ms"].as_u64() >= status["leaderless_ms_max"].as_u64().max(Some(1))
     });
     let alone = agents.told(one, &["status"]);
-    assert!(alone.starts_with("No majority: "), "{alone}");
+    assert!(alone.starts_with("No majority for "), "{alone}");
     assert!(alone.contains("2 of 3 boards are needed"), "{alone}");
 }
 

@@ -188,7 +188,7 @@ fn sentence(status: &Status) -> String {
         return without_leader(status, &heard);
     };
     if heard.lacks_majority() {
-        return no_majority(&heard);
+        return no_majority(&heard, "");
     }
     if !heard.silent.is_empty() {
         return format!(
@@ -282,7 +282,7 @@ fn without_leader(status: &Status, heard: &Heard<'_>) -> String {
         );
     }
     if heard.lacks_majority() {
-        return format!("{} So it has been for {seconds} s.", no_majority(heard));
+        return no_majority(heard, &format!(" for {seconds} s"));
     }
     format!(
         "No leader for {seconds} s, though a majority can be heard: reading what this board has \
@@ -295,15 +295,15 @@ fn without_leader(status: &Status, heard: &Heard<'_>) -> String {
 const LOOK: &str = "On each of them see that it has power and network, that `understudy run` runs, \
                     and that its UDP port is open.";
 
-fn no_majority(heard: &Heard<'_>) -> String {
+fn no_majority(heard: &Heard<'_>, lasting: &str) -> String {
     let silent = heard.silent.join(", ");
     let never_joined = match heard.voters {
         2 => " If it was joining, run `understudy join` there again.",
         _ => "",
     };
     format!(
-        "No majority: {silent} cannot be heard, and {} of {} boards are needed. Reading what this \
-         board has works (level none), writing does not. {LOOK}{never_joined}",
+        "No majority{lasting}: {silent} cannot be heard, and {} of {} boards are needed. Reading \
+         what this board has works (level none), writing does not. {LOOK}{never_joined}",
         heard.needed(),
         heard.voters
     )
@@ -356,7 +356,7 @@ mod tests {
             (two, "Add a third board"),
             (cut.clone(), "b, c cannot be heard, and 2 of 3 boards are needed"),
             (cut.clone(), "that `understudy run` runs"),
-            (cut.clone(), "for 9 s"),
+            (cut.clone(), "No majority for 9 s: "),
             (waiting, "understudy init"),
         ] {
             let text = super::status(&status);
@@ -389,7 +389,7 @@ mod tests {
         assert!(sentence(&status).contains("choosing a leader: this takes no longer than 2 s"));
         status.leaderless_ms = Some(60_000);
         let text = sentence(&status);
-        assert!(text.starts_with("No majority: b cannot be heard, and 2 of 2"), "{text}");
+        assert!(text.starts_with("No majority for 60 s: b cannot be heard, and 2 of 2"), "{text}");
         assert!(text.contains("`understudy join` there again"), "{text}");
         status.members[1].reachable = true;
         assert!(sentence(&status).starts_with("No leader for 60 s, though a majority"));
