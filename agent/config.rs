@@ -16,7 +16,10 @@ use understudy_core::{
     member::check_name,
 };
 
-use crate::{driver::udp, settings};
+use crate::{
+    driver::{control, udp},
+    settings,
+};
 
 /// The port HTTP listens on unless told otherwise.
 pub const HTTP_PORT: u16 = 4001;
@@ -66,7 +69,7 @@ impl Places {
             },
             None => Self {
                 directory: PathBuf::from("/var/lib/understudy"),
-                control: PathBuf::from("/run/understudy/control.sock"),
+                control: PathBuf::from(control::SYSTEM_SOCKET),
                 config: PathBuf::from("/etc/understudy/understudy.toml"),
                 config_is_named: false,
             },

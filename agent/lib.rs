@@ -27,6 +27,7 @@ pub mod start;
 pub mod status;
 pub mod store;
 pub mod survey;
+pub mod terminal;
 pub mod token;
 pub mod view;
 pub mod waiting;

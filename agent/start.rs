@@ -162,7 +162,6 @@ async fn member(
         http: Some(doors.http),
         http_open: options.http_open,
         directory: directory.clone(),
-        unreachable_ms: timing.unreachable_ms,
     };
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };

@@ -44,6 +44,11 @@ pub struct Status {
     /// Milliseconds since a majority (a leader) or the leader (a follower) was
     /// last heard; none when never.
     pub contact_ms: Option<u64>,
+    /// Milliseconds since nobody leads, as far as this board knows; none while
+    /// somebody does.
+    pub leaderless_ms: Option<u64>,
+    /// So long without a leader is no election any more, milliseconds.
+    pub leaderless_ms_max: u64,
     /// The journal's disk is full.
     pub disk_full: bool,
     /// The voter waits for its peers' word on its disk before it votes.
@@ -69,9 +74,12 @@ pub struct MemberStatus {
     pub voter: bool,
     /// Leads, as far as this board knows.
     pub leader: bool,
-    /// Heard from lately (this board itself: always). Followers do not speak to
-    /// each other: on a follower the others count as reachable while the leader is.
+    /// Heard from lately, by this board or by the leader that says so (this board
+    /// itself: always).
     pub reachable: bool,
+    /// This board cannot know yet whether it is reachable: followers do not speak
+    /// to each other, and the leader has not told.
+    pub unknown: bool,
     /// Milliseconds since it was last heard; none when never, 0 for itself.
     pub heard_ms: Option<u64>,
     /// Where it was last heard from, or else its first known address.

@@ -28,8 +28,6 @@ pub struct Facts {
     pub http_open: bool,
     /// The data directory.
     pub directory: PathBuf,
-    /// A peer silent for so long counts as unreachable, milliseconds.
-    pub unreachable_ms: u64,
 }
 
 /// The members this board listens to: those of the log, or, before it has read
@@ -81,6 +79,8 @@ pub fn status(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_ms: now.since(facts.started),
         contact_ms: seen.contact_ms,
+        leaderless_ms: seen.leaderless_ms,
+        leaderless_ms_max: seen.leaderless_ms_max,
         disk_full: seen.disk_full,
         confirming_disk: seen.confirming_disk,
         disk_lost: seen.disk_lost,
@@ -107,29 +107,37 @@ fn member_status(
 ) -> MemberStatus {
     let is_own = member.id == own;
     let peer = seen.peers.get(&member.id).cloned().unwrap_or_default();
-    let PeerStatus { heard_ms, matched, http } = peer;
-    let heard_ms = if is_own { Some(0) } else { heard_ms };
-    let heard = |ms: Option<u64>| ms.is_some_and(|ms| ms < facts.unreachable_ms);
-    // Followers do not speak to each other: while the leader is there, its word
-    // counts, and it would say so by losing its majority.
-    let follows = seen.role == Role::Follower && seen.leader != Some(member.id);
-    let reachable = heard(heard_ms) || (follows && heard(seen.contact_ms));
+    let PeerStatus { heard_ms, reachable, matched, http } = peer;
+    let reachable = if is_own { Some(true) } else { reachable };
     let http = match is_own {
         true => facts.http.map(|address| format!("http://{address}")),
         false => Some(http).filter(|http| !http.is_empty()),
     };
-    let address = road.last_heard(member.id).map(|address| address.to_string());
+    let heard_from = road.last_heard(member.id).map(|address| address.to_string());
+    let addresses: Vec<String> =
+        heard_from.into_iter().chain(member.addresses.iter().cloned()).collect();
     MemberStatus {
         id: member.id,
         name: member.name.clone(),
         voter: member.voter,
         leader: seen.leader == Some(member.id),
-        reachable,
-        heard_ms,
-        address: address.or_else(|| member.addresses.first().cloned()),
-        http,
+        reachable: reachable == Some(true),
+        unknown: reachable.is_none(),
+        heard_ms: if is_own { Some(0) } else { heard_ms },
+        http: http.map(|http| usable(http, &addresses)),
+        address: addresses.into_iter().next(),
         matched_index: matched,
     }
+}
+
+/// A URL that leads to its board: one that listens on all its addresses says
+/// none, so the first it is reached at, of the right kind, stands in for it.
+fn usable(http: String, addresses: &[String]) -> String {
+    let bound = http.strip_prefix("http://").and_then(|bound| bound.parse::<SocketAddr>().ok());
+    let Some(bound) = bound.filter(|bound| bound.ip().is_unspecified()) else { return http };
+    let hosts = addresses.iter().filter_map(|address| Some(address.rsplit_once(':')?.0));
+    let found = { hosts }.find(|host| bound.is_ipv6() || !host.starts_with('['));
+    found.map_or(http, |host| format!("http://{host}:{}", bound.port()))
 }
 
 fn counters(seen: &NodeStatus, drops: &BTreeMap<Drop, u64>, road: &Road) -> BTreeMap<String, u64> {
@@ -138,4 +146,24 @@ fn counters(seen: &NodeStatus, drops: &BTreeMap<Drop, u64>, road: &Road) -> BTre
     let unsent = [(String::from("datagrams_Unsendable"), road.failed())];
     let all = sealed.chain(frames).chain(unsent);
     all.map(|(name, count)| (name.to_lowercase(), count)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_that_listens_everywhere_is_shown_where_it_is_heard() {
+        for (http, addresses, shown) in [
+            ("http://0.0.0.0:4001", vec!["192.168.1.7:4002"], "http://192.168.1.7:4001"),
+            ("http://[::]:4001", vec!["[fd00::7]:4002"], "http://[fd00::7]:4001"),
+            ("http://0.0.0.0:1", vec!["[fd00::7]:4002", "10.0.0.7:4002"], "http://10.0.0.7:1"),
+            ("http://[::]:4001", vec!["pump.local:4002"], "http://pump.local:4001"),
+            ("http://127.0.0.1:4001", vec!["192.168.1.7:4002"], "http://127.0.0.1:4001"),
+            ("http://0.0.0.0:4001", vec![], "http://0.0.0.0:4001"),
+        ] {
+            let addresses: Vec<String> = addresses.into_iter().map(String::from).collect();
+            assert_eq!(usable(http.to_owned(), &addresses), shown);
+        }
+    }
 }

@@ -74,8 +74,9 @@ fn settings_and_names_hold_for_the_whole_group() {
 fn what_goes_wrong_is_said() {
     let mut agents = Agents::new(&program::debug());
     let nobody = agents.ask("a", &["status"]);
-    assert!(String::from_utf8_lossy(&nobody.stderr).contains("understudy run"));
     agents.run("a");
+    let own = format!("understudy --dir {} run", agents.directory("a").display());
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains(&own), "{nobody:?}");
     let waiting = agents.told("a", &["status"]);
     assert!(waiting.contains("understudy init"), "{waiting}");
     let second = agents.ask("a", &["run", "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"]);
@@ -89,8 +90,63 @@ fn what_goes_wrong_is_said() {
     let bad = agents.ask("a", &["execute", "SELEKT 1"]);
     assert!(!bad.status.success());
     assert!(String::from_utf8_lossy(&bad.stderr).contains("syntax error"));
+    let undone = agents.ask("a", &["execute", "--transaction", "CREATE TABLE u(a)", "SELEKT 1"]);
+    assert_eq!(undone.stdout, b"");
+    assert!(String::from_utf8_lossy(&undone.stderr).contains("nothing was changed"), "{undone:?}");
     let again = agents.ask("a", &["init"]);
     assert!(String::from_utf8_lossy(&again.stderr).contains("already"));
+}
+
+/// Whether a board is there, and where its HTTP listens, a follower has from the
+/// leader.
+#[test]
+fn every_board_knows_who_is_there_and_says_what_is_missing() {
+    let mut agents = group();
+    let leading = leader(&agents, "a");
+    let mut followers = ["a", "b", "c"].into_iter().filter(|board| *board != leading);
+    let (one, two) = (followers.next().expect("one"), followers.next().expect("two"));
+    let member = |status: &serde_json::Value, name: &str| {
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        members.into_iter().find(|member| member["name"] == name).unwrap_or_default()
+    };
+    agents.wait(one, "to know the other follower", |status| {
+        let other = member(status, two);
+        other["reachable"] == true && other["http"].as_str().is_some_and(|http| !http.is_empty())
+    });
+    let fine = agents.told(one, &["status"]);
+    assert!(fine.contains("stands the loss of 1"), "{fine}");
+    agents.kill(two);
+    agents.wait(one, "to learn of the death", |status| {
+        let other = member(status, two);
+        other["reachable"] == false && other["unknown"] == false
+    });
+    let missing = agents.told(one, &["status"]);
+    assert!(missing.contains(&format!("{two} cannot be heard")), "{missing}");
+    assert!(missing.contains("stands no further loss"), "{missing}");
+    agents.kill(&leading);
+    agents.wait(one, "to be without a leader for too long", |status| {
+        status["leaderless_ms"].as_u64() >= status["leaderless_ms_max"].as_u64().max(Some(1))
+    });
+    let alone = agents.told(one, &["status"]);
+    assert!(alone.starts_with("No majority for "), "{alone}");
+    assert!(alone.contains("2 of 3 boards are needed"), "{alone}");
+}
+
+#[test]
+fn a_reader_that_went_away_ends_no_command() {
+    let mut agents = Agents::new(&program::debug());
+    agents.run("a");
+    let mut child = Command::new(program::debug())
+        .arg("--dir")
+        .arg(agents.directory("a"))
+        .arg("status")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().expect("it ends");
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
 }
 
 /// The six commands of the README, as they stand there.
@@ -129,12 +185,25 @@ fn the_readmes_six_commands_make_a_group_of_three() {
     for command in &commands[3..] {
         assert!(shell(command).status().expect("sh runs").success(), "{command}");
     }
-    let status = shell("understudy --dir c status --json").stdout(Stdio::piped()).output();
-    let status: serde_json::Value =
-        serde_json::from_slice(&status.expect("sh runs").stdout).expect("JSON");
+    let names = |board: &str| {
+        let ask = format!("understudy --dir {board} status --json");
+        let status = shell(&ask).stdout(Stdio::piped()).output().expect("sh runs").stdout;
+        let status: serde_json::Value = serde_json::from_slice(&status).expect("a status");
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        let names = members.iter().filter_map(|member| member["name"].as_str());
+        names.map(String::from).collect::<Vec<_>>()
+    };
+    let mut members = Vec::new();
+    for _ in 0..400 {
+        members = ["a", "b", "c"].map(names).to_vec();
+        if members.iter().all(|names| names.len() == 3) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
     for child in &mut running {
         child.kill().expect("it runs");
         child.wait().expect("it ends");
     }
-    assert_eq!(status["members"].as_array().map(Vec::len), Some(3), "{status}");
+    assert_eq!(members, [["a", "b", "c"]; 3]);
 }

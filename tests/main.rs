@@ -5,5 +5,6 @@ mod damage;
 mod joining;
 mod script;
 mod seeds;
+mod stopping;
 mod tidy;
 mod waiting;

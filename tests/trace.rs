@@ -39,6 +39,7 @@ pub const fn is_dull(frame: &Frame) -> bool {
             RaftFrame::Heartbeat { context: None, .. }
                 | RaftFrame::HeartbeatAnswer { context: None, .. }
         ) | Frame::Presence { .. }
+            | Frame::Others { .. }
     )
 }
 
@@ -140,6 +141,7 @@ pub fn frame(frame: &Frame) -> String {
             promise.term, promise.vote, promise.matched
         ),
         Frame::Presence { http } => format!("presence {http}"),
+        Frame::Others { term, others } => format!("{} others in term {term}", others.len()),
     }
 }
 

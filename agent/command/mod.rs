@@ -13,7 +13,7 @@ use crate::{
     control::{ControlRequest, ControlResponse},
     demo,
     driver::control,
-    settings, start,
+    settings, start, terminal,
 };
 
 mod show;
@@ -140,7 +140,7 @@ pub fn main() -> ExitCode {
     match carry_out(arguments, &places) {
         Ok(code) => code,
         Err(reason) => {
-            eprintln!("understudy: {reason}");
+            terminal::complain(&format!("understudy: {reason}"));
             ExitCode::FAILURE
         }
     }
@@ -176,7 +176,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         }
         Command::Get { name } => {
             let setting = settings::find(&name).ok_or_else(|| settings::unknown(&name))?;
-            println!("{}", value_of(&stored(places)?, setting));
+            terminal::line(value_of(&stored(places)?, setting));
         }
         Command::Settings => show::settings(&stored(places)?),
         Command::Rename { mut names } => {
@@ -247,7 +247,7 @@ fn execute(
     else {
         return Err(String::from("the agent answered something else"));
     };
-    Ok(if show::sql(&response) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if show::sql(&response, transaction) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn responded(response: ControlResponse) -> Result<SqlResponse, String> {
@@ -281,9 +281,10 @@ fn status(places: &Places, json: bool) -> Result<ExitCode, String> {
         return Err(String::from("the agent answered something else"));
     };
     if json {
-        println!("{}", serde_json::to_string_pretty(&status).map_err(|error| error.to_string())?);
+        let json = serde_json::to_string_pretty(&status).map_err(|error| error.to_string())?;
+        terminal::line(&json);
     } else {
-        print!("{}", show::status(&status));
+        terminal::print(&show::status(&status));
     }
     Ok(ExitCode::SUCCESS)
 }

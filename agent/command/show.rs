@@ -9,61 +9,80 @@ use crate::{
     control::ControlResponse,
     settings,
     status::{MemberStatus, Status},
+    terminal,
 };
 
 pub(super) fn init(group: &str, answer: &ControlResponse) {
-    println!("The group {group} is made; this board is its first member.");
-    println!("On each other board run `understudy join` with this token. Keep it secret:");
-    println!("who has it can read and write everything.");
+    terminal::line(&format!("The group {group} is made; this board is its first member."));
+    terminal::line("On each other board run `understudy join` with this token. Keep it secret:");
+    terminal::line("who has it can read and write everything.");
     token(answer);
 }
 
 pub(super) fn token(answer: &ControlResponse) {
     if let ControlResponse::Token(token) = answer {
-        println!("{token}");
+        terminal::line(token);
     }
 }
 
 pub(super) fn joined(answer: &ControlResponse) {
     let ControlResponse::Joined { group, name, wished, members } = answer else { return };
-    println!("This board is {name}, a member of the group {group} ({members} boards).");
+    terminal::line(&format!(
+        "This board is {name}, a member of the group {group} ({members} boards)."
+    ));
     if name != wished {
-        println!("The name {wished} was taken; `understudy rename NAME` changes it.");
+        terminal::line(&format!(
+            "The name {wished} was taken; `understudy rename NAME` changes it."
+        ));
     }
     if *members == 2 {
-        println!(
-            "All data is on both boards; nothing takes over yet when one dies: add a third board."
+        terminal::line(
+            "All data is on both boards; nothing takes over yet when one dies: add a third board.",
         );
     }
 }
 
 pub(super) fn settings(stored: &[(String, String)]) {
     for setting in &settings::ALL {
-        println!("{} = {}", setting.name, value_of(stored, setting));
-        println!("    {}", setting.doc);
+        let value = value_of(stored, setting);
+        terminal::line(&format!("{} = {value}\n    {}", setting.name, setting.doc));
     }
 }
 
-/// Prints results; true when none failed.
-pub(super) fn sql(response: &SqlResponse) -> bool {
-    let mut fine = true;
-    for result in &response.results {
-        match &result.outcome {
-            StatementOutcome::Rows { columns, rows, .. } => print!("{}", table(columns, rows)),
-            StatementOutcome::Changed { rows_affected, .. } => {
-                println!("{rows_affected} rows changed");
-            }
-            StatementOutcome::Error(reason) => {
-                fine = false;
-                eprintln!("error: {reason}");
-            }
+/// Prints results; true when none failed. Where all or nothing was wanted and
+/// one failed, what the others did was undone and is not told.
+pub(super) fn sql(response: &SqlResponse, all_or_nothing: bool) -> bool {
+    let errors = errors(response);
+    terminal::print(&told(response, all_or_nothing));
+    for error in &errors {
+        terminal::complain(&format!("error: {error}"));
+    }
+    if !errors.is_empty() && all_or_nothing {
+        terminal::complain("nothing was changed: it was all or nothing");
+    }
+    errors.is_empty()
+}
+
+fn errors(response: &SqlResponse) -> Vec<&str> {
+    let failed = response.results.iter().filter_map(|result| match &result.outcome {
+        StatementOutcome::Error(reason) => Some(reason.as_str()),
+        StatementOutcome::Rows { .. } | StatementOutcome::Changed { .. } => None,
+    });
+    failed.chain(response.error.as_deref()).collect()
+}
+
+fn told(response: &SqlResponse, all_or_nothing: bool) -> String {
+    if all_or_nothing && !errors(response).is_empty() {
+        return String::new();
+    }
+    let shown = response.results.iter().map(|result| match &result.outcome {
+        StatementOutcome::Rows { columns, rows, .. } => table(columns, rows),
+        StatementOutcome::Changed { rows_affected, .. } => {
+            format!("{rows_affected} rows changed\n")
         }
-    }
-    if let Some(error) = &response.error {
-        fine = false;
-        eprintln!("error: {error}");
-    }
-    fine
+        StatementOutcome::Error(_) => String::new(),
+    });
+    shown.collect()
 }
 
 fn table(columns: &[String], rows: &[Vec<Value>]) -> String {
@@ -125,17 +144,20 @@ pub(super) fn status(status: &Status) -> String {
     if !status.members.is_empty() {
         out.push_str("\nboards\n");
         for member in &status.members {
-            let _ = writeln!(out, "  {}", member_line(member));
+            let _ = writeln!(out, "  {}", member_line(status, member));
         }
     }
     out
 }
 
-fn member_line(member: &MemberStatus) -> String {
-    let state = match (member.leader, member.reachable) {
-        (true, _) => "leads",
-        (false, true) => "follows",
-        (false, false) => "not heard",
+fn member_line(status: &Status, member: &MemberStatus) -> String {
+    let state = match (member.leader, member.reachable, member.unknown) {
+        (true, _, _) => "leads",
+        (false, _, true) => "not known",
+        (false, false, false) => "not heard",
+        (false, true, false) if status.leader.is_some() => "follows",
+        (false, true, false) if member.id == status.id => "no leader",
+        (false, true, false) => "heard",
     };
     let address = member.address.as_deref().unwrap_or("-");
     let text = format!("{:<20} {:<10} {address}", member.name, state);
@@ -161,21 +183,26 @@ fn sentence(status: &Status) -> String {
             "The disk is full: reading works, writing does not. Make room; it goes on by itself.",
         );
     }
-    let silent: Vec<&str> = status
-        .members
-        .iter()
-        .filter(|member| !member.reachable)
-        .map(|member| member.name.as_str())
-        .collect();
-    let voters = status.members.iter().filter(|member| member.voter).count();
+    let heard = Heard::of(status);
     let Some(leader) = &status.leader else {
-        return without_leader(status, &silent, voters);
+        return without_leader(status, &heard);
     };
-    if !silent.is_empty() {
+    if heard.lacks_majority() {
+        return no_majority(&heard, "");
+    }
+    if !heard.silent.is_empty() {
         return format!(
-            "Everything works, led by {leader}, but {} cannot be heard: see to it, the group \
-             stands fewer losses until it is back.",
-            silent.join(", ")
+            "Reading and writing work, led by {leader}, but {} cannot be heard: see to it. Until \
+             then the group stands {}.",
+            heard.silent.join(", "),
+            heard.stands()
+        );
+    }
+    if !heard.unknown.is_empty() {
+        return format!(
+            "Reading and writing work, led by {leader}; whether {} can be heard is not known here \
+             yet: the leader has not told.",
+            heard.unknown.join(", ")
         );
     }
     match status.members.len() {
@@ -188,30 +215,97 @@ fn sentence(status: &Status) -> String {
              over when one dies. Add a third board."
         ),
         boards => format!(
-            "Everything works: {boards} boards, led by {leader}; the group stands the loss of {}.",
-            (voters - 1) / 2
+            "Everything works: {boards} boards, led by {leader}; the group stands {}.",
+            heard.stands()
         ),
     }
 }
 
-fn without_leader(status: &Status, silent: &[&str], voters: usize) -> String {
+/// Which boards are there, in this board's view.
+struct Heard<'a> {
+    silent: Vec<&'a str>,
+    unknown: Vec<&'a str>,
+    silent_voters: usize,
+    voters: usize,
+}
+
+impl<'a> Heard<'a> {
+    fn of(status: &'a Status) -> Self {
+        let silent = |member: &&MemberStatus| !member.reachable && !member.unknown;
+        let names = |wanted: &dyn Fn(&&MemberStatus) -> bool| {
+            status.members.iter().filter(wanted).map(|member| member.name.as_str()).collect()
+        };
+        let voters = || status.members.iter().filter(|member| member.voter);
+        Self {
+            silent: names(&silent),
+            unknown: names(&|member| member.unknown),
+            silent_voters: voters().filter(silent).count(),
+            voters: voters().count(),
+        }
+    }
+
+    const fn needed(&self) -> usize {
+        self.voters / 2 + 1
+    }
+
+    const fn lacks_majority(&self) -> bool {
+        self.voters > 0 && self.voters - self.silent_voters < self.needed()
+    }
+
+    /// Further losses that leave a majority.
+    fn stands(&self) -> String {
+        match (self.voters - self.silent_voters).saturating_sub(self.needed()) {
+            0 => String::from("no further loss"),
+            losses => format!("the loss of {losses}"),
+        }
+    }
+}
+
+fn without_leader(status: &Status, heard: &Heard<'_>) -> String {
+    let lasts = status.leaderless_ms.is_some_and(|ms| ms >= status.leaderless_ms_max);
     if status.confirming_disk {
-        return String::from(
+        let mut text = String::from(
             "Starting: this board asks the others whether its disk is whole, then takes part.",
         );
+        if lasts && !heard.silent.is_empty() {
+            let silent = heard.silent.join(", ");
+            let _ = write!(text, " No word from {silent} so far. {LOOK}");
+        }
+        return text;
     }
-    let needed = voters / 2 + 1;
-    let heard = voters - silent.len().min(voters);
-    if heard < needed {
+    let seconds = status.leaderless_ms.unwrap_or_default() / 1_000;
+    if !lasts {
         return format!(
-            "No majority: {} cannot be heard, and {needed} of {voters} boards are needed. Reading \
-             what this board has works (level none), writing does not. Bring a board back.",
-            silent.join(", ")
+            "The boards are choosing a leader: this takes no longer than {} s if a majority is \
+             there.",
+            status.leaderless_ms_max.div_ceil(1_000)
         );
     }
-    String::from(
-        "The boards are choosing a leader: this takes about a second. Where it lasts, some of \
-         them cannot hear each other.",
+    if heard.lacks_majority() {
+        return no_majority(heard, &format!(" for {seconds} s"));
+    }
+    format!(
+        "No leader for {seconds} s, though a majority can be heard: reading what this board has \
+         works (level none), writing does not. Look at `understudy status` on the other boards: a \
+         disk may be full, or boards may not hear each other."
+    )
+}
+
+/// Where to look when a board is silent.
+const LOOK: &str = "On each of them see that it has power and network, that `understudy run` runs, \
+                    and that its UDP port is open.";
+
+fn no_majority(heard: &Heard<'_>, lasting: &str) -> String {
+    let silent = heard.silent.join(", ");
+    let never_joined = match heard.voters {
+        2 => " If it was joining, run `understudy join` there again.",
+        _ => "",
+    };
+    format!(
+        "No majority{lasting}: {silent} cannot be heard, and {} of {} boards are needed. Reading \
+         what this board has works (level none), writing does not. {LOOK}{never_joined}",
+        heard.needed(),
+        heard.voters
     )
 }
 
@@ -253,13 +347,16 @@ mod tests {
             member("b", false, false),
             member("c", false, false),
         ]);
+        (cut.leaderless_ms, cut.leaderless_ms_max) = (Some(9_000), 2_000);
         let waiting = Status { role: "waiting".into(), ..Status::default() };
         for (status, words) in [
             (three(true), "3 boards, led by a; the group stands the loss of 1"),
-            (three(false), "c cannot be heard"),
+            (three(false), "c cannot be heard: see to it. Until then the group stands no further"),
             (alone, "understudy join TOKEN"),
             (two, "Add a third board"),
-            (cut.clone(), "2 of 3 boards are needed"),
+            (cut.clone(), "b, c cannot be heard, and 2 of 3 boards are needed"),
+            (cut.clone(), "that `understudy run` runs"),
+            (cut.clone(), "No majority for 9 s: "),
             (waiting, "understudy init"),
         ] {
             let text = super::status(&status);
@@ -271,6 +368,48 @@ mod tests {
         cut.disk_lost = false;
         cut.disk_full = true;
         assert!(sentence(&cut).contains("Make room"));
+    }
+
+    #[test]
+    fn what_a_follower_does_not_know_it_does_not_claim() {
+        let mut c = member("c", false, false);
+        c.unknown = true;
+        let status = group(vec![member("a", true, true), member("b", false, true), c]);
+        let text = super::status(&status);
+        assert!(text.contains("whether c can be heard is not known"), "{text}");
+        assert!(!text.contains("stands") && !text.contains("Everything"), "{text}");
+        assert!(text.contains("not known"), "{text}");
+    }
+
+    #[test]
+    fn boards_without_a_leader_choose_one_only_for_as_long_as_that_takes() {
+        let two = vec![member("a", false, true), member("b", false, false)];
+        let mut status = Status { leaderless_ms_max: 2_000, ..group(two) };
+        status.leaderless_ms = Some(500);
+        assert!(sentence(&status).contains("choosing a leader: this takes no longer than 2 s"));
+        status.leaderless_ms = Some(60_000);
+        let text = sentence(&status);
+        assert!(text.starts_with("No majority for 60 s: b cannot be heard, and 2 of 2"), "{text}");
+        assert!(text.contains("`understudy join` there again"), "{text}");
+        status.members[1].reachable = true;
+        assert!(sentence(&status).starts_with("No leader for 60 s, though a majority"));
+        let shown = super::status(&status);
+        assert!(!shown.contains("follows") && !shown.contains("leads"), "{shown}");
+        status.members[1].reachable = false;
+        status.confirming_disk = true;
+        assert!(sentence(&status).contains("No word from b"));
+    }
+
+    #[test]
+    fn what_was_undone_is_not_told_as_done() {
+        use understudy_core::sql::StatementResult;
+        let changed = StatementOutcome::Changed { rows_affected: 1, last_insert_id: 1 };
+        let failed = StatementOutcome::Error("near \"BAD\": syntax error".into());
+        let result = |outcome| StatementResult { outcome, time_ns: 0 };
+        let response = SqlResponse { results: vec![result(changed), result(failed)], error: None };
+        assert_eq!(told(&response, true), "");
+        assert_eq!(told(&response, false), "1 rows changed\n");
+        assert_eq!(errors(&response), ["near \"BAD\": syntax error"]);
     }
 
     #[test]

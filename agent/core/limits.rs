@@ -147,6 +147,12 @@ pub const PERSISTS_OPEN_MAX: usize = 256;
 /// Raft ticks between two tellings of where a board's HTTP listens.
 pub const PRESENCE_TICKS: u64 = 400;
 
+/// Raft ticks between two tellings of what the leader knows of the others.
+pub const OTHERS_TICKS: u64 = 100;
+
+/// And at least, when that has changed.
+pub const OTHERS_TICKS_MIN: u64 = 10;
+
 /// A board's name, an address, bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
@@ -198,4 +204,5 @@ const _: () = assert!(WINDOW_FRAGMENTS_START <= WINDOW_FRAGMENTS_MAX);
 const _: () = assert!(UNCOMMITTED_BYTES_MAX < UNAPPLIED_BYTES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX < ENTRY_BYTES_MAX as u64);
 const _: () = assert!(VOTERS_DEFAULT <= VOTERS_MAX && VOTERS_MAX <= MEMBERS_MAX);
+const _: () = assert!(OTHERS_TICKS_MIN < OTHERS_TICKS);
 const _: () = assert!(BATCH_REQUESTS_MAX <= REQUESTS_WAITING_MAX);

@@ -8,7 +8,6 @@
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
-    string::String,
     vec::Vec,
 };
 
@@ -23,6 +22,7 @@ use crate::{
     link::Links,
     log::Log,
     member::Membership,
+    presence::Presence,
     promise::{Promises, Standing},
     reads::Reads,
     ready::Pending,
@@ -109,9 +109,8 @@ pub struct Node {
     /// Readies not yet durable, oldest first.
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) heard: BTreeMap<NodeId, Millis>,
-    pub(crate) presence: String,
     pub(crate) voters_max: usize,
-    pub(crate) peers_http: BTreeMap<NodeId, String>,
+    pub(crate) presence: Presence,
     pub(crate) freshness: Freshness,
     /// Answers that wait until the database is back where it was.
     pub(crate) after_replay: Vec<Answered>,
@@ -162,9 +161,8 @@ impl Node {
             durable: hard_state,
             pending: VecDeque::new(),
             heard: BTreeMap::new(),
-            presence: String::new(),
             voters_max: limits::VOTERS_DEFAULT,
-            peers_http: BTreeMap::new(),
+            presence: Presence::default(),
             freshness: Freshness::default(),
             after_replay: Vec::new(),
             led: false,
@@ -243,12 +241,6 @@ impl Node {
         self.voters_max = voters;
     }
 
-    /// Where this board's HTTP listens: told to every peer when it is first heard,
-    /// and now and then.
-    pub fn set_presence(&mut self, http: String) {
-        self.presence = http;
-    }
-
     /// Does it lead?
     #[must_use]
     pub fn leads(&self) -> bool {
@@ -297,6 +289,7 @@ impl Node {
             }
             Frame::PromiseTell { boot, promise } => self.on_told(from, boot, promise),
             Frame::Presence { http } => self.on_presence(from, http)?,
+            Frame::Others { term, others } => self.on_others(now, from, term, others)?,
         }
         Ok(())
     }
@@ -395,21 +388,6 @@ impl Node {
         }
     }
 
-    fn say_presence(&mut self, now: Millis, to: NodeId) {
-        if !self.presence.is_empty() {
-            let http = self.presence.clone();
-            self.say(now, to, &Frame::Presence { http });
-        }
-    }
-
-    fn on_presence(&mut self, from: NodeId, http: String) -> Result<(), Rejection> {
-        if http.len() > limits::NAME_BYTES_MAX || http.chars().any(char::is_control) {
-            return Err(Rejection::Malformed);
-        }
-        self.peers_http.insert(from, http);
-        Ok(())
-    }
-
     fn on_told(&mut self, from: NodeId, boot: u64, promise: Promise) {
         if boot == self.config.boot {
             let last_index = self.raw.raft.raft_log.last_index();
@@ -437,11 +415,7 @@ impl Node {
 
     fn on_tick(&mut self, now: Millis) {
         self.ticks += 1;
-        if self.ticks.is_multiple_of(limits::PRESENCE_TICKS) {
-            for peer in self.heard.keys().copied().collect::<Vec<_>>() {
-                self.say_presence(now, peer);
-            }
-        }
+        self.tick_presence(now);
         self.standing.wait(now, self.config.timing.start_wait_ms);
         self.ask_promises(now);
         if self.may_tick() {

@@ -7,7 +7,7 @@ use crate::{
     event::{EntryKind, Event, ReadLevel, Reply, Request},
     member::Candidate,
     rig::{Rig, write},
-    wire::{Frame, FrameEntry, RaftFrame},
+    wire::{Frame, FrameEntry, Other, RaftFrame},
 };
 
 fn led(ids: &[u64]) -> (Rig, u64) {
@@ -322,4 +322,94 @@ fn frame_payload(frame: Vec<u8>) -> Vec<u8> {
     links.send(crate::event::Millis(0), 1, frame, &mut out);
     links.flush(&mut out);
     out.pop().expect("one payload").1
+}
+
+fn sees(rig: &Rig, id: u64) -> alloc::collections::BTreeMap<u64, Option<bool>> {
+    let peers = rig.nodes[&id].status(rig.now).peers;
+    peers.into_iter().map(|(id, peer)| (id, peer.reachable)).collect()
+}
+
+#[test]
+fn a_follower_learns_from_the_leader_who_is_there_and_where_its_http_is() {
+    let mut rig = Rig::new(&[1, 2, 3]);
+    for (id, node) in &mut rig.nodes {
+        node.set_presence(alloc::format!("http://{id}"));
+    }
+    rig.run(22_000);
+    let leader = rig.leader().expect("a connected group elects a leader");
+    let (follower, third) = (other(leader), other(other(leader)));
+    assert!(sees(&rig, follower).values().all(|there| *there == Some(true)));
+    assert_eq!(
+        rig.nodes[&follower].status(rig.now).peers[&third].http,
+        alloc::format!("http://{third}")
+    );
+    rig.cut.push(third);
+    rig.run(2_000);
+    assert_eq!(sees(&rig, follower)[&third], Some(false));
+    rig.cut.clear();
+    rig.run(1_000);
+    assert_eq!(sees(&rig, follower)[&third], Some(true));
+}
+
+#[test]
+fn what_a_board_cannot_know_it_does_not_claim() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (follower, third) = (other(leader), other(other(leader)));
+    rig.cut = [leader, third].to_vec();
+    rig.restart(follower, 2, &[1, 2, 3]);
+    rig.run(1_000);
+    assert_eq!(sees(&rig, follower)[&third], None);
+    rig.run(3_000);
+    assert_eq!(sees(&rig, follower)[&third], Some(false));
+    let status = rig.nodes[&follower].status(rig.now);
+    assert!(status.leaderless_ms > Some(status.leaderless_ms_max));
+}
+
+#[test]
+fn only_the_leaders_word_on_the_others_is_taken() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (follower, third) = (other(leader), other(other(leader)));
+    let say = |rig: &mut Rig, from, term, others| {
+        let payload = frame_payload(Frame::Others { term, others }.encode());
+        rig.event(follower, Event::Received { from, payload });
+    };
+    let term = rig.nodes[&leader].status(rig.now).term;
+    let word = |http: &str| Other { id: third, heard: false, http: http.into() };
+    say(&mut rig, third, term, [word("x")].to_vec());
+    say(&mut rig, leader, term - 1, [word("x")].to_vec());
+    assert_eq!(rig.nodes[&follower].status(rig.now).peers[&third].http, "");
+    say(&mut rig, leader, term, [word("a\nb")].to_vec());
+    say(&mut rig, leader, term, alloc::vec![word("x"); crate::limits::MEMBERS_MAX + 1]);
+    assert_eq!(rig.nodes[&follower].status(rig.now).dropped[&Rejection::Malformed], 2);
+    let stranger = Other { id: 99, ..word("y") };
+    say(&mut rig, leader, term, [word("x"), stranger].to_vec());
+    let peers = rig.nodes[&follower].status(rig.now).peers;
+    assert_eq!(peers[&third].http, "x");
+    assert!(!peers.contains_key(&99));
+}
+
+#[test]
+fn the_leaders_word_goes_out_when_it_changes_and_else_every_few_seconds() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.run(1_000);
+    let follower = other(leader);
+    let mut told = 0;
+    for _ in 0..2_000 {
+        rig.now = rig.now.plus(10);
+        let node = rig.nodes.get_mut(&leader).expect("it is there");
+        // Nobody answers, so nothing else is under way; the peers stay heard.
+        for peer in [1, 2, 3].into_iter().filter(|id| *id != leader) {
+            node.heard.insert(peer, rig.now);
+        }
+        node.raw.raft.election_elapsed = 0;
+        for effect in node.handle(rig.now, Event::Tick) {
+            let crate::event::Effect::Send { to, payload } = effect else { continue };
+            let mut links = crate::link::Links::new(1);
+            let frames = links.receive(rig.now, leader, &payload, &mut Vec::new());
+            let frames = frames.expect("whole frames");
+            let word = |frame: &Vec<u8>| matches!(Frame::decode(frame), Ok(Frame::Others { .. }));
+            told += usize::from(to == follower && frames.iter().any(word));
+        }
+    }
+    assert_eq!(told, 20_000 / 50 / 100);
 }

@@ -27,6 +27,9 @@ pub enum Role {
 pub struct PeerStatus {
     /// Milliseconds since it was last heard.
     pub heard_ms: Option<u64>,
+    /// It is there: heard lately, or by a leader that says so. None when this
+    /// node cannot know.
+    pub reachable: Option<bool>,
     /// How far its log is known to match, by a leader.
     pub matched: Option<u64>,
     /// Its HTTP address as it last said.
@@ -50,6 +53,10 @@ pub struct NodeStatus {
     pub applied: Position,
     /// Milliseconds since a majority (a leader) or the leader was last heard.
     pub contact_ms: Option<u64>,
+    /// Milliseconds since nobody leads, as far as it knows.
+    pub leaderless_ms: Option<u64>,
+    /// So long without a leader is no election any more, milliseconds.
+    pub leaderless_ms_max: u64,
     /// The journal's disk is full.
     pub disk_full: bool,
     /// It waits for its peers' word on its disk.
@@ -108,6 +115,8 @@ impl Node {
             commit_index: raft.raft_log.committed,
             applied: self.applier.applied(),
             contact_ms: self.contact_ms(now),
+            leaderless_ms: self.leaderless_ms(now),
+            leaderless_ms_max: self.config.timing.leaderless_ms(),
             disk_full: self.is_full(),
             confirming_disk: matches!(self.standing, Standing::Asking { .. }),
             disk_lost: self.standing == Standing::Lost,
@@ -139,7 +148,8 @@ impl Node {
                 let peer = PeerStatus {
                     heard_ms: self.heard.get(&member.id).map(|at| now.since(*at)),
                     matched: progress.map(|progress| progress.matched),
-                    http: self.peers_http.get(&member.id).cloned().unwrap_or_default(),
+                    reachable: self.hears(now, member.id),
+                    http: self.http_of(member.id),
                 };
                 (member.id, peer)
             })

@@ -84,6 +84,13 @@ impl Timing {
         3 * self.tick_ms * self.heartbeat_ticks as u64
     }
 
+    /// Nobody leads for so long only when something is wrong: two elections that
+    /// came to nothing.
+    #[must_use]
+    pub const fn leaderless_ms(&self) -> u64 {
+        3 * self.election_ms_max()
+    }
+
     /// Longest time between a leader's death and the start of an election.
     #[must_use]
     pub const fn election_ms_max(&self) -> u64 {

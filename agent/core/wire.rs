@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bytes,
     error::Rejection,
-    event::{EntryKind, Promise, Reply, Request},
+    event::{EntryKind, NodeId, Promise, Reply, Request},
     limits,
 };
 
@@ -58,6 +58,24 @@ pub enum Frame {
         /// Its HTTP address, empty when it has none.
         http: String,
     },
+    /// What the leader shows a follower of the boards that one does not hear.
+    Others {
+        /// The term in which the sender leads.
+        term: u64,
+        /// Of all but the two of them, those it knows something of.
+        others: Vec<Other>,
+    },
+}
+
+/// A board as the leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Other {
+    /// Which.
+    pub id: NodeId,
+    /// It was heard lately.
+    pub heard: bool,
+    /// Its HTTP address as it last said, empty when it has none.
+    pub http: String,
 }
 
 /// A caller's request on its way to the leader. The same (boot, sequence) is
@@ -235,6 +253,11 @@ mod tests {
             }]),
         });
         assert_eq!(append.encode(), [1, 0, 0, 2, 7, 2, 6, 1, 2, 0, 2, 9, 8]);
+        let presence = Frame::Presence { http: "h".into() };
+        assert_eq!(presence.encode(), [1, 5, 1, b'h']);
+        let other = Other { id: 3, heard: true, http: "h".into() };
+        let others = Frame::Others { term: 2, others: Vec::from([other]) };
+        assert_eq!(others.encode(), [1, 6, 2, 1, 3, 1, 1, b'h']);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    os::unix::{fs::DirBuilderExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -20,7 +21,7 @@ use crate::{
 pub(super) const NAMES: [&str; 3] = ["green", "red", "blue"];
 
 /// A board gets ready within this, milliseconds.
-const READY_MS_MAX: u64 = 15_000;
+pub(super) const READY_MS_MAX: u64 = 15_000;
 
 /// One agent.
 pub(super) struct Board {
@@ -39,7 +40,11 @@ impl Boards {
     /// Starts three agents and makes them one group.
     pub(super) fn start() -> Result<Self, String> {
         let folder = std::env::temp_dir().join(format!("understudy-demo-{}", std::process::id()));
-        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        // It will hold a group's key, in a folder that everybody may write to.
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
         let board = |name: &'static str| Board { name, directory: folder.join(name), child: None };
         let mut boards = Self { all: NAMES.into_iter().map(board).collect(), folder };
         for board in &mut boards.all {
@@ -81,6 +86,11 @@ impl Boards {
         Ok(())
     }
 
+    /// Applied indices, of those that answer.
+    pub(super) fn applied(&self) -> Vec<u64> {
+        self.all.iter().filter_map(|board| Some(board.status().ok()?.applied_index)).collect()
+    }
+
     /// Place of the board that leads.
     pub(super) fn leader(&self) -> Option<usize> {
         let leads = |board: &Board| board.status().is_ok_and(|status| status.role == "leader");
@@ -111,6 +121,8 @@ impl Board {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // Ctrl-C is for the demonstration, which then ends its boards.
+            .process_group(0)
             .spawn()
             .map_err(|error| format!("{} cannot be started: {error}", self.name))?;
         self.child = Some(child);

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 /// Longest answer taken, bytes.
-const ANSWER_BYTES_MAX: usize = 32 << 20;
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// One agent, as a caller sees it.
 pub(super) struct Client {
@@ -29,10 +29,9 @@ impl Client {
         self.results("/db/execute?transaction", statements).map(drop)
     }
 
-    /// Reads rows.
-    pub(super) fn query(&mut self, sql: &str, level: &str) -> Result<Vec<Value>, String> {
-        let path = format!("/db/query?level={level}");
-        let results = self.results(&path, &serde_json::json!([sql]))?;
+    /// Reads the rows this board holds: a statement and its parameters.
+    pub(super) fn query(&mut self, statement: &Value) -> Result<Vec<Value>, String> {
+        let results = self.results("/db/query?level=none", &serde_json::json!([statement]))?;
         let values = results.first().and_then(|result| result.get("values"));
         Ok(values.and_then(Value::as_array).cloned().unwrap_or_default())
     }

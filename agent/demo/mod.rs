@@ -1,31 +1,38 @@
 //! Three boards on this machine: real agents, real sealed datagrams, real files,
 //! real readings of the machine. The leading one is killed; the screen shows how
 //! long nothing could be written, and the dead one catching up.
+//!
+//! However it ends, short of being killed itself, it compares the databases,
+//! gives its verdict and leaves nothing behind.
 
 use std::{
-    collections::BTreeMap,
-    io::{IsTerminal as _, Write as _},
     path::Path,
     process::ExitCode,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
     },
     thread,
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
-    boards::{Board, Boards},
+    boards::{Boards, READY_MS_MAX},
+    check::{TABLES, Tally, Verdict},
     client::Client,
+    screen::Screen,
     writers::{Ledger, Place},
 };
-use crate::driver::clock;
+use crate::{driver::clock, terminal};
 
 mod boards;
+mod check;
 mod client;
+mod screen;
 mod writers;
 
 /// `understudy demo`
@@ -39,41 +46,67 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Between the start and the kill, and between the kill and the restart.
-const BEFORE: Duration = Duration::from_secs(6);
-const WITHOUT: Duration = Duration::from_secs(4);
-const AFTER: Duration = Duration::from_secs(3);
+/// Until the kill, from there to the restart, and after it, milliseconds.
+const BEFORE_MS: u64 = 6_000;
+const WITHOUT_MS: u64 = 4_000;
+const AFTER_MS: u64 = 3_000;
 
-/// Between two pictures.
-const PICTURE: Duration = Duration::from_millis(250);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// A board's answer is waited for so long.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// Runs it.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    watch_for_interrupt(Arc::clone(&interrupted));
-    match Demo::start(arguments, interrupted).and_then(Demo::play) {
+    let verdict = watch_for_the_end().and_then(|ends| Demo::start(arguments, ends)).map(Demo::play);
+    match verdict {
         Ok(verdict) => {
-            verdict.print(arguments.json);
+            terminal::line(&verdict.text(arguments.json));
             if verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(reason) => {
-            eprintln!("understudy demo: {reason}");
+            terminal::complain(&format!("understudy demo: {reason}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Ctrl-C asks the demonstration to tidy up and end.
-fn watch_for_interrupt(interrupted: Arc<AtomicBool>) {
+/// True once Ctrl-C, SIGTERM or a terminal that goes away asks for the end.
+fn watch_for_the_end() -> Result<Arc<AtomicBool>, String> {
+    let ends = Arc::new(AtomicBool::new(false));
+    let (listening, is_listening) = mpsc::channel();
+    let flag = Arc::clone(&ends);
     thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        if let Ok(runtime) = runtime
-            && runtime.block_on(tokio::signal::ctrl_c()).is_ok()
-        {
-            interrupted.store(true, Relaxed);
-        }
+        let listened = listen(&flag, &listening);
+        // Nobody waits any more once it has listened.
+        let _ = listening.send(listened);
     });
+    is_listening.recv().map_err(|error| error.to_string())??;
+    Ok(ends)
+}
+
+fn listen(ends: &AtomicBool, listening: &mpsc::Sender<Result<(), String>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let on = |kind| signal(kind).map_err(|error| error.to_string());
+        let mut interrupt = on(SignalKind::interrupt())?;
+        let mut terminate = on(SignalKind::terminate())?;
+        let mut hangup = on(SignalKind::hangup())?;
+        // Whoever waits cannot have gone away.
+        let _ = listening.send(Ok(()));
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        ends.store(true, Relaxed);
+        Ok(())
+    })
 }
 
 struct Demo {
@@ -81,46 +114,16 @@ struct Demo {
     places: Vec<Place>,
     ledger: Arc<Ledger>,
     threads: Vec<thread::JoinHandle<()>>,
-    interrupted: Arc<AtomicBool>,
+    ends: Arc<AtomicBool>,
     once: bool,
-    draws: bool,
-    message: String,
-}
-
-/// What a round came to.
-struct Verdict {
-    acknowledged: usize,
-    lost: usize,
-    doubled: usize,
+    screen: Screen,
+    /// Longest time without an acknowledged write, up to the last round.
     gap_ms: u64,
-    same: usize,
-}
-
-impl Verdict {
-    const fn is_good(&self) -> bool {
-        self.acknowledged > 0 && self.lost == 0 && self.doubled == 0 && self.same == 3
-    }
-
-    fn print(&self, as_json: bool) {
-        let Self { acknowledged, lost, doubled, gap_ms, same } = self;
-        if as_json {
-            println!(
-                "{{\"acknowledged\":{acknowledged},\"lost\":{lost},\"doubled\":{doubled},\
-                 \"write_gap_ms\":{gap_ms},\"boards\":3,\"same_rows\":{same}}}"
-            );
-        } else {
-            println!(
-                "{acknowledged} readings acknowledged, {lost} lost, {doubled} doubled; \
-                 write gap {gap_ms} ms; same rows on {same} of 3"
-            );
-        }
-    }
 }
 
 impl Demo {
-    fn start(arguments: &Arguments, interrupted: Arc<AtomicBool>) -> Result<Self, String> {
-        let draws = std::io::stdout().is_terminal() && !arguments.json;
-        eprintln!("Starting three boards on this machine...");
+    fn start(arguments: &Arguments, ends: Arc<AtomicBool>) -> Result<Self, String> {
+        terminal::complain("Starting three boards on this machine...");
         let boards = Boards::start()?;
         let places: Vec<Place> = boards.all.iter().map(|_| Place::default()).collect();
         let mut demo = Self {
@@ -128,32 +131,27 @@ impl Demo {
             places,
             ledger: Arc::default(),
             threads: Vec::new(),
-            interrupted,
+            ends,
             once: arguments.once,
-            draws,
-            message: String::from("Three boards, one database."),
+            screen: Screen::new(!arguments.json),
+            gap_ms: 0,
         };
-        demo.learn_places()?;
-        let tables = json!([
-            "CREATE TABLE reading(id TEXT, source TEXT, time INTEGER, value REAL)",
-            "CREATE INDEX reading_id ON reading(id)",
-            "CREATE TABLE probe(id INTEGER PRIMARY KEY, n INTEGER)",
-        ]);
-        demo.client(0, Duration::from_secs(5))?.execute(&tables)?;
+        demo.learn_places();
+        demo.client(0)?.execute(&json!(TABLES))?;
         demo.start_writers()?;
         Ok(demo)
     }
 
-    fn learn_places(&mut self) -> Result<(), String> {
+    /// A board started again has another port.
+    fn learn_places(&self) {
         for (board, place) in self.boards.all.iter().zip(&self.places) {
-            let http = if board.is_running() { Some(board.http()?) } else { None };
+            let http = board.http().ok().filter(|_| board.is_running());
             *place.lock().unwrap_or_else(PoisonError::into_inner) = http;
         }
-        Ok(())
     }
 
-    fn client(&self, board: usize, timeout: Duration) -> Result<Client, String> {
-        Ok(Client::new(self.boards.all[board].http()?, timeout))
+    fn client(&self, board: usize) -> Result<Client, String> {
+        Ok(Client::new(self.boards.all[board].http()?, ANSWER))
     }
 
     fn start_writers(&mut self) -> Result<(), String> {
@@ -162,143 +160,142 @@ impl Demo {
             return Err(String::from("this machine tells nothing of itself"));
         }
         let sources = Arc::new(sources);
+        self.threads.push(writers::prober(self.places.clone(), Arc::clone(&self.ledger)));
         for (board, place) in self.boards.all.iter().zip(&self.places) {
             let ledger = Arc::clone(&self.ledger);
             let sampler =
                 writers::sampler(board.name, Arc::clone(place), Arc::clone(&sources), ledger);
             self.threads.push(sampler);
         }
-        self.threads.push(writers::prober(self.places.clone(), Arc::clone(&self.ledger)));
         Ok(())
     }
 
-    /// Rounds until Ctrl-C, or one.
-    fn play(mut self) -> Result<Verdict, String> {
-        let mut gap_ms = 0;
+    /// Rounds until the end is asked for, or one.
+    fn play(mut self) -> Verdict {
         loop {
-            self.show_for(BEFORE)?;
+            self.show_for(BEFORE_MS);
             if self.is_over() {
                 break;
             }
-            gap_ms = self.round()?;
-            if self.once || self.is_over() {
+            self.round();
+            if self.once || self.is_over() || !self.ledger.glance().is_flowing() {
                 break;
             }
         }
-        self.check(gap_ms)
+        let is_writing = self.watch(READY_MS_MAX, Self::is_flowing);
+        self.note_gap();
+        self.check(is_writing)
+    }
+
+    fn is_flowing(&self) -> bool {
+        self.ledger.glance().is_flowing()
+    }
+
+    fn note_gap(&mut self) {
+        self.gap_ms = self.gap_ms.max(self.ledger.glance().gap_ms);
+        self.ledger.forget_gap();
     }
 
     fn is_over(&self) -> bool {
-        self.interrupted.load(Relaxed)
+        self.ends.load(Relaxed)
     }
 
     /// Kills the leader, measures, brings it back.
-    fn round(&mut self) -> Result<u64, String> {
-        let victim = self.boards.leader().ok_or("nobody leads")?;
+    fn round(&mut self) {
+        let mut leader = None;
+        self.watch(READY_MS_MAX, |demo| {
+            leader = demo.boards.leader();
+            leader.is_some()
+        });
+        let Some(victim) = leader else {
+            return self.screen.say(String::from("Nobody leads: nobody was killed."));
+        };
         let name = self.boards.all[victim].name;
-        self.ledger.forget_gap();
+        self.note_gap();
         self.boards.all[victim].kill();
         *self.places[victim].lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.say(format!("{name} led, and was killed (SIGKILL)."));
-        self.show_for(WITHOUT)?;
-        let gap_ms = self.ledger.glance().gap_ms;
-        self.say(format!("Nothing could be written for {gap_ms} ms. {name} starts again."));
-        self.boards.all[victim].run()?;
-        self.learn_places()?;
-        self.show_for(AFTER)?;
-        self.say(format!("Write gap {gap_ms} ms; {name} has caught up."));
-        Ok(gap_ms)
-    }
-
-    fn say(&mut self, message: String) {
-        if !self.draws {
-            eprintln!("{message}");
-        }
-        self.message = message;
-    }
-
-    fn show_for(&self, duration: Duration) -> Result<(), String> {
-        let since = clock::now();
-        let span = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        while clock::now().since(since) < span && !self.is_over() {
-            if self.draws {
-                self.draw().map_err(|error| error.to_string())?;
-            }
-            thread::sleep(PICTURE);
-        }
-        Ok(())
-    }
-
-    /// One picture, for 80 columns and 24 lines.
-    fn draw(&self) -> std::io::Result<()> {
+        self.screen.say(format!("{name} led, and was killed (SIGKILL)."));
+        self.show_for(WITHOUT_MS);
         let glance = self.ledger.glance();
-        let mut lines = vec![
-            String::from("understudy: three boards on this machine         (Ctrl-C ends)"),
-            String::new(),
-        ];
-        lines.extend(self.boards.all.iter().map(board_line));
-        lines.push(String::new());
-        lines.push(format!(
-            "{} readings acknowledged; last write {} ms ago",
-            glance.acknowledged, glance.since_probe_ms
-        ));
-        lines.push(String::new());
-        let recent = glance.last.iter().rev().take(10);
-        lines.extend(recent.map(|(name, value)| format!("  {name:<36} {value:>20.3}")));
-        lines.push(String::new());
-        lines.push(self.message.clone());
-        let text: String = lines.iter().map(|line| format!("{line:.79}\x1b[K\r\n")).collect();
-        let mut out = std::io::stdout().lock();
-        write!(out, "\x1b[H{text}\x1b[J")?;
-        out.flush()
+        let so_far = if glance.is_flowing() { "" } else { " so far" };
+        let gap_ms = glance.gap_ms;
+        self.screen
+            .say(format!("Nothing could be written for {gap_ms} ms{so_far}. {name} starts again."));
+        self.bring_back(victim);
+        self.show_for(AFTER_MS);
+    }
+
+    /// Starts a board again and waits until it holds what the group held then,
+    /// and writes flow. What does not come about shows in the verdict.
+    fn bring_back(&mut self, victim: usize) {
+        let name = self.boards.all[victim].name;
+        if let Err(reason) = self.boards.all[victim].run() {
+            return self.screen.say(reason);
+        }
+        let since = clock::now();
+        let goal = self.boards.applied().into_iter().max().unwrap_or(0);
+        let is_back = self.watch(READY_MS_MAX, |demo| {
+            demo.learn_places();
+            let status = demo.boards.all[victim].status();
+            let caught_up = status.is_ok_and(|status| status.applied_index >= goal);
+            caught_up && demo.is_flowing()
+        });
+        let ms = clock::now().since(since);
+        let gap_ms = self.ledger.glance().gap_ms;
+        self.screen.say(match is_back {
+            true => format!(
+                "Write gap {gap_ms} ms; {name} has caught up, {ms} ms after its start, at entry \
+                 {goal}."
+            ),
+            false => format!("{name} has not caught up with entry {goal} in {ms} ms."),
+        });
+    }
+
+    fn show_for(&mut self, ms: u64) {
+        self.watch(ms, Self::is_over);
+    }
+
+    /// Shows what happens until `done`, but no longer than that: true when done.
+    fn watch(&mut self, ms_max: u64, mut done: impl FnMut(&Self) -> bool) -> bool {
+        let since = clock::now();
+        loop {
+            if done(self) {
+                return true;
+            }
+            let now = clock::now();
+            if now.since(since) >= ms_max {
+                return false;
+            }
+            if self.screen.show(now, &self.boards.all, &self.ledger.glance()).is_err() {
+                self.ends.store(true, Relaxed);
+            }
+            thread::sleep(LOOK);
+        }
     }
 
     /// Stops writing and compares what three databases hold with what was
     /// acknowledged.
-    fn check(mut self, gap_ms: u64) -> Result<Verdict, String> {
+    fn check(mut self, is_writing: bool) -> Verdict {
         self.ledger.stop();
         for thread in self.threads.drain(..) {
             // A writer that ended early shows in what it acknowledged.
             let _ = thread.join();
         }
-        self.boards.wait("the boards to hold the same", |boards| {
-            let applied: Vec<_> = boards
-                .all
-                .iter()
-                .filter_map(|board| Some(board.status().ok()?.applied_index))
-                .collect();
-            applied.len() == 3 && applied.windows(2).all(|pair| pair[0] == pair[1])
-        })?;
-        let mut all = Vec::new();
-        for board in 0..3 {
-            let mut client = self.client(board, Duration::from_secs(20))?;
-            all.push(client.query("SELECT * FROM reading ORDER BY id", "none")?);
-        }
-        let same = all.iter().filter(|rows| **rows == all[0]).count();
-        let mut counted: BTreeMap<&str, usize> = BTreeMap::new();
-        for id in all[0].iter().filter_map(|row| row.get(0)).filter_map(Value::as_str) {
-            *counted.entry(id).or_default() += 1;
-        }
         let acknowledged = self.ledger.acknowledged();
-        let count = |id: &String| counted.get(id.as_str()).copied().unwrap_or(0);
-        Ok(Verdict {
-            acknowledged: acknowledged.len(),
-            lost: acknowledged.iter().filter(|id| count(id) == 0).count(),
-            doubled: acknowledged.iter().filter(|id| count(id) > 1).count(),
-            gap_ms,
-            same,
-        })
-    }
-}
-
-fn board_line(board: &Board) -> String {
-    if !board.is_running() {
-        return format!("  {:<8} dead", board.name);
-    }
-    match board.status() {
-        Ok(status) => {
-            format!("  {:<8} {:<10} at entry {}", board.name, status.role, status.applied_index)
+        let since = clock::now();
+        loop {
+            let tallies: Vec<Option<Tally>> = (0..self.boards.all.len())
+                .map(|board| {
+                    let mut client = self.client(board).ok()?;
+                    Tally::take(|statement| client.query(&statement), &acknowledged).ok()
+                })
+                .collect();
+            let verdict = Verdict::new(&acknowledged, &tallies, self.gap_ms, is_writing);
+            let is_same = verdict.same == verdict.boards;
+            if is_same || clock::now().since(since) >= READY_MS_MAX {
+                return verdict;
+            }
+            thread::sleep(LOOK);
         }
-        Err(_) => format!("  {:<8} starting", board.name),
     }
 }

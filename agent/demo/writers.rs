@@ -1,11 +1,12 @@
 //! What happens on the boards: each writes what its machine tells once a second,
 //! and a probe writes every 20 ms, so that a gap can be seen.
 //!
-//! A reading has an id of its own and is sent until it is acknowledged, to the
-//! board it was taken on; the id makes sending it again harmless.
+//! A reading has a number of its own and is sent, in order, until it is
+//! acknowledged, to the board it was taken on. Each sending is an attempt with a
+//! number too: see [`INSERT`].
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -18,11 +19,14 @@ use std::{
 use serde_json::{Value, json};
 use understudy_boards::Source;
 
-use super::client::Client;
+use super::{
+    check::{Acknowledged, INSERT},
+    client::Client,
+};
 use crate::driver::clock;
 
-/// Between two samples, and between two probes.
-const SAMPLE: Duration = Duration::from_secs(1);
+/// Between two samples, milliseconds, and between two probes.
+const SAMPLE_MS: u64 = 1_000;
 const PROBE: Duration = Duration::from_millis(20);
 
 /// A write is given up and sent again after this.
@@ -30,6 +34,15 @@ const WRITE: Duration = Duration::from_millis(700);
 
 /// Readings a board keeps while it cannot write; the oldest wait longest.
 const WAITING_MAX: usize = 10_000;
+
+/// Readings sent in one request.
+const BATCH_MAX: usize = 200;
+
+/// The rate is that of the last so many milliseconds.
+const RATE_MS: u64 = 5_000;
+
+/// Writes flow when the last one is no older, milliseconds.
+const FLOWING_MS: u64 = 200;
 
 /// What all writers know together.
 #[derive(Default)]
@@ -40,19 +53,38 @@ pub(super) struct Ledger {
 
 #[derive(Default)]
 struct Inner {
-    acknowledged: BTreeSet<String>,
-    last: VecDeque<(String, f64)>,
-    probes: u64,
+    acknowledged: Acknowledged,
+    /// Readings acknowledged lately: when, and how many.
+    lately: VecDeque<(u64, u64)>,
+    last: VecDeque<Shown>,
+    since_ms: u64,
     last_probe_ms: u64,
     gap_ms: u64,
 }
 
+/// A reading as it is shown.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    pub(super) board: &'static str,
+    pub(super) source: String,
+    pub(super) value: f64,
+}
+
 /// A glance at the ledger.
 pub(super) struct Glance {
-    pub(super) acknowledged: usize,
-    pub(super) last: Vec<(String, f64)>,
+    pub(super) acknowledged: u64,
+    pub(super) per_second: f64,
+    pub(super) last: Vec<Shown>,
     pub(super) since_probe_ms: u64,
+    /// Longest time without an acknowledged write, one that goes on included.
     pub(super) gap_ms: u64,
+}
+
+impl Glance {
+    /// Do writes flow?
+    pub(super) const fn is_flowing(&self) -> bool {
+        self.since_probe_ms < FLOWING_MS
+    }
 }
 
 impl Ledger {
@@ -62,12 +94,7 @@ impl Ledger {
 
     pub(super) fn glance(&self) -> Glance {
         let now = clock::now().0;
-        self.with(|inner| Glance {
-            acknowledged: inner.acknowledged.len(),
-            last: inner.last.iter().cloned().collect(),
-            since_probe_ms: now.saturating_sub(inner.last_probe_ms),
-            gap_ms: inner.gap_ms,
-        })
+        self.with(|inner| inner.glance(now))
     }
 
     /// Counts gaps from now on.
@@ -75,7 +102,7 @@ impl Ledger {
         self.with(|inner| inner.gap_ms = 0);
     }
 
-    pub(super) fn acknowledged(&self) -> BTreeSet<String> {
+    pub(super) fn acknowledged(&self) -> Acknowledged {
         self.with(|inner| inner.acknowledged.clone())
     }
 
@@ -86,31 +113,54 @@ impl Ledger {
     fn stopped(&self) -> bool {
         self.stop.load(Relaxed)
     }
+}
 
-    fn took_probe(&self) {
-        let now = clock::now().0;
-        self.with(|inner| {
-            if inner.probes > 0 {
-                inner.gap_ms = inner.gap_ms.max(now.saturating_sub(inner.last_probe_ms));
-            }
-            inner.probes += 1;
-            inner.last_probe_ms = now;
-        });
+impl Inner {
+    fn start(&mut self, now: u64) {
+        self.since_ms = now;
+        self.last_probe_ms = now;
     }
 
-    fn took_readings(&self, readings: &[Reading]) {
-        self.with(|inner| {
-            for reading in readings {
-                inner.acknowledged.insert(reading.id.clone());
-                inner.last.retain(|(name, _)| *name != reading.source);
-                inner.last.push_back((reading.source.clone(), reading.value));
-            }
-        });
+    fn glance(&mut self, now: u64) -> Glance {
+        self.forget_old(now);
+        let lately: u64 = self.lately.iter().map(|(_, count)| count).sum();
+        let span_ms = now.saturating_sub(self.since_ms).clamp(SAMPLE_MS, RATE_MS);
+        let since_probe_ms = now.saturating_sub(self.last_probe_ms);
+        Glance {
+            acknowledged: self.acknowledged.values().sum(),
+            per_second: lately as f64 * 1_000.0 / span_ms as f64,
+            last: self.last.iter().cloned().collect(),
+            since_probe_ms,
+            gap_ms: self.gap_ms.max(since_probe_ms),
+        }
+    }
+
+    fn forget_old(&mut self, now: u64) {
+        while self.lately.front().is_some_and(|(at, _)| at + RATE_MS < now) {
+            self.lately.pop_front();
+        }
+    }
+
+    fn took_probe(&mut self, now: u64) {
+        self.gap_ms = self.gap_ms.max(now.saturating_sub(self.last_probe_ms));
+        self.last_probe_ms = now;
+    }
+
+    fn took_readings(&mut self, now: u64, board: &'static str, readings: &[Reading]) {
+        let Some(newest) = readings.last() else { return };
+        let before = self.acknowledged.insert(board, newest.number).unwrap_or(0);
+        self.lately.push_back((now, newest.number - before));
+        self.forget_old(now);
+        for reading in readings {
+            self.last.retain(|shown| shown.source != reading.source);
+            let (source, value) = (reading.source.clone(), reading.value);
+            self.last.push_back(Shown { board, source, value });
+        }
     }
 }
 
 struct Reading {
-    id: String,
+    number: u64,
     source: String,
     time_ms: u64,
     value: f64,
@@ -129,17 +179,18 @@ pub(super) fn sampler(
     thread::spawn(move || {
         let mut waiting: VecDeque<Reading> = VecDeque::new();
         let mut client = None;
-        let mut round = 0_u64;
+        let (mut taken, mut attempt) = (0, 0);
         let mut next = clock::now().0;
         while !ledger.stopped() {
             if clock::now().0 >= next && waiting.len() < WAITING_MAX {
-                next += u64::try_from(SAMPLE.as_millis()).unwrap_or(1_000);
-                round += 1;
-                waiting.extend(sample(board, round, &sources));
+                next += SAMPLE_MS;
+                waiting.extend(sample(&mut taken, &sources));
             }
-            let batch: Vec<Reading> = waiting.drain(..waiting.len().min(200)).collect();
-            if batch.is_empty() || write(&mut client, &place, &batch) {
-                ledger.took_readings(&batch);
+            let batch: Vec<Reading> = waiting.drain(..waiting.len().min(BATCH_MAX)).collect();
+            attempt += 1;
+            if batch.is_empty() || write(&mut client, &place, (board, attempt), &batch) {
+                let now = clock::now().0;
+                ledger.with(|inner| inner.took_readings(now, board, &batch));
             } else {
                 batch.into_iter().rev().for_each(|reading| waiting.push_front(reading));
             }
@@ -148,27 +199,29 @@ pub(super) fn sampler(
     })
 }
 
-fn sample(board: &str, round: u64, sources: &[Source]) -> Vec<Reading> {
+fn sample(taken: &mut u64, sources: &[Source]) -> Vec<Reading> {
     let time_ms = clock::now().0;
-    let readings = sources.iter().filter_map(|source| {
-        Some(Reading {
-            id: format!("{board}/{round}/{}", source.name),
-            source: source.name.clone(),
-            time_ms,
-            value: source.read().ok()?,
-        })
-    });
-    readings.collect()
+    let mut readings = Vec::new();
+    for source in sources {
+        if let Ok(value) = source.read() {
+            *taken += 1;
+            readings.push(Reading { number: *taken, source: source.name.clone(), time_ms, value });
+        }
+    }
+    readings
 }
 
-fn write(client: &mut Option<Client>, place: &Place, batch: &[Reading]) -> bool {
+fn write(
+    client: &mut Option<Client>,
+    place: &Place,
+    (board, attempt): (&str, u64),
+    batch: &[Reading],
+) -> bool {
     let statements: Vec<Value> = batch
         .iter()
         .map(|reading| {
-            let Reading { id, source, time_ms, value } = reading;
-            let sql = "INSERT INTO reading SELECT ?1, ?2, ?3, ?4 \
-                       WHERE NOT EXISTS (SELECT 1 FROM reading WHERE id = ?1)";
-            json!([sql, id, source, time_ms, value])
+            let Reading { number, source, time_ms, value } = reading;
+            json!([INSERT, board, number, attempt, source, time_ms, value])
         })
         .collect();
     execute(client, place, &Value::Array(statements))
@@ -195,15 +248,52 @@ pub(super) fn prober(places: Vec<Place>, ledger: Arc<Ledger>) -> JoinHandle<()> 
         let mut clients: Vec<Option<Client>> = places.iter().map(|_| None).collect();
         let mut turn = 0;
         let mut count = 0_u64;
+        ledger.with(|inner| inner.start(clock::now().0));
         while !ledger.stopped() {
             count += 1;
             let statements = json!([["INSERT OR REPLACE INTO probe VALUES (1, ?)", count]]);
             if execute(&mut clients[turn], &places[turn], &statements) {
-                ledger.took_probe();
+                let now = clock::now().0;
+                ledger.with(|inner| inner.took_probe(now));
             } else {
                 turn = (turn + 1) % places.len();
             }
             thread::sleep(PROBE);
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_that_goes_on_counts_as_long_as_it_goes_on() {
+        let mut inner = Inner::default();
+        inner.start(1_000);
+        assert_eq!(inner.glance(3_000).gap_ms, 2_000, "not one write was acknowledged");
+        inner.took_probe(3_000);
+        inner.gap_ms = 0;
+        inner.took_probe(3_020);
+        let glance = inner.glance(9_020);
+        assert_eq!((glance.gap_ms, glance.is_flowing()), (6_000, false));
+        inner.took_probe(10_020);
+        let glance = inner.glance(10_040);
+        assert_eq!((glance.gap_ms, glance.is_flowing()), (7_000, true));
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let reading = |number| Reading { number, source: "load".into(), time_ms: 0, value: 1.0 };
+        let mut inner = Inner::default();
+        inner.start(0);
+        for second in 1..=20 {
+            let batch: Vec<_> = (10 * second - 9..=10 * second).map(reading).collect();
+            inner.took_readings(1_000 * second, "green", &batch);
+        }
+        let glance = inner.glance(20_000);
+        assert_eq!((glance.acknowledged, glance.last.len()), (200, 1));
+        assert!((10.0..=12.0).contains(&glance.per_second), "{}", glance.per_second);
+        assert!(inner.glance(30_000).per_second < 0.1);
+    }
 }

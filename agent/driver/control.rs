@@ -26,6 +26,9 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// A command line waits no longer than this for its answer.
 const ANSWER: Duration = Duration::from_secs(60);
 
+/// Where it is when nobody says otherwise.
+pub const SYSTEM_SOCKET: &str = "/run/understudy/control.sock";
+
 /// A wish and where its answer goes.
 pub type Wish = (ControlRequest, oneshot::Sender<ControlResponse>);
 
@@ -96,6 +99,15 @@ async fn converse(mut stream: UnixStream, wishes: mpsc::Sender<Wish>) -> io::Res
     writer.write_all(&line).await
 }
 
+fn how_to_start(path: &Path) -> String {
+    match path.parent() {
+        Some(folder) if path != Path::new(SYSTEM_SOCKET) => {
+            format!("`understudy --dir {} run`", folder.display())
+        }
+        Some(_) | None => String::from("`understudy run` (or `systemctl start understudy`)"),
+    }
+}
+
 /// The command line's side: asks and waits.
 ///
 /// # Errors
@@ -104,9 +116,9 @@ async fn converse(mut stream: UnixStream, wishes: mpsc::Sender<Wish>) -> io::Res
 pub fn ask(path: &Path, request: &ControlRequest) -> Result<ControlResponse, String> {
     let mut stream = StdUnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
-            "no agent is running for {}: start one with `understudy run` \
-             (or `systemctl start understudy`)",
-            path.display()
+            "no agent is running for {}: start one with {}",
+            path.display(),
+            how_to_start(path)
         ),
         io::ErrorKind::PermissionDenied => format!(
             "you may not use {}: run this as root, or join the group that owns it",

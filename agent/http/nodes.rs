@@ -121,7 +121,8 @@ fn node(member: &MemberStatus) -> Value {
     node.insert("time".into(), json!(0.0));
     node.insert("time_s".into(), json!("0s"));
     if !member.reachable {
-        node.insert("error".into(), json!("not heard from lately"));
+        let error = if member.unknown { "not known yet" } else { "not heard from lately" };
+        node.insert("error".into(), json!(error));
     }
     Value::Object(node)
 }

@@ -1,0 +1,250 @@
+//! What a demonstration came to: the rows of each board, read page by page
+//! however many there are, against what was acknowledged.
+//!
+//! The readings of a board are numbered from 1 without a gap and sent in that
+//! order, so what was acknowledged is a number per board.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
+use serde_json::{Value, json};
+
+/// Acknowledged readings, by the board they were taken on.
+pub(super) type Acknowledged = BTreeMap<&'static str, u64>;
+
+/// The statements that make the tables.
+pub(super) const TABLES: [&str; 3] = [
+    "CREATE TABLE reading(board TEXT, number INTEGER, attempt INTEGER, source TEXT, time INTEGER, \
+     value REAL)",
+    "CREATE INDEX reading_number ON reading(board, number)",
+    "CREATE TABLE probe(id INTEGER PRIMARY KEY, n INTEGER)",
+];
+
+/// Writes a reading, unless an earlier attempt has written it. The attempt
+/// itself does not stand in its own way: if the boards carry one out twice, the
+/// reading is there twice.
+pub(super) const INSERT: &str = "INSERT INTO reading SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT \
+                                 EXISTS (SELECT 1 FROM reading WHERE board = ?1 AND number = ?2 \
+                                 AND attempt <> ?3)";
+
+/// Rows in one page.
+const PAGE_ROWS: usize = 2_000;
+
+const PAGE: &str = "SELECT board, number, rowid, attempt, source, time, value FROM reading WHERE \
+                    (board, number, rowid) > (?, ?, ?) ORDER BY board, number, rowid LIMIT 2000";
+
+/// What one board's database holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tally {
+    digest: u64,
+    lost: u64,
+    doubled: u64,
+}
+
+impl Tally {
+    /// Reads it all, by `query`: a statement with its parameters in, rows out.
+    pub(super) fn take(
+        mut query: impl FnMut(Value) -> Result<Vec<Value>, String>,
+        acknowledged: &Acknowledged,
+    ) -> Result<Self, String> {
+        let mut hasher = DefaultHasher::new();
+        let mut found: BTreeMap<String, u64> = BTreeMap::new();
+        let mut doubled = 0;
+        let mut after = (String::new(), 0, 0);
+        loop {
+            let rows = query(json!([PAGE, after.0, after.1, after.2]))?;
+            for row in &rows {
+                row.to_string().hash(&mut hasher);
+                let (board, number, rowid) = place(row)?;
+                if (&board, number) == (&after.0, after.1) {
+                    doubled += 1;
+                } else if acknowledged.get(board.as_str()).is_some_and(|last| number <= *last) {
+                    *found.entry(board.clone()).or_default() += 1;
+                }
+                after = (board, number, rowid);
+            }
+            if rows.len() < PAGE_ROWS {
+                break;
+            }
+        }
+        for row in query(json!(["SELECT id, n FROM probe"]))? {
+            row.to_string().hash(&mut hasher);
+        }
+        let found = |board: &str| found.get(board).copied().unwrap_or(0);
+        let lost = acknowledged.iter().map(|(board, last)| last - found(board)).sum();
+        Ok(Self { digest: hasher.finish(), lost, doubled })
+    }
+}
+
+fn place(row: &Value) -> Result<(String, u64, i64), String> {
+    let board = row.get(0).and_then(Value::as_str).map(String::from);
+    let number = row.get(1).and_then(Value::as_u64);
+    let rowid = row.get(2).and_then(Value::as_i64);
+    let place = board.and_then(|board| Some((board, number?, rowid?)));
+    place.ok_or_else(|| format!("not a reading: {row}"))
+}
+
+/// What it came to, over all boards.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) acknowledged: u64,
+    pub(super) lost: u64,
+    pub(super) doubled: u64,
+    /// Longest time without an acknowledged write.
+    pub(super) gap_ms: u64,
+    /// Writes came back after it.
+    pub(super) writing: bool,
+    pub(super) boards: usize,
+    pub(super) same: usize,
+}
+
+impl Verdict {
+    /// From every board's tally, absent where one could not be read. The worst
+    /// board counts.
+    pub(super) fn new(
+        acknowledged: &Acknowledged,
+        tallies: &[Option<Tally>],
+        gap_ms: u64,
+        writing: bool,
+    ) -> Self {
+        let there = || tallies.iter().flatten();
+        let alike = |tally: &Tally| there().filter(|other| *other == tally).count();
+        let all = acknowledged.values().sum();
+        Self {
+            acknowledged: all,
+            lost: there().map(|tally| tally.lost).max().unwrap_or(all),
+            doubled: there().map(|tally| tally.doubled).max().unwrap_or(0),
+            gap_ms,
+            writing,
+            boards: tallies.len(),
+            same: there().map(alike).max().unwrap_or(0),
+        }
+    }
+
+    pub(super) const fn is_good(&self) -> bool {
+        self.acknowledged > 0
+            && self.lost == 0
+            && self.doubled == 0
+            && self.writing
+            && self.same == self.boards
+    }
+
+    pub(super) fn text(&self, as_json: bool) -> String {
+        let Self { acknowledged, lost, doubled, gap_ms, writing, boards, same } = self;
+        if as_json {
+            return format!(
+                "{{\"acknowledged\":{acknowledged},\"lost\":{lost},\"doubled\":{doubled},\
+                 \"write_gap_ms\":{gap_ms},\"boards\":{boards},\"same_rows\":{same}}}"
+            );
+        }
+        let ended = if *writing { "" } else { " and not over" };
+        format!(
+            "{acknowledged} readings acknowledged, {lost} lost, {doubled} doubled; write gap \
+             {gap_ms} ms{ended}; same rows on {same} of {boards}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Connection, types::ValueRef};
+
+    use super::*;
+
+    fn empty() -> Connection {
+        let board = Connection::open_in_memory().unwrap();
+        board.execute_batch(&TABLES.join(";")).unwrap();
+        board
+    }
+
+    fn write(board: &Connection, number: u64, attempt: u64) {
+        let number = i64::try_from(number).unwrap();
+        let attempt = i64::try_from(attempt).unwrap();
+        board.execute(INSERT, ("green", number, attempt, "load", 7, 0.25)).unwrap();
+    }
+
+    fn tally(board: &Connection, last: u64) -> Tally {
+        let query = |statement: Value| {
+            let mut select = board.prepare(statement[0].as_str().unwrap()).unwrap();
+            let columns = select.column_count();
+            for place in 1..=select.parameter_count() {
+                let bound = match (statement[place].as_str(), statement[place].as_i64()) {
+                    (Some(text), _) => select.raw_bind_parameter(place, text),
+                    (None, number) => select.raw_bind_parameter(place, number),
+                };
+                bound.unwrap();
+            }
+            let mut rows = select.raw_query();
+            let mut all = Vec::new();
+            while let Some(row) = rows.next().unwrap() {
+                let cell = |place| match row.get_ref(place).unwrap() {
+                    ValueRef::Integer(number) => json!(number),
+                    ValueRef::Real(number) => json!(number),
+                    ValueRef::Text(text) => json!(std::str::from_utf8(text).unwrap()),
+                    ValueRef::Null | ValueRef::Blob(_) => Value::Null,
+                };
+                all.push((0..columns).map(cell).collect());
+            }
+            Ok(all)
+        };
+        Tally::take(query, &Acknowledged::from([("green", last)])).unwrap()
+    }
+
+    fn verdict(boards: &[&Connection], last: u64) -> Verdict {
+        let tallies: Vec<_> = boards.iter().map(|board| Some(tally(board, last))).collect();
+        Verdict::new(&Acknowledged::from([("green", last)]), &tallies, 500, true)
+    }
+
+    #[test]
+    fn sending_again_doubles_nothing_but_carrying_out_twice_does() {
+        let board = empty();
+        write(&board, 1, 1);
+        write(&board, 1, 2);
+        assert_eq!(verdict(&[&board], 1).doubled, 0);
+        write(&board, 1, 1);
+        assert_eq!(verdict(&[&board], 1).doubled, 1);
+        let late = empty();
+        write(&late, 1, 2);
+        write(&late, 1, 1);
+        assert_eq!(verdict(&[&late], 1).doubled, 0, "a late first attempt finds the second");
+    }
+
+    #[test]
+    fn any_number_of_rows_is_compared_and_the_one_missing_is_seen() {
+        let boards = [empty(), empty(), empty()];
+        let last = 2 * PAGE_ROWS as u64 + 1;
+        for board in &boards {
+            board.execute_batch("BEGIN").unwrap();
+            (1..=last).for_each(|number| write(board, number, 1));
+            board.execute_batch("COMMIT").unwrap();
+        }
+        let [a, b, c] = &boards;
+        let good = verdict(&[a, b, c], last);
+        assert!(good.is_good(), "{good:?}");
+        c.execute("DELETE FROM reading WHERE number = 3000", ()).unwrap();
+        let bad = verdict(&[a, b, c], last);
+        assert_eq!((bad.lost, bad.same, bad.is_good()), (1, 2, false));
+        assert_eq!(verdict(&[c, a, b], last).same, 2, "whichever board differs");
+        assert_eq!(verdict(&[a, b], last + 2).lost, 2);
+    }
+
+    #[test]
+    fn only_what_is_whole_is_good() {
+        let board = empty();
+        write(&board, 1, 1);
+        let acknowledged = Acknowledged::from([("green", 1)]);
+        let one = || Some(tally(&board, 1));
+        let good = Verdict::new(&acknowledged, &[one(), one(), one()], 512, true);
+        assert!(good.is_good());
+        assert_eq!(
+            good.text(true),
+            r#"{"acknowledged":1,"lost":0,"doubled":0,"write_gap_ms":512,"boards":3,"same_rows":3}"#
+        );
+        assert!(!Verdict::new(&acknowledged, &[one(), one(), None], 512, true).is_good());
+        let open = Verdict::new(&acknowledged, &[one(), one(), one()], 9_000, false);
+        assert!(!open.is_good() && open.text(false).contains("9000 ms and not over"));
+        assert!(!Verdict::new(&Acknowledged::new(), &[one(), one(), one()], 5, true).is_good());
+    }
+}
