@@ -378,11 +378,18 @@ fn who_served_a_request_stands_in_its_answer() {
 fn what_is_over_a_limit_is_refused_with_the_limit_and_nothing_is_lost() {
     let board = Board::new();
     board.run("/db/execute", &serde_json::json!(["CREATE TABLE t(a)", "INSERT INTO t VALUES (1)"]));
-    let change = format!("INSERT INTO t VALUES (randomblob({}))", ENTRY_BYTES_MAX + 1);
-    let answer = board.run("/db/execute", &serde_json::json!([change]));
-    assert!(answer.starts_with(r#"{"results":[],"error":"too large: "#), "{answer}");
-    assert!(answer.contains(&ENTRY_BYTES_MAX.to_string()), "{answer}");
-    let result = format!("SELECT randomblob({})", RESPONSE_BYTES_MAX + 1);
+    let half = ENTRY_BYTES_MAX / 2 + 1;
+    let value = format!("SELECT randomblob({})", ENTRY_BYTES_MAX + 1);
+    for over in [format!("INSERT INTO t VALUES (randomblob({half})), (randomblob({half}))"), value]
+    {
+        let answer = board.run("/db/execute", &serde_json::json!([over]));
+        assert!(
+            answer.contains("error") && answer.contains(&ENTRY_BYTES_MAX.to_string()),
+            "{answer}"
+        );
+    }
+    let half = RESPONSE_BYTES_MAX / 2 + 1;
+    let result = format!("SELECT randomblob({half}), randomblob({half})");
     for path in ["/db/query", "/db/request"] {
         let answer = board.run(path, &serde_json::json!(["SELECT a FROM t", result]));
         let expected = format!(

@@ -204,9 +204,15 @@ impl Journal {
         Ok(())
     }
 
-    /// The first write after a start, over whatever damage the WAL had: what was
-    /// found of it is written down too.
+    /// The first write after a start. A sound WAL is brought into the file before
+    /// it and begins anew: so frames of a torn end never stand behind later ones,
+    /// where they would look like damage, and what an earlier process wrote in
+    /// spite of a failed sync is written again. A damaged one is written on, with
+    /// what was found of it.
     fn count_boot(&mut self) -> Result<(), StoreError> {
+        if !self.suspect {
+            self.bring_back().map_err(|error| StoreError::new(&self.path, error))?;
+        }
         let connection = &self.connection;
         let boot = self.boot + 1;
         let counted = connection
@@ -351,14 +357,16 @@ impl Journal {
     /// Brings a long WAL back into the file. What cannot be brought back now
     /// stays in the WAL, where it is just as safe.
     fn checkpoint(&self) -> Result<(), JournalError> {
-        let pages = |sql| -> rusqlite::Result<i64> {
-            self.connection.prepare_cached(sql)?.query_row([], |row| row.get(1))
-        };
-        let long = pages("PRAGMA wal_checkpoint(NOOP)").map_err(|error| halt(&error))?;
-        if long < WAL_PAGES_MAX {
-            return Ok(());
-        }
-        match pages("PRAGMA wal_checkpoint(RESTART)") {
+        let long = self.pages("PRAGMA wal_checkpoint(NOOP)").map_err(|error| halt(&error))?;
+        if long < WAL_PAGES_MAX { Ok(()) } else { self.bring_back() }
+    }
+
+    fn pages(&self, checkpoint: &str) -> rusqlite::Result<i64> {
+        self.connection.prepare_cached(checkpoint)?.query_row([], |row| row.get(1))
+    }
+
+    fn bring_back(&self) -> Result<(), JournalError> {
+        match self.pages("PRAGMA wal_checkpoint(RESTART)") {
             Err(error) if error.sqlite_error_code() != Some(ErrorCode::DiskFull) => {
                 Err(halt(&error))
             }

@@ -2,8 +2,10 @@
 //! first frame whose checksum fails and drops the rest without a word, so one
 //! flipped bit takes every later commit with it.
 //!
-//! Each transaction is synced before the next one is written, and the header
-//! before the first. So a power cut tears frames of the last transaction only: a
+//! Each transaction is synced before the next one is written, the header before
+//! the first, and every start begins a WAL anew that is not damaged. So a power
+//! cut tears frames of the last transaction only, and nothing older of the same
+//! salt stands behind them: a
 //! frame of the present salt behind another's commit, beyond a broken frame, is
 //! proof of damage, and so is a broken header with frames behind it. A bit
 //! flipped in the last transaction of all looks like a torn one; what peers

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{CachedStatement, Connection, config::DbConfig};
+use rusqlite::{CachedStatement, Connection, ErrorCode, config::DbConfig};
 use understudy_core::{
     change::Change,
     error::Refusal,
@@ -435,6 +435,9 @@ fn without_comments(text: &str) -> &str {
 /// SQLite's own words, without the wrapping.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other errors are rusqlite's own")]
 pub(super) fn words(error: &rusqlite::Error) -> String {
+    if error.sqlite_error_code() == Some(ErrorCode::TooBig) {
+        return format!("string or blob too big: the limit is {ENTRY_BYTES_MAX} bytes");
+    }
     match error {
         rusqlite::Error::SqliteFailure(_, Some(words)) => words.clone(),
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
