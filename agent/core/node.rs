@@ -30,7 +30,7 @@ use crate::{
     status::Freshness,
     timing::Timing,
     validate,
-    wire::{Frame, RaftFrame},
+    wire::{Frame, FrameEntry, RaftFrame},
     writes::{Answered, Ticket, Writes},
 };
 
@@ -310,10 +310,12 @@ impl Node {
         }
         match frame {
             RaftFrame::Append { entries, .. } => {
-                let more: usize = entries.iter().map(|entry| entry.data.len()).sum();
                 let held = self.raw.store().bytes_above(self.applier.applied().index);
+                let bytes = |entry: &FrameEntry| entry.data.len() as u64;
+                let more = entries.iter().map(|entry| bytes(entry) + limits::ENTRY_OVERHEAD_BYTES);
                 self.pending.len() < limits::PERSISTS_OPEN_MAX
-                    && (more == 0 || held + more as u64 <= limits::UNAPPLIED_BYTES_MAX)
+                    && (entries.is_empty()
+                        || held + more.sum::<u64>() <= limits::UNAPPLIED_BYTES_MAX)
             }
             RaftFrame::AppendAnswer { .. }
             | RaftFrame::Heartbeat { .. }
