@@ -151,7 +151,7 @@ impl Node {
             membership_changes: 0,
             applier: Applier::new(restored.applied),
             writes: Writes::default(),
-            reads: Reads::new(config.boot),
+            reads: Reads::new(config.id, config.boot),
             outbox: Outbox::new(config.boot),
             inbox: Inbox::default(),
             promises: Promises::new(restored.promises),
@@ -303,7 +303,8 @@ impl Node {
 
     /// May this message change anything now? Not while this voter is not sure of
     /// its disk: what peers remember is held against what the disk held at the
-    /// start. Nor at a bound: the leader repeats it.
+    /// start. Nor at a bound: the leader repeats it. Nor a round asked of a node
+    /// that does not lead: raft-rs would pass it on in this node's name.
     fn takes(&self, frame: &RaftFrame) -> bool {
         if self.standing != Standing::Sure {
             return false;
@@ -323,8 +324,8 @@ impl Node {
             | RaftFrame::VoteAsk { .. }
             | RaftFrame::VoteAnswer { .. }
             | RaftFrame::TimeoutNow { .. }
-            | RaftFrame::ReadAsk { .. }
             | RaftFrame::ReadAnswer { .. } => true,
+            RaftFrame::ReadAsk { .. } => self.leads(),
         }
     }
 

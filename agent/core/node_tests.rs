@@ -10,7 +10,7 @@ use crate::{
     limits::COUNTER_MAX,
     member::Candidate,
     rig::{Rig, write},
-    wire::{FrameEntry, RaftFrame},
+    wire::{FrameEntry, RaftFrame, read_context},
 };
 
 fn led(ids: &[u64]) -> (Rig, u64) {
@@ -293,6 +293,8 @@ fn implausible_messages_are_counted_and_dropped() {
     let answer = RaftFrame::AppendAnswer { term, index: 1 << 40, commit: 0, refused: None };
     rig.hear(leader, victim, answer);
     assert_eq!(rig.nodes[&leader].status(rig.now).dropped[&Rejection::Implausible], 1);
+    rig.hear(leader, victim, RaftFrame::ReadAsk { context: read_context(leader, 1, 1) });
+    assert_eq!(rig.nodes[&leader].status(rig.now).dropped[&Rejection::Implausible], 2);
     rig.ask(leader, 2, write("b"));
     assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })));
 }
@@ -320,7 +322,7 @@ fn without_term() -> Vec<RaftFrame> {
         RaftFrame::HeartbeatAnswer { term, commit: 0, context: None },
         RaftFrame::Heartbeat { term, commit: 0, context: None, committed: 0 },
         RaftFrame::TimeoutNow { term },
-        RaftFrame::ReadAnswer { term, index, context: crate::wire::ReadContext::default() },
+        RaftFrame::ReadAnswer { term, index, context: read_context(1, 1, 1) },
     ])
 }
 
@@ -330,7 +332,7 @@ fn counter() -> impl Strategy<Value = u64> {
 }
 
 fn raft_frame() -> impl Strategy<Value = RaftFrame> {
-    let context = || (0_u8..3).prop_map(|byte| [byte; crate::wire::READ_CONTEXT_BYTES]);
+    let context = || (0_u64..4).prop_map(|node| read_context(node, 1, 1));
     let entry = (counter(), any::<bool>()).prop_map(|(term, is_change)| FrameEntry {
         term,
         kind: if is_change { EntryKind::Change } else { EntryKind::Membership },
@@ -383,7 +385,7 @@ fn raft_frame() -> impl Strategy<Value = RaftFrame> {
             }
         ),
         counter().prop_map(|term| RaftFrame::TimeoutNow { term }),
-        context().prop_map(|context| RaftFrame::ReadAsk { context }),
+        (0_u64..4).prop_map(|node| RaftFrame::ReadAsk { context: read_context(node, 1, 1) }),
         (counter(), counter(), context())
             .prop_map(|(term, index, context)| { RaftFrame::ReadAnswer { term, index, context } }),
     ]

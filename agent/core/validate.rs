@@ -6,7 +6,9 @@
 //! a local message there and skips every check of terms; a heartbeat's commit
 //! beyond our log; an append that contradicts what is committed, leaves a gap,
 //! or brings terms out of order; an acknowledgement of entries the leader does
-//! not have; counters near overflow; a ReadIndex without its context. Messages
+//! not have; counters near overflow; a ReadIndex without its context. A round
+//! asked under another board's context is stopped too: its answers would count
+//! for that board's own. Messages
 //! that must not come from a peer at all (proposals, transfers, local ones,
 //! snapshots) cannot be said in a [`RaftFrame`].
 
@@ -77,7 +79,8 @@ fn plausible(raft: &Raft<Log>, from: NodeId, frame: &RaftFrame) -> Result<(), Re
             counters(&[*term])?;
             require(*term == raft.term && from == raft.leader_id && settled(raft))
         }
-        RaftFrame::ReadAsk { .. } => {
+        RaftFrame::ReadAsk { context } => {
+            require(context.starts_with(&from.to_le_bytes()))?;
             require(raft.read_only.pending_read_index.len() < READ_ROUNDS_MAX)
         }
         RaftFrame::ReadAnswer { term, index, .. } => {

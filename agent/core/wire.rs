@@ -16,18 +16,28 @@ use serde::{
 use crate::{
     bytes,
     error::Rejection,
-    event::{EntryKind, Promise, Reply, Request},
+    event::{EntryKind, NodeId, Promise, Reply, Request},
     limits,
 };
 
 /// First byte of every frame.
 pub const FRAME_VERSION: u8 = 1;
 
-/// Bytes of a ReadIndex context: boot counter and round, 8 each.
-pub const READ_CONTEXT_BYTES: usize = 16;
+/// Bytes of a ReadIndex context: who asks, its boot counter and its round, 8 each.
+pub const READ_CONTEXT_BYTES: usize = 24;
 
-/// Ties a ReadIndex answer to its question: never used twice.
+/// Ties a ReadIndex answer to its question: never used twice, by any board.
 pub type ReadContext = [u8; READ_CONTEXT_BYTES];
+
+/// The context of a board's round.
+#[must_use]
+pub fn read_context(node: NodeId, boot: u64, round: u64) -> ReadContext {
+    let mut context = ReadContext::default();
+    for (place, number) in context.chunks_exact_mut(8).zip([node, boot, round]) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    context
+}
 
 /// Everything a node may say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,7 +175,7 @@ pub enum RaftFrame {
     },
     /// Follower to leader: from where may I read?
     ReadAsk {
-        /// Fresh for every round.
+        /// Fresh for every round, the asker's own.
         context: ReadContext,
     },
     /// Leader to follower.
