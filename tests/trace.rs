@@ -187,9 +187,11 @@ const fn trial(pre: bool) -> &'static str {
 
 fn round(context: Option<ReadContext>) -> String {
     let Some(context) = context else { return String::new() };
-    let (boot, round) = context.split_at(context.len() / 2);
-    let number = |half: &[u8]| u64::from_le_bytes(half.try_into().expect("halves of 16 bytes"));
-    format!(" round {}.{}", number(boot), number(round))
+    let numbers: Vec<_> = context
+        .chunks_exact(8)
+        .map(|number| u64::from_le_bytes(number.try_into().expect("pieces of 8 bytes")))
+        .collect();
+    format!(" round n{}.{}.{}", numbers[0], numbers[1], numbers[2])
 }
 
 fn frame_entries(before: u64, entries: &[FrameEntry]) -> String {

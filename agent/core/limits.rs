@@ -105,14 +105,25 @@ pub const ARRIVAL_IDLE_MS: u64 = 2_000;
 /// One message fits one datagram when entries are small.
 pub const APPEND_BYTES_MAX: u64 = 64 << 10;
 
+/// Entries in one append message: those of one piece of the log, and as many
+/// again that raft-rs may put behind it from those not yet handed out.
+pub const APPEND_ENTRIES_MAX: usize = 2 * LOG_PIECE_ENTRIES_MAX;
+
+/// Entries in one piece of the log, whatever their bytes.
+pub const LOG_PIECE_ENTRIES_MAX: usize = 4_096;
+
+/// What an entry costs in memory beside its data, bytes, rounded up: entries of
+/// no data are bounded by it.
+pub const ENTRY_OVERHEAD_BYTES: u64 = 256;
+
 /// Append messages under way to one follower.
 pub const APPENDS_IN_FLIGHT_MAX: usize = 16;
 
 /// Entry data a leader may have proposed and not committed, bytes.
 pub const UNCOMMITTED_BYTES_MAX: u64 = 2 * ENTRY_BYTES_MAX as u64;
 
-/// Entry data a node holds in memory above its applied index before it refuses
-/// further appends, bytes.
+/// Bytes of entries a node holds in memory above its applied index before it
+/// refuses further appends, each with [`ENTRY_OVERHEAD_BYTES`].
 pub const UNAPPLIED_BYTES_MAX: u64 = UNCOMMITTED_BYTES_MAX + ENTRY_BYTES_MAX as u64;
 
 /// Entry data handed to the database in one effect, bytes.

@@ -140,10 +140,11 @@ impl Log {
         }
     }
 
-    /// Data bytes held for entries above `applied`.
+    /// Bytes held for entries above `applied`, beside their data as well.
     pub(crate) fn bytes_above(&self, applied: u64) -> u64 {
         let above = |entry: &&RaftEntry| entry.index > applied;
-        self.entries.iter().rev().take_while(above).map(data_bytes).sum()
+        let held = |entry| data_bytes(entry) + limits::ENTRY_OVERHEAD_BYTES;
+        self.entries.iter().rev().take_while(above).map(held).sum()
     }
 
     pub(crate) fn term_of(&self, index: u64) -> Option<u64> {
@@ -187,7 +188,8 @@ impl Log {
     /// `bytes_max` of data; `None` when `low` is only in the journal.
     pub(crate) fn in_memory(&self, low: u64, high: u64, bytes_max: u64) -> Option<Vec<Entry>> {
         let held = low >= self.in_memory_from();
-        held.then(|| self.slice(low, high, bytes_max).iter().map(from_raft).collect())
+        let all = usize::MAX;
+        held.then(|| self.slice(low, high, (bytes_max, all)).iter().map(from_raft).collect())
     }
 
     /// First index that memory holds, or the one after the last.
@@ -195,10 +197,10 @@ impl Log {
         self.entries.front().map_or(self.last_index + 1, |entry| entry.index)
     }
 
-    fn slice(&self, low: u64, high: u64, bytes_max: u64) -> Vec<RaftEntry> {
+    fn slice(&self, low: u64, high: u64, most: (u64, usize)) -> Vec<RaftEntry> {
         let skip = usize::try_from(low - self.in_memory_from()).expect("within memory");
         let count = usize::try_from(high - low).expect("within memory");
-        within_bytes(self.entries.iter().skip(skip).take(count), bytes_max)
+        within(self.entries.iter().skip(skip).take(count), most)
     }
 }
 
@@ -221,10 +223,10 @@ impl Fetches {
         }
     }
 
-    fn chunk(&self, low: u64, high: u64, bytes_max: u64) -> Option<Vec<RaftEntry>> {
+    fn chunk(&self, low: u64, high: u64, most: (u64, usize)) -> Option<Vec<RaftEntry>> {
         let (_, chunk) = self.chunks.range(..=low).next_back()?;
         let wanted = chunk.iter().filter(|entry| (low..high).contains(&entry.index));
-        let entries = within_bytes(wanted, bytes_max);
+        let entries = within(wanted, most);
         (!entries.is_empty()).then_some(entries)
     }
 }
@@ -251,13 +253,16 @@ impl Storage for Log {
         max_size: impl Into<Option<u64>>,
         context: GetEntriesContext,
     ) -> raft::Result<Vec<RaftEntry>> {
-        let bytes_max = max_size.into().unwrap_or(u64::MAX);
+        // Only a piece that is sent may be short of what was asked for.
+        let entries_max =
+            if context.can_async() { limits::LOG_PIECE_ENTRIES_MAX } else { usize::MAX };
+        let most = (max_size.into().unwrap_or(u64::MAX), entries_max);
         if low >= self.in_memory_from() {
-            return Ok(self.slice(low, high, bytes_max));
+            return Ok(self.slice(low, high, most));
         }
         assert!(context.can_async(), "entries above the applied index are always in memory");
         let mut fetches = self.fetches.borrow_mut();
-        if let Some(entries) = fetches.chunk(low, high, bytes_max) {
+        if let Some(entries) = fetches.chunk(low, high, most) {
             return Ok(entries);
         }
         fetches.wish(low, high, context);
@@ -285,15 +290,17 @@ fn data_bytes(entry: &RaftEntry) -> u64 {
     entry.data.len() as u64
 }
 
-fn within_bytes<'a>(
+/// The first of these, one at least, within so many bytes of data and entries.
+fn within<'a>(
     entries: impl Iterator<Item = &'a RaftEntry>,
-    bytes_max: u64,
+    (bytes_max, entries_max): (u64, usize),
 ) -> Vec<RaftEntry> {
     let mut bytes = 0;
     let mut taken = Vec::new();
     for entry in entries {
         bytes += data_bytes(entry);
-        if bytes > bytes_max && !taken.is_empty() {
+        let full = bytes > bytes_max || taken.len() == entries_max;
+        if full && !taken.is_empty() {
             break;
         }
         taken.push(entry.clone());

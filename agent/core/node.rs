@@ -30,7 +30,7 @@ use crate::{
     status::Freshness,
     timing::Timing,
     validate,
-    wire::{Frame, RaftFrame},
+    wire::{Frame, FrameEntry, RaftFrame},
     writes::{Answered, Ticket, Writes},
 };
 
@@ -152,7 +152,7 @@ impl Node {
             membership_changes: 0,
             applier: Applier::new(restored.applied),
             writes: Writes::default(),
-            reads: Reads::new(config.boot),
+            reads: Reads::new(config.id, config.boot),
             outbox: Outbox::new(config.boot),
             inbox: Inbox::default(),
             promises: Promises::new(restored.promises),
@@ -310,17 +310,20 @@ impl Node {
 
     /// May this message change anything now? Not while this voter is not sure of
     /// its disk: what peers remember is held against what the disk held at the
-    /// start. Nor at a bound: the leader repeats it.
+    /// start. Nor at a bound: the leader repeats it. Nor a round asked of a node
+    /// that does not lead: raft-rs would pass it on in this node's name.
     fn takes(&self, frame: &RaftFrame) -> bool {
         if self.standing != Standing::Sure {
             return false;
         }
         match frame {
             RaftFrame::Append { entries, .. } => {
-                let more: usize = entries.iter().map(|entry| entry.data.len()).sum();
                 let held = self.raw.store().bytes_above(self.applier.applied().index);
+                let bytes = |entry: &FrameEntry| entry.data.len() as u64;
+                let more = entries.iter().map(|entry| bytes(entry) + limits::ENTRY_OVERHEAD_BYTES);
                 self.pending.len() < limits::PERSISTS_OPEN_MAX
-                    && (more == 0 || held + more as u64 <= limits::UNAPPLIED_BYTES_MAX)
+                    && (entries.is_empty()
+                        || held + more.sum::<u64>() <= limits::UNAPPLIED_BYTES_MAX)
             }
             RaftFrame::AppendAnswer { .. }
             | RaftFrame::Heartbeat { .. }
@@ -328,8 +331,8 @@ impl Node {
             | RaftFrame::VoteAsk { .. }
             | RaftFrame::VoteAnswer { .. }
             | RaftFrame::TimeoutNow { .. }
-            | RaftFrame::ReadAsk { .. }
             | RaftFrame::ReadAnswer { .. } => true,
+            RaftFrame::ReadAsk { .. } => self.leads(),
         }
     }
 

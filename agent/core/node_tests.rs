@@ -2,12 +2,15 @@
 
 use alloc::vec::Vec;
 
+use proptest::prelude::*;
+
 use crate::{
     error::{Refusal, Rejection},
     event::{EntryKind, Event, ReadLevel, Reply, Request},
+    limits::COUNTER_MAX,
     member::Candidate,
     rig::{Rig, write},
-    wire::{Frame, FrameEntry, Other, RaftFrame},
+    wire::{Frame, FrameEntry, Other, RaftFrame, read_context},
 };
 
 fn led(ids: &[u64]) -> (Rig, u64) {
@@ -300,28 +303,132 @@ fn implausible_messages_are_counted_and_dropped() {
             entries: Vec::new(),
         },
     ];
-    let count = bad.len() as u64;
-    for frame in bad {
-        let payload = Frame::Raft(frame).encode();
-        rig.event(victim, Event::Received { from: leader, payload: frame_payload(payload) });
+    let count = (bad.len() + without_term().len()) as u64;
+    for frame in bad.into_iter().chain(without_term()) {
+        rig.hear(victim, leader, &Frame::Raft(frame));
     }
     let dropped = rig.nodes[&victim].status(rig.now).dropped;
     assert_eq!(dropped.values().sum::<u64>(), count, "{dropped:?}");
     let answer = RaftFrame::AppendAnswer { term, index: 1 << 40, commit: 0, refused: None };
-    let payload = Frame::Raft(answer).encode();
-    rig.event(leader, Event::Received { from: victim, payload: frame_payload(payload) });
+    rig.hear(leader, victim, &Frame::Raft(answer));
     assert_eq!(rig.nodes[&leader].status(rig.now).dropped[&Rejection::Implausible], 1);
+    let ask = RaftFrame::ReadAsk { context: read_context(leader, 1, 1) };
+    rig.hear(leader, victim, &Frame::Raft(ask));
+    assert_eq!(rig.nodes[&leader].status(rig.now).dropped[&Rejection::Implausible], 2);
     rig.ask(leader, 2, write("b"));
     assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })));
 }
 
-/// A payload as a link would carry a small frame alone.
-fn frame_payload(frame: Vec<u8>) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut links = crate::link::Links::new(1);
-    links.send(crate::event::Millis(0), 1, frame, &mut out);
-    links.flush(&mut out);
-    out.pop().expect("one payload").1
+/// Term 0 is raft-rs's mark of a local message.
+fn without_term() -> Vec<RaftFrame> {
+    let (term, index) = (0, 1 << 40);
+    let vote = |pre| RaftFrame::VoteAsk {
+        pre,
+        term,
+        index,
+        log_term: 9,
+        commit: 0,
+        commit_term: 0,
+        transfer: false,
+    };
+    let answer =
+        |pre| RaftFrame::VoteAnswer { pre, term, refused: false, commit: 0, commit_term: 0 };
+    Vec::from([
+        vote(true),
+        vote(false),
+        answer(true),
+        answer(false),
+        RaftFrame::AppendAnswer { term, index, commit: 0, refused: None },
+        RaftFrame::HeartbeatAnswer { term, commit: 0, context: None },
+        RaftFrame::Heartbeat { term, commit: 0, context: None, committed: 0 },
+        RaftFrame::TimeoutNow { term },
+        RaftFrame::ReadAnswer { term, index, context: read_context(1, 1, 1) },
+    ])
+}
+
+/// Counters as a peer might choose them, around what the node holds.
+fn counter() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0_u64..8, 1 => Just(1 << 40), 1 => Just(COUNTER_MAX - 1), 1 => any::<u64>()]
+}
+
+fn raft_frame() -> impl Strategy<Value = RaftFrame> {
+    let context = || (0_u64..4).prop_map(|node| read_context(node, 1, 1));
+    let entry = (counter(), any::<bool>()).prop_map(|(term, is_change)| FrameEntry {
+        term,
+        kind: if is_change { EntryKind::Change } else { EntryKind::Membership },
+        data: Vec::new(),
+    });
+    let numbers = || [counter(), counter(), counter(), counter(), counter()];
+    prop_oneof![
+        (numbers(), proptest::collection::vec(entry, 0..4)).prop_map(
+            |([term, index, log_term, commit, _], entries)| RaftFrame::Append {
+                term,
+                index,
+                log_term,
+                commit,
+                entries
+            }
+        ),
+        (numbers(), any::<bool>()).prop_map(|([term, index, commit, hint, hint_term], refused)| {
+            let refused = refused.then_some((hint, hint_term));
+            RaftFrame::AppendAnswer { term, index, commit, refused }
+        }),
+        (numbers(), proptest::option::of(context())).prop_map(
+            |([term, commit, committed, ..], context)| RaftFrame::Heartbeat {
+                term,
+                commit,
+                context,
+                committed
+            }
+        ),
+        (numbers(), proptest::option::of(context())).prop_map(|([term, commit, ..], context)| {
+            RaftFrame::HeartbeatAnswer { term, commit, context }
+        }),
+        (numbers(), any::<bool>(), any::<bool>()).prop_map(
+            |([term, index, log_term, commit, commit_term], pre, transfer)| RaftFrame::VoteAsk {
+                pre,
+                term,
+                index,
+                log_term,
+                commit,
+                commit_term,
+                transfer
+            }
+        ),
+        (numbers(), any::<bool>(), any::<bool>()).prop_map(
+            |([term, commit, commit_term, ..], pre, refused)| RaftFrame::VoteAnswer {
+                pre,
+                term,
+                refused,
+                commit,
+                commit_term
+            }
+        ),
+        counter().prop_map(|term| RaftFrame::TimeoutNow { term }),
+        (0_u64..4).prop_map(|node| RaftFrame::ReadAsk { context: read_context(node, 1, 1) }),
+        (counter(), counter(), context())
+            .prop_map(|(term, index, context)| { RaftFrame::ReadAnswer { term, index, context } }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever members say, true or not, no node ends of it.
+    #[test]
+    fn no_sequence_of_frames_ends_a_node(
+        settled in any::<bool>(),
+        said in proptest::collection::vec((1_u64..4, 1_u64..4, 0_u64..3, raft_frame()), 1..60),
+    ) {
+        let mut rig = Rig::new(&[1, 2, 3]);
+        if settled {
+            rig.run(1_000);
+        }
+        for (to, from, steps, frame) in said {
+            rig.hear(to, from, &Frame::Raft(frame));
+            rig.run(steps * 200);
+        }
+    }
 }
 
 fn sees(rig: &Rig, id: u64) -> alloc::collections::BTreeMap<u64, Option<bool>> {
@@ -370,8 +477,7 @@ fn only_the_leaders_word_on_the_others_is_taken() {
     let (mut rig, leader) = led(&[1, 2, 3]);
     let (follower, third) = (other(leader), other(other(leader)));
     let say = |rig: &mut Rig, from, term, others| {
-        let payload = frame_payload(Frame::Others { term, others }.encode());
-        rig.event(follower, Event::Received { from, payload });
+        rig.hear(follower, from, &Frame::Others { term, others });
     };
     let term = rig.nodes[&leader].status(rig.now).term;
     let word = |http: &str| Other { id: third, heard: false, http: http.into() };

@@ -1,17 +1,19 @@
 //! Reads: which may be answered at once, which wait for a ReadIndex round, and
 //! which wait until the database has caught up with the index they need.
 //!
-//! A round has a context that is never used again; raft-rs may drop a round
-//! without a word (no leader, leadership too young), so one not answered in
-//! time is asked anew under a fresh context, with all reads that came meanwhile.
+//! A round has a context that no board ever uses again: an answer to another
+//! board's round, or to an older one, must never count for it (etcd #20418).
+//! raft-rs 0.7.0 drops a round without a word (no leader, leadership too young,
+//! context in use; upstream #569 only logs it), so one not answered in time is
+//! asked anew under a fresh context, with all reads that came meanwhile.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::{
     error::Refusal,
-    event::{Millis, Reply, RequestId},
+    event::{Millis, NodeId, Reply, RequestId},
     limits::{QUERIES_OPEN_MAX, REQUESTS_WAITING_MAX},
-    wire::ReadContext,
+    wire::{ReadContext, read_context},
 };
 
 /// One caller's read.
@@ -24,6 +26,7 @@ pub(crate) struct Read {
 
 /// See the module's description.
 pub(crate) struct Reads {
+    node: NodeId,
     boot: u64,
     rounds: u64,
     round: Option<Round>,
@@ -42,8 +45,9 @@ struct Round {
 }
 
 impl Reads {
-    pub(crate) const fn new(boot: u64) -> Self {
+    pub(crate) const fn new(node: NodeId, boot: u64) -> Self {
         Self {
+            node,
             boot,
             rounds: 0,
             round: None,
@@ -90,7 +94,7 @@ impl Reads {
             return None;
         }
         self.rounds += 1;
-        let context = self.context();
+        let context = read_context(self.node, self.boot, self.rounds);
         self.round = Some(Round { context, since: now, reads });
         Some(context)
     }
@@ -99,13 +103,6 @@ impl Reads {
     pub(crate) fn abandon_round(&mut self) {
         let reads = self.round.take().map(|round| round.reads);
         self.gathering.extend(reads.unwrap_or_default());
-    }
-
-    fn context(&self) -> ReadContext {
-        let mut context = ReadContext::default();
-        context[..8].copy_from_slice(&self.boot.to_le_bytes());
-        context[8..].copy_from_slice(&self.rounds.to_le_bytes());
-        context
     }
 
     /// A round is answered: its reads need `index`.
@@ -180,7 +177,7 @@ mod tests {
 
     #[test]
     fn reads_of_one_round_wait_for_its_index() {
-        let mut reads = Reads::new(1);
+        let mut reads = Reads::new(1, 1);
         reads.gather(read(1)).unwrap();
         let context = reads.next_round(Millis(0), 100).unwrap();
         reads.gather(read(2)).unwrap();
@@ -193,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_lost_round_is_asked_again_under_a_fresh_context() {
-        let mut reads = Reads::new(1);
+        let mut reads = Reads::new(1, 1);
         reads.gather(read(1)).unwrap();
         let lost = reads.next_round(Millis(0), 100).unwrap();
         reads.gather(read(2)).unwrap();
@@ -208,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_read_the_database_lost_is_asked_again() {
-        let mut reads = Reads::new(1);
+        let mut reads = Reads::new(1, 1);
         reads.at(3, read(1)).unwrap();
         let open = reads.next_query(4).unwrap();
         reads.querying(9, open, 4);
@@ -219,18 +216,19 @@ mod tests {
     }
 
     #[test]
-    fn contexts_of_two_boots_never_match() {
-        let contexts = [1, 2].map(|boot| {
-            let mut reads = Reads::new(boot);
+    fn contexts_of_two_boots_or_boards_never_match() {
+        let context = |(node, boot)| {
+            let mut reads = Reads::new(node, boot);
             reads.gather(read(1)).unwrap();
             reads.next_round(Millis(0), 100).unwrap()
-        });
-        assert_ne!(contexts[0], contexts[1]);
+        };
+        assert_ne!(context((1, 1)), context((1, 2)));
+        assert_ne!(context((1, 1)), context((2, 1)));
     }
 
     #[test]
     fn a_read_whose_time_is_up_is_refused_wherever_it_waits() {
-        let mut reads = Reads::new(1);
+        let mut reads = Reads::new(1, 1);
         reads.gather(read(1)).unwrap();
         reads.next_round(Millis(0), 100).unwrap();
         reads.gather(read(2)).unwrap();

@@ -9,10 +9,12 @@ use crate::{
         Effect, Entry, Event, Executed, HardState, Millis, NodeId, Outcome, Position, Reply,
         Request, RequestId,
     },
+    link::Links,
     member::{Member, Membership},
     node::{Config, Effects, Node},
     restored::{Restored, TermRun},
     timing::Timing,
+    wire::Frame,
 };
 
 pub(crate) struct Rig {
@@ -94,6 +96,17 @@ impl Rig {
 
     pub(crate) fn ask(&mut self, id: NodeId, request: RequestId, wish: Request) {
         self.event(id, Event::Requested { id: request, request: wish });
+    }
+
+    /// A node hears a frame as a link would carry it.
+    pub(crate) fn hear(&mut self, to: NodeId, from: NodeId, frame: &Frame) {
+        let mut out = Vec::new();
+        let mut links = Links::new(1);
+        links.send(Millis(0), 1, frame.encode(), &mut out);
+        links.flush(&mut out);
+        for (_, payload) in out {
+            self.event(to, Event::Received { from, payload });
+        }
     }
 
     pub(crate) fn settle(&mut self) {

@@ -2,10 +2,13 @@
 //! that nothing a peer sends can panic raft-rs 0.7, and translated between our
 //! frames and raft-rs's messages.
 //!
-//! What 0.7.0 would panic on, and where it is stopped: a heartbeat's commit
+//! What 0.7.0 would panic on, and where it is stopped: a term of 0, which marks
+//! a local message there and skips every check of terms; a heartbeat's commit
 //! beyond our log; an append that contradicts what is committed, leaves a gap,
 //! or brings terms out of order; an acknowledgement of entries the leader does
-//! not have; counters near overflow; a ReadIndex without its context. Messages
+//! not have; counters near overflow; a ReadIndex without its context. A round
+//! asked under another board's context is stopped too: its answers would count
+//! for that board's own. Messages
 //! that must not come from a peer at all (proposals, transfers, local ones,
 //! snapshots) cannot be said in a [`RaftFrame`].
 
@@ -45,6 +48,7 @@ pub(crate) fn inbound(
 
 fn plausible(raft: &Raft<Log>, from: NodeId, frame: &RaftFrame) -> Result<(), Rejection> {
     require(from != raft.id && from != 0)?;
+    require(frame.term() != Some(0))?;
     let last_index = raft.raft_log.last_index();
     match frame {
         RaftFrame::Append { term, index, log_term, commit, entries } => {
@@ -75,7 +79,8 @@ fn plausible(raft: &Raft<Log>, from: NodeId, frame: &RaftFrame) -> Result<(), Re
             counters(&[*term])?;
             require(*term == raft.term && from == raft.leader_id && settled(raft))
         }
-        RaftFrame::ReadAsk { .. } => {
+        RaftFrame::ReadAsk { context } => {
+            require(context.starts_with(&from.to_le_bytes()))?;
             require(raft.read_only.pending_read_index.len() < READ_ROUNDS_MAX)
         }
         RaftFrame::ReadAnswer { term, index, .. } => {
@@ -95,7 +100,6 @@ fn counters(values: &[u64]) -> Result<(), Rejection> {
 
 /// A term has one leader: whoever claims ours must be the one we know.
 fn from_leader(raft: &Raft<Log>, from: NodeId, term: u64) -> Result<(), Rejection> {
-    require(term > 0)?;
     require(term != raft.term || raft.state != StateRole::Leader)?;
     require(term != raft.term || raft.leader_id == 0 || raft.leader_id == from)
 }

@@ -6,8 +6,12 @@
 //! at the end; another version is rejected and counted, never guessed at.
 
 use alloc::{string::String, vec::Vec};
+use core::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, SeqAccess, Visitor},
+};
 
 use crate::{
     bytes,
@@ -19,11 +23,21 @@ use crate::{
 /// First byte of every frame.
 pub const FRAME_VERSION: u8 = 1;
 
-/// Bytes of a ReadIndex context: boot counter and round, 8 each.
-pub const READ_CONTEXT_BYTES: usize = 16;
+/// Bytes of a ReadIndex context: who asks, its boot counter and its round, 8 each.
+pub const READ_CONTEXT_BYTES: usize = 24;
 
-/// Ties a ReadIndex answer to its question: never used twice.
+/// Ties a ReadIndex answer to its question: never used twice, by any board.
 pub type ReadContext = [u8; READ_CONTEXT_BYTES];
+
+/// The context of a board's round.
+#[must_use]
+pub fn read_context(node: NodeId, boot: u64, round: u64) -> ReadContext {
+    let mut context = ReadContext::default();
+    for (place, number) in context.chunks_exact_mut(8).zip([node, boot, round]) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    context
+}
 
 /// Everything a node may say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +121,8 @@ pub enum RaftFrame {
         log_term: u64,
         /// Leader's commit index.
         commit: u64,
-        /// Consecutive.
+        /// Consecutive, at most [`limits::APPEND_ENTRIES_MAX`].
+        #[serde(deserialize_with = "few_entries")]
         entries: Vec<FrameEntry>,
     },
     /// Follower to leader.
@@ -178,7 +193,7 @@ pub enum RaftFrame {
     },
     /// Follower to leader: from where may I read?
     ReadAsk {
-        /// Fresh for every round.
+        /// Fresh for every round, the asker's own.
         context: ReadContext,
     },
     /// Leader to follower.
@@ -202,6 +217,52 @@ pub struct FrameEntry {
     /// As journalled.
     #[serde(with = "bytes")]
     pub data: Vec<u8>,
+}
+
+impl RaftFrame {
+    /// The sender's term, or the one it campaigns for; a question for a read
+    /// index has none.
+    #[must_use]
+    pub const fn term(&self) -> Option<u64> {
+        match self {
+            Self::Append { term, .. }
+            | Self::AppendAnswer { term, .. }
+            | Self::Heartbeat { term, .. }
+            | Self::HeartbeatAnswer { term, .. }
+            | Self::VoteAsk { term, .. }
+            | Self::VoteAnswer { term, .. }
+            | Self::TimeoutNow { term }
+            | Self::ReadAnswer { term, .. } => Some(*term),
+            Self::ReadAsk { .. } => None,
+        }
+    }
+}
+
+/// Entries of an append. An empty one is three bytes on the wire and many times
+/// that in memory: the bound holds while they are read.
+fn few_entries<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Vec<FrameEntry>, D::Error> {
+    deserializer.deserialize_seq(FewEntries)
+}
+
+struct FewEntries;
+
+impl<'a> Visitor<'a> for FewEntries {
+    type Value = Vec<FrameEntry>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "at most {} entries", limits::APPEND_ENTRIES_MAX)
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = sequence.next_element()? {
+            if entries.len() == limits::APPEND_ENTRIES_MAX {
+                return Err(de::Error::invalid_length(entries.len() + 1, &self));
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
 }
 
 impl Frame {
@@ -270,6 +331,19 @@ mod tests {
         let mut longer = bytes.clone();
         longer.push(0);
         assert_eq!(Frame::decode(&longer), Err(Rejection::Malformed));
+    }
+
+    #[test]
+    fn an_append_of_more_entries_than_the_bound_is_rejected() {
+        let append = |count| {
+            let entry = FrameEntry { term: 1, kind: EntryKind::Change, data: Vec::new() };
+            let entries = alloc::vec![entry; count];
+            Frame::Raft(RaftFrame::Append { term: 1, index: 0, log_term: 0, commit: 0, entries })
+        };
+        let most = append(limits::APPEND_ENTRIES_MAX);
+        assert_eq!(Frame::decode(&most.encode()), Ok(most));
+        let more = append(limits::APPEND_ENTRIES_MAX + 1).encode();
+        assert_eq!(Frame::decode(&more), Err(Rejection::Malformed));
     }
 
     #[test]
