@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use understudy_core::sql::{self, Value};
 
-use super::{Database, Failure, authorize::Mode, capture::value_of, fnv1a, schema::Table};
+use super::{Database, Failure, authorize::Mode, capture::value_of, head::fnv1a, schema::Table};
 
 impl Database {
     /// Over the schema and every row of every table, rowids and bits of reals

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use understudy_core::{
-    event::Outcome,
+    event::{Entry, EntryKind, Outcome},
     sql::{
         self, Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
     },
