@@ -17,8 +17,9 @@ use understudy_core::{
 use super::clock;
 use crate::store::database::{Database, Failure, QueryOutcome};
 
-/// Effects waiting: reads, applies, one batch, a change of role and the end.
-const WAITING_MAX: usize = QUERIES_OPEN_MAX + APPLIES_OPEN_MAX + 16;
+/// Effects waiting: reads, applies and one batch, twice, since all are asked for
+/// again after a reset while the old ones still wait here; changes of role, the end.
+const WAITING_MAX: usize = 2 * (QUERIES_OPEN_MAX + APPLIES_OPEN_MAX + 1) + 16;
 
 /// Between two tries when the disk refuses.
 const RETRY: Duration = Duration::from_millis(200);
