@@ -136,6 +136,14 @@ pub struct SqlResponse {
     pub error: Option<String>,
 }
 
+impl SqlResponse {
+    /// The response to a request that comes to nothing as a whole.
+    #[must_use]
+    pub fn refused(reason: &str) -> Self {
+        Self { results: Vec::new(), error: Some(String::from(reason)) }
+    }
+}
+
 /// Bytes of a request or response, for the wire and for effects.
 #[must_use]
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {

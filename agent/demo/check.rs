@@ -33,7 +33,7 @@ pub(super) const INSERT: &str = "INSERT INTO reading SELECT ?1, ?2, ?3, ?4, ?5, 
 const PAGE_ROWS: usize = 2_000;
 
 const PAGE: &str = "SELECT board, number, rowid, attempt, source, time, value FROM reading WHERE \
-                    (board, number, rowid) > (?, ?, ?) ORDER BY board, number, rowid LIMIT 2000";
+                    (board, number, rowid) > (?, ?, ?) ORDER BY board, number, rowid LIMIT ?";
 
 /// What one board's database holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Tally {
         let mut doubled = 0;
         let mut after = (String::new(), 0, 0);
         loop {
-            let rows = query(json!([PAGE, after.0, after.1, after.2]))?;
+            let rows = query(json!([PAGE, after.0, after.1, after.2, PAGE_ROWS]))?;
             for row in &rows {
                 row.to_string().hash(&mut hasher);
                 let (board, number, rowid) = place(row)?;

@@ -162,8 +162,7 @@ impl<H: Fn(&str)> Worker<H> {
     }
 
     fn refuse(&self, number: u64, reason: &str) {
-        let error = Some(String::from(reason));
-        let answer = sql::encode(&SqlResponse { results: Vec::new(), error });
+        let answer = sql::encode(&SqlResponse::refused(reason));
         self.send(Event::Queried { number, answer });
     }
 

@@ -49,7 +49,7 @@ pub(super) fn response(response: &SqlResponse, shape: &Shape, index: u64) -> Vec
 
 /// A request that came to nothing.
 pub(super) fn failed(reason: &str, shape: &Shape) -> Vec<u8> {
-    let failed = SqlResponse { results: Vec::new(), error: Some(reason.to_owned()) };
+    let failed = SqlResponse::refused(reason);
     let shape = Shape { raft_index: false, sequence_number: false, ..*shape };
     response(&failed, &shape, 0)
 }

@@ -25,8 +25,8 @@ use understudy_tests::program;
 /// What the command line asks for.
 struct Arguments {
     what: String,
-    rounds: u64,
-    seconds: u64,
+    rounds: Option<u64>,
+    seconds: Option<u64>,
     json: bool,
 }
 
@@ -34,7 +34,7 @@ impl Arguments {
     fn parse() -> Result<Self, String> {
         let mut words = std::env::args().skip(1);
         let what = words.next().ok_or("say what: throughput, footprint or takeover")?;
-        let mut arguments = Self { what, rounds: 0, seconds: 0, json: false };
+        let mut arguments = Self { what, rounds: None, seconds: None, json: false };
         while let Some(word) = words.next() {
             let mut number = || -> Result<u64, String> {
                 let value = words.next().ok_or(format!("{word} wants a number"))?;
@@ -44,18 +44,13 @@ impl Arguments {
                 }
             };
             match word.as_str() {
-                "--rounds" => arguments.rounds = number()?,
-                "--seconds" => arguments.seconds = number()?,
+                "--rounds" => arguments.rounds = Some(number()?),
+                "--seconds" => arguments.seconds = Some(number()?),
                 "--json" => arguments.json = true,
                 other => return Err(format!("unknown argument {other}")),
             }
         }
         Ok(arguments)
-    }
-
-    /// What was given, or else this.
-    const fn or(given: u64, usual: u64) -> u64 {
-        if given == 0 { usual } else { given }
     }
 }
 
@@ -70,11 +65,9 @@ fn main() -> ExitCode {
     let program = program::release();
     let (rounds, seconds) = (arguments.rounds, arguments.seconds);
     let mut report = match arguments.what.as_str() {
-        "throughput" => {
-            throughput::run(&program, Arguments::or(rounds, 3), Arguments::or(seconds, 5))
-        }
-        "footprint" => footprint::run(&program, Arguments::or(seconds, 60)),
-        "takeover" => takeover::run(&program, Arguments::or(rounds, 5)),
+        "throughput" => throughput::run(&program, rounds.unwrap_or(3), seconds.unwrap_or(5)),
+        "footprint" => footprint::run(&program, seconds.unwrap_or(60)),
+        "takeover" => takeover::run(&program, rounds.unwrap_or(5)),
         other => {
             eprintln!("measure: unknown measurement {other}: throughput, footprint or takeover");
             return ExitCode::from(2);

@@ -126,7 +126,7 @@ impl Database {
                 let outcome = match ended {
                     Ended::Fine(outcome) => outcome,
                     Ended::Failed(reason) => StatementOutcome::Error(reason),
-                    Ended::Disallowed => return (read::refused(DISALLOWED_PRAGMA), false),
+                    Ended::Disallowed => return (SqlResponse::refused(DISALLOWED_PRAGMA), false),
                     Ended::Lost(reason) => {
                         let outcome = StatementOutcome::Error(reason);
                         response.results.push(StatementResult { outcome, time_ns });
@@ -340,10 +340,7 @@ impl Database {
             return Ok(Verdict::undo(Ok(sql::encode(&response))));
         }
         if ffi::has_deferred_violations(&self.connection) {
-            response = SqlResponse {
-                results: Vec::new(),
-                error: Some(String::from("FOREIGN KEY constraint failed")),
-            };
+            response = SqlResponse::refused("FOREIGN KEY constraint failed");
             return Ok(Verdict::undo(Ok(sql::encode(&response))));
         }
         if let Err(error) = self.gather(gathered) {

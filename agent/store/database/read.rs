@@ -136,19 +136,14 @@ impl Reader {
         };
         let answered = reading.answer();
         self.budget.lift();
-        sql::encode(&answered.unwrap_or_else(|Elsewhere| refused(TIMEOUT)))
+        sql::encode(&answered.unwrap_or_else(|Elsewhere| SqlResponse::refused(TIMEOUT)))
     }
 }
 
 const TIMEOUT: &str = "query timeout";
 
-/// A request that comes to nothing as a whole.
-pub(super) fn refused(reason: &str) -> SqlResponse {
-    SqlResponse { results: Vec::new(), error: Some(reason.to_owned()) }
-}
-
 fn unreadable() -> Vec<u8> {
-    sql::encode(&refused("the request cannot be read"))
+    sql::encode(&SqlResponse::refused("the request cannot be read"))
 }
 
 /// It took more steps than there are between two entries.
@@ -181,7 +176,7 @@ impl Reading<'_> {
                 {
                     Ok(last) => last,
                     Err(Stop::Elsewhere) => return Err(Elsewhere),
-                    Err(Stop::Disallowed) => return Ok(refused(DISALLOWED_PRAGMA)),
+                    Err(Stop::Disallowed) => return Ok(SqlResponse::refused(DISALLOWED_PRAGMA)),
                 };
             let Some(last) = last else { continue };
             bytes_left = bytes_left.saturating_sub(sql::encode(&last.outcome).len());
