@@ -149,6 +149,10 @@ pub const QUERIES_OPEN_MAX: usize = 64;
 /// Apply effects under way: one being worked on, one waiting behind it.
 pub const APPLIES_OPEN_MAX: usize = 2;
 
+/// Effects that wait for the database: reads, applies and one batch, twice, since
+/// all are asked for again after a reset while the old ones still wait.
+pub const DATABASE_EFFECTS_MAX: usize = 2 * (QUERIES_OPEN_MAX + APPLIES_OPEN_MAX + 1);
+
 /// Boards of a group.
 pub const MEMBERS_MAX: usize = 32;
 

@@ -112,6 +112,8 @@ pub struct Node {
     pub(crate) voters_max: usize,
     pub(crate) presence: Presence,
     pub(crate) freshness: Freshness,
+    /// Times the database fell back: see [`Effect::resets`].
+    pub(crate) resets: u64,
     /// Answers that wait until the database is back where it was.
     pub(crate) after_replay: Vec<Answered>,
     pub(crate) led: bool,
@@ -164,6 +166,7 @@ impl Node {
             voters_max: limits::VOTERS_DEFAULT,
             presence: Presence::default(),
             freshness: Freshness::default(),
+            resets: 0,
             after_replay: Vec::new(),
             led: false,
             disk_full: false,
@@ -197,7 +200,7 @@ impl Node {
             Event::Fetched { number, entries } => self.on_fetched(number, entries),
             Event::Executed { number, executed } => self.on_executed(now, number, executed),
             Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
-            Event::DatabaseReset { applied, ended_by } => self.on_reset(applied, ended_by),
+            Event::DatabaseReset { applied, ended_by } => self.on_reset(now, applied, ended_by),
             Event::Queried { number, answer } => self.on_queried(number, answer),
             Event::Stopping => self.stopping = true,
         }

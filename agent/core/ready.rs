@@ -165,9 +165,7 @@ impl Node {
         self.led = leads;
         self.effects.push(Effect::RoleChanged { leads });
         if !leads {
-            for answered in self.writes.turn_away() {
-                self.answer(now, answered);
-            }
+            self.turn_away(now);
         }
     }
 
@@ -189,7 +187,7 @@ impl Node {
     fn hand_to_database(&mut self, entries: Vec<Entry>) {
         let number = self.number();
         self.applier.handed(number, &entries);
-        self.effects.push(Effect::Apply { number, entries });
+        self.effects.push(Effect::Apply { number, resets: self.resets, entries });
     }
 
     /// Entries came back from the journal: for a follower far behind, or for the

@@ -162,15 +162,15 @@ impl Rig {
                     let entries = entries.collect();
                     self.queue.push((id, Event::Fetched { number, entries }));
                 }
-                Effect::Execute { number, base, requests } => {
+                Effect::Execute { number, base, requests, .. } => {
                     let executed = execute(base, requests);
                     self.queue.push((id, Event::Executed { number, executed }));
                 }
-                Effect::Apply { number, entries } => {
+                Effect::Apply { number, entries, .. } => {
                     let outcomes = entries.iter().map(|_| Outcome::Changed).collect();
                     self.queue.push((id, Event::Applied { number, outcomes }));
                 }
-                Effect::Query { number, sql } => {
+                Effect::Query { number, sql, .. } => {
                     self.queue.push((id, Event::Queried { number, answer: sql }));
                 }
                 Effect::Reply { id: request, reply } => self.replies.push((id, request, reply)),

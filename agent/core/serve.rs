@@ -136,7 +136,7 @@ impl Node {
             let number = self.number();
             let sql = read.sql.clone();
             self.reads.querying(number, read, applied.index);
-            self.effects.push(Effect::Query { number, sql });
+            self.effects.push(Effect::Query { number, resets: self.resets, sql });
         }
     }
 
@@ -148,12 +148,28 @@ impl Node {
     }
 
     /// The database fell back: what was under way on it starts again.
-    pub(crate) fn on_reset(&mut self, applied: Position, ended_by: Option<(u32, Vec<u8>)>) {
+    pub(crate) fn on_reset(
+        &mut self,
+        now: Millis,
+        applied: Position,
+        ended_by: Option<(u32, Vec<u8>)>,
+    ) {
+        self.resets += 1;
         self.applier.reset(applied);
         self.reads.reset();
         if let Some((ticket, answer)) = self.writes.reset(ended_by) {
             let index = self.raw.raft.raft_log.applied;
             self.after_replay.push((ticket, Reply::Done { index, answer }));
+        }
+        if !self.leads() {
+            self.turn_away(now);
+        }
+    }
+
+    /// What came from other boards waits here in vain: this node leads no longer.
+    pub(crate) fn turn_away(&mut self, now: Millis) {
+        for answered in self.writes.turn_away() {
+            self.answer(now, answered);
         }
     }
 
@@ -185,7 +201,7 @@ impl Node {
         let number = self.number();
         let base = self.applier.applied();
         self.writes.executing(number, batch);
-        self.effects.push(Effect::Execute { number, base, requests });
+        self.effects.push(Effect::Execute { number, resets: self.resets, base, requests });
     }
 
     /// The batch was executed: propose it, if this node still leads where it did.
