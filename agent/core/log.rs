@@ -215,7 +215,11 @@ impl Fetches {
         }
     }
 
+    /// Beyond the bound a wish is lost, and comes again with the follower's next answer.
     fn wish(&mut self, low: u64, high: u64, context: GetEntriesContext) {
+        if self.waiting.len() == limits::FETCHES_OPEN_MAX && !self.waiting.contains_key(&low) {
+            return;
+        }
         let wish =
             self.waiting.entry(low).or_insert(Waiting { high, asked: false, contexts: Vec::new() });
         if wish.contexts.len() < limits::MEMBERS_MAX {

@@ -106,7 +106,7 @@ pub struct Node {
     pub(crate) confirmed: bool,
     /// What the disk holds of term and vote, and of the commit index.
     pub(crate) durable: HardState,
-    /// Readies not yet durable, oldest first.
+    /// Writes of the journal under way, oldest first.
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) heard: BTreeMap<NodeId, Millis>,
     pub(crate) voters_max: usize,
@@ -319,24 +319,28 @@ impl Node {
         if self.standing != Standing::Sure {
             return false;
         }
+        // A term beyond this node's is written down, and so are entries.
+        let has_room = self.pending.len() < limits::PERSISTS_OPEN_MAX;
         match frame {
-            RaftFrame::Append { entries, .. } => {
-                let held = self.raw.store().bytes_above(self.applier.applied().index);
-                let bytes = |entry: &FrameEntry| entry.data.len() as u64;
-                let more = entries.iter().map(|entry| bytes(entry) + limits::ENTRY_OVERHEAD_BYTES);
-                self.pending.len() < limits::PERSISTS_OPEN_MAX
-                    && (entries.is_empty()
-                        || held + more.sum::<u64>() <= limits::UNAPPLIED_BYTES_MAX)
-            }
+            RaftFrame::Append { entries, .. } => has_room && self.has_room_for(entries),
             RaftFrame::AppendAnswer { .. }
             | RaftFrame::Heartbeat { .. }
             | RaftFrame::HeartbeatAnswer { .. }
             | RaftFrame::VoteAsk { .. }
             | RaftFrame::VoteAnswer { .. }
             | RaftFrame::TimeoutNow { .. }
-            | RaftFrame::ReadAnswer { .. } => true,
+            | RaftFrame::ReadAnswer { .. } => {
+                has_room || frame.term().is_some_and(|term| term <= self.raw.raft.term)
+            }
             RaftFrame::ReadAsk { .. } => self.leads(),
         }
+    }
+
+    fn has_room_for(&self, entries: &[FrameEntry]) -> bool {
+        let bytes = |entry: &FrameEntry| entry.data.len() as u64 + limits::ENTRY_OVERHEAD_BYTES;
+        let more: u64 = entries.iter().map(bytes).sum();
+        let held = self.raw.store().bytes_above(self.applier.applied().index);
+        more == 0 || held + more <= limits::UNAPPLIED_BYTES_MAX
     }
 
     /// Notes what `from` cannot have said without having it on its disk.

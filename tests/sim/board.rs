@@ -18,7 +18,7 @@ use understudy::{
 };
 use understudy_core::{
     event::{Effect, Entry, EntryKind, Event, HardState, Millis, NodeId},
-    limits::{DATABASE_EFFECTS_MAX, PERSISTS_OPEN_MAX},
+    limits::{DATABASE_EFFECTS_MAX, JOURNAL_EFFECTS_MAX},
     member::{Member, MembershipChange},
     node::{Config, Effects, Node},
     sql,
@@ -84,7 +84,7 @@ pub(crate) const JOURNAL: usize = 0;
 pub(crate) const DATABASE: usize = 1;
 
 /// What their queues hold in the program, which ends when they overflow.
-pub(crate) const WAITING_MAX: [usize; 2] = [2 * PERSISTS_OPEN_MAX, DATABASE_EFFECTS_MAX];
+pub(crate) const WAITING_MAX: [usize; 2] = [JOURNAL_EFFECTS_MAX, DATABASE_EFFECTS_MAX];
 
 impl Process {
     /// Writes every persist that waits, as the journal's thread does; nothing is
