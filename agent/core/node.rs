@@ -18,6 +18,7 @@ use crate::{
     error::{Refusal, Rejection},
     event::{Effect, Event, HardState, Millis, NodeId, Promise},
     forward::{Inbox, Outbox},
+    freshness::Freshness,
     limits,
     link::Links,
     log::Log,
@@ -27,7 +28,6 @@ use crate::{
     reads::Reads,
     ready::Pending,
     restored::Restored,
-    status::Freshness,
     timing::Timing,
     validate,
     wire::{Frame, FrameEntry, RaftFrame},
@@ -370,24 +370,6 @@ impl Node {
             | RaftFrame::ReadAnswer { .. } => return,
         };
         self.promises.note(from, promise);
-    }
-
-    fn note_freshness(&mut self, now: Millis, from: NodeId, frame: &RaftFrame) {
-        let committed = match frame {
-            RaftFrame::Append { commit, .. } => *commit,
-            RaftFrame::Heartbeat { committed, .. } => *committed,
-            RaftFrame::AppendAnswer { .. }
-            | RaftFrame::HeartbeatAnswer { .. }
-            | RaftFrame::VoteAsk { .. }
-            | RaftFrame::VoteAnswer { .. }
-            | RaftFrame::TimeoutNow { .. }
-            | RaftFrame::ReadAsk { .. }
-            | RaftFrame::ReadAnswer { .. } => return,
-        };
-        if self.leader() == Some(from) {
-            self.freshness.heard(now, committed);
-            self.freshness.applied(self.applier.applied().index);
-        }
     }
 
     /// raft-rs 0.7.0 lets a late rejection pull `next_idx` down to what is known

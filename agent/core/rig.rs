@@ -26,6 +26,8 @@ pub(crate) struct Rig {
     pub(crate) cut: Vec<NodeId>,
     /// Boards whose disk does not answer.
     pub(crate) stalled: Vec<NodeId>,
+    /// Boards whose database applies nothing.
+    pub(crate) idle: Vec<NodeId>,
     queue: Vec<(NodeId, Event)>,
 }
 
@@ -50,6 +52,7 @@ impl Rig {
             replies: Vec::new(),
             cut: Vec::new(),
             stalled: Vec::new(),
+            idle: Vec::new(),
             queue: Vec::new(),
         };
         for id in ids {
@@ -166,6 +169,7 @@ impl Rig {
                     let executed = execute(base, requests);
                     self.queue.push((id, Event::Executed { number, executed }));
                 }
+                Effect::Apply { .. } if self.idle.contains(&id) => {}
                 Effect::Apply { number, entries, .. } => {
                     let outcomes = entries.iter().map(|_| Outcome::Changed).collect();
                     self.queue.push((id, Event::Applied { number, outcomes }));
