@@ -178,7 +178,9 @@ pub struct Executed {
     /// The batch as one encoded change bound to its base, to be proposed.
     pub change: Vec<u8>,
     /// Per request of the batch, in order: the encoded [`crate::sql::SqlResponse`]
-    /// to give once the change is applied, or why it had no effect.
+    /// to give once the change is applied, or why it had no effect. Those beyond
+    /// the last, if any, did not fit into the same entry: the next batch begins
+    /// with them.
     pub answers: Vec<Result<Vec<u8>, Refusal>>,
 }
 

@@ -3,7 +3,9 @@
 //! Invariants:
 //! - entries in memory are consecutive and end at the last index; every entry
 //!   above the applied index is among them, so raft-rs never waits for the
-//!   journal except when it sends (0.7.0 panics in any other place);
+//!   journal except when it sends (0.7.0 panics in any other place). An election
+//!   looks at all unapplied entries at once there (paged upstream by #530): here
+//!   they are in memory anyway, bounded by [`limits::UNAPPLIED_BYTES_MAX`];
 //! - the term of every index is known, as runs;
 //! - what was read back from the journal is kept until it was sent, in a few
 //!   bounded chunks.

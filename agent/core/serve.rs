@@ -205,6 +205,9 @@ impl Node {
     /// The batch was executed: propose it, if this node still leads where it did.
     pub(crate) fn on_executed(&mut self, now: Millis, number: u64, executed: Executed) {
         let Some((change, batch)) = self.writes.executed(number, executed) else { return };
+        if !self.leads() {
+            self.turn_away(now);
+        }
         if batch.iter().all(|(_, answer)| answer.is_err()) {
             for (waiting, answer) in batch {
                 self.answer(now, (waiting.ticket, reply_at(0, answer)));
