@@ -134,7 +134,8 @@ impl Node {
     /// # Panics
     /// When `restored` contradicts itself.
     pub fn new(now: Millis, config: Config, restored: Restored) -> (Self, Effects) {
-        assert!(restored.applied.index <= restored.last_index, "applied beyond the journal");
+        let ahead = restored.applied.index > restored.last_index;
+        assert_eq!(ahead, restored.lost, "a database ahead of the journal is a lost disk");
         let hard_state = restored.hard_state;
         let voters: Vec<NodeId> = voters_of(&restored.membership);
         let log = Log::new(
@@ -144,7 +145,9 @@ impl Node {
             restored.last_index,
             restored.tail,
         );
-        let raw = RawNode::new(&raft_config(&config, restored.applied.index), log, &silent())
+        // raft-rs has nothing beyond its log; in a lost disk's it does nothing.
+        let applied = restored.applied.index.min(restored.last_index);
+        let raw = RawNode::new(&raft_config(&config, applied), log, &silent())
             .expect("the configuration is ours and the log is consistent");
         let mut node = Self {
             config,
@@ -158,7 +161,10 @@ impl Node {
             outbox: Outbox::new(config.boot),
             inbox: Inbox::default(),
             promises: Promises::new(restored.promises),
-            standing: Standing::start(now, config.id, &voters, restored.suspect),
+            standing: match restored.lost {
+                true => Standing::Lost,
+                false => Standing::start(now, config.id, &voters, restored.suspect),
+            },
             confirmed: false,
             durable: hard_state,
             pending: VecDeque::new(),
@@ -181,7 +187,7 @@ impl Node {
         };
         node.pin_election_timeout();
         node.ask_promises(now);
-        if voters == [config.id] {
+        if voters == [config.id] && !restored.lost {
             node.raw.campaign().expect("a voter alone may always campaign");
         }
         let effects = node.settle(now);

@@ -347,6 +347,29 @@ fn a_board_whose_peers_remember_more_than_its_disk_never_votes_again() {
     assert!(rig.nodes[&victim].status(rig.now).disk_lost);
 }
 
+#[test]
+fn a_board_whose_database_is_ahead_of_its_journal_is_read_and_does_nothing_else() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.ask(leader, 1, write("a"));
+    rig.run(200);
+    let victim = other(leader);
+    let applied = rig.nodes[&victim].status(rig.now).applied;
+    assert_eq!(applied.index, 2);
+    rig.journals.get_mut(&victim).unwrap().truncate(1);
+    rig.restart_lost(victim, applied, &[1, 2, 3]);
+    rig.cut.push(leader);
+    rig.run(3_000);
+    assert_eq!(rig.leader(), None, "it grants nobody its vote");
+    assert!(rig.nodes[&victim].status(rig.now).disk_lost);
+    assert_eq!(rig.journals[&victim].len(), 1, "and takes no entries");
+    rig.ask(
+        victim,
+        2,
+        Request::Read { level: ReadLevel::None { freshness_ms: None }, sql: b"q".to_vec() },
+    );
+    assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })));
+}
+
 /// What a peer sends cannot panic raft-rs: each of these would, in 0.7.0.
 #[test]
 fn implausible_messages_are_counted_and_dropped() {

@@ -40,4 +40,7 @@ pub struct Restored {
     /// The journal's WAL showed damage, at this start or at one before that no
     /// peer has confirmed since: do not vote on its word alone.
     pub suspect: bool,
+    /// The journal ends before what the database holds, which was in the journal
+    /// first: this disk has lost what it promised. It is read, and does nothing else.
+    pub lost: bool,
 }

@@ -73,6 +73,20 @@ impl Rig {
 
     /// Starts a node again from what its journal holds; it has applied nothing.
     pub(crate) fn restart(&mut self, id: NodeId, boot: u64, ids: &[NodeId]) {
+        let restored = self.restored(id, ids);
+        self.start(id, boot, restored);
+        self.settle();
+    }
+
+    /// The same with a database that is ahead of what is left of the journal.
+    pub(crate) fn restart_lost(&mut self, id: NodeId, applied: Position, ids: &[NodeId]) {
+        let mut restored = Restored { applied, lost: true, ..self.restored(id, ids) };
+        restored.hard_state.commit = restored.last_index;
+        self.start(id, 2, restored);
+        self.settle();
+    }
+
+    fn restored(&mut self, id: NodeId, ids: &[NodeId]) -> Restored {
         self.queue.retain(|(to, _)| *to != id);
         let tail = self.journals[&id].clone();
         let mut terms: Vec<TermRun> = Vec::new();
@@ -84,12 +98,7 @@ impl Rig {
         let hard_state = HardState { commit: 0, ..self.hard_states[&id] };
         let last_index = tail.len() as u64;
         let membership = membership(ids);
-        self.start(
-            id,
-            boot,
-            Restored { hard_state, membership, terms, last_index, tail, ..Restored::default() },
-        );
-        self.settle();
+        Restored { hard_state, membership, terms, last_index, tail, ..Restored::default() }
     }
 
     pub(crate) fn event(&mut self, id: NodeId, event: Event) {

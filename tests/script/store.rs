@@ -65,6 +65,7 @@ impl Store {
             tail: self.read(self.applied.index + 1, u64::MAX),
             promises: self.promises.clone(),
             suspect: false,
+            lost: false,
         };
         (self.boot, restored)
     }
