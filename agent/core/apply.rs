@@ -20,7 +20,8 @@ pub(crate) struct Applier {
     /// Last index committed and on this node's disk.
     target: u64,
     open: VecDeque<(u64, Vec<Position>)>,
-    fetch: Option<u64>,
+    /// Read back from the journal, and whether what was to follow it is still so.
+    fetch: Option<(u64, bool)>,
 }
 
 /// What the applier wants done next.
@@ -69,16 +70,14 @@ impl Applier {
     }
 
     pub(crate) fn fetching(&mut self, number: u64) {
-        self.fetch = Some(number);
+        self.fetch = Some((number, true));
     }
 
-    /// Is this the answer to a fetch of ours? It is no longer waited for.
+    /// Is this the answer to a fetch of ours, and wanted still? It is no longer
+    /// waited for.
     pub(crate) fn fetched(&mut self, number: u64) -> bool {
-        let ours = self.fetch == Some(number);
-        if ours {
-            self.fetch = None;
-        }
-        ours
+        let fetch = self.fetch.take_if(|(expected, _)| *expected == number);
+        fetch.is_some_and(|(_, wanted)| wanted)
     }
 
     /// These are on their way, as effect `number`.
@@ -110,6 +109,34 @@ impl Applier {
         self.applied = applied;
         self.handed = applied.index;
         self.open.clear();
-        self.fetch = None;
+        // One fetch at a time, however often the database falls back meanwhile.
+        if let Some((_, wanted)) = &mut self.fetch {
+            *wanted = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use crate::{event::HardState, member::Membership, restored::TermRun};
+
+    use super::*;
+
+    #[test]
+    fn after_a_reset_one_fetch_is_under_way_at_most() {
+        let terms = Vec::from([TermRun { first: 1, term: 1 }]);
+        let log = Log::new(HardState::default(), Membership::default(), terms, 9, Vec::new());
+        let mut applier = Applier::new(Position { term: 1, index: 9 });
+        applier.reset(Position { term: 1, index: 3 });
+        assert!(matches!(applier.next(&log), Some(Step::Fetch { low: 4, high: 10 })));
+        applier.fetching(1);
+        applier.reset(Position { term: 1, index: 2 });
+        assert!(applier.next(&log).is_none());
+        assert!(!applier.fetched(1), "what comes now would leave a gap");
+        assert!(matches!(applier.next(&log), Some(Step::Fetch { low: 3, high: 10 })));
+        applier.fetching(2);
+        assert!(applier.fetched(2));
     }
 }

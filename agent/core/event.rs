@@ -178,7 +178,9 @@ pub struct Executed {
     /// The batch as one encoded change bound to its base, to be proposed.
     pub change: Vec<u8>,
     /// Per request of the batch, in order: the encoded [`crate::sql::SqlResponse`]
-    /// to give once the change is applied, or why it had no effect.
+    /// to give once the change is applied, or why it had no effect. Those beyond
+    /// the last, if any, did not fit into the same entry: the next batch begins
+    /// with them.
     pub answers: Vec<Result<Vec<u8>, Refusal>>,
 }
 
@@ -234,7 +236,8 @@ pub enum Event {
         outcomes: Vec<Outcome>,
     },
     /// The database's open transaction was lost (design section 4, rule 6). It
-    /// stands at `applied` again; effects under way on it end here unanswered.
+    /// stands at `applied` again; effects under way on it end here unanswered,
+    /// those it has not come to yet included: see [`Effect::resets`].
     DatabaseReset {
         /// The last entry it still holds.
         applied: Position,
@@ -295,6 +298,8 @@ pub enum Effect {
     Execute {
         /// Rises by each.
         number: u64,
+        /// See [`Effect::resets`].
+        resets: u64,
         /// What the database has applied; the change is bound to it.
         base: Position,
         /// Encoded [`crate::sql::SqlRequest`]s, each in a savepoint of its own.
@@ -304,6 +309,8 @@ pub enum Effect {
     Apply {
         /// Rises by each.
         number: u64,
+        /// See [`Effect::resets`].
+        resets: u64,
         /// Consecutive.
         entries: Vec<Entry>,
     },
@@ -311,6 +318,8 @@ pub enum Effect {
     Query {
         /// Rises by each.
         number: u64,
+        /// See [`Effect::resets`].
+        resets: u64,
         /// Encoded [`crate::sql::SqlRequest`].
         sql: Vec<u8>,
     },
@@ -326,4 +335,24 @@ pub enum Effect {
         /// True: it leads now.
         leads: bool,
     },
+}
+
+impl Effect {
+    /// How many [`Event::DatabaseReset`] its node had seen when it asked the
+    /// database for this. A database that has told of more drops it, since the
+    /// node asks for everything again; what it holds then may look the same as
+    /// before, so nothing else can tell old from new.
+    #[must_use]
+    pub const fn resets(&self) -> Option<u64> {
+        match self {
+            Self::Execute { resets, .. }
+            | Self::Apply { resets, .. }
+            | Self::Query { resets, .. } => Some(*resets),
+            Self::Send { .. }
+            | Self::Persist { .. }
+            | Self::Fetch { .. }
+            | Self::Reply { .. }
+            | Self::RoleChanged { .. } => None,
+        }
+    }
 }

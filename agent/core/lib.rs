@@ -26,9 +26,9 @@
 //! [`event`] (the vocabulary), [`node`] (the dispatcher), `ready` (how raft-rs's
 //! wishes become effects), `serve` (what becomes of a caller's request), then
 //! the states they share: `log`, `apply`, `writes`, `reads`, `forward`,
-//! `promise`, [`link`]; `presence` and [`status`] are for people. [`wire`] is
-//! what travels, `validate` what raft-rs may see of it, [`change`] what one
-//! batch did.
+//! `freshness`, `promise`, [`link`]; `presence` and [`status`] are for people.
+//! [`wire`] is what travels, `validate` what raft-rs may see of it, [`change`]
+//! what one batch did.
 //!
 //! # What the caller must supply
 //!
@@ -57,6 +57,7 @@ pub mod wire;
 mod apply;
 mod bytes;
 mod forward;
+mod freshness;
 mod log;
 mod presence;
 mod promise;

@@ -149,11 +149,26 @@ pub const QUERIES_OPEN_MAX: usize = 64;
 /// Apply effects under way: one being worked on, one waiting behind it.
 pub const APPLIES_OPEN_MAX: usize = 2;
 
+/// Effects that wait for the database: reads, applies and one batch, twice, since
+/// all are asked for again after a reset while the old ones still wait.
+pub const DATABASE_EFFECTS_MAX: usize = 2 * (QUERIES_OPEN_MAX + APPLIES_OPEN_MAX + 1);
+
 /// Boards of a group.
 pub const MEMBERS_MAX: usize = 32;
 
-/// Persist effects under way; beyond it a node takes nothing new from peers.
+/// Persist effects under way; beyond it a node takes nothing from peers that it
+/// would have to write down.
 pub const PERSISTS_OPEN_MAX: usize = 256;
+
+/// Messages that wait for one of them.
+pub const MESSAGES_HELD_MAX: usize = 2 * MEMBERS_MAX;
+
+/// Reads of the journal for sending, under way at a time.
+pub const FETCHES_OPEN_MAX: usize = 2 * MEMBERS_MAX;
+
+/// Effects that wait for the journal: persists, those of an event that came at
+/// their bound, reads for sending and one for the database.
+pub const JOURNAL_EFFECTS_MAX: usize = 2 * PERSISTS_OPEN_MAX;
 
 /// Raft ticks between two tellings of where a board's HTTP listens.
 pub const PRESENCE_TICKS: u64 = 400;
@@ -214,6 +229,7 @@ const _: () = assert!(WINDOW_FRAGMENTS_MIN <= WINDOW_FRAGMENTS_START);
 const _: () = assert!(WINDOW_FRAGMENTS_START <= WINDOW_FRAGMENTS_MAX);
 const _: () = assert!(UNCOMMITTED_BYTES_MAX < UNAPPLIED_BYTES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX < ENTRY_BYTES_MAX as u64);
+const _: () = assert!(PERSISTS_OPEN_MAX + FETCHES_OPEN_MAX + 32 < JOURNAL_EFFECTS_MAX);
 const _: () = assert!(VOTERS_DEFAULT <= VOTERS_MAX && VOTERS_MAX <= MEMBERS_MAX);
 const _: () = assert!(OTHERS_TICKS_MIN < OTHERS_TICKS);
 const _: () = assert!(BATCH_REQUESTS_MAX <= REQUESTS_WAITING_MAX);

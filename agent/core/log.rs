@@ -3,7 +3,9 @@
 //! Invariants:
 //! - entries in memory are consecutive and end at the last index; every entry
 //!   above the applied index is among them, so raft-rs never waits for the
-//!   journal except when it sends (0.7.0 panics in any other place);
+//!   journal except when it sends (0.7.0 panics in any other place). An election
+//!   looks at all unapplied entries at once there (paged upstream by #530): here
+//!   they are in memory anyway, bounded by [`limits::UNAPPLIED_BYTES_MAX`];
 //! - the term of every index is known, as runs;
 //! - what was read back from the journal is kept until it was sent, in a few
 //!   bounded chunks.
@@ -215,7 +217,11 @@ impl Fetches {
         }
     }
 
+    /// Beyond the bound a wish is lost, and comes again with the follower's next answer.
     fn wish(&mut self, low: u64, high: u64, context: GetEntriesContext) {
+        if self.waiting.len() == limits::FETCHES_OPEN_MAX && !self.waiting.contains_key(&low) {
+            return;
+        }
         let wish =
             self.waiting.entry(low).or_insert(Waiting { high, asked: false, contexts: Vec::new() });
         if wish.contexts.len() < limits::MEMBERS_MAX {

@@ -18,6 +18,7 @@ use crate::{
     error::{Refusal, Rejection},
     event::{Effect, Event, HardState, Millis, NodeId, Promise},
     forward::{Inbox, Outbox},
+    freshness::Freshness,
     limits,
     link::Links,
     log::Log,
@@ -27,7 +28,6 @@ use crate::{
     reads::Reads,
     ready::Pending,
     restored::Restored,
-    status::Freshness,
     timing::Timing,
     validate,
     wire::{Frame, FrameEntry, RaftFrame},
@@ -106,12 +106,14 @@ pub struct Node {
     pub(crate) confirmed: bool,
     /// What the disk holds of term and vote, and of the commit index.
     pub(crate) durable: HardState,
-    /// Readies not yet durable, oldest first.
+    /// Writes of the journal under way, oldest first.
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) heard: BTreeMap<NodeId, Millis>,
     pub(crate) voters_max: usize,
     pub(crate) presence: Presence,
     pub(crate) freshness: Freshness,
+    /// Times the database fell back: see [`Effect::resets`].
+    pub(crate) resets: u64,
     /// Answers that wait until the database is back where it was.
     pub(crate) after_replay: Vec<Answered>,
     pub(crate) led: bool,
@@ -132,7 +134,8 @@ impl Node {
     /// # Panics
     /// When `restored` contradicts itself.
     pub fn new(now: Millis, config: Config, restored: Restored) -> (Self, Effects) {
-        assert!(restored.applied.index <= restored.last_index, "applied beyond the journal");
+        let ahead = restored.applied.index > restored.last_index;
+        assert_eq!(ahead, restored.lost, "a database ahead of the journal is a lost disk");
         let hard_state = restored.hard_state;
         let voters: Vec<NodeId> = voters_of(&restored.membership);
         let log = Log::new(
@@ -142,7 +145,9 @@ impl Node {
             restored.last_index,
             restored.tail,
         );
-        let raw = RawNode::new(&raft_config(&config, restored.applied.index), log, &silent())
+        // raft-rs has nothing beyond its log; in a lost disk's it does nothing.
+        let applied = restored.applied.index.min(restored.last_index);
+        let raw = RawNode::new(&raft_config(&config, applied), log, &silent())
             .expect("the configuration is ours and the log is consistent");
         let mut node = Self {
             config,
@@ -156,7 +161,10 @@ impl Node {
             outbox: Outbox::new(config.boot),
             inbox: Inbox::default(),
             promises: Promises::new(restored.promises),
-            standing: Standing::start(now, config.id, &voters, restored.suspect),
+            standing: match restored.lost {
+                true => Standing::Lost,
+                false => Standing::start(now, config.id, &voters, restored.suspect),
+            },
             confirmed: false,
             durable: hard_state,
             pending: VecDeque::new(),
@@ -164,6 +172,7 @@ impl Node {
             voters_max: limits::VOTERS_DEFAULT,
             presence: Presence::default(),
             freshness: Freshness::default(),
+            resets: 0,
             after_replay: Vec::new(),
             led: false,
             disk_full: false,
@@ -178,7 +187,7 @@ impl Node {
         };
         node.pin_election_timeout();
         node.ask_promises(now);
-        if voters == [config.id] {
+        if voters == [config.id] && !restored.lost {
             node.raw.campaign().expect("a voter alone may always campaign");
         }
         let effects = node.settle(now);
@@ -197,7 +206,7 @@ impl Node {
             Event::Fetched { number, entries } => self.on_fetched(number, entries),
             Event::Executed { number, executed } => self.on_executed(now, number, executed),
             Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
-            Event::DatabaseReset { applied, ended_by } => self.on_reset(applied, ended_by),
+            Event::DatabaseReset { applied, ended_by } => self.on_reset(now, applied, ended_by),
             Event::Queried { number, answer } => self.on_queried(number, answer),
             Event::Stopping => self.stopping = true,
         }
@@ -316,24 +325,28 @@ impl Node {
         if self.standing != Standing::Sure {
             return false;
         }
+        // A term beyond this node's is written down, and so are entries.
+        let has_room = self.pending.len() < limits::PERSISTS_OPEN_MAX;
         match frame {
-            RaftFrame::Append { entries, .. } => {
-                let held = self.raw.store().bytes_above(self.applier.applied().index);
-                let bytes = |entry: &FrameEntry| entry.data.len() as u64;
-                let more = entries.iter().map(|entry| bytes(entry) + limits::ENTRY_OVERHEAD_BYTES);
-                self.pending.len() < limits::PERSISTS_OPEN_MAX
-                    && (entries.is_empty()
-                        || held + more.sum::<u64>() <= limits::UNAPPLIED_BYTES_MAX)
-            }
+            RaftFrame::Append { entries, .. } => has_room && self.has_room_for(entries),
             RaftFrame::AppendAnswer { .. }
             | RaftFrame::Heartbeat { .. }
             | RaftFrame::HeartbeatAnswer { .. }
             | RaftFrame::VoteAsk { .. }
             | RaftFrame::VoteAnswer { .. }
             | RaftFrame::TimeoutNow { .. }
-            | RaftFrame::ReadAnswer { .. } => true,
+            | RaftFrame::ReadAnswer { .. } => {
+                has_room || frame.term().is_some_and(|term| term <= self.raw.raft.term)
+            }
             RaftFrame::ReadAsk { .. } => self.leads(),
         }
+    }
+
+    fn has_room_for(&self, entries: &[FrameEntry]) -> bool {
+        let bytes = |entry: &FrameEntry| entry.data.len() as u64 + limits::ENTRY_OVERHEAD_BYTES;
+        let more: u64 = entries.iter().map(bytes).sum();
+        let held = self.raw.store().bytes_above(self.applier.applied().index);
+        more == 0 || held + more <= limits::UNAPPLIED_BYTES_MAX
     }
 
     /// Notes what `from` cannot have said without having it on its disk.
@@ -363,24 +376,6 @@ impl Node {
             | RaftFrame::ReadAnswer { .. } => return,
         };
         self.promises.note(from, promise);
-    }
-
-    fn note_freshness(&mut self, now: Millis, from: NodeId, frame: &RaftFrame) {
-        let committed = match frame {
-            RaftFrame::Append { commit, .. } => *commit,
-            RaftFrame::Heartbeat { committed, .. } => *committed,
-            RaftFrame::AppendAnswer { .. }
-            | RaftFrame::HeartbeatAnswer { .. }
-            | RaftFrame::VoteAsk { .. }
-            | RaftFrame::VoteAnswer { .. }
-            | RaftFrame::TimeoutNow { .. }
-            | RaftFrame::ReadAsk { .. }
-            | RaftFrame::ReadAnswer { .. } => return,
-        };
-        if self.leader() == Some(from) {
-            self.freshness.heard(now, committed);
-            self.freshness.applied(self.applier.applied().index);
-        }
     }
 
     /// raft-rs 0.7.0 lets a late rejection pull `next_idx` down to what is known

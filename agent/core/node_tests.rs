@@ -103,6 +103,86 @@ fn a_cut_off_board_serves_old_reads_only_to_those_who_accept_them() {
     assert_eq!(rig.answer_of(3), Some(&Reply::Refused(Refusal::NoLeader)));
 }
 
+fn at_most_old(ms: u64) -> Request {
+    let level = ReadLevel::None { freshness_ms: Some(ms) };
+    Request::Read { level, sql: b"q".to_vec() }
+}
+
+#[test]
+fn a_leader_that_has_not_applied_what_it_committed_is_as_old_as_its_rows() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.run(1_000);
+    rig.ask(leader, 1, at_most_old(200));
+    assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
+    rig.idle.push(leader);
+    rig.ask(leader, 2, write("a"));
+    rig.run(1_000);
+    rig.ask(leader, 3, at_most_old(200));
+    assert_eq!(rig.answer_of(3), Some(&Reply::Refused(Refusal::Stale)));
+    rig.ask(other(leader), 4, at_most_old(200));
+    assert!(matches!(rig.answer_of(4), Some(Reply::Done { .. })));
+}
+
+#[test]
+fn a_new_leader_does_not_know_yet_what_is_committed() {
+    let mut rig = Rig::new(&[1, 2, 3]);
+    rig.cut = Vec::from([1, 2, 3]);
+    rig.run(1_000);
+    for pre in [true, false] {
+        let (term, refused, commit, commit_term) = (1, false, 0, 0);
+        let answer = RaftFrame::VoteAnswer { pre, term, refused, commit, commit_term };
+        rig.hear(2, 3, &Frame::Raft(answer));
+    }
+    assert!(rig.nodes[&2].leads());
+    rig.ask(2, 1, at_most_old(1_000));
+    assert_eq!(rig.answer_of(1), Some(&Reply::Refused(Refusal::Stale)));
+}
+
+#[test]
+fn a_late_heartbeat_makes_nothing_fresh() {
+    let (mut rig, first) = led(&[1, 2, 3]);
+    rig.cut.push(first);
+    rig.run(2_000);
+    rig.cut.clear();
+    rig.run(1_000);
+    let leader = rig.leader().expect("the others elect");
+    let follower = other(leader);
+    rig.ask(leader, 1, write("a"));
+    rig.run(200);
+    let status = rig.nodes[&leader].status(rig.now);
+    let (term, committed) = (status.term, status.commit_index);
+    rig.cut.push(follower);
+    rig.run(300);
+    for (request, term, committed) in [(2, term - 1, committed), (3, term, committed - 1)] {
+        let heartbeat = RaftFrame::Heartbeat { term, commit: 0, context: None, committed };
+        rig.hear(follower, leader, &Frame::Raft(heartbeat));
+        rig.ask(follower, request, at_most_old(250));
+        assert_eq!(rig.answer_of(request), Some(&Reply::Refused(Refusal::Stale)));
+    }
+    rig.ask(follower, 4, at_most_old(500));
+    assert!(matches!(rig.answer_of(4), Some(Reply::Done { .. })));
+}
+
+#[test]
+fn a_read_that_had_to_wait_is_as_fresh_when_it_is_run() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let follower = other(leader);
+    rig.ask(leader, 1, write("a"));
+    rig.run(500);
+    rig.idle.push(follower);
+    let applied = crate::event::Position::default();
+    rig.event(follower, Event::DatabaseReset { applied, ended_by: None });
+    rig.ask(follower, 2, at_most_old(500));
+    rig.ask(follower, 3, at_most_old(50_000));
+    rig.cut.push(follower);
+    rig.run(1_000);
+    assert_eq!(rig.answer_of(2), None, "the rows are not back yet");
+    rig.idle.clear();
+    rig.event(follower, Event::DatabaseReset { applied, ended_by: None });
+    assert_eq!(rig.answer_of(2), Some(&Reply::Refused(Refusal::Stale)));
+    assert!(matches!(rig.answer_of(3), Some(Reply::Done { .. })));
+}
+
 #[test]
 fn a_read_without_an_answer_says_why_and_never_speaks_of_a_change() {
     let (mut rig, leader) = led(&[1, 2, 3]);
@@ -265,6 +345,29 @@ fn a_board_whose_peers_remember_more_than_its_disk_never_votes_again() {
     rig.restart(victim, 2, &[1, 2, 3]);
     rig.run(2_000);
     assert!(rig.nodes[&victim].status(rig.now).disk_lost);
+}
+
+#[test]
+fn a_board_whose_database_is_ahead_of_its_journal_is_read_and_does_nothing_else() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.ask(leader, 1, write("a"));
+    rig.run(200);
+    let victim = other(leader);
+    let applied = rig.nodes[&victim].status(rig.now).applied;
+    assert_eq!(applied.index, 2);
+    rig.journals.get_mut(&victim).unwrap().truncate(1);
+    rig.restart_lost(victim, applied, &[1, 2, 3]);
+    rig.cut.push(leader);
+    rig.run(3_000);
+    assert_eq!(rig.leader(), None, "it grants nobody its vote");
+    assert!(rig.nodes[&victim].status(rig.now).disk_lost);
+    assert_eq!(rig.journals[&victim].len(), 1, "and takes no entries");
+    rig.ask(
+        victim,
+        2,
+        Request::Read { level: ReadLevel::None { freshness_ms: None }, sql: b"q".to_vec() },
+    );
+    assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })));
 }
 
 /// What a peer sends cannot panic raft-rs: each of these would, in 0.7.0.

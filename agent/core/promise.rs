@@ -79,7 +79,8 @@ pub(crate) enum Standing {
     Sure,
     /// Waits for these to answer; `needed` more are enough.
     Asking { unheard: BTreeSet<NodeId>, needed: usize, since: Millis, suspect: bool },
-    /// A peer remembers more than this disk does: it never votes again.
+    /// A peer, or this board's own database, remembers more than this disk does: it
+    /// never votes again.
     Lost,
 }
 

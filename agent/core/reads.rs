@@ -22,6 +22,8 @@ pub(crate) struct Read {
     pub(crate) id: RequestId,
     pub(crate) sql: Vec<u8>,
     pub(crate) deadline: Millis,
+    /// Largest age of what it is run on, when it is handed to the database.
+    pub(crate) freshness_ms: Option<u64>,
 }
 
 /// See the module's description.
@@ -172,7 +174,7 @@ mod tests {
     use super::*;
 
     fn read(id: RequestId) -> Read {
-        Read { id, sql: Vec::new(), deadline: Millis(1_000) }
+        Read { id, sql: Vec::new(), deadline: Millis(1_000), freshness_ms: None }
     }
 
     #[test]

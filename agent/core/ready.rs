@@ -7,10 +7,13 @@
 //! append under way (raft-rs puts them behind it). Neither leaves while the
 //! present term or vote is not on disk: then everything waits.
 //!
-//! A wish with nothing to write keeps its place behind older ones and is
-//! confirmed when it reaches the front; else raft-rs would stall.
+//! A wish with nothing to write is confirmed with the write before it, for
+//! raft-rs wants them confirmed in order. However long a disk stalls, what waits
+//! for it is bounded: the writes, since [`Node::takes`] takes nothing that would
+//! add to them at the bound, and the messages behind each.
 
-use alloc::vec::Vec;
+use alloc::{collections::VecDeque, vec::Vec};
+use core::mem;
 
 use raft::{
     Ready, StateRole,
@@ -20,7 +23,7 @@ use raft::{
 use crate::{
     apply::Step,
     event::{Effect, Entry, EntryKind, HardState, Millis, Outcome, Position},
-    limits::APPLY_BYTES_MAX,
+    limits::{APPLY_BYTES_MAX, MESSAGES_HELD_MAX},
     log::{RaftEntry, conf_change, from_raft},
     member::MembershipChange,
     mutant,
@@ -30,20 +33,41 @@ use crate::{
     wire::Frame,
 };
 
-/// A ready that is not durable yet.
+/// A write of the journal that is under way, and what waits for it.
 pub(crate) struct Pending {
     number: u64,
-    /// What is being written with it; `None` when there is nothing to write.
-    writes: Option<HardState>,
-    messages: Vec<Message>,
+    /// The last ready behind it that has nothing to write.
+    last: u64,
+    hard_state: HardState,
+    messages: VecDeque<Message>,
+}
+
+impl Pending {
+    /// Keeps a message: any may be lost, so the oldest gives way.
+    fn hold(&mut self, message: Message) {
+        if self.messages.len() == MESSAGES_HELD_MAX {
+            self.messages.pop_front();
+        }
+        self.messages.push_back(message);
+    }
 }
 
 impl Node {
-    /// Takes everything raft-rs has to say.
+    /// Takes everything raft-rs has to say. It keeps a record of each ready until
+    /// that is persisted: messages and read indexes, of which a stalled disk sees
+    /// any number, are taken without one.
     pub(crate) fn drain_raft(&mut self, now: Millis) {
         while self.raw.has_ready() {
-            let ready = self.raw.ready();
-            self.take_ready(now, ready);
+            for state in mem::take(&mut self.raw.raft.read_states) {
+                self.reads.confirmed(&state.request_ctx, state.index);
+            }
+            let messages = mem::take(&mut self.raw.raft.msgs);
+            if self.raw.has_ready() {
+                let ready = self.raw.ready();
+                self.take_ready(ready);
+            }
+            self.release(now, messages);
+            self.note_role(now);
         }
         for wish in self.raw.mut_store().take_wishes() {
             self.effects.push(Effect::Fetch {
@@ -57,31 +81,25 @@ impl Node {
         }
     }
 
-    fn take_ready(&mut self, now: Millis, mut ready: Ready) {
+    fn take_ready(&mut self, mut ready: Ready) {
         let number = ready.number();
-        for state in ready.take_read_states() {
-            self.reads.confirmed(&state.request_ctx, state.index);
-        }
         if let Some(last) = ready.committed_entries().last() {
             self.applier.commit(last.index);
         }
         let entries = ready.take_entries();
         self.raw.mut_store().append(&entries);
         let must_sync = ready.must_sync();
-        let immediate = ready.take_messages();
-        let persisted = ready.take_persisted_messages();
         self.raw.advance_append_async(ready);
-        let unsaved = self.is_unsaved();
-        let mut held = Vec::new();
-        self.release(now, immediate, |_| !unsaved, &mut held);
-        self.release(now, persisted, |message| !unsaved && claims_nothing(message), &mut held);
-        let writes = must_sync.then(|| self.current_hard_state());
-        if let Some(hard_state) = writes {
+        if must_sync {
+            let hard_state = self.current_hard_state();
             self.persist(number, &entries, hard_state);
+            let messages = VecDeque::new();
+            self.pending.push_back(Pending { number, last: number, hard_state, messages });
+        } else if let Some(before) = self.pending.back_mut() {
+            before.last = number;
+        } else {
+            self.raw.on_persist_ready(number);
         }
-        self.pending.push_back(Pending { number, writes, messages: held });
-        self.confirm_front(now, 0);
-        self.note_role(now);
     }
 
     /// The present term or vote is not on this disk yet.
@@ -90,19 +108,14 @@ impl Node {
         (raft.term, raft.vote) != (self.durable.term, self.durable.vote)
     }
 
-    /// Sends what may go now, keeps the rest.
-    fn release(
-        &mut self,
-        now: Millis,
-        messages: Vec<Message>,
-        may_go: impl Fn(&Message) -> bool,
-        held: &mut Vec<Message>,
-    ) {
+    /// Sends what may go now, keeps the rest until what is being written is on disk.
+    fn release(&mut self, now: Millis, messages: Vec<Message>) {
+        let (leads, unsaved) = (self.leads(), self.is_unsaved());
         for message in messages {
-            if may_go(&message) || mutant::is(3) {
-                self.send(now, &message);
-            } else {
-                held.push(message);
+            let may_go = !unsaved && (leads || claims_nothing(&message)) || mutant::is(3);
+            match self.pending.back_mut() {
+                Some(pending) if !may_go => pending.hold(message),
+                Some(_) | None => self.send(now, &message),
             }
         }
     }
@@ -123,7 +136,7 @@ impl Node {
             entries: entries.iter().map(from_raft).collect(),
             hard_state,
             promises: self.promises.take_unsaved(),
-            confirmed: core::mem::take(&mut self.confirmed),
+            confirmed: mem::take(&mut self.confirmed),
         });
     }
 
@@ -134,22 +147,10 @@ impl Node {
 
     /// The journal has everything up to `number`.
     pub(crate) fn on_persisted(&mut self, now: Millis, number: u64) {
-        self.confirm_front(now, number);
-    }
-
-    /// Confirms readies from the front: those the journal has up to `number`, and
-    /// those behind them that have nothing to write.
-    fn confirm_front(&mut self, now: Millis, number: u64) {
-        while self
-            .pending
-            .front()
-            .is_some_and(|pending| pending.writes.is_none() || pending.number <= number)
-        {
+        while self.pending.front().is_some_and(|pending| pending.number <= number) {
             let pending = self.pending.pop_front().expect("just seen");
-            if let Some(hard_state) = pending.writes {
-                self.durable = hard_state;
-            }
-            self.raw.on_persist_ready(pending.number);
+            self.durable = pending.hard_state;
+            self.raw.on_persist_ready(pending.last);
             for message in pending.messages {
                 self.send(now, &message);
             }
@@ -165,9 +166,7 @@ impl Node {
         self.led = leads;
         self.effects.push(Effect::RoleChanged { leads });
         if !leads {
-            for answered in self.writes.turn_away() {
-                self.answer(now, answered);
-            }
+            self.turn_away(now);
         }
     }
 
@@ -189,7 +188,7 @@ impl Node {
     fn hand_to_database(&mut self, entries: Vec<Entry>) {
         let number = self.number();
         self.applier.handed(number, &entries);
-        self.effects.push(Effect::Apply { number, entries });
+        self.effects.push(Effect::Apply { number, resets: self.resets, entries });
     }
 
     /// Entries came back from the journal: for a follower far behind, or for the
@@ -255,4 +254,58 @@ fn claims_nothing(message: &Message) -> bool {
             | MessageType::MsgRequestPreVote
             | MessageType::MsgRequestPreVoteResponse
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        event::{NodeId, ReadLevel, Request},
+        limits::PERSISTS_OPEN_MAX,
+        rig::{Rig, write},
+        wire::RaftFrame,
+    };
+
+    use super::*;
+
+    /// A group whose node, no leader, has a disk that stalls; and its leader.
+    fn stalled() -> (Rig, NodeId, NodeId) {
+        let mut rig = Rig::new(&[1, 2, 3]);
+        rig.run(2_000);
+        let leader = rig.leader().unwrap();
+        let node = leader % 3 + 1;
+        rig.stalled.push(node);
+        (rig, node, leader)
+    }
+
+    #[test]
+    fn a_stalled_disk_gathers_neither_readies_nor_messages() {
+        let (mut rig, node, leader) = stalled();
+        rig.ask(leader, 1, write("a"));
+        for request in 0..600 {
+            let level = ReadLevel::Linearizable;
+            rig.ask(node, 1_000 + request, Request::Read { level, sql: Vec::new() });
+            rig.run(100);
+        }
+        let pending = &rig.nodes[&node].pending;
+        assert_eq!(pending.len(), 1, "one entry waits for the disk");
+        assert!(pending[0].last - pending[0].number < 4, "{}", pending[0].last);
+        assert_eq!(pending[0].messages.len(), MESSAGES_HELD_MAX);
+    }
+
+    #[test]
+    fn a_stalled_disk_gathers_no_more_terms_than_the_journal_takes() {
+        let (mut rig, node, leader) = stalled();
+        let start = rig.nodes[&node].raw.raft.term;
+        for term in start + 1..start + 3 * PERSISTS_OPEN_MAX as u64 {
+            let (index, log_term) = (99, term);
+            let (commit, commit_term) = (0, 0);
+            let (pre, transfer) = (false, true);
+            let frame =
+                RaftFrame::VoteAsk { pre, term, index, log_term, commit, commit_term, transfer };
+            rig.hear(node, leader, &Frame::Raft(frame));
+            let frame = RaftFrame::Heartbeat { term, commit: 0, context: None, committed: 0 };
+            rig.hear(node, leader, &Frame::Raft(frame));
+        }
+        assert_eq!(rig.nodes[&node].pending.len(), PERSISTS_OPEN_MAX);
+    }
 }

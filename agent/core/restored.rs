@@ -17,7 +17,10 @@ pub struct TermRun {
     pub term: u64,
 }
 
-/// See the module's description. `hard_state.commit` equals `applied.index`.
+/// See the module's description. `hard_state.commit` equals `applied.index`:
+/// raft-rs 0.7.0 ends the process on a database that is ahead of the commit index
+/// (allowed at a start upstream by #537), and since a change of the commit index
+/// alone is never synced, ours may be.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     /// As journalled, its commit raised to what is applied.
@@ -37,4 +40,7 @@ pub struct Restored {
     /// The journal's WAL showed damage, at this start or at one before that no
     /// peer has confirmed since: do not vote on its word alone.
     pub suspect: bool,
+    /// The journal ends before what the database holds, which was in the journal
+    /// first: this disk has lost what it promised. It is read, and does nothing else.
+    pub lost: bool,
 }

@@ -26,6 +26,8 @@ pub(crate) struct Rig {
     pub(crate) cut: Vec<NodeId>,
     /// Boards whose disk does not answer.
     pub(crate) stalled: Vec<NodeId>,
+    /// Boards whose database applies nothing.
+    pub(crate) idle: Vec<NodeId>,
     queue: Vec<(NodeId, Event)>,
 }
 
@@ -50,6 +52,7 @@ impl Rig {
             replies: Vec::new(),
             cut: Vec::new(),
             stalled: Vec::new(),
+            idle: Vec::new(),
             queue: Vec::new(),
         };
         for id in ids {
@@ -70,6 +73,20 @@ impl Rig {
 
     /// Starts a node again from what its journal holds; it has applied nothing.
     pub(crate) fn restart(&mut self, id: NodeId, boot: u64, ids: &[NodeId]) {
+        let restored = self.restored(id, ids);
+        self.start(id, boot, restored);
+        self.settle();
+    }
+
+    /// The same with a database that is ahead of what is left of the journal.
+    pub(crate) fn restart_lost(&mut self, id: NodeId, applied: Position, ids: &[NodeId]) {
+        let mut restored = Restored { applied, lost: true, ..self.restored(id, ids) };
+        restored.hard_state.commit = restored.last_index;
+        self.start(id, 2, restored);
+        self.settle();
+    }
+
+    fn restored(&mut self, id: NodeId, ids: &[NodeId]) -> Restored {
         self.queue.retain(|(to, _)| *to != id);
         let tail = self.journals[&id].clone();
         let mut terms: Vec<TermRun> = Vec::new();
@@ -81,12 +98,7 @@ impl Rig {
         let hard_state = HardState { commit: 0, ..self.hard_states[&id] };
         let last_index = tail.len() as u64;
         let membership = membership(ids);
-        self.start(
-            id,
-            boot,
-            Restored { hard_state, membership, terms, last_index, tail, ..Restored::default() },
-        );
-        self.settle();
+        Restored { hard_state, membership, terms, last_index, tail, ..Restored::default() }
     }
 
     pub(crate) fn event(&mut self, id: NodeId, event: Event) {
@@ -162,15 +174,16 @@ impl Rig {
                     let entries = entries.collect();
                     self.queue.push((id, Event::Fetched { number, entries }));
                 }
-                Effect::Execute { number, base, requests } => {
+                Effect::Execute { number, base, requests, .. } => {
                     let executed = execute(base, requests);
                     self.queue.push((id, Event::Executed { number, executed }));
                 }
-                Effect::Apply { number, entries } => {
+                Effect::Apply { .. } if self.idle.contains(&id) => {}
+                Effect::Apply { number, entries, .. } => {
                     let outcomes = entries.iter().map(|_| Outcome::Changed).collect();
                     self.queue.push((id, Event::Applied { number, outcomes }));
                 }
-                Effect::Query { number, sql } => {
+                Effect::Query { number, sql, .. } => {
                     self.queue.push((id, Event::Queried { number, answer: sql }));
                 }
                 Effect::Reply { id: request, reply } => self.replies.push((id, request, reply)),

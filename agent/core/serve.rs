@@ -24,7 +24,9 @@ impl Node {
     pub(crate) fn on_request(&mut self, now: Millis, id: RequestId, request: Request) {
         let deadline = now.plus(self.config.timing.request_timeout_ms);
         match request {
-            Request::Read { level, sql } => self.on_read(now, level, Read { id, sql, deadline }),
+            Request::Read { level, sql } => {
+                self.on_read(now, level, Read { id, sql, deadline, freshness_ms: None });
+            }
             Request::Write(_) | Request::Admit(_) | Request::Rename { .. } => {
                 self.wait(now, Waiting { ticket: Ticket::Local(id), request, deadline });
             }
@@ -38,17 +40,13 @@ impl Node {
     }
 
     fn on_read(&mut self, now: Millis, level: ReadLevel, read: Read) {
-        let id = read.id;
         let taken = match level {
-            ReadLevel::None { freshness_ms: Some(bound) } if !self.is_fresh(now, bound) => {
-                return self.reply(id, Reply::Refused(Refusal::Stale));
-            }
-            ReadLevel::None { .. } => self.reads.at(0, read),
+            ReadLevel::None { freshness_ms } => self.reads.at(0, Read { freshness_ms, ..read }),
             ReadLevel::Weak if self.leads_for_sure() => self.reads.at(0, read),
             ReadLevel::Linearizable if mutant::is(11) => self.reads.at(0, read),
             ReadLevel::Weak | ReadLevel::Linearizable => self.reads.gather(read),
             ReadLevel::Strong => {
-                let Read { id, sql, deadline } = read;
+                let Read { id, sql, deadline, .. } = read;
                 let ticket = Ticket::Barrier { id, sql };
                 self.wait(now, Waiting { ticket, request: Request::Write(barrier()), deadline });
                 return;
@@ -59,13 +57,8 @@ impl Node {
         }
     }
 
-    fn is_fresh(&self, now: Millis, bound_ms: u64) -> bool {
-        let age = if self.leads() { self.contact_ms(now) } else { self.freshness.age_ms(now) };
-        age.is_some_and(|age| age <= bound_ms)
-    }
-
     /// Leads, and has applied its own first entry: nothing older is missing.
-    fn leads_for_sure(&self) -> bool {
+    pub(crate) fn leads_for_sure(&self) -> bool {
         self.leads() && self.applier.applied().term == self.raw.raft.term
     }
 
@@ -89,7 +82,8 @@ impl Node {
         match reply {
             Reply::Done { index, .. } => {
                 let deadline = now.plus(self.config.timing.request_timeout_ms);
-                if let Err(id) = self.reads.at(index, Read { id, sql, deadline }) {
+                let read = Read { id, sql, deadline, freshness_ms: None };
+                if let Err(id) = self.reads.at(index, read) {
                     self.reply(id, Reply::Refused(Refusal::Busy));
                 }
             }
@@ -133,10 +127,14 @@ impl Node {
             self.answer(now, answered);
         }
         while let Some(read) = self.reads.next_query(applied.index) {
+            if read.freshness_ms.is_some_and(|bound| !self.is_fresh(now, bound)) {
+                self.reply(read.id, Reply::Refused(Refusal::Stale));
+                continue;
+            }
             let number = self.number();
             let sql = read.sql.clone();
             self.reads.querying(number, read, applied.index);
-            self.effects.push(Effect::Query { number, sql });
+            self.effects.push(Effect::Query { number, resets: self.resets, sql });
         }
     }
 
@@ -148,12 +146,28 @@ impl Node {
     }
 
     /// The database fell back: what was under way on it starts again.
-    pub(crate) fn on_reset(&mut self, applied: Position, ended_by: Option<(u32, Vec<u8>)>) {
+    pub(crate) fn on_reset(
+        &mut self,
+        now: Millis,
+        applied: Position,
+        ended_by: Option<(u32, Vec<u8>)>,
+    ) {
+        self.resets += 1;
         self.applier.reset(applied);
         self.reads.reset();
         if let Some((ticket, answer)) = self.writes.reset(ended_by) {
             let index = self.raw.raft.raft_log.applied;
             self.after_replay.push((ticket, Reply::Done { index, answer }));
+        }
+        if !self.leads() {
+            self.turn_away(now);
+        }
+    }
+
+    /// What came from other boards waits here in vain: this node leads no longer.
+    pub(crate) fn turn_away(&mut self, now: Millis) {
+        for answered in self.writes.turn_away() {
+            self.answer(now, answered);
         }
     }
 
@@ -185,12 +199,15 @@ impl Node {
         let number = self.number();
         let base = self.applier.applied();
         self.writes.executing(number, batch);
-        self.effects.push(Effect::Execute { number, base, requests });
+        self.effects.push(Effect::Execute { number, resets: self.resets, base, requests });
     }
 
     /// The batch was executed: propose it, if this node still leads where it did.
     pub(crate) fn on_executed(&mut self, now: Millis, number: u64, executed: Executed) {
         let Some((change, batch)) = self.writes.executed(number, executed) else { return };
+        if !self.leads() {
+            self.turn_away(now);
+        }
         if batch.iter().all(|(_, answer)| answer.is_err()) {
             for (waiting, answer) in batch {
                 self.answer(now, (waiting.ticket, reply_at(0, answer)));

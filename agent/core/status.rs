@@ -69,35 +69,6 @@ pub struct NodeStatus {
     pub dropped: BTreeMap<Rejection, u64>,
 }
 
-/// How old the applied state may be: what the leader had committed when it was
-/// last heard counts from that moment, once it is applied here.
-#[derive(Default)]
-pub(crate) struct Freshness {
-    mark: Option<(u64, Millis)>,
-    as_of: Option<Millis>,
-}
-
-impl Freshness {
-    /// The leader, heard now, has committed up to `index`.
-    pub(crate) fn heard(&mut self, now: Millis, index: u64) {
-        self.mark.get_or_insert((index, now));
-    }
-
-    /// The database is at `applied`.
-    pub(crate) fn applied(&mut self, applied: u64) {
-        if let Some((index, at)) = self.mark
-            && index <= applied
-        {
-            self.as_of = Some(at);
-            self.mark = None;
-        }
-    }
-
-    pub(crate) fn age_ms(&self, now: Millis) -> Option<u64> {
-        self.as_of.map(|at| now.since(at))
-    }
-}
-
 impl Node {
     /// This node's view of itself and its peers.
     #[must_use]

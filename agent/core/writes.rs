@@ -146,9 +146,12 @@ impl Writes {
         if *expected != number {
             return None;
         }
-        assert_eq!(batch.len(), executed.answers.len(), "one answer per request of the batch");
-        let batch = core::mem::take(batch);
+        let answered = executed.answers.len();
+        assert!(answered > 0, "the first request of a batch has the entry to itself");
+        let mut batch = core::mem::take(batch);
+        assert!(answered <= batch.len(), "one answer per request of the batch");
         self.slot = Slot::Free;
+        self.put_back(batch.split_off(answered));
         Some((executed.change, batch.into_iter().zip(executed.answers).collect()))
     }
 
@@ -323,6 +326,19 @@ mod tests {
         assert_eq!(writes.gather().len(), BATCH_REQUESTS_MAX);
         assert!(writes.push(waiting(9)).is_ok());
         writes.refuse_waiting(&Refusal::DiskFull);
+        assert_eq!(writes.waiting_bytes, 0);
+    }
+
+    #[test]
+    fn requests_that_did_not_fit_begin_the_next_batch() {
+        let mut writes = Writes::default();
+        assert!(writes.push(waiting(4)).is_ok());
+        writes.executing(3, Vec::from([waiting(1), waiting(2), waiting(3)]));
+        let executed = Executed { change: Vec::new(), answers: Vec::from([Ok(Vec::new())]) };
+        let (_, batch) = writes.executed(3, executed).unwrap();
+        assert_eq!(batch.len(), 1);
+        let next: Vec<_> = writes.gather().into_iter().map(|waiting| waiting.ticket).collect();
+        assert_eq!(next, [2, 3, 4].map(Ticket::Local));
         assert_eq!(writes.waiting_bytes, 0);
     }
 

@@ -1,8 +1,17 @@
 //! The database's thread: executes, applies, answers short reads between two
 //! entries, commits when it is time; long reads have a thread of their own.
+//!
+//! What waits is bounded: the node has no more under way than its bounds, and
+//! after a reset asks for all of it once more. What it asked for before is dropped
+//! here, untouched and without a look at the house, so no second reset comes
+//! while it waits. Changes of role need no place in the queue: the latest counts.
 
 use std::{
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::Duration,
 };
@@ -10,16 +19,12 @@ use std::{
 use tokio::sync::mpsc::Sender;
 use understudy_core::{
     event::{Effect, Event},
-    limits::{APPLIES_OPEN_MAX, QUERIES_OPEN_MAX},
+    limits::{DATABASE_EFFECTS_MAX, QUERIES_OPEN_MAX},
     sql::{self, SqlResponse},
 };
 
 use super::clock;
 use crate::store::database::{Database, Failure, QueryOutcome};
-
-/// Effects waiting: reads, applies and one batch, twice, since all are asked for
-/// again after a reset while the old ones still wait here; changes of role, the end.
-const WAITING_MAX: usize = 2 * (QUERIES_OPEN_MAX + APPLIES_OPEN_MAX + 1) + 16;
 
 /// Between two tries when the disk refuses.
 const RETRY: Duration = Duration::from_millis(200);
@@ -35,6 +40,7 @@ enum Job {
 /// The loop's end.
 pub struct DatabaseThread {
     jobs: mpsc::SyncSender<Job>,
+    role_changed: Arc<AtomicBool>,
 }
 
 impl DatabaseThread {
@@ -46,15 +52,23 @@ impl DatabaseThread {
         events: Sender<Event>,
         halt: impl Fn(&str) + Send + 'static,
     ) -> Self {
-        let (jobs, waiting) = mpsc::sync_channel(WAITING_MAX);
+        let (jobs, waiting) = mpsc::sync_channel(DATABASE_EFFECTS_MAX);
+        let role_changed = Arc::new(AtomicBool::new(false));
+        let worker = Worker {
+            database,
+            events,
+            halt,
+            reads: None,
+            told_full: false,
+            resets: 0,
+            role_changed: Arc::clone(&role_changed),
+        };
         thread::Builder::new()
             .name(String::from("database"))
             .stack_size(2 << 20)
-            .spawn(move || {
-                Worker { database, events, halt, reads: None, told_full: false }.run(&waiting)
-            })
+            .spawn(move || worker.run(&waiting))
             .expect("a thread can be started");
-        Self { jobs }
+        Self { jobs, role_changed }
     }
 
     /// Hands over an [`Effect::Execute`], `Apply`, `Query` or `RoleChanged`.
@@ -62,6 +76,10 @@ impl DatabaseThread {
     /// # Panics
     /// When more waits than the core allows.
     pub fn take(&self, effect: Effect) {
+        if matches!(effect, Effect::RoleChanged { .. }) {
+            // Before whatever the node asks for from now on.
+            return self.role_changed.store(true, Ordering::Release);
+        }
         let taken = self.jobs.try_send(Job::Effect(effect));
         taken.expect("the core bounds what waits for the database");
     }
@@ -82,6 +100,9 @@ struct Worker<H> {
     halt: H,
     reads: Option<mpsc::SyncSender<(u64, Vec<u8>)>>,
     told_full: bool,
+    /// Told to the node: see [`Effect::resets`].
+    resets: u64,
+    role_changed: Arc<AtomicBool>,
 }
 
 impl<H: Fn(&str)> Worker<H> {
@@ -90,7 +111,10 @@ impl<H: Fn(&str)> Worker<H> {
             let now = clock::now();
             let wait =
                 self.database.deadline().map_or(IDLE, |at| Duration::from_millis(at.since(now)));
+            let resets = self.resets;
+            let mut is_void = false;
             match waiting.recv_timeout(wait.min(IDLE)) {
+                Ok(Job::Effect(effect)) if self.is_void(&effect) => is_void = true,
                 Ok(Job::Effect(effect)) => self.carry_out(effect),
                 Ok(Job::Close(done)) => {
                     let closed = self.database.checkpoint();
@@ -101,8 +125,10 @@ impl<H: Fn(&str)> Worker<H> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let kept = self.database.keep_house(clock::now());
-            self.survive(kept);
+            if !is_void && self.resets == resets {
+                let kept = self.database.keep_house(clock::now());
+                self.survive(kept);
+            }
             let full = self.database.is_full();
             if std::mem::replace(&mut self.told_full, full) != full {
                 self.send(Event::DatabaseFull(full));
@@ -110,34 +136,37 @@ impl<H: Fn(&str)> Worker<H> {
         }
     }
 
+    /// Asked for before the node knew of a reset: it asks again.
+    fn is_void(&self, effect: &Effect) -> bool {
+        effect.resets().is_some_and(|resets| resets < self.resets)
+    }
+
     fn carry_out(&mut self, effect: Effect) {
+        if self.role_changed.swap(false, Ordering::Acquire) {
+            let changed = self.database.role_changed();
+            self.survive(changed);
+            if self.is_void(&effect) {
+                return;
+            }
+        }
         match effect {
-            Effect::Execute { number, base, requests } => {
-                // After a reset the node asks again, on the base it has then.
-                if base == self.database.applied() {
-                    let executed = self.database.execute(base, &requests);
-                    self.report(executed.map(|executed| Event::Executed { number, executed }));
-                }
+            Effect::Execute { number, base, requests, .. } => {
+                let executed = self.database.execute(base, &requests);
+                self.report(executed.map(|executed| Event::Executed { number, executed }));
             }
-            Effect::Apply { number, entries } => {
-                let first = entries.first().map(|entry| entry.index);
-                if first == Some(self.database.applied().index + 1) {
-                    let applied = self.database.apply(&entries);
-                    self.report(applied.map(|outcomes| Event::Applied { number, outcomes }));
-                }
+            Effect::Apply { number, entries, .. } => {
+                let applied = self.database.apply(&entries);
+                self.report(applied.map(|outcomes| Event::Applied { number, outcomes }));
             }
-            Effect::Query { number, sql } => match self.database.query(&sql) {
+            Effect::Query { number, sql, .. } => match self.database.query(&sql) {
                 Ok(QueryOutcome::Answered(answer)) => self.send(Event::Queried { number, answer }),
                 Ok(QueryOutcome::NeedsReader) => self.read_aside(number, sql),
                 Err(failure) => self.survive(Err(failure)),
             },
-            Effect::RoleChanged { .. } => {
-                let changed = self.database.role_changed();
-                self.survive(changed);
-            }
             Effect::Send { .. }
             | Effect::Persist { .. }
             | Effect::Fetch { .. }
+            | Effect::RoleChanged { .. }
             | Effect::Reply { .. } => {}
         }
     }
@@ -147,8 +176,10 @@ impl<H: Fn(&str)> Worker<H> {
         if self.database.is_full() {
             return self.refuse(number, "disk full: only short reads are answered");
         }
-        let committed = self.database.commit();
-        self.survive(committed);
+        if let Err(failure) = self.database.commit() {
+            // The node asks again.
+            return self.survive(Err(failure));
+        }
         if self.reads.is_none() {
             self.reads = self.start_reader();
         }
@@ -198,6 +229,7 @@ impl<H: Fn(&str)> Worker<H> {
                 if ended_by.is_none() {
                     thread::sleep(RETRY);
                 }
+                self.resets += 1;
                 self.send(Event::DatabaseReset { applied, ended_by });
             }
             Err(Failure::Halt(reason)) => (self.halt)(&reason),
@@ -207,5 +239,83 @@ impl<H: Fn(&str)> Worker<H> {
     fn send(&self, event: Event) {
         // The loop ends before its threads do; then nobody listens any more.
         let _ = self.events.blocking_send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{Receiver, channel};
+    use understudy_core::{
+        event::{Entry, EntryKind, Position},
+        limits::APPLIES_OPEN_MAX,
+        sql::{Origin, Parameters, RequestKind, SqlRequest, Statement},
+    };
+
+    use super::*;
+    use crate::store::database::Options;
+
+    fn request(kind: RequestKind, sql: &str) -> Vec<u8> {
+        let parameters = Parameters::Positional(Vec::new());
+        sql::encode(&SqlRequest {
+            kind,
+            transaction: false,
+            origin: Origin::User,
+            statement_timeout_ms: None,
+            statements: vec![Statement { sql: sql.to_owned(), parameters }],
+        })
+    }
+
+    fn applied(events: &mut Receiver<Event>) -> u64 {
+        match events.blocking_recv() {
+            Some(Event::Applied { number, .. }) => number,
+            event => panic!("nothing was applied: {event:?}"),
+        }
+    }
+
+    #[test]
+    fn what_waited_when_the_transaction_was_lost_is_void_and_comes_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(directory.path(), Options::default()).unwrap();
+        let (sender, mut events) = channel(1);
+        let thread = DatabaseThread::start(database, sender, |reason| panic!("{reason}"));
+        let entry = |index, data| Entry { index, term: 1, kind: EntryKind::Change, data };
+        let execute = |number, index, sql| {
+            let base = Position { term: 1, index };
+            let requests = vec![request(RequestKind::Execute, sql)];
+            thread.take(Effect::Execute { number, resets: 0, base, requests });
+        };
+        let ask = |first: u64, resets, entries: &[Entry]| {
+            for (number, entry) in (first..).zip(entries) {
+                thread.take(Effect::Apply { number, resets, entries: vec![entry.clone()] });
+            }
+            for number in first + 10..first + 10 + QUERIES_OPEN_MAX as u64 {
+                let sql = request(RequestKind::Query, "SELECT 1");
+                thread.take(Effect::Query { number, resets, sql });
+            }
+        };
+        thread.take(Effect::Apply { number: 1, resets: 0, entries: vec![entry(1, Vec::new())] });
+        assert_eq!(applied(&mut events), 1);
+        execute(2, 1, "CREATE TABLE t(a PRIMARY KEY); INSERT INTO t VALUES (1)");
+        let Some(Event::Executed { executed, .. }) = events.blocking_recv() else {
+            panic!("it was not executed")
+        };
+        let entries = [entry(2, executed.change), entry(3, Vec::new())];
+        assert_eq!(entries.len(), APPLIES_OPEN_MAX);
+        execute(3, 1, "CREATE TABLE u(a PRIMARY KEY); INSERT OR ROLLBACK INTO u VALUES (1), (1)");
+        // They fit as well after the reset, which loses nothing.
+        ask(100, 0, &entries);
+        let Some(Event::DatabaseReset { applied: back, ended_by }) = events.blocking_recv() else {
+            panic!("nothing was reset")
+        };
+        assert!(ended_by.is_some());
+        assert_eq!(back.index, 1, "a change of schema is committed at once");
+        ask(200, 1, &entries);
+        assert_eq!([applied(&mut events), applied(&mut events)], [200, 201]);
+        for expected in 210..210 + QUERIES_OPEN_MAX as u64 {
+            let event = events.blocking_recv();
+            let is_next =
+                matches!(&event, Some(Event::Queried { number, .. }) if *number == expected);
+            assert!(is_next, "{expected}: {event:?}");
+        }
     }
 }

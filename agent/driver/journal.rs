@@ -13,13 +13,10 @@ use std::{
 use tokio::sync::mpsc::Sender;
 use understudy_core::{
     event::{Effect, Event},
-    limits::PERSISTS_OPEN_MAX,
+    limits::JOURNAL_EFFECTS_MAX,
 };
 
 use crate::store::journal::{Journal, JournalError, Persist};
-
-/// Effects waiting: persists, and a read back per follower and one for the database.
-const WAITING_MAX: usize = 2 * PERSISTS_OPEN_MAX;
 
 /// Between two tries on a full disk.
 const FULL_RETRY: Duration = Duration::from_secs(1);
@@ -43,7 +40,7 @@ impl JournalThread {
         events: Sender<Event>,
         halt: impl Fn(&str) + Send + 'static,
     ) -> Self {
-        let (jobs, waiting) = mpsc::sync_channel(WAITING_MAX);
+        let (jobs, waiting) = mpsc::sync_channel(JOURNAL_EFFECTS_MAX);
         thread::Builder::new()
             .name(String::from("journal"))
             .stack_size(512 << 10)

@@ -5,11 +5,11 @@
 use std::path::Path;
 
 use understudy_core::{
-    event::{Entry, EntryKind, HardState},
+    event::{Entry, EntryKind, HardState, Position},
     limits::{APPLY_BYTES_MAX, UNAPPLIED_BYTES_MAX},
     member::{Member, MembershipChange},
     mutant,
-    restored::Restored,
+    restored::{Restored, TermRun},
     sql,
 };
 
@@ -56,13 +56,12 @@ pub fn restore(
     let at = |error: &dyn std::fmt::Display| StoreError::new(directory, error);
     let mut hard_state = journal.hard_state();
     let last_index = journal.last_index();
-    if database.applied().index > last_index {
-        return Err(at(&format!(
-            "state.db holds entry {}, journal.db ends at {last_index}: they do not belong \
-             together. {REMEDY}",
-            database.applied().index
-        )));
+    let terms = journal.terms().map_err(|error| at(&error))?;
+    let lost = database.applied().index > last_index;
+    if !lost {
+        belong_together(database.applied(), &terms).map_err(|error| at(&error))?;
     }
+    // The start-up case of raft-rs's #537: see `Restored`.
     if !mutant::is(1) {
         hard_state.commit = hard_state.commit.max(database.applied().index);
     }
@@ -76,12 +75,27 @@ pub fn restore(
         hard_state,
         applied,
         membership: database.membership().clone(),
-        terms: journal.terms().map_err(|error| at(&error))?,
+        terms,
         last_index,
         tail,
         promises: journal.promises().map_err(|error| at(&error))?,
         suspect: journal.suspect(),
+        lost,
     })
+}
+
+/// What the database applied last is what the journal holds there.
+fn belong_together(applied: Position, terms: &[TermRun]) -> Result<(), String> {
+    let run = terms.iter().rfind(|run| run.first <= applied.index);
+    let journalled = run.map_or(0, |run| run.term);
+    if applied.index == 0 || journalled == applied.term {
+        return Ok(());
+    }
+    Err(format!(
+        "state.db holds entry {} of term {}, journal.db has one of term {journalled} there: they \
+         do not belong together. {REMEDY}",
+        applied.index, applied.term
+    ))
 }
 
 fn replay(journal: &mut Journal, database: &mut Database, commit: u64) -> Result<(), String> {
@@ -98,4 +112,51 @@ fn replay(journal: &mut Journal, database: &mut Database, commit: u64) -> Result
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::{database, journal};
+
+    use super::*;
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry { index, term, kind: EntryKind::Change, data: Vec::new() }
+    }
+
+    /// What a node starts from, of a journal and a database with these entries.
+    fn restored(journalled: &[Entry], applied: &[Entry]) -> Result<Restored, StoreError> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(directory.path(), &journal::Options::default()).unwrap();
+        let hard_state = HardState { term: 3, vote: 0, commit: 0 };
+        let entries = journalled.to_vec();
+        let persist = Persist { entries, hard_state, promises: Vec::new(), confirmed: false };
+        journal.write(&[persist]).unwrap();
+        let options = database::Options::default();
+        let mut database = Database::open(directory.path(), options).unwrap();
+        database.apply(applied).unwrap();
+        restore(directory.path(), &mut journal, &mut database)
+    }
+
+    #[test]
+    fn a_journal_that_ends_before_the_database_is_a_lost_disk() {
+        let restored = restored(&[entry(1, 1)], &[entry(1, 1), entry(2, 1)]).unwrap();
+        assert!(restored.lost);
+        assert_eq!((restored.applied.index, restored.last_index), (2, 1));
+        assert_eq!(restored.hard_state.commit, 1);
+    }
+
+    #[test]
+    fn a_commit_index_behind_the_database_is_raised() {
+        let restored = restored(&[entry(1, 1), entry(2, 1)], &[entry(1, 1)]).unwrap();
+        assert!(!restored.lost);
+        assert_eq!((restored.hard_state.commit, restored.tail.len()), (1, 1));
+    }
+
+    #[test]
+    fn another_journals_entries_are_refused() {
+        let error = restored(&[entry(1, 1), entry(2, 3)], &[entry(1, 1), entry(2, 1)]).err();
+        let error = error.unwrap().to_string();
+        assert!(error.contains("entry 2 of term 1, journal.db has one of term 3"), "{error}");
+    }
 }

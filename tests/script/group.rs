@@ -41,8 +41,11 @@ struct Board {
     node: Option<Node>,
     store: Store,
     boot: u64,
-    is_stalled: bool,
+    /// Work that waits, as long as it stalls.
+    stalls: Option<fn(&Effect) -> bool>,
     stalled: Vec<Effect>,
+    /// Times its database fell back: see [`Effect::resets`].
+    resets: u64,
 }
 
 type Printed = Result<String, String>;
@@ -85,11 +88,13 @@ impl Group {
             ("release", [from, to, how @ ..]) => {
                 self.release((self.known(from)?, self.known(to)?), how)?;
             }
-            ("stall", [node]) => self.board(node)?.is_stalled = true,
+            ("stall", [node]) => self.board(node)?.stalls = Some(is_disk_work),
+            ("stall-database", [node]) => self.board(node)?.stalls = Some(is_database_work),
             ("go-on", [node]) => self.go_on(self.known(node)?),
             ("crash", [node]) => self.board(node)?.node = None,
             ("restart", [node]) => self.start(self.known(node)?),
-            ("lose-transaction", [node]) => self.lose_transaction(self.known(node)?),
+            ("lose-transaction", [node]) => self.lose_transaction(self.known(node)?, false),
+            ("lose-empty-transaction", [node]) => self.lose_transaction(self.known(node)?, true),
             ("disk-full", [node]) => self.event(self.known(node)?, Event::DiskFull(true)),
             ("disk-free", [node]) => self.event(self.known(node)?, Event::DiskFull(false)),
             ("stop", [node]) => self.event(self.known(node)?, Event::Stopping),
@@ -145,6 +150,7 @@ impl Group {
         let board = self.boards.get_mut(&id).expect("it is known");
         let (boot, restored) = board.store.restore(self.membership.clone());
         board.boot = boot;
+        board.resets = 0;
         let config = Config { id, seed: 1, boot, timing: Timing::WIRED };
         let (node, effects) = Node::new(Millis(self.now), config, restored);
         board.node = Some(node);
@@ -213,7 +219,7 @@ impl Group {
                 self.print(&format!("n{id} {}{told}", arrow(&effect)));
             }
             let board = self.boards.get_mut(&id).expect("it is known");
-            if board.is_stalled && is_disk_work(&effect) {
+            if board.stalls.is_some_and(|stalls| stalls(&effect)) {
                 board.stalled.push(effect);
             } else {
                 self.carry_out_one(id, effect);
@@ -223,6 +229,9 @@ impl Group {
 
     fn carry_out_one(&mut self, id: NodeId, effect: Effect) {
         let board = self.boards.get_mut(&id).expect("it is known");
+        if effect.resets().is_some_and(|resets| resets < board.resets) {
+            return;
+        }
         let (delay, event) = match effect {
             Effect::Send { to, payload } => return self.send(id, to, payload),
             Effect::Reply { .. } | Effect::RoleChanged { .. } => return,
@@ -233,10 +242,10 @@ impl Group {
             Effect::Fetch { number, low, high, .. } => {
                 (STEP_MS, Event::Fetched { number, entries: board.store.read(low, high) })
             }
-            Effect::Execute { number, base, requests } => {
+            Effect::Execute { number, base, requests, .. } => {
                 (0, Event::Executed { number, executed: Store::execute(base, &requests) })
             }
-            Effect::Apply { number, entries } => {
+            Effect::Apply { number, entries, .. } => {
                 (0, Event::Applied { number, outcomes: board.store.apply(&entries) })
             }
             Effect::Query { number, .. } => {
@@ -306,18 +315,17 @@ impl Group {
 
     fn go_on(&mut self, id: NodeId) {
         let board = self.boards.get_mut(&id).expect("it is known");
-        board.is_stalled = false;
+        board.stalls = None;
         for effect in std::mem::take(&mut board.stalled) {
             self.carry_out_one(id, effect);
         }
     }
 
-    fn lose_transaction(&mut self, id: NodeId) {
+    /// All that was applied was in the transaction, or nothing was.
+    fn lose_transaction(&mut self, id: NodeId, is_empty: bool) {
         let board = self.boards.get_mut(&id).expect("it is known");
-        let is_database_work =
-            |effect: &Effect| is_disk_work(effect) && !matches!(effect, Effect::Persist { .. });
-        board.stalled.retain(|effect| !is_database_work(effect));
-        let applied = board.store.reset();
+        board.resets += 1;
+        let applied = if is_empty { board.store.applied() } else { board.store.reset() };
         self.event(id, Event::DatabaseReset { applied, ended_by: None });
     }
 
@@ -377,14 +385,11 @@ const fn arrow(effect: &Effect) -> &'static str {
 }
 
 const fn is_disk_work(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Persist { .. }
-            | Effect::Fetch { .. }
-            | Effect::Execute { .. }
-            | Effect::Apply { .. }
-            | Effect::Query { .. }
-    )
+    matches!(effect, Effect::Persist { .. } | Effect::Fetch { .. }) || is_database_work(effect)
+}
+
+const fn is_database_work(effect: &Effect) -> bool {
+    effect.resets().is_some()
 }
 
 /// Heartbeats say nothing that a script is about.

@@ -65,6 +65,7 @@ impl Store {
             tail: self.read(self.applied.index + 1, u64::MAX),
             promises: self.promises.clone(),
             suspect: false,
+            lost: false,
         };
         (self.boot, restored)
     }
@@ -77,11 +78,16 @@ impl Store {
         Executed { change, answers: requests.iter().cloned().map(Ok).collect() }
     }
 
+    pub(crate) const fn applied(&self) -> Position {
+        self.applied
+    }
+
     pub(crate) fn apply(&mut self, entries: &[Entry]) -> Vec<Outcome> {
         entries.iter().map(|entry| self.apply_one(entry)).collect()
     }
 
     fn apply_one(&mut self, entry: &Entry) -> Outcome {
+        assert_eq!(entry.index, self.applied.index + 1, "entries come one after the other");
         let before = std::mem::replace(&mut self.applied, entry.position());
         let Some((base, text)) = entry.data.split_at_checked(BASE_BYTES) else {
             return Outcome::Changed;

@@ -18,6 +18,7 @@ use understudy::{
 };
 use understudy_core::{
     event::{Effect, Entry, EntryKind, Event, HardState, Millis, NodeId},
+    limits::{DATABASE_EFFECTS_MAX, JOURNAL_EFFECTS_MAX},
     member::{Member, MembershipChange},
     node::{Config, Effects, Node},
     sql,
@@ -70,12 +71,20 @@ pub(crate) struct Process {
     /// What the journal's thread and the database's have still to do, in order.
     pub(crate) waiting: [VecDeque<Effect>; 2],
     pub(crate) busy: [bool; 2],
+    /// Times the database was told to have fallen back: see [`Effect::resets`].
+    pub(crate) resets: u64,
+    /// The database has not seen yet that its role changed.
+    pub(crate) role_changed: bool,
     /// What it last said of room for the database.
     pub(crate) told_full: bool,
 }
 
-/// The journal's thread among the two.
+/// The journal's thread and the database's.
 pub(crate) const JOURNAL: usize = 0;
+pub(crate) const DATABASE: usize = 1;
+
+/// What their queues hold in the program, which ends when they overflow.
+pub(crate) const WAITING_MAX: [usize; 2] = [JOURNAL_EFFECTS_MAX, DATABASE_EFFECTS_MAX];
 
 impl Process {
     /// Writes every persist that waits, as the journal's thread does; nothing is
@@ -205,6 +214,8 @@ impl Board {
             database,
             waiting: Default::default(),
             busy: [false; 2],
+            resets: 0,
+            role_changed: false,
             told_full: false,
         });
         Ok(effects)

@@ -9,7 +9,7 @@ use understudy_core::event::{Effect, Entry, Event, NodeId};
 
 use super::{
     agenda::Happening,
-    board::{JOURNAL, set_now},
+    board::{DATABASE, JOURNAL, WAITING_MAX, set_now},
     calls,
     world::World,
 };
@@ -48,8 +48,14 @@ impl World {
     /// Each thread does its work in order, one piece after the other.
     pub(crate) fn hand_over(&mut self, board: NodeId, effect: Effect) {
         let Some(process) = &mut self.board(board).process else { return };
+        if matches!(effect, Effect::RoleChanged { .. }) {
+            process.role_changed = true;
+            return;
+        }
         let thread = usize::from(!matches!(effect, Effect::Persist { .. } | Effect::Fetch { .. }));
         process.waiting[thread].push_back(effect);
+        let waiting = process.waiting[thread].len();
+        assert!(waiting <= WAITING_MAX[thread], "{waiting} effects wait for thread {thread}");
         if !std::mem::replace(&mut process.busy[thread], true) {
             self.start_work(board, thread);
         }
@@ -73,12 +79,19 @@ impl World {
             return;
         }
         set_now(board.time(now));
+        if thread == DATABASE && self.drop_void(id) {
+            return self.work_on(id, epoch, thread);
+        }
         match self.do_next(id, thread) {
             Ok(event) => {
+                // No second reset comes while what the first made void still waits.
+                let is_reset = matches!(event, Some(Event::DatabaseReset { .. }));
                 if let Some(event) = event {
-                    self.give(id, event);
+                    self.report(id, event);
                 }
-                self.look_at_database(id);
+                if !is_reset {
+                    self.look_at_database(id);
+                }
                 self.work_on(id, epoch, thread);
             }
             Err(Trouble::Full) => {
@@ -89,6 +102,24 @@ impl World {
             }
             Err(Trouble::Died(reason)) => self.died(id, &reason),
         }
+    }
+
+    /// What was asked before the node knew of a reset is asked again.
+    fn drop_void(&mut self, id: NodeId) -> bool {
+        let process = self.board(id).process.as_mut().expect("its epoch is this one");
+        let resets = process.waiting[DATABASE].front().and_then(Effect::resets);
+        let is_void = resets.is_some_and(|resets| resets < process.resets);
+        if is_void {
+            process.waiting[DATABASE].pop_front();
+        }
+        is_void
+    }
+
+    fn report(&mut self, id: NodeId, event: Event) {
+        if let Some(process) = &mut self.board(id).process {
+            process.resets += u64::from(matches!(event, Event::DatabaseReset { .. }));
+        }
+        self.give(id, event);
     }
 
     /// After a piece of work: the next one, if its process still lives.
@@ -113,36 +144,33 @@ impl World {
         if let Some(Effect::Persist { .. }) = process.waiting[thread].front() {
             return process.persist().map(Some).map_err(Trouble::from);
         }
+        if thread == DATABASE
+            && std::mem::take(&mut process.role_changed)
+            && let Err(failure) = process.database.role_changed()
+        {
+            process.waiting[DATABASE].pop_front();
+            return survived(Err(failure));
+        }
         let effect = process.waiting[thread].pop_front().expect("work is planned when there is");
         match effect {
             Effect::Fetch { number, low, high, bytes_max } => {
                 let entries = process.journal.read(low, high, bytes_max)?;
                 Ok(Some(Event::Fetched { number, entries }))
             }
-            Effect::Execute { number, base, requests } => {
-                if base != process.database.applied() {
-                    return Ok(None);
-                }
+            Effect::Execute { number, base, requests, .. } => {
                 let executed = process.database.execute(base, &requests);
                 survived(executed.map(|executed| Event::Executed { number, executed }))
             }
-            Effect::Apply { number, entries } => {
-                let next = process.database.applied().index + 1;
-                if entries.first().map(|entry| entry.index) != Some(next) {
-                    return Ok(None);
-                }
-                self.apply(id, number, &entries)
-            }
-            Effect::Query { number, sql } => match process.database.query(&sql) {
+            Effect::Apply { number, entries, .. } => self.apply(id, number, &entries),
+            Effect::Query { number, sql, .. } => match process.database.query(&sql) {
                 Ok(QueryOutcome::Answered(answer)) => Ok(Some(Event::Queried { number, answer })),
                 Ok(QueryOutcome::NeedsReader) => Ok(None),
                 Err(failure) => survived(Err(failure)),
             },
-            Effect::RoleChanged { .. } => {
-                let changed = process.database.role_changed();
-                changed.map_or_else(|failure| survived(Err(failure)), |()| Ok(None))
-            }
-            Effect::Persist { .. } | Effect::Send { .. } | Effect::Reply { .. } => Ok(None),
+            Effect::Persist { .. }
+            | Effect::Send { .. }
+            | Effect::RoleChanged { .. }
+            | Effect::Reply { .. } => Ok(None),
         }
     }
 
@@ -173,7 +201,14 @@ impl World {
         Ok(Some(Event::Applied { number, outcomes }))
     }
 
-    pub(crate) fn look_at_database(&mut self, id: NodeId) {
+    /// A thread with nothing to do looks after its house.
+    pub(crate) fn look_at_idle_database(&mut self, id: NodeId) {
+        if self.boards[&id].process.as_ref().is_some_and(|process| !process.busy[DATABASE]) {
+            self.look_at_database(id);
+        }
+    }
+
+    fn look_at_database(&mut self, id: NodeId) {
         let now = self.now;
         let board = self.board(id);
         let time = board.time(now);
@@ -190,7 +225,7 @@ impl World {
         match survived(kept.map(|()| Event::Tick)) {
             Ok(Some(event @ Event::DatabaseReset { .. })) => {
                 self.tell(|| format!("board {id}: {event:?}"));
-                self.give(id, event);
+                self.report(id, event);
             }
             Ok(_) => {}
             Err(Trouble::Full) => {}

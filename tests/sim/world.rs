@@ -133,7 +133,7 @@ impl World {
             Happening::Tick { board, epoch } => {
                 if self.boards[&board].epoch == epoch {
                     self.give(board, Event::Tick);
-                    self.look_at_database(board);
+                    self.look_at_idle_database(board);
                     self.plan_in(25, Happening::Tick { board, epoch });
                 }
             }

@@ -40,6 +40,8 @@ enum Ended {
 /// How a request ended, short of a failure of the whole database.
 enum Request {
     Answered(Result<Vec<u8>, Refusal>),
+    /// The entry has no room for it beside those before it.
+    DoesNotFit,
     Lost(Vec<u8>),
 }
 
@@ -62,6 +64,7 @@ impl Database {
         for (place, request) in (0..).zip(requests) {
             match self.request(request, &mut gathered)? {
                 Request::Answered(answer) => answers.push(answer),
+                Request::DoesNotFit => break,
                 Request::Lost(answer) => return Err(self.reset(Some((place, answer)))),
             }
         }
@@ -108,7 +111,7 @@ impl Database {
             self.restore_schema(schema);
         }
         self.internal("RELEASE request")?;
-        Ok(Request::Answered(verdict.answer))
+        Ok(verdict.answer.map_or(Request::DoesNotFit, Request::Answered))
     }
 
     /// Runs the statements in order; true when the transaction was lost.
@@ -354,40 +357,43 @@ impl Database {
                 }
             };
         }
-        if let Some(refusal) = too_large(batch, gathered) {
-            return Ok(Verdict::undo(Err(refusal)));
+        if let Some(verdict) = too_large(batch, gathered) {
+            return Ok(verdict);
         }
         let answer = sql::encode(&response);
         if answer.len() > RESPONSE_BYTES_MAX {
             let (bytes, bytes_max) = (answer.len() as u64, RESPONSE_BYTES_MAX as u64);
             return Ok(Verdict::undo(Err(Refusal::TooLarge { bytes, bytes_max })));
         }
-        Ok(Verdict { keep: true, answer: Ok(answer) })
+        Ok(Verdict { keep: true, answer: Some(Ok(answer)) })
     }
 }
 
 struct Verdict {
     keep: bool,
-    answer: Result<Vec<u8>, Refusal>,
+    /// None: in the next batch.
+    answer: Option<Result<Vec<u8>, Refusal>>,
 }
 
 impl Verdict {
     const fn undo(answer: Result<Vec<u8>, Refusal>) -> Self {
-        Self { keep: false, answer }
+        Self { keep: false, answer: Some(answer) }
     }
 }
 
-/// One entry holds the whole batch: a request that would overflow it is refused.
-fn too_large(batch: &Gathered, request: &Gathered) -> Option<Refusal> {
+/// One entry holds the whole batch: a request that overflows it together with
+/// those before it gets the next, one that does so alone is refused.
+fn too_large(batch: &Gathered, request: &Gathered) -> Option<Verdict> {
     let bytes = batch.bytes + request.bytes;
     let over = bytes > ENTRY_BYTES_MAX || batch.cells + request.cells > CHANGE_CELLS_MAX;
     if !over {
         return None;
     }
-    if batch.bytes > 0 && request.bytes <= ENTRY_BYTES_MAX && request.cells <= CHANGE_CELLS_MAX {
-        return Some(Refusal::Busy);
+    if request.bytes <= ENTRY_BYTES_MAX && request.cells <= CHANGE_CELLS_MAX {
+        return Some(Verdict { keep: false, answer: None });
     }
-    Some(Refusal::TooLarge { bytes: request.bytes as u64, bytes_max: ENTRY_BYTES_MAX as u64 })
+    let (bytes, bytes_max) = (request.bytes as u64, ENTRY_BYTES_MAX as u64);
+    Some(Verdict::undo(Err(Refusal::TooLarge { bytes, bytes_max })))
 }
 
 fn too_large_words() -> String {

@@ -651,6 +651,26 @@ fn several_statements_in_one_text_all_run() {
 }
 
 #[test]
+fn large_requests_that_share_a_batch_get_an_entry_each() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    let large = |mega| {
+        let sql = format!("INSERT INTO t VALUES (randomblob({mega} << 20))");
+        request(RequestKind::Execute, false, &[&sql])
+    };
+    let small = request(RequestKind::Execute, false, &["INSERT INTO t VALUES (1)"]);
+    let base = boards.databases[0].applied();
+    let batch = [small.clone(), large(5), large(5), small];
+    let executed = boards.databases[0].execute(base, &batch).unwrap();
+    assert_eq!(executed.answers.len(), 2, "the third does not fit, and nothing overtakes it");
+    let entry = boards.entry(executed.change);
+    boards.apply(&entry);
+    assert_eq!(boards.requests(&batch[2..]).len(), 2);
+    let rows = boards.query(0, "SELECT count(*) FROM t");
+    assert_eq!(rows, [[Value::Integer(4)]]);
+}
+
+#[test]
 fn a_file_of_another_version_or_kind_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     drop(Database::open(directory.path(), Options::default()).unwrap());
