@@ -73,6 +73,7 @@ impl Node {
             Ticket::Remote { node, boot, sequence } => {
                 self.inbox.answer(node, boot, sequence, &reply);
                 self.say(now, node, &Frame::Answer { boot, sequence, reply });
+                self.answered.insert(node);
             }
             Ticket::Barrier { id, sql } => self.pass_barrier(now, id, sql, reply),
         }
