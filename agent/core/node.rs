@@ -209,7 +209,7 @@ impl Node {
             Event::Persisted { number } => self.on_persisted(now, number),
             Event::DiskFull(full) => self.disk_full = full,
             Event::DatabaseFull(full) => self.database_full = full,
-            Event::Fetched { number, entries } => self.on_fetched(number, entries),
+            Event::Fetched { number, entries } => self.on_fetched(now, number, entries),
             Event::Executed { number, executed } => self.on_executed(now, number, executed),
             Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
             Event::DatabaseReset { applied, ended_by } => self.on_reset(now, applied, ended_by),
@@ -537,7 +537,7 @@ impl Node {
     fn settle(&mut self, now: Millis) -> Effects {
         loop {
             self.drain_raft(now);
-            self.apply_committed();
+            self.apply_committed(now);
             self.serve(now);
             self.tell_answered();
             if !self.raw.has_ready() {
