@@ -34,13 +34,7 @@ pub(crate) enum Step {
 
 impl Applier {
     pub(crate) const fn new(applied: Position) -> Self {
-        Self {
-            applied,
-            handed: applied,
-            target: applied.index,
-            open: VecDeque::new(),
-            fetch: None,
-        }
+        Self { applied, handed: applied, target: applied.index, open: VecDeque::new(), fetch: None }
     }
 
     pub(crate) const fn applied(&self) -> Position {
@@ -64,7 +58,9 @@ impl Applier {
     }
 
     pub(crate) fn next(&self, log: &Log) -> Option<Step> {
-        if self.handed.index >= self.target || self.open.len() >= APPLIES_OPEN_MAX || self.fetch.is_some()
+        if self.handed.index >= self.target
+            || self.open.len() >= APPLIES_OPEN_MAX
+            || self.fetch.is_some()
         {
             return None;
         }
