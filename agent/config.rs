@@ -19,6 +19,7 @@ use understudy_core::{
 use crate::{
     driver::{control, udp},
     settings,
+    store::database::Options,
 };
 
 /// The port HTTP listens on unless told otherwise.
@@ -41,6 +42,8 @@ pub struct RunOptions {
     pub announce: Vec<String>,
     /// This board's name, if the host name is not to be it.
     pub name: Option<String>,
+    /// How the database is kept.
+    pub database: DatabaseConfig,
 }
 
 /// Where things are.
@@ -94,6 +97,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `[udp]`
     pub udp: UdpConfig,
+    /// `[database]`
+    pub database: DatabaseConfig,
 }
 
 /// `[http]`
@@ -114,6 +119,49 @@ pub struct UdpConfig {
     pub address: Option<SocketAddr>,
     /// Addresses to announce to other boards.
     pub announce: Vec<String>,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatabaseConfig {
+    /// Applied entries go to state.db this often, seconds.
+    pub commit_interval_s: u64,
+    /// What state.db-wal may grow to while somebody reads for long, megabytes.
+    pub wal_mb_max: u64,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        let Options { commit_interval_ms, wal_bytes_max, .. } = Options::default();
+        Self { commit_interval_s: commit_interval_ms / 1_000, wal_mb_max: wal_bytes_max >> 20 }
+    }
+}
+
+impl DatabaseConfig {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        for (key, value, bounds, unit) in [
+            ("commit_interval_s", self.commit_interval_s, 1..=3_600, "seconds"),
+            ("wal_mb_max", self.wal_mb_max, 4..=4_096, "megabytes"),
+        ] {
+            if !bounds.contains(&value) {
+                let (low, high) = (bounds.start(), bounds.end());
+                let reason = format!("{key} = {value}: {low} to {high} {unit} are possible");
+                return Err((key, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// As the database takes them.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options {
+            commit_interval_ms: 1_000 * self.commit_interval_s,
+            wal_bytes_max: self.wal_mb_max << 20,
+            ..Options::default()
+        }
+    }
 }
 
 /// A commented configuration that says what the defaults are.
@@ -138,6 +186,15 @@ pub const SAMPLE: &str = "\
 #address = \"[::]:4002\"
 # Addresses under which other boards reach this one, when its own are not it.
 #announce = [\"pump-house.example:4002\"]
+
+[database]
+# What is written is safe in journal.db at once. state.db itself, for programs
+# that read the file directly, follows this often, seconds. Shorter costs more of
+# the card.
+#commit_interval_s = 60
+# While such a program reads for minutes on end, state.db-wal grows, to this many
+# megabytes; then the board applies nothing more until it is done.
+#wal_mb_max = 32
 ";
 
 impl Config {
@@ -178,6 +235,7 @@ impl Config {
                 .map_err(|refusal| ("name", format!("name = {name:?}: {refusal}")))?;
         }
         self.level().map_err(|reason| ("log_level", reason))?;
+        self.database.check()?;
         let announce = &self.udp.announce;
         if announce.len() > ADDRESSES_MAX {
             let count = announce.len();
@@ -293,6 +351,7 @@ impl RunOptions {
             udp,
             announce: config.udp.announce.clone(),
             name,
+            database: config.database.clone(),
         })
     }
 }
@@ -346,6 +405,8 @@ mod tests {
             ("[udp]\nannounce = [\"nonsense\"]", "line 2: announce has \"nonsense\""),
             ("[udp]\nannounce = [\"a:0\"]", "HOST:PORT"),
             ("[udp]\nannounce = [\"::1:70\"]", "HOST:PORT"),
+            ("[database]\ncommit_interval_s = 0", "line 2: commit_interval_s = 0: 1 to 3600"),
+            ("[database]\nwal_mb_max = 1", "line 2: wal_mb_max = 1: 4 to 4096 megabytes"),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(error.contains(words), "{error}");

@@ -141,7 +141,8 @@ const fn is_passing(refusal: &Refusal) -> bool {
         | Refusal::LeadershipLost
         | Refusal::OutcomeUnknown
         | Refusal::Busy
-        | Refusal::TimedOut => true,
+        | Refusal::TimedOut
+        | Refusal::DatabaseHeld => true,
         Refusal::DiskFull | Refusal::TooLarge { .. } | Refusal::Stale | Refusal::Invalid(_) => {
             false
         }

@@ -27,9 +27,9 @@ use crate::{
     settings,
     store::{
         StoreError,
-        database::{Database, Options, QueryOutcome},
+        database::{Database, QueryOutcome},
         journal::Journal,
-        make_private, restore,
+        make_readable, restore,
     },
     view::Facts,
     waiting::{self, Doors, random},
@@ -127,8 +127,8 @@ async fn member(
 ) -> Result<(), String> {
     let directory = &options.directory;
     let text = |error: StoreError| error.to_string();
-    make_private(&directory.join("state.db")).map_err(text)?;
-    let mut database = Database::open(directory, Options::default()).map_err(text)?;
+    make_readable(&directory.join("state.db")).map_err(text)?;
+    let mut database = Database::open(directory, options.database.options()).map_err(text)?;
     let restored = restore::restore(directory, &mut journal, &mut database).map_err(text)?;
     let stored = stored_settings(&mut database);
     let timing = settings::timing(&stored);

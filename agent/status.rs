@@ -51,6 +51,10 @@ pub struct Status {
     pub leaderless_ms_max: u64,
     /// The journal's disk is full.
     pub disk_full: bool,
+    /// A long read has let state.db's WAL grow to its bound: nothing is applied.
+    pub database_held: bool,
+    /// Then: the programs that read it, as far as this board may know.
+    pub database_readers: Vec<String>,
     /// The voter waits for its peers' word on its disk before it votes.
     pub confirming_disk: bool,
     /// This board's peers found its disk to be behind what it promised.

@@ -12,6 +12,7 @@ use understudy_core::{
 use crate::{
     driver::udp::Road,
     identity::Identity,
+    readers,
     seal::Drop,
     status::{MemberStatus, Status},
 };
@@ -82,6 +83,11 @@ pub fn status(
         leaderless_ms: seen.leaderless_ms,
         leaderless_ms_max: seen.leaderless_ms_max,
         disk_full: seen.disk_full,
+        database_held: seen.database_held,
+        database_readers: match seen.database_held {
+            true => readers::of(&facts.directory.join("state.db")),
+            false => Vec::new(),
+        },
         confirming_disk: seen.confirming_disk,
         disk_lost: seen.disk_lost,
         directory: facts.directory.display().to_string(),

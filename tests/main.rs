@@ -3,6 +3,7 @@
 mod cluster;
 mod damage;
 mod joining;
+mod reading;
 mod script;
 mod seeds;
 mod stopping;

@@ -164,6 +164,17 @@ fn member_line(status: &Status, member: &MemberStatus) -> String {
     text.trim_end().to_owned()
 }
 
+fn held(status: &Status) -> String {
+    let who = match status.database_readers.as_slice() {
+        [] => String::from("a long query"),
+        readers => readers.join(", "),
+    };
+    format!(
+        "This board applies nothing: {who} has read state.db for so long that its WAL is at its \
+         bound. End it; the board goes on by itself, and nothing is lost meanwhile."
+    )
+}
+
 /// What works, what is wrong, what to do.
 fn sentence(status: &Status) -> String {
     if status.role == "waiting" {
@@ -182,6 +193,9 @@ fn sentence(status: &Status) -> String {
         return String::from(
             "The disk is full: reading works, writing does not. Make room; it goes on by itself.",
         );
+    }
+    if status.database_held {
+        return held(status);
     }
     let heard = Heard::of(status);
     let Some(leader) = &status.leader else {

@@ -33,6 +33,8 @@ pub enum Refusal {
     Stale,
     /// The request as such is not acceptable. Reject, with the reason.
     Invalid(String),
+    /// Somebody's long read holds this board's database. Retry when it has ended.
+    DatabaseHeld,
 }
 
 impl fmt::Display for Refusal {
@@ -53,6 +55,10 @@ impl fmt::Display for Refusal {
             }
             Self::Stale => f.write_str("stale read"),
             Self::Invalid(reason) => f.write_str(reason),
+            Self::DatabaseHeld => f.write_str(
+                "another program reads state.db for too long on the board that would do it \
+                 (`understudy status` there names it); nothing was changed",
+            ),
         }
     }
 }

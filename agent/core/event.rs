@@ -214,6 +214,10 @@ pub enum Event {
     /// The database's disk is full (true) or has room again (false). It goes on in
     /// memory, and is as readable as before.
     DatabaseFull(bool),
+    /// Somebody's long read keeps the database's WAL from being brought back into
+    /// the file, and it has grown to its bound; or no longer. Nothing is applied
+    /// meanwhile.
+    DatabaseHeld(bool),
     /// Entries read back from the journal; may be fewer than asked, from `low` on.
     Fetched {
         /// The effect's number.

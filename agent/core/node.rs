@@ -119,6 +119,7 @@ pub struct Node {
     pub(crate) led: bool,
     pub(crate) disk_full: bool,
     pub(crate) database_full: bool,
+    pub(crate) database_held: bool,
     pub(crate) stopping: bool,
     pub(crate) next_tick: Millis,
     pub(crate) ticks: u64,
@@ -181,6 +182,7 @@ impl Node {
             led: false,
             disk_full: false,
             database_full: false,
+            database_held: false,
             stopping: false,
             next_tick: now.plus(config.timing.tick_ms),
             ticks: 0,
@@ -209,6 +211,7 @@ impl Node {
             Event::Persisted { number } => self.on_persisted(now, number),
             Event::DiskFull(full) => self.disk_full = full,
             Event::DatabaseFull(full) => self.database_full = full,
+            Event::DatabaseHeld(held) => self.database_held = held,
             Event::Fetched { number, entries } => self.on_fetched(now, number, entries),
             Event::Executed { number, executed } => self.on_executed(now, number, executed),
             Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
@@ -427,7 +430,7 @@ impl Node {
             self.pin_election_timeout();
             self.announce_commit();
         }
-        if self.leads() && (self.is_full() || self.stopping) {
+        if self.leads() && (self.hindrance().is_some() || self.stopping) {
             self.hand_over(now);
         }
     }
@@ -464,12 +467,18 @@ impl Node {
         self.standing == Standing::Sure
             && (raft.state == StateRole::Leader
                 || !near_campaign
-                || (validate::settled(raft) && !self.is_full() && !self.stopping))
+                || (validate::settled(raft) && self.hindrance().is_none() && !self.stopping))
     }
 
-    /// One of this board's two files has no room.
-    pub(crate) const fn is_full(&self) -> bool {
-        self.disk_full || self.database_full
+    /// Why this board cannot lead now, whatever the others think of it.
+    pub(crate) const fn hindrance(&self) -> Option<Refusal> {
+        match self {
+            Self { disk_full: true, .. } | Self { database_full: true, .. } => {
+                Some(Refusal::DiskFull)
+            }
+            Self { database_held: true, .. } => Some(Refusal::DatabaseHeld),
+            Self { .. } => None,
+        }
     }
 
     pub(crate) fn heard_within(&self, now: Millis, peer: NodeId, ms: u64) -> bool {
@@ -509,7 +518,11 @@ impl Node {
 
     /// Why a request got no answer in time that had no effect.
     pub(crate) fn unanswered(&self) -> Refusal {
-        if self.leader().is_some() { Refusal::TimedOut } else { Refusal::NoLeader }
+        match self.leader() {
+            None => Refusal::NoLeader,
+            Some(_) if self.database_held => Refusal::DatabaseHeld,
+            Some(_) => Refusal::TimedOut,
+        }
     }
 
     fn expire(&mut self, now: Millis) {

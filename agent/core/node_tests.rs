@@ -320,6 +320,28 @@ fn a_full_disk_refuses_writes_and_hands_leadership_over() {
 }
 
 #[test]
+fn a_held_database_applies_nothing_and_hands_leadership_over() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.event(leader, Event::DatabaseHeld(true));
+    rig.ask(leader, 1, write("x"));
+    assert_eq!(rig.answer_of(1), Some(&Reply::Refused(Refusal::DatabaseHeld)));
+    rig.run(500);
+    let next = rig.leader().unwrap();
+    assert_ne!(next, leader);
+    let before = rig.nodes[&leader].status(rig.now).applied;
+    rig.ask(next, 2, write("y"));
+    rig.run(500);
+    assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })));
+    let held = rig.nodes[&leader].status(rig.now);
+    assert_eq!(held.applied, before);
+    assert!(held.last_index > before.index, "its journal goes on");
+    rig.event(leader, Event::DatabaseHeld(false));
+    rig.run(200);
+    let after = rig.nodes[&leader].status(rig.now);
+    assert_eq!(after.applied, rig.nodes[&next].status(rig.now).applied);
+}
+
+#[test]
 fn when_the_database_falls_back_it_is_brought_forward_before_anyone_reads() {
     let (mut rig, leader) = led(&[1, 2, 3]);
     for request in 1..=20 {

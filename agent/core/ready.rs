@@ -172,7 +172,10 @@ impl Node {
 
     /// Hands committed entries to the database, as far as it has room.
     pub(crate) fn apply_committed(&mut self, now: Millis) {
-        while let Some(step) = self.applier.next(self.raw.store()) {
+        // Entries already with the database are applied still.
+        while !self.database_held
+            && let Some(step) = self.applier.next(self.raw.store())
+        {
             match step {
                 Step::Apply(entries) => self.hand_to_database(now, entries),
                 Step::Fetch { low, high } => {

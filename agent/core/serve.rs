@@ -101,14 +101,18 @@ impl Node {
     pub(crate) fn serve(&mut self, now: Millis) {
         self.serve_reads(now);
         if self.leads() {
-            if self.is_full() {
-                for answered in self.writes.refuse_waiting(&Refusal::DiskFull) {
-                    self.answer(now, answered);
-                }
+            match self.hindrance() {
+                Some(refusal) => self.refuse_waiting(now, &refusal),
+                None => self.serve_writes(now),
             }
-            self.serve_writes(now);
         } else {
             self.forward_waiting(now);
+        }
+    }
+
+    fn refuse_waiting(&mut self, now: Millis, refusal: &Refusal) {
+        for answered in self.writes.refuse_waiting(refusal) {
+            self.answer(now, answered);
         }
     }
 

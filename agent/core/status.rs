@@ -59,6 +59,8 @@ pub struct NodeStatus {
     pub leaderless_ms_max: u64,
     /// The journal's disk is full.
     pub disk_full: bool,
+    /// Somebody's long read holds the database: nothing is applied.
+    pub database_held: bool,
     /// It waits for its peers' word on its disk.
     pub confirming_disk: bool,
     /// Its peers remember more than its disk does.
@@ -88,7 +90,8 @@ impl Node {
             contact_ms: self.contact_ms(now),
             leaderless_ms: self.leaderless_ms(now),
             leaderless_ms_max: self.config.timing.leaderless_ms(),
-            disk_full: self.is_full(),
+            disk_full: self.disk_full || self.database_full,
+            database_held: self.database_held,
             confirming_disk: matches!(self.standing, Standing::Asking { .. }),
             disk_lost: self.standing == Standing::Lost,
             peers: self.peers(now),

@@ -60,6 +60,7 @@ impl DatabaseThread {
             halt,
             reads: None,
             told_full: false,
+            told_held: false,
             resets: 0,
             role_changed: Arc::clone(&role_changed),
         };
@@ -100,6 +101,7 @@ struct Worker<H> {
     halt: H,
     reads: Option<mpsc::SyncSender<(u64, Vec<u8>)>>,
     told_full: bool,
+    told_held: bool,
     /// Told to the node: see [`Effect::resets`].
     resets: u64,
     role_changed: Arc<AtomicBool>,
@@ -132,6 +134,10 @@ impl<H: Fn(&str)> Worker<H> {
             let full = self.database.is_full();
             if std::mem::replace(&mut self.told_full, full) != full {
                 self.send(Event::DatabaseFull(full));
+            }
+            let held = self.database.is_held();
+            if std::mem::replace(&mut self.told_held, held) != held {
+                self.send(Event::DatabaseHeld(held));
             }
         }
     }

@@ -190,6 +190,22 @@ pub(crate) fn statement_bytes(connection: &Connection, text: &str) -> Option<usi
     }
 }
 
+/// The WAL and its index stay when the last connection is closed: whoever may only
+/// read could not make them.
+pub(crate) fn keep_wal(connection: &Connection) {
+    let mut on: c_int = 1;
+    // SAFETY: the handle is valid while the connection is; this control takes an
+    // int, which outlives the call. A VFS that does not know it leaves it alone.
+    unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_PERSIST_WAL,
+            (&raw mut on).cast::<c_void>(),
+        );
+    }
+}
+
 /// Bytes that SQLite's allocator hands out in this process, and the bound it
 /// starts to give cached pages back at.
 pub fn limit_memory(bytes: i64) {

@@ -57,10 +57,33 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 /// # Errors
 /// Names the file.
 pub fn make_private(path: &Path) -> Result<(), StoreError> {
+    make(path, 0o600)
+}
+
+/// Makes the database, if need be, and lets its group read it and what belongs to
+/// it, never write.
+///
+/// # Errors
+/// Names the file.
+pub fn make_readable(path: &Path) -> Result<(), StoreError> {
+    for end in ["-wal", "-shm"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(end);
+        let beside = Path::new(&beside);
+        if beside.exists() {
+            make(beside, READABLE)?;
+        }
+    }
+    make(path, READABLE)
+}
+
+const READABLE: u32 = 0o640;
+
+fn make(path: &Path, mode: u32) -> Result<(), StoreError> {
     let at = |error: std::io::Error| StoreError::new(path, error);
     let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path);
-    file.and_then(|file| file.set_permissions(Permissions::from_mode(0o600))).map_err(at)
+    let file = options.write(true).create(true).truncate(false).mode(mode).open(path);
+    file.and_then(|file| file.set_permissions(Permissions::from_mode(mode))).map_err(at)
 }
 
 /// The SQLite linked in is new enough: older ones can lose committed pages.

@@ -196,6 +196,7 @@ impl Board {
             commit_interval_ms: 5_000,
             commit_bytes: 64 << 10,
             wal_bytes: 32 << 10,
+            ..Options::default()
         };
         let directory = self.directory();
         let mut database =

@@ -16,23 +16,39 @@ impl Database {
         self.commit()?;
         self.authorizer.enter(Mode::Internal);
         let committed = self.committed;
-        match complete(&self.connection) {
-            Ok(true) => {
+        let done = passive(&self.connection).map_err(|error| self.failure(&error))?;
+        let held = match done {
+            Checkpoint::Complete => {
                 self.durable = committed;
                 self.since_checkpoint = 0;
-                Ok(())
+                false
             }
-            Ok(false) => Ok(()),
-            Err(error) => Err(self.failure(&error)),
-        }
+            Checkpoint::Partial { wal_bytes } => wal_bytes >= self.options.wal_bytes_max,
+        };
+        self.held_since = held.then(self.options.clock);
+        Ok(())
     }
 }
 
-/// True when every page of the WAL is in the file. This connection has read
-/// before: a fresh one answers (0, -1, -1) and does nothing.
-fn complete(connection: &Connection) -> rusqlite::Result<bool> {
+enum Checkpoint {
+    /// Every page of the WAL is in the file.
+    Complete,
+    /// Somebody still reads what is older.
+    Partial { wal_bytes: u64 },
+}
+
+/// This connection has read before: a fresh one answers (0, -1, -1) and does
+/// nothing.
+fn passive(connection: &Connection) -> rusqlite::Result<Checkpoint> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
         let (busy, log, moved): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(busy == 0 && log >= 0 && log == moved)
+        if busy == 0 && log >= 0 && log == moved {
+            return Ok(Checkpoint::Complete);
+        }
+        let frames = u64::try_from(log).unwrap_or(0);
+        Ok(Checkpoint::Partial { wal_bytes: frames * FRAME_BYTES })
     })
 }
+
+/// A page and its header in the WAL (SQLite's file format, 4.2).
+const FRAME_BYTES: u64 = 1_024 + 24;

@@ -63,6 +63,9 @@ const COMMIT_BYTES: u64 = 16 << 10;
 /// A full disk is tried again after this, milliseconds.
 const FULL_RETRY_MS: u64 = 2_000;
 
+/// A WAL that is held is tried again after this, milliseconds.
+const HELD_RETRY_MS: u64 = 1_000;
+
 /// Errors of the disk in a row that are met by another try.
 const IO_FAILURES_MAX: u32 = 8;
 
@@ -88,6 +91,9 @@ pub struct Options {
     pub commit_bytes: u64,
     /// The WAL is brought back into the file beyond this, bytes.
     pub wal_bytes: u64,
+    /// A WAL that somebody's long read keeps from shrinking grows to this, bytes,
+    /// and what was being applied when it got there; then nothing is applied.
+    pub wal_bytes_max: u64,
 }
 
 impl Default for Options {
@@ -99,6 +105,7 @@ impl Default for Options {
             commit_interval_ms: 60_000,
             commit_bytes: 4 << 20,
             wal_bytes: 1 << 20,
+            wal_bytes_max: 32 << 20,
         }
     }
 }
@@ -136,6 +143,9 @@ pub struct Database {
     open_since: Option<Millis>,
     open_bytes: u64,
     since_checkpoint: u64,
+    /// A read of somebody's held the last checkpoint back, at the bound of the WAL:
+    /// tried again from then on.
+    held_since: Option<Millis>,
     /// The disk was found full then, and no commit has succeeded since.
     full_since: Option<Millis>,
     /// The connection is to be opened anew, and could not be yet.
@@ -197,6 +207,7 @@ impl Database {
             open_since: None,
             open_bytes: 0,
             since_checkpoint: 0,
+            held_since: None,
             full_since: None,
             reopen: false,
             io_failures: 0,
@@ -347,6 +358,13 @@ impl Database {
         self.full_since.is_some()
     }
 
+    /// Somebody's long read has let the WAL grow to its bound: nothing more is to
+    /// be applied until it ends.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        self.held_since.is_some()
+    }
+
     /// May pages of the open transaction go to the WAL before its commit? Not on a
     /// full disk, where the first would end it.
     fn spill(&mut self, on: bool) -> Result<(), Failure> {
@@ -367,6 +385,12 @@ impl Database {
             self.begin()?;
             return self.commit();
         }
+        if let Some(since) = self.held_since {
+            if now.since(since) >= HELD_RETRY_MS {
+                self.checkpoint()?;
+            }
+            return Ok(());
+        }
         if self.reopen {
             self.role_changed()?;
         }
@@ -385,9 +409,12 @@ impl Database {
     /// When [`Database::keep_house`] has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Option<Millis> {
-        match self.full_since {
-            Some(since) => Some(since.plus(FULL_RETRY_MS)),
-            None => self.open_since.map(|since| since.plus(self.options.commit_interval_ms)),
+        match (self.full_since, self.held_since) {
+            (Some(since), _) => Some(since.plus(FULL_RETRY_MS)),
+            (None, Some(since)) => Some(since.plus(HELD_RETRY_MS)),
+            (None, None) => {
+                self.open_since.map(|since| since.plus(self.options.commit_interval_ms))
+            }
         }
     }
 
@@ -523,8 +550,9 @@ fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
         "PRAGMA page_size = 1024; PRAGMA encoding = 'UTF-8'; PRAGMA auto_vacuum = NONE;
          PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;
          PRAGMA secure_delete = ON; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -1024;
-         PRAGMA temp_store = MEMORY; PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON;",
+         PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY; PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON;",
     )?;
+    super::ffi::keep_wal(&connection);
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
     connection.busy_timeout(std::time::Duration::ZERO)?;

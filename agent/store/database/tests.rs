@@ -620,6 +620,39 @@ fn a_reader_that_holds_the_wal_back_keeps_the_durable_index_back() {
 }
 
 #[test]
+fn a_wal_that_is_held_at_its_bound_is_said_to_be_and_goes_on_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { wal_bytes_max: 1 << 20, ..Options::default() };
+    let mut database = Database::open(directory.path(), options).unwrap();
+    let entry = |index, data| Entry { index, term: 1, kind: EntryKind::Change, data };
+    database.apply(&[entry(1, Vec::new())]).unwrap();
+    let grow = |database: &mut Database| {
+        let base = database.applied();
+        let sql = ["CREATE TABLE IF NOT EXISTS t(a)", "INSERT INTO t VALUES (randomblob(300000))"];
+        let executed = database.execute(base, &[request(RequestKind::Execute, false, &sql)]);
+        database.apply(&[entry(base.index + 1, executed.unwrap().change)]).unwrap();
+        database.checkpoint().unwrap();
+    };
+    grow(&mut database);
+    let other = Connection::open(directory.path().join("state.db")).unwrap();
+    other.execute_batch("BEGIN; SELECT * FROM t;").unwrap();
+    grow(&mut database);
+    assert!(!database.is_held(), "there is room yet");
+    for _ in 0..4 {
+        grow(&mut database);
+    }
+    assert!(database.is_held());
+    let later = crate::driver::clock::now().plus(2 * HELD_RETRY_MS);
+    assert!(database.deadline().is_some_and(|at| at < later));
+    database.keep_house(later).unwrap();
+    assert!(database.is_held(), "it is read still");
+    other.execute_batch("COMMIT").unwrap();
+    database.keep_house(later).unwrap();
+    assert!(!database.is_held());
+    assert_eq!(database.durable(), database.applied());
+}
+
+#[test]
 fn reads_write_nothing_and_long_ones_go_to_a_reader() {
     let mut boards = Boards::new();
     boards.fine("CREATE TABLE t(a)");
