@@ -620,6 +620,15 @@ fn a_reader_that_holds_the_wal_back_keeps_the_durable_index_back() {
 }
 
 #[test]
+fn what_readers_need_beside_the_file_stays_when_it_is_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Database::open(directory.path(), Options::default()).unwrap());
+    for file in ["state.db", "state.db-wal", "state.db-shm"] {
+        assert!(directory.path().join(file).exists(), "{file}");
+    }
+}
+
+#[test]
 fn a_wal_that_is_held_at_its_bound_is_said_to_be_and_goes_on_by_itself() {
     let directory = tempfile::tempdir().unwrap();
     let options = Options { wal_bytes_max: 1 << 20, ..Options::default() };
