@@ -13,6 +13,7 @@
 //! Left out: the lock on the directory, and when to write (the driver's).
 
 use std::{
+    cmp::Ordering,
     fmt,
     path::{Path, PathBuf},
 };
@@ -20,6 +21,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, config::DbConfig};
 use understudy_core::{
     event::{Entry, EntryKind, HardState, NodeId, Promise},
+    limits::LOG_PIECE_ENTRIES_MAX,
     mutant,
     restored::TermRun,
     sql,
@@ -86,6 +88,10 @@ pub struct Journal {
     identity: Option<Identity>,
     suspect: bool,
 }
+
+/// In the order of the file: nothing is sorted, whatever its length.
+const SELECT_ENTRIES: &str =
+    "SELECT idx, term, kind, crc, data FROM log WHERE idx >= ?1 AND idx < ?2 ORDER BY idx";
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS log(
@@ -374,7 +380,8 @@ impl Journal {
         }
     }
 
-    /// Reads entries `low..high`, at most `bytes_max` of data but at least one.
+    /// Reads entries `low..high`: one at least, and no more than one piece, of
+    /// `bytes_max` of data and [`LOG_PIECE_ENTRIES_MAX`] entries.
     ///
     /// # Errors
     /// [`JournalError::Halt`] names the row that is damaged or missing.
@@ -387,13 +394,8 @@ impl Journal {
         let mut entries = Vec::new();
         let mut bytes = 0;
         let mut expected = low;
-        let mut select = self
-            .connection
-            .prepare_cached(
-                "SELECT idx, term, kind, crc, data FROM log WHERE idx >= ?1 AND idx < ?2 \
-                 ORDER BY idx",
-            )
-            .map_err(|error| halt(&error))?;
+        let mut select =
+            self.connection.prepare_cached(SELECT_ENTRIES).map_err(|error| halt(&error))?;
         let mut rows =
             select.query([low.cast_signed(), high.cast_signed()]).map_err(|error| halt(&error))?;
         while let Some(row) = rows.next().map_err(|error| halt(&error))? {
@@ -403,7 +405,8 @@ impl Journal {
                 return Err(damaged(expected));
             }
             bytes += entry.data.len() as u64;
-            if bytes > bytes_max && !entries.is_empty() {
+            let full = bytes > bytes_max || entries.len() == LOG_PIECE_ENTRIES_MAX;
+            if full && !entries.is_empty() {
                 return Ok(entries);
             }
             expected += 1;
@@ -415,26 +418,44 @@ impl Journal {
         Ok(entries)
     }
 
-    /// Terms of the whole log, as runs.
+    /// Terms of the whole log, as runs. Terms only rise, so the end of each run is
+    /// found by halving what is left: of a long log a few rows are read, each
+    /// with its checksum, and nothing is sorted.
     ///
     /// # Errors
     /// [`JournalError::Halt`] when it cannot be read or terms fall.
     pub fn terms(&mut self) -> Result<Vec<TermRun>, JournalError> {
-        let mut select = self
-            .connection
-            .prepare("SELECT min(idx), term FROM log GROUP BY term ORDER BY 1")
-            .map_err(|error| halt(&error))?;
-        let runs = select
-            .query_map([], |row| {
-                let (first, term): (i64, i64) = (row.get(0)?, row.get(1)?);
-                Ok(TermRun { first: first.cast_unsigned(), term: term.cast_unsigned() })
-            })
-            .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
-            .map_err(|error| halt(&error))?;
-        match runs.windows(2).find(|pair| pair[1].term < pair[0].term) {
-            Some(pair) => Err(damaged(pair[1].first)),
-            None => Ok(runs),
+        let mut runs = Vec::new();
+        let mut first = self.first_index;
+        while first <= self.last_index {
+            let run = TermRun { first, term: self.term(first)? };
+            runs.push(run);
+            first = self.end_of(run)?;
         }
+        Ok(runs)
+    }
+
+    /// The index after the run's last.
+    fn end_of(&mut self, run: TermRun) -> Result<u64, JournalError> {
+        let (mut inside, mut beyond) = (run.first, self.last_index + 1);
+        // The newest run, of which a leader that stays makes most of a log.
+        if self.term(self.last_index)? == run.term {
+            return Ok(beyond);
+        }
+        while beyond - inside > 1 {
+            let middle = inside + (beyond - inside) / 2;
+            match self.term(middle)?.cmp(&run.term) {
+                Ordering::Less => return Err(damaged(middle)),
+                Ordering::Equal => inside = middle,
+                Ordering::Greater => beyond = middle,
+            }
+        }
+        Ok(beyond)
+    }
+
+    fn term(&mut self, index: u64) -> Result<u64, JournalError> {
+        let entries = self.read(index, index + 1, 0)?;
+        entries.first().map(|entry| entry.term).ok_or_else(|| damaged(index))
     }
 
     /// What peers were seen to promise.
@@ -623,6 +644,44 @@ mod tests {
         assert_eq!(journal.terms().unwrap(), runs);
         assert_eq!(journal.read(3, 5, u64::MAX).unwrap(), [entry(3, 1), entry(4, 2)]);
         assert_eq!(journal.read(1, 5, 150).unwrap(), [entry(1, 1)]);
+    }
+
+    #[test]
+    fn a_long_log_is_opened_by_reading_little_of_it_and_sorting_nothing() {
+        use rusqlite::StatementStatus::{Sort, VmStep};
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        let term = |index| 1 + index / 7_000;
+        let entries: Vec<_> = (1..=20_000).map(|index| entry(index, term(index))).collect();
+        journal.write(&[persist(entries, 3)]).unwrap();
+        let runs = [(1, 1), (7_000, 2), (14_000, 3)];
+        let runs = runs.map(|(first, term)| TermRun { first, term });
+        assert_eq!(journal.terms().unwrap(), runs);
+        let select = journal.connection.prepare_cached(SELECT_ENTRIES).unwrap();
+        let (steps, sorts) = (select.get_status(VmStep), select.get_status(Sort));
+        assert!(steps < 2_000 && sorts == 0, "{steps} steps, {sorts} sorts");
+    }
+
+    #[test]
+    fn terms_that_fall_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        let terms = [2, 2, 2, 1, 1, 3, 3];
+        let entries = (1..).zip(terms).map(|(index, term)| entry(index, term));
+        journal.write(&[persist(entries.collect(), 3)]).unwrap();
+        let error = journal.terms().unwrap_err().to_string();
+        assert!(error.contains("entry 4"), "{error}");
+    }
+
+    #[test]
+    fn one_piece_is_bounded_by_entries_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        let last = LOG_PIECE_ENTRIES_MAX as u64 + 9;
+        let entries = (1..=last).map(|index| Entry { data: Vec::new(), ..entry(index, 1) });
+        journal.write(&[persist(entries.collect(), 1)]).unwrap();
+        let piece = journal.read(1, last + 1, u64::MAX).unwrap();
+        assert_eq!(piece.len(), LOG_PIECE_ENTRIES_MAX);
     }
 
     #[test]
