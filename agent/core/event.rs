@@ -179,8 +179,8 @@ pub struct Executed {
     pub change: Vec<u8>,
     /// Per request of the batch, in order: the encoded [`crate::sql::SqlResponse`]
     /// to give once the change is applied, or why it had no effect. Those beyond
-    /// the last, if any, did not fit into the same entry: the next batch begins
-    /// with them.
+    /// the last, if any, did not fit into the same entry or its time: the next
+    /// batch begins with them.
     pub answers: Vec<Result<Vec<u8>, Refusal>>,
 }
 
