@@ -20,7 +20,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, config::DbConfig};
 use understudy_core::{
-    event::{Entry, EntryKind, HardState, NodeId, Promise},
+    event::{Entry, EntryKind, HardState, NodeId, Promise, Trust},
     limits::LOG_PIECE_ENTRIES_MAX,
     mutant,
     restored::TermRun,
@@ -73,8 +73,8 @@ pub struct Persist {
     pub hard_state: HardState,
     /// What peers were seen to promise.
     pub promises: Vec<(NodeId, Promise)>,
-    /// The journal is no longer under suspicion.
-    pub confirmed: bool,
+    /// What the disk says of itself from now on: see [`Trust`].
+    pub trust: Option<Trust>,
 }
 
 /// See the module's description.
@@ -87,6 +87,7 @@ pub struct Journal {
     boot: u64,
     identity: Option<Identity>,
     suspect: bool,
+    trust: Trust,
 }
 
 /// In the order of the file: nothing is sorted, whatever its length.
@@ -164,6 +165,7 @@ impl Journal {
             boot: 0,
             identity: None,
             suspect: wal::is_damaged(&wal),
+            trust: Trust::default(),
         };
         journal.load()?;
         Ok(journal)
@@ -190,6 +192,7 @@ impl Journal {
             .optional()
             .map_err(at)?;
         let identity: Option<Vec<u8>> = meta(connection, "identity").map_err(at)?;
+        let trust: Option<Vec<u8>> = meta(connection, "trust").map_err(at)?;
         let (first, last): (Option<i64>, Option<i64>) = connection
             .query_row("SELECT min(idx), max(idx) FROM log", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))
@@ -203,6 +206,10 @@ impl Journal {
         self.last_index = last.unwrap_or(0).cast_unsigned();
         if let Some(state) = state {
             self.hard_state = sql::decode(&state).map_err(|_| unreadable("hard state"))?;
+        }
+        if let Some(trust) = trust {
+            let what = "word on what it holds";
+            self.trust = sql::decode(&trust).map_err(|_| unreadable(what))?;
         }
         if let Some(identity) = identity {
             self.identity = Some(sql::decode(&identity).map_err(|_| unreadable("identity"))?);
@@ -288,6 +295,12 @@ impl Journal {
     #[must_use]
     pub const fn suspect(&self) -> bool {
         self.suspect
+    }
+
+    /// What earlier starts wrote down of this disk.
+    #[must_use]
+    pub const fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Makes this board that member, together with what its log begins with.
@@ -574,10 +587,11 @@ fn write_one(connection: &Connection, persist: &Persist) -> rusqlite::Result<()>
     for (peer, promise) in &persist.promises {
         insert.execute(rusqlite::params![peer.cast_signed(), sql::encode(promise)])?;
     }
-    if persist.confirmed {
+    let Some(trust) = &persist.trust else { return Ok(()) };
+    if *trust == Trust::Confirmed {
         set_meta(connection, "suspect", 0)?;
     }
-    Ok(())
+    set_meta(connection, "trust", sql::encode(trust))
 }
 
 const fn kind_number(kind: EntryKind) -> u8 {
@@ -611,6 +625,8 @@ fn entry_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Entry>> {
 
 #[cfg(test)]
 mod tests {
+    use understudy_core::event::Held;
+
     use super::*;
 
     fn entry(index: u64, term: u64) -> Entry {
@@ -619,7 +635,7 @@ mod tests {
 
     fn persist(entries: Vec<Entry>, term: u64) -> Persist {
         let hard_state = HardState { term, vote: 2, commit: 1 };
-        Persist { entries, hard_state, promises: Vec::new(), confirmed: false }
+        Persist { entries, hard_state, promises: Vec::new(), trust: None }
     }
 
     fn open(directory: &Path) -> Journal {
@@ -703,10 +719,23 @@ mod tests {
             assert!(journal.last_index() < 50);
         }
         let mut journal = open(copy.path());
-        let confirmed = Persist { confirmed: true, ..persist(Vec::new(), 1) };
-        journal.write(&[confirmed]).unwrap();
+        let trust = Some(Trust::Confirmed);
+        journal.write(&[Persist { trust, ..persist(Vec::new(), 1) }]).unwrap();
         drop(journal);
         assert!(!open(copy.path()).suspect());
+    }
+
+    #[test]
+    fn what_the_disk_says_of_itself_is_there_at_the_next_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = Held { term: 3, vote: 2, last_index: 9 };
+        let word = |trust| Persist { trust, ..persist(Vec::new(), 1) };
+        for trust in [Trust::Unconfirmed(vec![(3, held)]), Trust::Lost, Trust::Confirmed] {
+            let mut journal = open(directory.path());
+            journal.write(&[word(Some(trust.clone())), word(None)]).unwrap();
+            drop(journal);
+            assert_eq!(*open(directory.path()).trust(), trust);
+        }
     }
 
     /// A board killed while all it knows is in the WAL, as it often is.

@@ -39,8 +39,7 @@ pub fn found(
         data: sql::encode(&MembershipChange::Add(founder)),
     };
     let hard_state = HardState { term: 1, vote: 0, commit: 1 };
-    let persist =
-        Persist { entries: vec![first], hard_state, promises: Vec::new(), confirmed: false };
+    let persist = Persist { entries: vec![first], hard_state, promises: Vec::new(), trust: None };
     journal.found(identity, &persist)
 }
 
@@ -78,6 +77,7 @@ pub fn restore(
         tail,
         promises: journal.promises().map_err(|error| at(&error))?,
         suspect: journal.suspect(),
+        trust: journal.trust().clone(),
         lost,
     })
 }
@@ -140,7 +140,7 @@ mod tests {
         let mut journal = Journal::open(directory.path(), &journal::Options::default()).unwrap();
         let hard_state = HardState { term: 3, vote: 0, commit: 0 };
         let entries = journalled.to_vec();
-        let persist = Persist { entries, hard_state, promises: Vec::new(), confirmed: false };
+        let persist = Persist { entries, hard_state, promises: Vec::new(), trust: None };
         journal.write(&[persist]).unwrap();
         let options = database::Options::default();
         let mut database = Database::open(directory.path(), options).unwrap();

@@ -94,8 +94,7 @@ impl Process {
         let mut batch = Vec::new();
         let mut last = 0;
         for effect in waiting.iter() {
-            let Effect::Persist { number, entries, hard_state, promises, confirmed } = effect
-            else {
+            let Effect::Persist { number, entries, hard_state, promises, trust } = effect else {
                 break;
             };
             last = *number;
@@ -104,7 +103,7 @@ impl Process {
                 entries,
                 hard_state: *hard_state,
                 promises,
-                confirmed: *confirmed,
+                trust: trust.clone(),
             });
         }
         self.journal.write(&batch)?;
@@ -177,12 +176,8 @@ impl Board {
             acquaintances: Vec::new(),
         };
         let hard_state = HardState { term: 1, vote: 0, commit: 3 };
-        let persist = Persist {
-            entries: entries.to_vec(),
-            hard_state,
-            promises: Vec::new(),
-            confirmed: false,
-        };
+        let persist =
+            Persist { entries: entries.to_vec(), hard_state, promises: Vec::new(), trust: None };
         journal.found(&identity, &persist).map_err(|error| error.to_string())
     }
 
