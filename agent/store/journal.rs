@@ -90,9 +90,7 @@ pub struct Journal {
     trust: Trust,
 }
 
-/// In the order of the file: nothing is sorted, whatever its length.
-const SELECT_ENTRIES: &str =
-    "SELECT idx, term, kind, crc, data FROM log WHERE idx >= ?1 AND idx < ?2 ORDER BY idx";
+const SELECT_TERM: &str = "SELECT term FROM log WHERE idx = ?1";
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS log(
@@ -220,11 +218,12 @@ impl Journal {
     /// The first write after a start. A sound WAL is brought into the file before
     /// it and begins anew: so frames of a torn end never stand behind later ones,
     /// where they would look like damage, and what an earlier process wrote in
-    /// spite of a failed sync is written again. A damaged one is written on, with
-    /// what was found of it.
+    /// spite of a failed sync is written again; a disk without the room for that is
+    /// waited for. A damaged one is written on, with what was found of it.
     fn count_boot(&mut self) -> Result<(), StoreError> {
         if !self.suspect {
-            self.bring_back().map_err(|error| StoreError::new(&self.path, error))?;
+            let pages = self.pages("PRAGMA wal_checkpoint(RESTART)");
+            pages.map_err(|error| StoreError::of_file(&self.path, &error))?;
         }
         let connection = &self.connection;
         let boot = self.boot + 1;
@@ -377,20 +376,19 @@ impl Journal {
     /// stays in the WAL, where it is just as safe.
     fn checkpoint(&self) -> Result<(), JournalError> {
         let long = self.pages("PRAGMA wal_checkpoint(NOOP)").map_err(|error| halt(&error))?;
-        if long < WAL_PAGES_MAX { Ok(()) } else { self.bring_back() }
-    }
-
-    fn pages(&self, checkpoint: &str) -> rusqlite::Result<i64> {
-        self.connection.prepare_cached(checkpoint)?.query_row([], |row| row.get(1))
-    }
-
-    fn bring_back(&self) -> Result<(), JournalError> {
+        if long < WAL_PAGES_MAX {
+            return Ok(());
+        }
         match self.pages("PRAGMA wal_checkpoint(RESTART)") {
             Err(error) if error.sqlite_error_code() != Some(ErrorCode::DiskFull) => {
                 Err(halt(&error))
             }
             Ok(_) | Err(_) => Ok(()),
         }
+    }
+
+    fn pages(&self, checkpoint: &str) -> rusqlite::Result<i64> {
+        self.connection.prepare_cached(checkpoint)?.query_row([], |row| row.get(1))
     }
 
     /// Reads entries `low..high`: one at least, and no more than one piece, of
@@ -407,8 +405,13 @@ impl Journal {
         let mut entries = Vec::new();
         let mut bytes = 0;
         let mut expected = low;
-        let mut select =
-            self.connection.prepare_cached(SELECT_ENTRIES).map_err(|error| halt(&error))?;
+        let mut select = self
+            .connection
+            .prepare_cached(
+                "SELECT idx, term, kind, crc, data FROM log WHERE idx >= ?1 AND idx < ?2 \
+                 ORDER BY idx",
+            )
+            .map_err(|error| halt(&error))?;
         let mut rows =
             select.query([low.cast_signed(), high.cast_signed()]).map_err(|error| halt(&error))?;
         while let Some(row) = rows.next().map_err(|error| halt(&error))? {
@@ -432,12 +435,12 @@ impl Journal {
     }
 
     /// Terms of the whole log, as runs. Terms only rise, so the end of each run is
-    /// found by halving what is left: of a long log a few rows are read, each
-    /// with its checksum, and nothing is sorted.
+    /// found by halving what is left: of a long log a few rows are looked at, and
+    /// nothing is sorted. Their data is checked when it is needed.
     ///
     /// # Errors
     /// [`JournalError::Halt`] when it cannot be read or terms fall.
-    pub fn terms(&mut self) -> Result<Vec<TermRun>, JournalError> {
+    pub fn terms(&self) -> Result<Vec<TermRun>, JournalError> {
         let mut runs = Vec::new();
         let mut first = self.first_index;
         while first <= self.last_index {
@@ -449,7 +452,7 @@ impl Journal {
     }
 
     /// The index after the run's last.
-    fn end_of(&mut self, run: TermRun) -> Result<u64, JournalError> {
+    fn end_of(&self, run: TermRun) -> Result<u64, JournalError> {
         let (mut inside, mut beyond) = (run.first, self.last_index + 1);
         // The newest run, of which a leader that stays makes most of a log.
         if self.term(self.last_index)? == run.term {
@@ -466,9 +469,11 @@ impl Journal {
         Ok(beyond)
     }
 
-    fn term(&mut self, index: u64) -> Result<u64, JournalError> {
-        let entries = self.read(index, index + 1, 0)?;
-        entries.first().map(|entry| entry.term).ok_or_else(|| damaged(index))
+    fn term(&self, index: u64) -> Result<u64, JournalError> {
+        let mut select =
+            self.connection.prepare_cached(SELECT_TERM).map_err(|error| halt(&error))?;
+        let term = select.query_row([index.cast_signed()], |row| row.get::<_, i64>(0)).optional();
+        term.map_err(|error| halt(&error))?.map(i64::cast_unsigned).ok_or_else(|| damaged(index))
     }
 
     /// What peers were seen to promise.
@@ -673,9 +678,9 @@ mod tests {
         let runs = [(1, 1), (7_000, 2), (14_000, 3)];
         let runs = runs.map(|(first, term)| TermRun { first, term });
         assert_eq!(journal.terms().unwrap(), runs);
-        let select = journal.connection.prepare_cached(SELECT_ENTRIES).unwrap();
+        let select = journal.connection.prepare_cached(SELECT_TERM).unwrap();
         let (steps, sorts) = (select.get_status(VmStep), select.get_status(Sort));
-        assert!(steps < 2_000 && sorts == 0, "{steps} steps, {sorts} sorts");
+        assert!((1..1_000).contains(&steps) && sorts == 0, "{steps} steps, {sorts} sorts");
     }
 
     #[test]
