@@ -20,14 +20,18 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, config::DbConfig};
 use understudy_core::{
-    event::{Entry, EntryKind, HardState, NodeId, Promise, Trust},
+    event::{Entry, HardState, NodeId, Promise, Trust},
     limits::LOG_PIECE_ENTRIES_MAX,
     mutant,
     restored::TermRun,
     sql,
 };
 
-use super::{REMEDY, StoreError, check_sqlite, is_damage, make_private, wal};
+use super::{
+    REMEDY, StoreError, check_sqlite, is_damage, make_private,
+    row::{checksum, entry_of, kind_number},
+    wal,
+};
 use crate::identity::{GroupId, Identity};
 
 /// Version of what is in the file; another is refused by name.
@@ -150,7 +154,7 @@ impl Journal {
         let path = directory.join("journal.db");
         let wal = match &options.wal {
             Some(wal) => wal.clone(),
-            None => read_wal(&directory.join("journal.db-wal"))?,
+            None => wal::read(&directory.join("journal.db-wal"))?,
         };
         let connection = connect(&path, options.vfs.as_deref())
             .map_err(|error| StoreError::of_file(&path, &error))?;
@@ -512,15 +516,6 @@ fn damaged(index: u64) -> JournalError {
     ))
 }
 
-fn read_wal(path: &Path) -> Result<Vec<u8>, StoreError> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(StoreError::new(path, error))
-        }
-        read => Ok(read.unwrap_or_default()),
-    }
-}
-
 /// An orderly close brings the WAL back into the file and deletes it: not where
 /// it is evidence.
 fn keep_wal_on_close(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
@@ -599,38 +594,9 @@ fn write_one(connection: &Connection, persist: &Persist) -> rusqlite::Result<()>
     set_meta(connection, "trust", sql::encode(trust))
 }
 
-const fn kind_number(kind: EntryKind) -> u8 {
-    match kind {
-        EntryKind::Change => 0,
-        EntryKind::Membership => 1,
-    }
-}
-
-/// CRC32C over index, term, kind and data, numbers little-endian.
-fn checksum(entry: &Entry) -> u32 {
-    let crc = crc32c::crc32c(&entry.index.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc, &entry.term.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc, &[kind_number(entry.kind)]);
-    crc32c::crc32c_append(crc, &entry.data)
-}
-
-/// The row as an entry; `None` when its checksum does not fit.
-fn entry_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Entry>> {
-    let (index, term): (i64, i64) = (row.get(0)?, row.get(1)?);
-    let kind = match row.get(2)? {
-        0_u8 => EntryKind::Change,
-        1 => EntryKind::Membership,
-        _ => return Ok(None),
-    };
-    let entry =
-        Entry { index: index.cast_unsigned(), term: term.cast_unsigned(), kind, data: row.get(4)? };
-    let crc: u32 = row.get(3)?;
-    Ok((checksum(&entry) == crc).then_some(entry))
-}
-
 #[cfg(test)]
 mod tests {
-    use understudy_core::event::Held;
+    use understudy_core::event::{EntryKind, Held};
 
     use super::*;
 
