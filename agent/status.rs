@@ -57,6 +57,9 @@ pub struct Status {
     pub database_readers: Vec<String>,
     /// The voter waits for its peers' word on its disk before it votes.
     pub confirming_disk: bool,
+    /// Names of the boards whose word on its disk this board votes without.
+    #[serde(default)]
+    pub unconfirmed_by: Vec<String>,
     /// This board's peers found its disk to be behind what it promised.
     pub disk_lost: bool,
     /// Data directory.

@@ -89,6 +89,7 @@ pub fn status(
             false => Vec::new(),
         },
         confirming_disk: seen.confirming_disk,
+        unconfirmed_by: seen.unconfirmed_by.iter().filter_map(|id| name(*id)).collect(),
         disk_lost: seen.disk_lost,
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),

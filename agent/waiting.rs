@@ -243,7 +243,7 @@ impl Waiting<'_> {
             entries: Vec::new(),
             hard_state: HardState::default(),
             promises: Vec::new(),
-            confirmed: false,
+            trust: None,
         };
         journal.found(&identity, &nothing).map_err(|error| error.to_string())?;
         info!(group = identity.group_name, board = member.name, "joined");

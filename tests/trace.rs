@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use understudy_core::{
-    event::{Effect, Entry, EntryKind, Millis, Position, ReadLevel, Reply, Request},
+    event::{Effect, Entry, EntryKind, Millis, Position, ReadLevel, Reply, Request, Trust},
     link::Links,
     wire::{Frame, FrameEntry, RaftFrame, ReadContext},
 };
@@ -56,7 +56,7 @@ pub fn effect(effect: &Effect) -> String {
                 format!("n{to}: {}", said.join(" + "))
             }
         }
-        Effect::Persist { number, entries, hard_state, promises, confirmed } => {
+        Effect::Persist { number, entries, hard_state, promises, trust } => {
             let mut text = format!("persist #{number}: term {}", hard_state.term);
             if hard_state.vote != 0 {
                 let _ = write!(text, " vote n{}", hard_state.vote);
@@ -68,8 +68,14 @@ pub fn effect(effect: &Effect) -> String {
             if !promises.is_empty() {
                 let _ = write!(text, ", {} promises", promises.len());
             }
-            if *confirmed {
-                text += ", disk confirmed";
+            match trust {
+                None => {}
+                Some(Trust::Confirmed) => text += ", disk confirmed",
+                Some(Trust::Lost) => text += ", disk lost",
+                Some(Trust::Unconfirmed(peers)) => {
+                    let peers: Vec<_> = peers.iter().map(|(id, _)| format!("n{id}")).collect();
+                    let _ = write!(text, ", disk not confirmed by {}", peers.join(" "));
+                }
             }
             text
         }

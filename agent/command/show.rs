@@ -126,6 +126,14 @@ fn cell(value: &Value) -> String {
 pub(super) fn status(status: &Status) -> String {
     let mut out = sentence(status);
     out.push('\n');
+    if !status.unconfirmed_by.is_empty() && !status.disk_lost {
+        let silent = status.unconfirmed_by.join(", ");
+        let _ = writeln!(
+            out,
+            "This board takes part though {silent} could not be asked whether its disk is whole; \
+             they are asked as soon as they are there."
+        );
+    }
     if status.http_open {
         out.push_str("HTTP is open to the network without accounts (--http-open).\n");
     }
@@ -382,6 +390,14 @@ mod tests {
         cut.disk_lost = false;
         cut.disk_full = true;
         assert!(sentence(&cut).contains("Make room"));
+    }
+
+    #[test]
+    fn whose_word_is_missing_is_told() {
+        let mut status = group(vec![member("a", true, true), member("b", false, false)]);
+        assert!(!super::status(&status).contains("could not be asked"));
+        status.unconfirmed_by = vec!["b".into()];
+        assert!(super::status(&status).contains("though b could not be asked whether its disk"));
     }
 
     #[test]

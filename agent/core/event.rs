@@ -103,6 +103,31 @@ pub struct Promise {
     pub sent: u64,
 }
 
+/// What a disk held, in short: what a peer remembers is held against it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Latest term.
+    pub term: u64,
+    /// Whom it voted for in that term, 0 for nobody.
+    pub vote: NodeId,
+    /// Last index of the log.
+    pub last_index: u64,
+}
+
+/// How far a disk's own word goes, written down on it so that no later start
+/// forgets (design section 4, rule 7).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trust {
+    /// Enough peers have confirmed that it holds what it promised, or nobody had to.
+    #[default]
+    Confirmed,
+    /// Its voter went on without the word of these peers. What it promised since
+    /// proves nothing, so each stands with what the disk held before.
+    Unconfirmed(Vec<(NodeId, Held)>),
+    /// A peer remembers more than it holds: it never votes again.
+    Lost,
+}
+
 /// Names one caller's request on the board it came to, for its lifetime.
 pub type RequestId = u64;
 
@@ -179,8 +204,8 @@ pub struct Executed {
     pub change: Vec<u8>,
     /// Per request of the batch, in order: the encoded [`crate::sql::SqlResponse`]
     /// to give once the change is applied, or why it had no effect. Those beyond
-    /// the last, if any, did not fit into the same entry: the next batch begins
-    /// with them.
+    /// the last, if any, did not fit into the same entry or its time: the next
+    /// batch begins with them.
     pub answers: Vec<Result<Vec<u8>, Refusal>>,
 }
 
@@ -284,8 +309,9 @@ pub enum Effect {
         hard_state: HardState,
         /// What peers promised since the last one; written along, worth no sync.
         promises: Vec<(NodeId, Promise)>,
-        /// Peers have confirmed that damage found in the journal lost nothing.
-        confirmed: bool,
+        /// What the disk is to say of itself from now on, where that changes. Once
+        /// it says [`Trust::Confirmed`], damage found in the journal has lost nothing.
+        trust: Option<Trust>,
     },
     /// Read entries `low..high` back, at most `bytes_max` of data but at least one.
     Fetch {

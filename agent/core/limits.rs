@@ -136,6 +136,9 @@ pub const LOG_CACHE_BYTES: u64 = 256 << 10;
 /// Pieces of the log read back from the journal and kept until they are sent.
 pub const LOG_CHUNKS_MAX: usize = 8;
 
+/// Their entry data together, bytes, unless the newest alone is larger.
+pub const LOG_CHUNKS_BYTES_MAX: u64 = LOG_CHUNKS_MAX as u64 * APPEND_BYTES_MAX;
+
 /// Highest index or term that is taken from a peer: far beyond any real one,
 /// and far from overflow.
 pub const COUNTER_MAX: u64 = 1 << 56;
@@ -203,6 +206,11 @@ pub const BATCH_REQUESTS_MAX: usize = 256;
 
 /// Request bytes gathered into one batch, unless one alone is larger.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Time after which a batch takes no further request, milliseconds: those before
+/// are proposed, and the others begin the next. A request that has begun goes on,
+/// each of its statements within its own time.
+pub const BATCH_MS_MAX: u64 = 1_000;
 
 /// One request's body, bytes.
 pub const REQUEST_BYTES_MAX: usize = ENTRY_BYTES_MAX;

@@ -129,6 +129,8 @@ impl Log {
         self.last_index = self.last_index.min(from - 1);
         let fetches = self.fetches.get_mut();
         fetches.chunks.retain(|_, chunk| chunk.last().is_some_and(|entry| entry.index < from));
+        let Fetches { chunks, order, .. } = fetches;
+        order.retain(|low| chunks.contains_key(low));
     }
 
     /// Lets go of entries up to `applied`, but for the newest few that followers
@@ -186,12 +188,12 @@ impl Log {
         fetches.waiting.remove(&low).map(|wish| wish.contexts).unwrap_or_default()
     }
 
-    /// Entries `low..high` that memory holds, at least one and at most
-    /// `bytes_max` of data; `None` when `low` is only in the journal.
+    /// Entries `low..high` that memory holds, at least one and at most one piece
+    /// of `bytes_max` of data; `None` when `low` is only in the journal.
     pub(crate) fn in_memory(&self, low: u64, high: u64, bytes_max: u64) -> Option<Vec<Entry>> {
         let held = low >= self.in_memory_from();
-        let all = usize::MAX;
-        held.then(|| self.slice(low, high, (bytes_max, all)).iter().map(from_raft).collect())
+        let most = (bytes_max, limits::LOG_PIECE_ENTRIES_MAX);
+        held.then(|| self.slice(low, high, most).iter().map(from_raft).collect())
     }
 
     /// First index that memory holds, or the one after the last.
@@ -211,9 +213,13 @@ impl Fetches {
         if self.chunks.insert(low, entries).is_none() {
             self.order.push_back(low);
         }
-        while self.order.len() > limits::LOG_CHUNKS_MAX {
+        let data = |chunk: &Vec<RaftEntry>| chunk.iter().map(data_bytes).sum::<u64>();
+        let mut bytes: u64 = self.chunks.values().map(data).sum();
+        while self.order.len() > limits::LOG_CHUNKS_MAX
+            || bytes > limits::LOG_CHUNKS_BYTES_MAX && self.order.len() > 1
+        {
             let oldest = self.order.pop_front().expect("longer than the bound");
-            self.chunks.remove(&oldest);
+            bytes -= self.chunks.remove(&oldest).as_ref().map_or(0, data);
         }
     }
 
@@ -362,4 +368,50 @@ pub(crate) fn conf_change(change: &MembershipChange) -> ConfChange {
         }
     }
     step
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    fn log(last_index: u64) -> Log {
+        let terms = vec![TermRun { first: 1, term: 1 }];
+        Log::new(HardState::default(), Membership::default(), terms, last_index, Vec::new())
+    }
+
+    fn fetched(log: &mut Log, index: u64, bytes: u64) {
+        let data = vec![7; usize::try_from(bytes).unwrap()];
+        log.fetched(index, vec![Entry { index, term: 1, kind: EntryKind::Change, data }]);
+    }
+
+    fn kept(log: &Log) -> Vec<u64> {
+        let fetches = log.fetches.borrow();
+        assert_eq!(fetches.chunks.len(), fetches.order.len());
+        fetches.chunks.keys().copied().collect()
+    }
+
+    #[test]
+    fn pieces_read_back_are_bounded_by_count_and_by_bytes() {
+        let mut log = log(100);
+        for index in 1..=20 {
+            fetched(&mut log, index, 10);
+        }
+        assert_eq!(kept(&log), (13..=20).collect::<Vec<_>>());
+        fetched(&mut log, 30, limits::LOG_CHUNKS_BYTES_MAX / 2);
+        fetched(&mut log, 31, limits::LOG_CHUNKS_BYTES_MAX / 2);
+        assert_eq!(kept(&log), [30, 31], "the oldest gave way");
+        fetched(&mut log, 40, limits::ENTRY_BYTES_MAX as u64);
+        assert_eq!(kept(&log), [40], "the newest is kept however large it is");
+    }
+
+    #[test]
+    fn pieces_of_a_suffix_that_was_replaced_are_forgotten() {
+        let mut log = log(100);
+        fetched(&mut log, 50, 10);
+        fetched(&mut log, 60, 10);
+        log.truncate(60);
+        assert_eq!(kept(&log), [50]);
+    }
 }

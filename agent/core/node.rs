@@ -16,7 +16,7 @@ use raft::{Config as RaftConfig, RawNode, StateRole, prelude::MessageType};
 use crate::{
     apply::Applier,
     error::{Refusal, Rejection},
-    event::{Effect, Event, HardState, Millis, NodeId, Promise},
+    event::{Effect, Event, HardState, Held, Millis, NodeId, Promise},
     forward::{Inbox, Outbox},
     freshness::Freshness,
     limits,
@@ -102,10 +102,10 @@ pub struct Node {
     pub(crate) inbox: Inbox,
     pub(crate) promises: Promises,
     pub(crate) standing: Standing,
-    /// For the next write of the journal: see [`Effect::Persist`].
-    pub(crate) confirmed: bool,
     /// What the disk holds of term and vote, and of the commit index.
     pub(crate) durable: HardState,
+    /// Number of the last [`Effect::Persist`].
+    pub(crate) written: u64,
     /// Writes of the journal under way, oldest first.
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) heard: BTreeMap<NodeId, Millis>,
@@ -139,10 +139,9 @@ impl Node {
     /// # Panics
     /// When `restored` contradicts itself.
     pub fn new(now: Millis, config: Config, restored: Restored) -> (Self, Effects) {
-        let ahead = restored.applied.index > restored.last_index;
-        assert_eq!(ahead, restored.lost, "a database ahead of the journal is a lost disk");
         let hard_state = restored.hard_state;
         let voters: Vec<NodeId> = voters_of(&restored.membership);
+        let standing = standing(now, &config, &voters, &restored);
         let log = Log::new(
             hard_state,
             restored.membership.clone(),
@@ -166,12 +165,9 @@ impl Node {
             outbox: Outbox::new(config.boot),
             inbox: Inbox::default(),
             promises: Promises::new(restored.promises),
-            standing: match restored.lost {
-                true => Standing::Lost,
-                false => Standing::start(now, config.id, &voters, restored.suspect),
-            },
-            confirmed: false,
+            standing,
             durable: hard_state,
+            written: 0,
             pending: VecDeque::new(),
             heard: BTreeMap::new(),
             voters_max: limits::VOTERS_DEFAULT,
@@ -194,8 +190,9 @@ impl Node {
             outgoing: Vec::new(),
         };
         node.pin_election_timeout();
+        node.record_standing(now);
         node.ask_promises(now);
-        if voters == [config.id] && !restored.lost {
+        if voters == [config.id] && node.standing.takes_part() {
             node.raw.campaign().expect("a voter alone may always campaign");
         }
         let effects = node.settle(now);
@@ -305,7 +302,7 @@ impl Node {
                 let promise = self.promises.of(from);
                 self.say(now, from, &Frame::PromiseTell { boot, promise });
             }
-            Frame::PromiseTell { boot, promise } => self.on_told(from, boot, promise),
+            Frame::PromiseTell { boot, promise } => self.on_told(now, from, boot, promise),
             Frame::Presence { http } => self.on_presence(from, http)?,
             Frame::Others { term, others } => self.on_others(now, from, term, others)?,
         }
@@ -313,7 +310,7 @@ impl Node {
     }
 
     fn on_raft(&mut self, now: Millis, from: NodeId, frame: RaftFrame) -> Result<(), Rejection> {
-        if !self.takes(&frame) {
+        if !self.takes(from, &frame) {
             return Ok(());
         }
         let message = validate::inbound(&self.raw.raft, from, frame.clone())?;
@@ -327,11 +324,11 @@ impl Node {
     }
 
     /// May this message change anything now? Not while this voter is not sure of
-    /// its disk: what peers remember is held against what the disk held at the
-    /// start. Nor at a bound: the leader repeats it. Nor a round asked of a node
+    /// its disk: what peers remember is held against what the disk held before.
+    /// Nor at a bound: the leader repeats it. Nor a round asked of a node
     /// that does not lead: raft-rs would pass it on in this node's name.
-    fn takes(&self, frame: &RaftFrame) -> bool {
-        if self.standing != Standing::Sure {
+    fn takes(&self, from: NodeId, frame: &RaftFrame) -> bool {
+        if !self.standing.deals_with(from) {
             return false;
         }
         // A term beyond this node's is written down, and so are entries.
@@ -395,10 +392,27 @@ impl Node {
         }
     }
 
-    fn on_told(&mut self, from: NodeId, boot: u64, promise: Promise) {
+    fn on_told(&mut self, now: Millis, from: NodeId, boot: u64, promise: Promise) {
         if boot == self.config.boot {
-            let last_index = self.raw.raft.raft_log.last_index();
-            self.confirmed |= self.standing.told(from, promise, self.durable, last_index);
+            self.standing.told(from, promise);
+            self.record_standing(now);
+        }
+    }
+
+    /// Has the journal say what there is to say of this disk. Not beside another
+    /// write: its number is that of the one before it, whose end must not be taken
+    /// for its own.
+    fn record_standing(&mut self, now: Millis) {
+        if self.standing.is_lost() && self.leads() {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, 0);
+            self.note_role(now);
+        }
+        if !self.pending.is_empty() {
+            return;
+        }
+        if let Some(trust) = self.standing.next_record() {
+            self.persist_trust(trust);
         }
     }
 
@@ -424,7 +438,10 @@ impl Node {
         self.ticks += 1;
         self.tick_presence(now);
         self.standing.wait(now, self.config.timing.start_wait_ms);
-        self.ask_promises(now);
+        self.record_standing(now);
+        if !self.standing.takes_part() || self.ticks.is_multiple_of(limits::OTHERS_TICKS_MIN) {
+            self.ask_promises(now);
+        }
         if self.may_tick() {
             self.raw.tick();
             self.pin_election_timeout();
@@ -464,7 +481,7 @@ impl Node {
     fn may_tick(&self) -> bool {
         let raft = &self.raw.raft;
         let near_campaign = raft.election_elapsed + 1 >= self.config.timing.election_ticks_min;
-        self.standing == Standing::Sure
+        self.standing.takes_part()
             && (raft.state == StateRole::Leader
                 || !near_campaign
                 || (validate::settled(raft) && self.hindrance().is_none() && !self.stopping))
@@ -563,6 +580,20 @@ impl Node {
         }
         core::mem::take(&mut self.effects)
     }
+}
+
+/// What there is to ask before this node takes part.
+fn standing(now: Millis, config: &Config, voters: &[NodeId], restored: &Restored) -> Standing {
+    let HardState { term, vote, .. } = restored.hard_state;
+    let held = Held { term, vote, last_index: restored.last_index };
+    let (trust, suspect) = (restored.trust.clone(), restored.suspect);
+    let mut standing = Standing::start(now, config.id, voters, held, trust, suspect);
+    let ahead = restored.applied.index > restored.last_index;
+    assert_eq!(ahead, restored.lost, "a database ahead of the journal is a lost disk");
+    if restored.lost {
+        standing.lose();
+    }
+    standing
 }
 
 pub(crate) fn voters_of(membership: &Membership) -> Vec<NodeId> {

@@ -6,10 +6,11 @@ use proptest::prelude::*;
 
 use crate::{
     error::{Refusal, Rejection},
-    event::{EntryKind, Event, ReadLevel, Reply, Request},
+    event::{EntryKind, Event, ReadLevel, Reply, Request, Trust},
     limits::COUNTER_MAX,
     member::Candidate,
     rig::{Rig, write},
+    status::Role,
     wire::{Frame, FrameEntry, Other, RaftFrame, read_context},
 };
 
@@ -367,6 +368,88 @@ fn a_board_whose_peers_remember_more_than_its_disk_never_votes_again() {
     rig.restart(victim, 2, &[1, 2, 3]);
     rig.run(2_000);
     assert!(rig.nodes[&victim].status(rig.now).disk_lost);
+}
+
+/// Power goes in a group of three; one does not come back, and the others start.
+fn two_of_three() -> (Rig, [u64; 3]) {
+    let (mut rig, absent) = led(&[1, 2, 3]);
+    rig.ask(absent, 1, write("a"));
+    rig.run(300);
+    let here = other(absent);
+    let there = 6 - absent - here;
+    rig.cut.push(absent);
+    rig.restart(here, 2, &[1, 2, 3]);
+    rig.restart(there, 2, &[1, 2, 3]);
+    (rig, [here, there, absent])
+}
+
+#[test]
+fn a_board_that_goes_on_unconfirmed_has_written_so_before_it_says_anything() {
+    let (mut rig, [here, there, absent]) = two_of_three();
+    rig.stalled.extend([here, there]);
+    rig.run(20_000);
+    assert_eq!(rig.leader(), None);
+    for node in [here, there] {
+        let status = rig.nodes[&node].status(rig.now);
+        assert!(status.confirming_disk && status.role == Role::Follower, "{status:?}");
+    }
+    let (mut rig, [..]) = two_of_three();
+    rig.run(7_000);
+    assert!(rig.leader().is_some());
+    for node in [here, there] {
+        let Trust::Unconfirmed(peers) = &rig.trusts[&node] else { panic!("it is written") };
+        let held = peers.iter().find(|(peer, _)| *peer == absent).unwrap().1;
+        assert_eq!(held.last_index, 2);
+        assert_eq!(rig.nodes[&node].status(rig.now).unconfirmed_by, [absent]);
+    }
+}
+
+#[test]
+fn boards_that_went_on_unconfirmed_are_confirmed_by_whoever_comes_back() {
+    let (mut rig, [here, there, absent]) = two_of_three();
+    rig.run(7_000);
+    let leader = rig.leader().unwrap();
+    rig.ask(leader, 2, write("b"));
+    rig.run(300);
+    assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })));
+    // Its memory of them, and theirs of it, are as old as its absence.
+    rig.cut.clear();
+    rig.restart(here, 3, &[1, 2, 3]);
+    rig.run(3_000);
+    for node in [here, there, absent] {
+        let status = rig.nodes[&node].status(rig.now);
+        assert!(!status.disk_lost && !status.confirming_disk, "{node}: {status:?}");
+        assert!(status.unconfirmed_by.is_empty(), "{node}: {status:?}");
+    }
+    assert_eq!([&rig.trusts[&here], &rig.trusts[&there]], [&Trust::Confirmed; 2]);
+    rig.ask(absent, 3, write("c"));
+    rig.run(500);
+    assert!(matches!(rig.answer_of(3), Some(Reply::Done { .. })));
+}
+
+#[test]
+fn a_lost_tail_is_found_though_its_board_has_voted_meanwhile() {
+    let (mut rig, absent) = led(&[1, 2, 3]);
+    let here = other(absent);
+    let there = 6 - absent - here;
+    rig.cut.push(there);
+    rig.ask(absent, 1, write("acknowledged by two"));
+    rig.run(100);
+    assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
+    rig.cut = Vec::from([absent]);
+    rig.journals.get_mut(&here).unwrap().truncate(1);
+    rig.restart(here, 2, &[1, 2, 3]);
+    rig.run(8_000);
+    assert!(rig.leader().is_some(), "nobody is there who knows better");
+    rig.cut.clear();
+    rig.run(1_000);
+    assert!(rig.nodes[&here].status(rig.now).disk_lost);
+    assert!(!rig.nodes[&here].leads());
+    assert_eq!(rig.trusts[&here], Trust::Lost);
+    rig.cut.extend([there, absent]);
+    rig.restart(here, 3, &[1, 2, 3]);
+    rig.run(10_000);
+    assert!(rig.nodes[&here].status(rig.now).disk_lost, "for good");
 }
 
 #[test]

@@ -11,6 +11,13 @@
 //! its peers before it is sure, and a damaged journal stays under suspicion, start
 //! after start, until peers have cleared it.
 //!
+//! One that goes on unconfirmed makes promises on top of a state that may be too
+//! old, and from then on its present state proves nothing. So before it does, it
+//! writes down what it held, per peer without whose word it goes on; it keeps
+//! asking them, over all later starts; holds their word against what was written;
+//! and says nothing of Raft to them, nor hears any, until the disk says that they
+//! have answered: so what they remember of it is always from before.
+//!
 //! Left out: disks emptied or swapped on purpose, which join anew.
 
 use alloc::{
@@ -19,7 +26,7 @@ use alloc::{
 };
 
 use crate::{
-    event::{HardState, Millis, NodeId, Promise},
+    event::{Held, Millis, NodeId, Promise, Trust},
     mutant,
 };
 
@@ -72,125 +79,256 @@ fn merge(known: Promise, seen: Promise) -> Promise {
     }
 }
 
-/// How far a starting voter is with asking.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+/// How far this node is with asking, and what its disk says of that.
+pub(crate) struct Standing {
+    stage: Stage,
+    /// Who has not answered, and what the answer will be held against.
+    unheard: BTreeMap<NodeId, Held>,
+    /// So many more answers are enough.
+    needed: usize,
+    /// The journal shows damage.
+    suspect: bool,
+    recorded: Trust,
+    /// On its way to the disk.
+    recording: Option<Trust>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Asking {
+        since: Millis,
+    },
+    /// Enough has been heard or waited for; the disk may not say so yet.
+    Decided,
     /// Votes and acknowledges.
-    Sure,
-    /// Waits for these to answer; `needed` more are enough.
-    Asking { unheard: BTreeSet<NodeId>, needed: usize, since: Millis, suspect: bool },
+    TakesPart,
     /// A peer, or this board's own database, remembers more than this disk does: it
     /// never votes again.
     Lost,
 }
 
 impl Standing {
-    /// A node that starts among `voters` (itself included).
-    pub(crate) fn start(now: Millis, own: NodeId, voters: &[NodeId], suspect: bool) -> Self {
-        let unheard: BTreeSet<_> = voters.iter().copied().filter(|id| *id != own).collect();
-        let majority = voters.len() / 2 + 1;
-        let needed = majority.min(unheard.len());
-        if needed == 0 || !voters.contains(&own) {
-            return Self::Sure;
-        }
-        Self::Asking { unheard, needed, since: now, suspect }
+    /// A node that starts among `voters` (itself included) from a disk that holds
+    /// `held`.
+    pub(crate) fn start(
+        now: Millis,
+        own: NodeId,
+        voters: &[NodeId],
+        held: Held,
+        recorded: Trust,
+        suspect: bool,
+    ) -> Self {
+        let earlier: BTreeMap<_, _> = match &recorded {
+            Trust::Unconfirmed(peers) => peers.iter().copied().collect(),
+            Trust::Confirmed | Trust::Lost => BTreeMap::new(),
+        };
+        let others = voters.iter().copied().filter(|id| *id != own && voters.contains(&own));
+        let unheard: BTreeMap<_, _> =
+            others.map(|id| (id, earlier.get(&id).copied().unwrap_or(held))).collect();
+        let needed = (voters.len() / 2 + 1).min(unheard.len());
+        let stage = match (&recorded, needed) {
+            (Trust::Lost, _) => Stage::Lost,
+            (Trust::Confirmed | Trust::Unconfirmed(_), 0) => Stage::TakesPart,
+            (Trust::Confirmed | Trust::Unconfirmed(_), _) => Stage::Asking { since: now },
+        };
+        Self { stage, unheard, needed, suspect, recorded, recording: None }
+    }
+
+    /// This board's own database remembers more than its journal.
+    pub(crate) fn lose(&mut self) {
+        self.stage = Stage::Lost;
+    }
+
+    /// May this node vote, acknowledge and campaign?
+    pub(crate) fn takes_part(&self) -> bool {
+        self.stage == Stage::TakesPart
+    }
+
+    /// May it say such things to `peer`, and hear them?
+    pub(crate) fn deals_with(&self, peer: NodeId) -> bool {
+        self.takes_part() && !self.unconfirmed().any(|id| id == peer)
+    }
+
+    pub(crate) fn is_asking(&self) -> bool {
+        matches!(self.stage, Stage::Asking { .. } | Stage::Decided)
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.stage == Stage::Lost
+    }
+
+    /// Peers without whose word it goes on, as the disk has it.
+    pub(crate) fn unconfirmed(&self) -> impl Iterator<Item = NodeId> {
+        let peers = match &self.recorded {
+            Trust::Unconfirmed(peers) => peers.as_slice(),
+            Trust::Confirmed | Trust::Lost => &[],
+        };
+        peers.iter().map(|(peer, _)| *peer)
     }
 
     /// A peer tells what it remembers of this node, which has taken nothing from
-    /// anyone since it started. True when that cleared a suspicion.
-    pub(crate) fn told(
-        &mut self,
-        peer: NodeId,
-        promise: Promise,
-        own: HardState,
-        last: u64,
-    ) -> bool {
-        let Self::Asking { unheard, needed, suspect, .. } = self else { return false };
-        let suspect = *suspect;
-        if is_broken(promise, own, last, suspect) && !mutant::is(13) {
-            *self = Self::Lost;
-            return false;
+    /// that peer since what its word is held against.
+    pub(crate) fn told(&mut self, peer: NodeId, promise: Promise) {
+        let Some(held) = self.unheard.get(&peer).copied().filter(|_| !self.is_lost()) else {
+            return;
+        };
+        if is_broken(promise, held, self.suspect) && !mutant::is(13) {
+            return self.lose();
         }
-        if unheard.remove(&peer) {
-            *needed -= 1;
+        self.unheard.remove(&peer);
+        self.enough_after(self.needed - 1);
+    }
+
+    /// A peer has left the group: its word is not to be had any more.
+    pub(crate) fn forget(&mut self, peer: NodeId) {
+        self.unheard.remove(&peer);
+        self.enough_after(self.needed.min(self.unheard.len()));
+    }
+
+    fn enough_after(&mut self, needed: usize) {
+        self.needed = needed;
+        if needed > 0 {
+            return;
         }
-        if *needed > 0 {
-            return false;
+        self.unheard.clear();
+        if matches!(self.stage, Stage::Asking { .. }) {
+            self.stage = Stage::Decided;
         }
-        *self = Self::Sure;
-        suspect
     }
 
     /// Time passes: an undamaged journal is trusted after `start_wait_ms`.
-    /// True when that was just decided.
-    pub(crate) fn wait(&mut self, now: Millis, start_wait_ms: u64) -> bool {
-        let Self::Asking { since, suspect: false, .. } = self else { return false };
-        if now.since(*since) < start_wait_ms {
-            return false;
+    pub(crate) fn wait(&mut self, now: Millis, start_wait_ms: u64) {
+        if let Stage::Asking { since } = self.stage
+            && !self.suspect
+            && now.since(since) >= start_wait_ms
+        {
+            self.stage = Stage::Decided;
         }
-        *self = Self::Sure;
-        true
+    }
+
+    /// What the disk is to say from now on, where it says something else; nothing
+    /// that rests on it happens before [`Standing::recorded`].
+    pub(crate) fn next_record(&mut self) -> Option<Trust> {
+        if self.recording.is_some() {
+            return None;
+        }
+        let trust = match self.stage {
+            Stage::Asking { .. } => return None,
+            Stage::Lost => Trust::Lost,
+            Stage::Decided | Stage::TakesPart if self.unheard.is_empty() => Trust::Confirmed,
+            Stage::Decided | Stage::TakesPart => {
+                Trust::Unconfirmed(self.unheard.iter().map(|(id, held)| (*id, *held)).collect())
+            }
+        };
+        let clears = self.suspect && self.needed == 0 && trust == Trust::Confirmed;
+        if trust == self.recorded && !clears {
+            self.proceed();
+            return None;
+        }
+        self.recording = Some(trust.clone());
+        Some(trust)
+    }
+
+    /// What [`Standing::next_record`] gave is on the disk.
+    pub(crate) fn recorded(&mut self) {
+        let Some(trust) = self.recording.take() else { return };
+        self.suspect &= trust != Trust::Confirmed;
+        self.recorded = trust;
+        self.proceed();
+    }
+
+    fn proceed(&mut self) {
+        if self.stage == Stage::Decided {
+            self.stage = Stage::TakesPart;
+        }
     }
 
     /// Whom to ask again.
     pub(crate) fn unheard(&self) -> Vec<NodeId> {
-        match self {
-            Self::Asking { unheard, .. } => unheard.iter().copied().collect(),
-            Self::Sure | Self::Lost => Vec::new(),
+        match self.stage {
+            Stage::Asking { .. } | Stage::Decided | Stage::TakesPart => {
+                self.unheard.keys().copied().collect()
+            }
+            Stage::Lost => Vec::new(),
         }
     }
 }
 
 /// This node's own memory falls short of what a peer saw it promise.
-fn is_broken(promise: Promise, own: HardState, last_index: u64, suspect: bool) -> bool {
+fn is_broken(promise: Promise, own: Held, suspect: bool) -> bool {
     let other_vote = promise.vote != 0 && own.vote != promise.vote;
     let held = if suspect { promise.matched.max(promise.sent) } else { promise.matched };
-    own.term < promise.term || (own.term == promise.term && (last_index < held || other_vote))
+    own.term < promise.term || (own.term == promise.term && (own.last_index < held || other_vote))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OWN: HardState = HardState { term: 5, vote: 2, commit: 7 };
+    const HELD: Held = Held { term: 5, vote: 2, last_index: 9 };
+
+    fn starting(voters: &[NodeId], recorded: Trust, suspect: bool) -> Standing {
+        Standing::start(Millis(0), 1, voters, HELD, recorded, suspect)
+    }
 
     fn asking() -> Standing {
-        Standing::start(Millis(0), 1, &[1, 2, 3], false)
+        starting(&[1, 2, 3], Trust::Confirmed, false)
+    }
+
+    /// What it wants written is written.
+    fn write(standing: &mut Standing) -> Option<Trust> {
+        let trust = standing.next_record();
+        standing.recorded();
+        trust
     }
 
     #[test]
     fn of_three_voters_both_others_must_answer() {
         let mut standing = asking();
-        standing.told(2, Promise { term: 5, vote: 2, matched: 9, sent: 0 }, OWN, 9);
+        standing.told(2, Promise { term: 5, vote: 2, matched: 9, sent: 0 });
         assert_eq!(standing.unheard(), [3]);
-        standing.told(2, Promise::default(), OWN, 9);
-        assert_ne!(standing, Standing::Sure);
-        standing.told(3, Promise::default(), OWN, 9);
-        assert_eq!(standing, Standing::Sure);
+        standing.told(2, Promise::default());
+        assert_eq!(write(&mut standing), None);
+        assert!(!standing.takes_part());
+        standing.told(3, Promise::default());
+        assert_eq!(write(&mut standing), None, "the disk says nothing else already");
+        assert!(standing.deals_with(2) && standing.deals_with(3));
     }
 
     #[test]
     fn of_five_voters_three_others_are_enough() {
-        let standing = Standing::start(Millis(0), 1, &[1, 2, 3, 4, 5], false);
-        let Standing::Asking { needed, .. } = standing else { panic!("it asks") };
-        assert_eq!(needed, 3);
+        let mut standing = starting(&[1, 2, 3, 4, 5], Trust::Confirmed, false);
+        for peer in [2, 3, 4] {
+            assert_eq!(write(&mut standing), None);
+            assert!(!standing.takes_part());
+            standing.told(peer, Promise::default());
+        }
+        assert_eq!(write(&mut standing), None);
+        assert!(standing.deals_with(5));
     }
 
     #[test]
     fn a_voter_alone_asks_nobody() {
-        assert_eq!(Standing::start(Millis(0), 1, &[1], false), Standing::Sure);
+        assert!(starting(&[1], Trust::Confirmed, false).takes_part());
     }
 
     #[test]
-    fn a_higher_term_an_unknown_vote_or_a_lost_tail_is_a_lost_disk() {
+    fn a_higher_term_an_unknown_vote_or_a_lost_tail_is_a_lost_disk_for_good() {
         for promise in [
             Promise { term: 6, vote: 0, matched: 0, sent: 0 },
             Promise { term: 5, vote: 3, matched: 0, sent: 0 },
             Promise { term: 5, vote: 0, matched: 10, sent: 0 },
         ] {
             let mut standing = asking();
-            standing.told(2, promise, OWN, 9);
-            assert_eq!(standing, Standing::Lost);
+            standing.told(2, promise);
+            assert!(standing.is_lost());
+            assert_eq!(write(&mut standing), Some(Trust::Lost));
+            let mut again = starting(&[1, 2, 3], Trust::Lost, false);
+            again.told(2, Promise::default());
+            again.told(3, Promise::default());
+            again.wait(Millis(1_000_000), 5_000);
+            assert_eq!(write(&mut again), None);
+            assert!(again.is_lost());
         }
     }
 
@@ -198,35 +336,72 @@ mod tests {
     fn what_a_leader_sent_is_held_against_a_damaged_disk_only() {
         let led = Promise { term: 5, vote: 2, matched: 0, sent: 10 };
         let mut sound = asking();
-        assert!(!sound.told(2, led, OWN, 9));
+        sound.told(2, led);
         assert_eq!(sound.unheard(), [3]);
-        let mut damaged = Standing::start(Millis(0), 1, &[1, 2, 3], true);
-        assert!(!damaged.told(2, led, OWN, 9));
-        assert_eq!(damaged, Standing::Lost);
+        let mut damaged = starting(&[1, 2, 3], Trust::Confirmed, true);
+        damaged.told(2, led);
+        assert!(damaged.is_lost());
     }
 
     #[test]
     fn only_the_answers_needed_clear_a_suspicion() {
-        let mut damaged = Standing::start(Millis(0), 1, &[1, 2, 3], true);
-        assert!(!damaged.told(2, Promise::default(), OWN, 9));
-        assert!(damaged.told(3, Promise::default(), OWN, 9));
-        assert_eq!(damaged, Standing::Sure);
+        let mut damaged = starting(&[1, 2, 3], Trust::Confirmed, true);
+        damaged.told(2, Promise::default());
+        assert_eq!(write(&mut damaged), None);
+        damaged.told(3, Promise::default());
+        assert_eq!(damaged.next_record(), Some(Trust::Confirmed));
+        assert!(!damaged.takes_part(), "not before it is on the disk");
+        damaged.recorded();
+        assert!(damaged.takes_part());
+        assert_eq!(damaged.next_record(), None);
     }
 
     #[test]
     fn an_overwritten_suffix_of_an_older_term_is_no_loss() {
         let mut standing = asking();
-        standing.told(2, Promise { term: 4, vote: 3, matched: 50, sent: 0 }, OWN, 9);
+        standing.told(2, Promise { term: 4, vote: 3, matched: 50, sent: 0 });
         assert_eq!(standing.unheard(), [3]);
     }
 
     #[test]
-    fn silence_is_waited_out_only_without_damage() {
+    fn silence_is_waited_out_only_without_damage_and_written_down_first() {
         let mut standing = asking();
-        assert!(!standing.wait(Millis(4_999), 5_000));
-        assert!(standing.wait(Millis(5_000), 5_000));
-        let mut damaged = Standing::start(Millis(0), 1, &[1, 2, 3], true);
-        assert!(!damaged.wait(Millis(1_000_000), 5_000));
+        standing.told(2, Promise::default());
+        standing.wait(Millis(4_999), 5_000);
+        assert_eq!(standing.next_record(), None);
+        standing.wait(Millis(5_000), 5_000);
+        let unconfirmed = Trust::Unconfirmed(Vec::from([(3, HELD)]));
+        assert_eq!(standing.next_record(), Some(unconfirmed));
+        assert!(!standing.takes_part(), "not before it is on the disk");
+        standing.recorded();
+        assert!(standing.deals_with(2));
+        assert!(!standing.deals_with(3), "it has not said what it remembers");
+        let mut damaged = starting(&[1, 2, 3], Trust::Confirmed, true);
+        damaged.wait(Millis(1_000_000), 5_000);
+        assert_eq!(write(&mut damaged), None);
+        assert!(!damaged.takes_part());
+    }
+
+    #[test]
+    fn who_was_not_heard_is_held_against_what_the_disk_held_before_it_went_on() {
+        let before = Held { term: 3, vote: 1, last_index: 4 };
+        let recorded = Trust::Unconfirmed(Vec::from([(3, before)]));
+        let old = Promise { term: 4, vote: 0, matched: 0, sent: 0 };
+        let mut standing = starting(&[1, 2, 3], recorded.clone(), false);
+        standing.told(2, old);
+        assert!(!standing.is_lost(), "that one is held against the present");
+        standing.told(3, old);
+        assert!(standing.is_lost());
+        let mut standing = starting(&[1, 2, 3], recorded.clone(), false);
+        standing.told(2, old);
+        standing.wait(Millis(5_000), 5_000);
+        assert_eq!(standing.next_record(), None, "the disk says it already");
+        assert!(standing.takes_part() && !standing.deals_with(3));
+        standing.told(3, Promise { term: 3, vote: 1, matched: 4, sent: 0 });
+        assert_eq!(standing.next_record(), Some(Trust::Confirmed));
+        assert!(!standing.deals_with(3), "not before it is on the disk");
+        standing.recorded();
+        assert!(standing.deals_with(3));
     }
 
     #[test]

@@ -22,13 +22,12 @@ use raft::{
 
 use crate::{
     apply::Step,
-    event::{Effect, Entry, EntryKind, HardState, Millis, Outcome, Position},
+    event::{Effect, Entry, EntryKind, HardState, Millis, Outcome, Position, Trust},
     limits::{APPLY_BYTES_MAX, MESSAGES_HELD_MAX},
     log::{RaftEntry, conf_change, from_raft},
     member::MembershipChange,
     mutant,
     node::Node,
-    promise::Standing,
     validate,
     wire::Frame,
 };
@@ -40,6 +39,8 @@ pub(crate) struct Pending {
     last: u64,
     hard_state: HardState,
     messages: VecDeque<Message>,
+    /// It is what the disk says of itself: see [`Node::persist_trust`].
+    trust: bool,
 }
 
 impl Pending {
@@ -93,13 +94,28 @@ impl Node {
         if must_sync {
             let hard_state = self.current_hard_state();
             self.persist(number, &entries, hard_state);
-            let messages = VecDeque::new();
-            self.pending.push_back(Pending { number, last: number, hard_state, messages });
+            self.written = number;
+            self.await_write(hard_state, false);
         } else if let Some(before) = self.pending.back_mut() {
             before.last = number;
         } else {
             self.raw.on_persist_ready(number);
         }
+    }
+
+    /// Writes down what the disk is to say of itself, when no other write is under
+    /// way; raft-rs knows nothing of it.
+    pub(crate) fn persist_trust(&mut self, trust: Trust) {
+        let (number, hard_state) = (self.written, self.durable);
+        let (entries, promises) = (Vec::new(), self.promises.take_unsaved());
+        let trust = Some(trust);
+        self.effects.push(Effect::Persist { number, entries, hard_state, promises, trust });
+        self.await_write(hard_state, true);
+    }
+
+    fn await_write(&mut self, hard_state: HardState, trust: bool) {
+        let (number, messages) = (self.written, VecDeque::new());
+        self.pending.push_back(Pending { number, last: number, hard_state, messages, trust });
     }
 
     /// The present term or vote is not on this disk yet.
@@ -121,7 +137,7 @@ impl Node {
     }
 
     fn send(&mut self, now: Millis, message: &Message) {
-        if self.standing != Standing::Sure {
+        if !self.standing.deals_with(message.to) {
             return;
         }
         let committed = self.raw.raft.raft_log.committed;
@@ -136,7 +152,7 @@ impl Node {
             entries: entries.iter().map(from_raft).collect(),
             hard_state,
             promises: self.promises.take_unsaved(),
-            confirmed: mem::take(&mut self.confirmed),
+            trust: None,
         });
     }
 
@@ -150,6 +166,9 @@ impl Node {
         while self.pending.front().is_some_and(|pending| pending.number <= number) {
             let pending = self.pending.pop_front().expect("just seen");
             self.durable = pending.hard_state;
+            if pending.trust {
+                self.standing.recorded();
+            }
             self.raw.on_persist_ready(pending.last);
             for message in pending.messages {
                 self.send(now, &message);
@@ -158,7 +177,7 @@ impl Node {
     }
 
     /// Tells the driver when leadership came or went, and callers what follows.
-    fn note_role(&mut self, now: Millis) {
+    pub(crate) fn note_role(&mut self, now: Millis) {
         let leads = self.raw.raft.state == StateRole::Leader;
         if leads == self.led {
             return;
@@ -251,6 +270,7 @@ impl Node {
         if let MembershipChange::Remove(id) = change {
             self.links.forget(id);
             self.heard.remove(&id);
+            self.standing.forget(id);
         }
     }
 }

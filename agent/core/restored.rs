@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    event::{Entry, HardState, NodeId, Position, Promise},
+    event::{Entry, HardState, NodeId, Position, Promise, Trust},
     member::Membership,
 };
 
@@ -40,6 +40,8 @@ pub struct Restored {
     /// The journal's WAL showed damage, at this start or at one before that no
     /// peer has confirmed since: do not vote on its word alone.
     pub suspect: bool,
+    /// What earlier starts wrote down of this disk.
+    pub trust: Trust,
     /// The journal ends before what the database holds, which was in the journal
     /// first: this disk has lost what it promised. It is read, and does nothing else.
     pub lost: bool,

@@ -6,8 +6,8 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use crate::{
     event::{
-        Effect, Entry, Event, Executed, HardState, Millis, NodeId, Outcome, Position, Reply,
-        Request, RequestId,
+        Effect, Entry, Event, Executed, HardState, Millis, NodeId, Outcome, Position, Promise,
+        Reply, Request, RequestId, Trust,
     },
     link::Links,
     member::{Member, Membership},
@@ -22,6 +22,8 @@ pub(crate) struct Rig {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) journals: BTreeMap<NodeId, Vec<Entry>>,
     pub(crate) hard_states: BTreeMap<NodeId, HardState>,
+    pub(crate) trusts: BTreeMap<NodeId, Trust>,
+    pub(crate) promises: BTreeMap<NodeId, BTreeMap<NodeId, Promise>>,
     pub(crate) replies: Vec<(NodeId, RequestId, Reply)>,
     pub(crate) cut: Vec<NodeId>,
     /// Boards whose disk does not answer.
@@ -49,6 +51,8 @@ impl Rig {
             nodes: BTreeMap::new(),
             journals: BTreeMap::new(),
             hard_states: BTreeMap::new(),
+            trusts: BTreeMap::new(),
+            promises: BTreeMap::new(),
             replies: Vec::new(),
             cut: Vec::new(),
             stalled: Vec::new(),
@@ -98,7 +102,21 @@ impl Rig {
         let hard_state = HardState { commit: 0, ..self.hard_states[&id] };
         let last_index = tail.len() as u64;
         let membership = membership(ids);
-        Restored { hard_state, membership, terms, last_index, tail, ..Restored::default() }
+        let trust = self.trusts.get(&id).cloned().unwrap_or_default();
+        let promises = self.promises.get(&id).cloned().unwrap_or_default().into_iter().collect();
+        let (suspect, lost, applied) = (false, false, Position::default());
+        Restored {
+            hard_state,
+            applied,
+            membership,
+            terms,
+            last_index,
+            tail,
+            promises,
+            suspect,
+            trust,
+            lost,
+        }
     }
 
     pub(crate) fn event(&mut self, id: NodeId, event: Event) {
@@ -156,7 +174,7 @@ impl Rig {
                         self.queue.push((to, Event::Received { from: id, payload }));
                     }
                 }
-                Effect::Persist { number, entries, hard_state, .. } => {
+                Effect::Persist { number, entries, hard_state, promises, trust } => {
                     if self.stalled.contains(&id) {
                         continue;
                     }
@@ -166,6 +184,10 @@ impl Rig {
                     }
                     journal.extend(entries);
                     self.hard_states.insert(id, hard_state);
+                    self.promises.entry(id).or_default().extend(promises);
+                    if let Some(trust) = trust {
+                        self.trusts.insert(id, trust);
+                    }
                     self.queue.push((id, Event::Persisted { number }));
                 }
                 Effect::Fetch { number, low, high, .. } => {

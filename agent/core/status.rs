@@ -8,7 +8,6 @@ use crate::{
     error::Rejection,
     event::{Millis, NodeId, Position},
     node::{Node, voters_of},
-    promise::Standing,
 };
 
 /// What a node does in its group.
@@ -63,6 +62,8 @@ pub struct NodeStatus {
     pub database_held: bool,
     /// It waits for its peers' word on its disk.
     pub confirming_disk: bool,
+    /// It went on without the word of these.
+    pub unconfirmed_by: Vec<NodeId>,
     /// Its peers remember more than its disk does.
     pub disk_lost: bool,
     /// Peers, by id.
@@ -92,8 +93,9 @@ impl Node {
             leaderless_ms_max: self.config.timing.leaderless_ms(),
             disk_full: self.disk_full || self.database_full,
             database_held: self.database_held,
-            confirming_disk: matches!(self.standing, Standing::Asking { .. }),
-            disk_lost: self.standing == Standing::Lost,
+            confirming_disk: self.standing.is_asking(),
+            unconfirmed_by: self.standing.unconfirmed().collect(),
+            disk_lost: self.standing.is_lost(),
             peers: self.peers(now),
             dropped: self.dropped.clone(),
         }

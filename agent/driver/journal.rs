@@ -11,8 +11,9 @@ use std::{
 };
 
 use tokio::sync::mpsc::Sender;
+use tracing::{error, info, warn};
 use understudy_core::{
-    event::{Effect, Event},
+    event::{Effect, Event, Trust},
     limits::JOURNAL_EFFECTS_MAX,
 };
 
@@ -58,8 +59,9 @@ impl JournalThread {
     /// When more waits than the core allows.
     pub fn take(&self, effect: Effect) {
         let job = match effect {
-            Effect::Persist { number, entries, hard_state, promises, confirmed } => {
-                Job::Persist(number, Persist { entries, hard_state, promises, confirmed })
+            Effect::Persist { number, entries, hard_state, promises, trust } => {
+                trust.iter().for_each(tell);
+                Job::Persist(number, Persist { entries, hard_state, promises, trust })
             }
             Effect::Fetch { number, low, high, bytes_max } => {
                 Job::Fetch { number, low, high, bytes_max }
@@ -72,6 +74,18 @@ impl JournalThread {
             | Effect::RoleChanged { .. } => return,
         };
         self.jobs.try_send(job).expect("the core bounds what waits for the journal");
+    }
+}
+
+/// Whoever looks for the cause of a loss later finds it in the log.
+fn tell(trust: &Trust) {
+    match trust {
+        Trust::Confirmed => info!("enough boards have confirmed what this disk holds"),
+        Trust::Unconfirmed(peers) => {
+            let silent: Vec<_> = peers.iter().map(|(peer, _)| *peer).collect();
+            warn!(?silent, "this board takes part though these boards have not confirmed its disk");
+        }
+        Trust::Lost => error!("a board remembers more than this disk holds: it never votes again"),
     }
 }
 

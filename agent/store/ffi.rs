@@ -155,18 +155,22 @@ unsafe fn copy_bytes(start: *const u8, count: c_int) -> Vec<u8> {
 
 /// Are there foreign key constraints that only a COMMIT would complain about?
 pub(crate) fn has_deferred_violations(connection: &Connection) -> bool {
+    status(connection, ffi::SQLITE_DBSTATUS_DEFERRED_FKS) > 0
+}
+
+/// Bytes of memory that hold this connection's pages.
+pub(crate) fn cache_bytes(connection: &Connection) -> usize {
+    usize::try_from(status(connection, ffi::SQLITE_DBSTATUS_CACHE_USED)).unwrap_or(0)
+}
+
+/// One of SQLite's numbers on a connection; 0 where it has none.
+fn status(connection: &Connection, what: c_int) -> c_int {
     let (mut current, mut highest) = (0, 0);
     // SAFETY: the handle is valid while the connection is; both places are ours.
     let code = unsafe {
-        ffi::sqlite3_db_status(
-            connection.handle(),
-            ffi::SQLITE_DBSTATUS_DEFERRED_FKS,
-            &raw mut current,
-            &raw mut highest,
-            0,
-        )
+        ffi::sqlite3_db_status(connection.handle(), what, &raw mut current, &raw mut highest, 0)
     };
-    code == ffi::SQLITE_OK && current > 0
+    if code == ffi::SQLITE_OK { current } else { 0 }
 }
 
 /// Length of the first statement of `text`, its `;` included; `None` when it does

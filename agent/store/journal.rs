@@ -13,19 +13,25 @@
 //! Left out: the lock on the directory, and when to write (the driver's).
 
 use std::{
+    cmp::Ordering,
     fmt,
     path::{Path, PathBuf},
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, config::DbConfig};
 use understudy_core::{
-    event::{Entry, EntryKind, HardState, NodeId, Promise},
+    event::{Entry, HardState, NodeId, Promise, Trust},
+    limits::LOG_PIECE_ENTRIES_MAX,
     mutant,
     restored::TermRun,
     sql,
 };
 
-use super::{REMEDY, StoreError, check_sqlite, is_damage, make_private, wal};
+use super::{
+    REMEDY, StoreError, check_sqlite, is_damage, make_private,
+    row::{checksum, entry_of, kind_number},
+    wal,
+};
 use crate::identity::{GroupId, Identity};
 
 /// Version of what is in the file; another is refused by name.
@@ -71,8 +77,8 @@ pub struct Persist {
     pub hard_state: HardState,
     /// What peers were seen to promise.
     pub promises: Vec<(NodeId, Promise)>,
-    /// The journal is no longer under suspicion.
-    pub confirmed: bool,
+    /// What the disk says of itself from now on: see [`Trust`].
+    pub trust: Option<Trust>,
 }
 
 /// See the module's description.
@@ -85,7 +91,10 @@ pub struct Journal {
     boot: u64,
     identity: Option<Identity>,
     suspect: bool,
+    trust: Trust,
 }
+
+const SELECT_TERM: &str = "SELECT term FROM log WHERE idx = ?1";
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS log(
@@ -145,7 +154,7 @@ impl Journal {
         let path = directory.join("journal.db");
         let wal = match &options.wal {
             Some(wal) => wal.clone(),
-            None => read_wal(&directory.join("journal.db-wal"))?,
+            None => wal::read(&directory.join("journal.db-wal"))?,
         };
         let connection = connect(&path, options.vfs.as_deref())
             .map_err(|error| StoreError::of_file(&path, &error))?;
@@ -158,6 +167,7 @@ impl Journal {
             boot: 0,
             identity: None,
             suspect: wal::is_damaged(&wal),
+            trust: Trust::default(),
         };
         journal.load()?;
         Ok(journal)
@@ -184,6 +194,7 @@ impl Journal {
             .optional()
             .map_err(at)?;
         let identity: Option<Vec<u8>> = meta(connection, "identity").map_err(at)?;
+        let trust: Option<Vec<u8>> = meta(connection, "trust").map_err(at)?;
         let (first, last): (Option<i64>, Option<i64>) = connection
             .query_row("SELECT min(idx), max(idx) FROM log", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))
@@ -198,6 +209,10 @@ impl Journal {
         if let Some(state) = state {
             self.hard_state = sql::decode(&state).map_err(|_| unreadable("hard state"))?;
         }
+        if let Some(trust) = trust {
+            let what = "word on what it holds";
+            self.trust = sql::decode(&trust).map_err(|_| unreadable(what))?;
+        }
         if let Some(identity) = identity {
             self.identity = Some(sql::decode(&identity).map_err(|_| unreadable("identity"))?);
         }
@@ -207,11 +222,12 @@ impl Journal {
     /// The first write after a start. A sound WAL is brought into the file before
     /// it and begins anew: so frames of a torn end never stand behind later ones,
     /// where they would look like damage, and what an earlier process wrote in
-    /// spite of a failed sync is written again. A damaged one is written on, with
-    /// what was found of it.
+    /// spite of a failed sync is written again; a disk without the room for that is
+    /// waited for. A damaged one is written on, with what was found of it.
     fn count_boot(&mut self) -> Result<(), StoreError> {
         if !self.suspect {
-            self.bring_back().map_err(|error| StoreError::new(&self.path, error))?;
+            let pages = self.pages("PRAGMA wal_checkpoint(RESTART)");
+            pages.map_err(|error| StoreError::of_file(&self.path, &error))?;
         }
         let connection = &self.connection;
         let boot = self.boot + 1;
@@ -282,6 +298,12 @@ impl Journal {
     #[must_use]
     pub const fn suspect(&self) -> bool {
         self.suspect
+    }
+
+    /// What earlier starts wrote down of this disk.
+    #[must_use]
+    pub const fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Makes this board that member, together with what its log begins with.
@@ -358,14 +380,9 @@ impl Journal {
     /// stays in the WAL, where it is just as safe.
     fn checkpoint(&self) -> Result<(), JournalError> {
         let long = self.pages("PRAGMA wal_checkpoint(NOOP)").map_err(|error| halt(&error))?;
-        if long < WAL_PAGES_MAX { Ok(()) } else { self.bring_back() }
-    }
-
-    fn pages(&self, checkpoint: &str) -> rusqlite::Result<i64> {
-        self.connection.prepare_cached(checkpoint)?.query_row([], |row| row.get(1))
-    }
-
-    fn bring_back(&self) -> Result<(), JournalError> {
+        if long < WAL_PAGES_MAX {
+            return Ok(());
+        }
         match self.pages("PRAGMA wal_checkpoint(RESTART)") {
             Err(error) if error.sqlite_error_code() != Some(ErrorCode::DiskFull) => {
                 Err(halt(&error))
@@ -374,7 +391,12 @@ impl Journal {
         }
     }
 
-    /// Reads entries `low..high`, at most `bytes_max` of data but at least one.
+    fn pages(&self, checkpoint: &str) -> rusqlite::Result<i64> {
+        self.connection.prepare_cached(checkpoint)?.query_row([], |row| row.get(1))
+    }
+
+    /// Reads entries `low..high`: one at least, and no more than one piece, of
+    /// `bytes_max` of data and [`LOG_PIECE_ENTRIES_MAX`] entries.
     ///
     /// # Errors
     /// [`JournalError::Halt`] names the row that is damaged or missing.
@@ -403,7 +425,8 @@ impl Journal {
                 return Err(damaged(expected));
             }
             bytes += entry.data.len() as u64;
-            if bytes > bytes_max && !entries.is_empty() {
+            let full = bytes > bytes_max || entries.len() == LOG_PIECE_ENTRIES_MAX;
+            if full && !entries.is_empty() {
                 return Ok(entries);
             }
             expected += 1;
@@ -415,26 +438,46 @@ impl Journal {
         Ok(entries)
     }
 
-    /// Terms of the whole log, as runs.
+    /// Terms of the whole log, as runs. Terms only rise, so the end of each run is
+    /// found by halving what is left: of a long log a few rows are looked at, and
+    /// nothing is sorted. Their data is checked when it is needed.
     ///
     /// # Errors
     /// [`JournalError::Halt`] when it cannot be read or terms fall.
-    pub fn terms(&mut self) -> Result<Vec<TermRun>, JournalError> {
-        let mut select = self
-            .connection
-            .prepare("SELECT min(idx), term FROM log GROUP BY term ORDER BY 1")
-            .map_err(|error| halt(&error))?;
-        let runs = select
-            .query_map([], |row| {
-                let (first, term): (i64, i64) = (row.get(0)?, row.get(1)?);
-                Ok(TermRun { first: first.cast_unsigned(), term: term.cast_unsigned() })
-            })
-            .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
-            .map_err(|error| halt(&error))?;
-        match runs.windows(2).find(|pair| pair[1].term < pair[0].term) {
-            Some(pair) => Err(damaged(pair[1].first)),
-            None => Ok(runs),
+    pub fn terms(&self) -> Result<Vec<TermRun>, JournalError> {
+        let mut runs = Vec::new();
+        let mut first = self.first_index;
+        while first <= self.last_index {
+            let run = TermRun { first, term: self.term(first)? };
+            runs.push(run);
+            first = self.end_of(run)?;
         }
+        Ok(runs)
+    }
+
+    /// The index after the run's last.
+    fn end_of(&self, run: TermRun) -> Result<u64, JournalError> {
+        let (mut inside, mut beyond) = (run.first, self.last_index + 1);
+        // The newest run, of which a leader that stays makes most of a log.
+        if self.term(self.last_index)? == run.term {
+            return Ok(beyond);
+        }
+        while beyond - inside > 1 {
+            let middle = inside + (beyond - inside) / 2;
+            match self.term(middle)?.cmp(&run.term) {
+                Ordering::Less => return Err(damaged(middle)),
+                Ordering::Equal => inside = middle,
+                Ordering::Greater => beyond = middle,
+            }
+        }
+        Ok(beyond)
+    }
+
+    fn term(&self, index: u64) -> Result<u64, JournalError> {
+        let mut select =
+            self.connection.prepare_cached(SELECT_TERM).map_err(|error| halt(&error))?;
+        let term = select.query_row([index.cast_signed()], |row| row.get::<_, i64>(0)).optional();
+        term.map_err(|error| halt(&error))?.map(i64::cast_unsigned).ok_or_else(|| damaged(index))
     }
 
     /// What peers were seen to promise.
@@ -471,15 +514,6 @@ fn damaged(index: u64) -> JournalError {
     JournalError::Halt(format!(
         "entry {index} (row {index} of table log) is damaged or missing. {REMEDY}"
     ))
-}
-
-fn read_wal(path: &Path) -> Result<Vec<u8>, StoreError> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(StoreError::new(path, error))
-        }
-        read => Ok(read.unwrap_or_default()),
-    }
 }
 
 /// An orderly close brings the WAL back into the file and deletes it: not where
@@ -553,43 +587,17 @@ fn write_one(connection: &Connection, persist: &Persist) -> rusqlite::Result<()>
     for (peer, promise) in &persist.promises {
         insert.execute(rusqlite::params![peer.cast_signed(), sql::encode(promise)])?;
     }
-    if persist.confirmed {
+    let Some(trust) = &persist.trust else { return Ok(()) };
+    if *trust == Trust::Confirmed {
         set_meta(connection, "suspect", 0)?;
     }
-    Ok(())
-}
-
-const fn kind_number(kind: EntryKind) -> u8 {
-    match kind {
-        EntryKind::Change => 0,
-        EntryKind::Membership => 1,
-    }
-}
-
-/// CRC32C over index, term, kind and data, numbers little-endian.
-fn checksum(entry: &Entry) -> u32 {
-    let crc = crc32c::crc32c(&entry.index.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc, &entry.term.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc, &[kind_number(entry.kind)]);
-    crc32c::crc32c_append(crc, &entry.data)
-}
-
-/// The row as an entry; `None` when its checksum does not fit.
-fn entry_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Entry>> {
-    let (index, term): (i64, i64) = (row.get(0)?, row.get(1)?);
-    let kind = match row.get(2)? {
-        0_u8 => EntryKind::Change,
-        1 => EntryKind::Membership,
-        _ => return Ok(None),
-    };
-    let entry =
-        Entry { index: index.cast_unsigned(), term: term.cast_unsigned(), kind, data: row.get(4)? };
-    let crc: u32 = row.get(3)?;
-    Ok((checksum(&entry) == crc).then_some(entry))
+    set_meta(connection, "trust", sql::encode(trust))
 }
 
 #[cfg(test)]
 mod tests {
+    use understudy_core::event::{EntryKind, Held};
+
     use super::*;
 
     fn entry(index: u64, term: u64) -> Entry {
@@ -598,7 +606,7 @@ mod tests {
 
     fn persist(entries: Vec<Entry>, term: u64) -> Persist {
         let hard_state = HardState { term, vote: 2, commit: 1 };
-        Persist { entries, hard_state, promises: Vec::new(), confirmed: false }
+        Persist { entries, hard_state, promises: Vec::new(), trust: None }
     }
 
     fn open(directory: &Path) -> Journal {
@@ -626,6 +634,44 @@ mod tests {
     }
 
     #[test]
+    fn a_long_log_is_opened_by_reading_little_of_it_and_sorting_nothing() {
+        use rusqlite::StatementStatus::{Sort, VmStep};
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        let term = |index| 1 + index / 7_000;
+        let entries: Vec<_> = (1..=20_000).map(|index| entry(index, term(index))).collect();
+        journal.write(&[persist(entries, 3)]).unwrap();
+        let runs = [(1, 1), (7_000, 2), (14_000, 3)];
+        let runs = runs.map(|(first, term)| TermRun { first, term });
+        assert_eq!(journal.terms().unwrap(), runs);
+        let select = journal.connection.prepare_cached(SELECT_TERM).unwrap();
+        let (steps, sorts) = (select.get_status(VmStep), select.get_status(Sort));
+        assert!((1..1_000).contains(&steps) && sorts == 0, "{steps} steps, {sorts} sorts");
+    }
+
+    #[test]
+    fn terms_that_fall_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        let terms = [2, 2, 2, 1, 1, 3, 3];
+        let entries = (1..).zip(terms).map(|(index, term)| entry(index, term));
+        journal.write(&[persist(entries.collect(), 3)]).unwrap();
+        let error = journal.terms().unwrap_err().to_string();
+        assert!(error.contains("entry 4"), "{error}");
+    }
+
+    #[test]
+    fn one_piece_is_bounded_by_entries_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        let last = LOG_PIECE_ENTRIES_MAX as u64 + 9;
+        let entries = (1..=last).map(|index| Entry { data: Vec::new(), ..entry(index, 1) });
+        journal.write(&[persist(entries.collect(), 1)]).unwrap();
+        let piece = journal.read(1, last + 1, u64::MAX).unwrap();
+        assert_eq!(piece.len(), LOG_PIECE_ENTRIES_MAX);
+    }
+
+    #[test]
     fn a_damaged_wal_is_under_suspicion_until_peers_have_confirmed_it() {
         let directory = tempfile::tempdir().unwrap();
         let mut journal = open(directory.path());
@@ -644,10 +690,23 @@ mod tests {
             assert!(journal.last_index() < 50);
         }
         let mut journal = open(copy.path());
-        let confirmed = Persist { confirmed: true, ..persist(Vec::new(), 1) };
-        journal.write(&[confirmed]).unwrap();
+        let trust = Some(Trust::Confirmed);
+        journal.write(&[Persist { trust, ..persist(Vec::new(), 1) }]).unwrap();
         drop(journal);
         assert!(!open(copy.path()).suspect());
+    }
+
+    #[test]
+    fn what_the_disk_says_of_itself_is_there_at_the_next_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = Held { term: 3, vote: 2, last_index: 9 };
+        let word = |trust| Persist { trust, ..persist(Vec::new(), 1) };
+        for trust in [Trust::Unconfirmed(vec![(3, held)]), Trust::Lost, Trust::Confirmed] {
+            let mut journal = open(directory.path());
+            journal.write(&[word(Some(trust.clone())), word(None)]).unwrap();
+            drop(journal);
+            assert_eq!(*open(directory.path()).trust(), trust);
+        }
     }
 
     /// A board killed while all it knows is in the WAL, as it often is.

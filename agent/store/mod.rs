@@ -14,6 +14,7 @@ pub mod database;
 pub mod ffi;
 pub mod journal;
 pub mod restore;
+mod row;
 mod wal;
 
 /// Why a file of ours cannot be used. Names the file.

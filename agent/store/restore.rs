@@ -6,7 +6,7 @@ use std::path::Path;
 
 use understudy_core::{
     event::{Entry, EntryKind, HardState, Position},
-    limits::{APPLY_BYTES_MAX, UNAPPLIED_BYTES_MAX},
+    limits::APPLY_BYTES_MAX,
     member::{Member, MembershipChange},
     mutant,
     restored::{Restored, TermRun},
@@ -39,8 +39,7 @@ pub fn found(
         data: sql::encode(&MembershipChange::Add(founder)),
     };
     let hard_state = HardState { term: 1, vote: 0, commit: 1 };
-    let persist =
-        Persist { entries: vec![first], hard_state, promises: Vec::new(), confirmed: false };
+    let persist = Persist { entries: vec![first], hard_state, promises: Vec::new(), trust: None };
     journal.found(identity, &persist)
 }
 
@@ -68,9 +67,7 @@ pub fn restore(
     hard_state.commit = hard_state.commit.min(last_index);
     replay(journal, database, hard_state.commit).map_err(|error| at(&error))?;
     let applied = database.applied();
-    let tail = journal
-        .read(applied.index + 1, last_index + 1, UNAPPLIED_BYTES_MAX)
-        .map_err(|error| at(&error))?;
+    let tail = tail(journal, applied.index).map_err(|error| at(&error))?;
     Ok(Restored {
         hard_state,
         applied,
@@ -80,6 +77,7 @@ pub fn restore(
         tail,
         promises: journal.promises().map_err(|error| at(&error))?,
         suspect: journal.suspect(),
+        trust: journal.trust().clone(),
         lost,
     })
 }
@@ -114,11 +112,23 @@ fn replay(journal: &mut Journal, database: &mut Database, commit: u64) -> Result
     Ok(())
 }
 
+/// All entries above `applied`: no more than a node holds there while it runs.
+fn tail(journal: &mut Journal, applied: u64) -> Result<Vec<Entry>, JournalError> {
+    let (mut next, end) = (applied + 1, journal.last_index() + 1);
+    let mut tail = Vec::new();
+    while next < end {
+        tail.extend(journal.read(next, end, APPLY_BYTES_MAX)?);
+        next = tail.last().map_or(end, |entry: &Entry| entry.index + 1);
+    }
+    Ok(tail)
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::store::{database, journal};
+    use understudy_core::limits::LOG_PIECE_ENTRIES_MAX;
 
     use super::*;
+    use crate::store::{database, journal};
 
     fn entry(index: u64, term: u64) -> Entry {
         Entry { index, term, kind: EntryKind::Change, data: Vec::new() }
@@ -130,7 +140,7 @@ mod tests {
         let mut journal = Journal::open(directory.path(), &journal::Options::default()).unwrap();
         let hard_state = HardState { term: 3, vote: 0, commit: 0 };
         let entries = journalled.to_vec();
-        let persist = Persist { entries, hard_state, promises: Vec::new(), confirmed: false };
+        let persist = Persist { entries, hard_state, promises: Vec::new(), trust: None };
         journal.write(&[persist]).unwrap();
         let options = database::Options::default();
         let mut database = Database::open(directory.path(), options).unwrap();
@@ -151,6 +161,14 @@ mod tests {
         let restored = restored(&[entry(1, 1), entry(2, 1)], &[entry(1, 1)]).unwrap();
         assert!(!restored.lost);
         assert_eq!((restored.hard_state.commit, restored.tail.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_tail_of_any_length_is_restored_whole() {
+        let last = LOG_PIECE_ENTRIES_MAX as u64 + 9;
+        let entries: Vec<_> = (1..=last).map(|index| entry(index, 1)).collect();
+        let restored = restored(&entries, &[]).unwrap();
+        assert_eq!(restored.tail, entries);
     }
 
     #[test]

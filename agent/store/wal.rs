@@ -13,8 +13,22 @@
 //!
 //! Format: SQLite's "WAL-mode File Format", sections 1 to 4.
 
+use std::path::Path;
+
+use super::StoreError;
+
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
+
+/// The file as it is; empty where there is none.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::new(path, error))
+        }
+        read => Ok(read.unwrap_or_default()),
+    }
+}
 
 /// Does this WAL hold something that was synced and that SQLite will not read?
 pub(crate) fn is_damaged(wal: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 //! confirmed, and a database whose rows are the texts of requests.
 
 use understudy_core::{
-    event::{Entry, EntryKind, Executed, HardState, NodeId, Outcome, Position, Promise},
+    event::{Entry, EntryKind, Executed, HardState, NodeId, Outcome, Position, Promise, Trust},
     member::Membership,
     restored::{Restored, TermRun},
 };
@@ -65,6 +65,7 @@ impl Store {
             tail: self.read(self.applied.index + 1, u64::MAX),
             promises: self.promises.clone(),
             suspect: false,
+            trust: Trust::default(),
             lost: false,
         };
         (self.boot, restored)

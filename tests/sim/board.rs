@@ -94,8 +94,7 @@ impl Process {
         let mut batch = Vec::new();
         let mut last = 0;
         for effect in waiting.iter() {
-            let Effect::Persist { number, entries, hard_state, promises, confirmed } = effect
-            else {
+            let Effect::Persist { number, entries, hard_state, promises, trust } = effect else {
                 break;
             };
             last = *number;
@@ -104,7 +103,7 @@ impl Process {
                 entries,
                 hard_state: *hard_state,
                 promises,
-                confirmed: *confirmed,
+                trust: trust.clone(),
             });
         }
         self.journal.write(&batch)?;
@@ -177,12 +176,8 @@ impl Board {
             acquaintances: Vec::new(),
         };
         let hard_state = HardState { term: 1, vote: 0, commit: 3 };
-        let persist = Persist {
-            entries: entries.to_vec(),
-            hard_state,
-            promises: Vec::new(),
-            confirmed: false,
-        };
+        let persist =
+            Persist { entries: entries.to_vec(), hard_state, promises: Vec::new(), trust: None };
         journal.found(&identity, &persist).map_err(|error| error.to_string())
     }
 
@@ -232,5 +227,47 @@ impl Board {
     pub(crate) fn end(&mut self) {
         self.process = None;
         self.epoch += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn persist(index: u64, bytes: usize) -> Persist {
+        let kind = EntryKind::Change;
+        let entries = vec![Entry { index, term: 1, kind, data: vec![7; bytes] }];
+        let hard_state = HardState { term: 1, vote: 0, commit: 3 };
+        Persist { entries, hard_state, promises: Vec::new(), trust: None }
+    }
+
+    /// Frames of a torn end must never stand behind later ones, where they would
+    /// look like damage: nothing is written before the WAL could begin anew.
+    #[test]
+    fn a_torn_journal_is_not_written_on_while_the_disk_has_no_room() {
+        let mut torn = 0;
+        for calls in 1..30 {
+            let board = Board::new(1, calls, 1_000);
+            board.found().unwrap();
+            let mut journal = board.journal().unwrap();
+            for index in 4..40 {
+                journal.write(&[persist(index, 100)]).unwrap();
+            }
+            board.disk.borrow_mut().crash_after(calls);
+            let _ = journal.write(&[persist(40, 8_000)]);
+            board.disk.borrow_mut().cut_power();
+            drop(journal);
+            board.disk.borrow_mut().power_on();
+            let found = board.disk.borrow().bytes("journal.db-wal");
+            board.disk.borrow_mut().set_room(Some(0));
+            let error = board.journal().err();
+            let left = board.disk.borrow().bytes("journal.db-wal");
+            assert!(error.is_some() && found == left, "{calls}: {error:?}");
+            board.disk.borrow_mut().set_room(None);
+            let journal = board.journal().unwrap();
+            assert!(!journal.suspect(), "{calls}");
+            torn += u32::from(journal.last_index() == 39);
+        }
+        assert!(torn > 0, "not one write was torn");
     }
 }

@@ -9,7 +9,9 @@ use understudy_core::{
     change::Change,
     error::Refusal,
     event::{Executed, Position},
-    limits::{CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX, RESPONSE_BYTES_MAX},
+    limits::{
+        BATCH_MS_MAX, CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX, RESPONSE_BYTES_MAX,
+    },
     mutant,
     sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, StatementResult},
 };
@@ -26,6 +28,10 @@ use crate::store::ffi;
 
 /// A statement of a caller that names no limit ends after this.
 const STATEMENT_MS_MAX: u64 = 10_000;
+
+/// Pages held in memory between two batches, bytes: twice what SQLite is asked to
+/// keep to, so that pages go out many at a time.
+const CACHE_BYTES_MAX: usize = 2 << 20;
 
 /// How one statement ended.
 enum Ended {
@@ -61,7 +67,11 @@ impl Database {
         let schema = Arc::clone(&self.schema);
         let mut gathered = Gathered::default();
         let mut answers = Vec::with_capacity(requests.len());
+        let started = (self.options.clock)();
         for (place, request) in (0..).zip(requests) {
+            if place > 0 && (self.options.clock)().since(started) >= BATCH_MS_MAX {
+                break;
+            }
             match self.request(request, &mut gathered)? {
                 Request::Answered(answer) => answers.push(answer),
                 Request::DoesNotFit => break,
@@ -72,8 +82,19 @@ impl Database {
         self.internal("ROLLBACK TO batch")?;
         self.internal("RELEASE batch")?;
         self.restore_schema(schema);
+        self.write_pages_out()?;
         let change = Change { base, segments: gathered.into_segments() }.encode();
         Ok(Executed { change, answers })
+    }
+
+    /// Rolling a batch back also takes back the pages SQLite wrote to the WAL to
+    /// make room for it, and what it made room for stays: without this the pages of
+    /// a leader's open transaction would all be held in memory.
+    fn write_pages_out(&mut self) -> Result<(), Failure> {
+        if self.is_full() || ffi::cache_bytes(&self.connection) <= CACHE_BYTES_MAX {
+            return Ok(());
+        }
+        self.connection.cache_flush().map_err(|error| self.failure(&error))
     }
 
     fn internal(&mut self, sql: &str) -> Result<(), Failure> {
@@ -445,5 +466,77 @@ pub(super) fn words(error: &rusqlite::Error) -> String {
         rusqlite::Error::SqliteFailure(_, Some(words)) => words.clone(),
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, path::Path};
+
+    use understudy_core::{
+        event::{Entry, EntryKind, Millis},
+        sql::{Parameters, Statement},
+    };
+
+    use super::*;
+    use crate::store::database::Options;
+
+    thread_local! {
+        static NOW: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Every look at it finds a quarter of a batch's time gone.
+    fn clock() -> Millis {
+        NOW.set(NOW.get() + BATCH_MS_MAX / 4);
+        Millis(NOW.get())
+    }
+
+    fn request(sql: &str) -> Vec<u8> {
+        let parameters = Parameters::Positional(Vec::new());
+        sql::encode(&SqlRequest {
+            kind: RequestKind::Execute,
+            transaction: false,
+            origin: Origin::User,
+            statement_timeout_ms: None,
+            statements: vec![Statement { sql: sql.to_owned(), parameters }],
+        })
+    }
+
+    fn open(directory: &Path, options: Options) -> Database {
+        let mut database = Database::open(directory, options).unwrap();
+        apply(&mut database, Vec::new());
+        database
+    }
+
+    fn apply(database: &mut Database, data: Vec<u8>) {
+        let index = database.applied().index + 1;
+        let entry = Entry { index, term: 1, kind: EntryKind::Change, data };
+        database.apply(&[entry]).unwrap();
+    }
+
+    #[test]
+    fn a_leaders_open_transaction_is_not_held_in_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut database = open(directory.path(), Options::default());
+        let row = "INSERT INTO t VALUES (zeroblob(900))";
+        let batches = std::iter::once("CREATE TABLE t(a)").chain(std::iter::repeat_n(row, 8_000));
+        for sql in batches {
+            let base = database.applied();
+            let executed = database.execute(base, &[request(sql)]).unwrap();
+            apply(&mut database, executed.change);
+        }
+        let held = ffi::cache_bytes(&database.connection);
+        assert!(held <= CACHE_BYTES_MAX + (64 << 10), "{held} bytes");
+    }
+
+    #[test]
+    fn a_batch_out_of_time_leaves_the_rest_to_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut database = open(directory.path(), Options { clock, ..Options::default() });
+        let base = database.applied();
+        let table = request("CREATE TABLE IF NOT EXISTS t(a)");
+        let executed = database.execute(base, &vec![table; 20]).unwrap();
+        assert!((1..6).contains(&executed.answers.len()), "{}", executed.answers.len());
+        assert!(executed.answers[0].is_ok());
     }
 }
