@@ -550,3 +550,5 @@ fn prepare_file(connection: &Connection) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod update_tests;
