@@ -15,8 +15,8 @@ use crate::{
 /// See the module's description.
 pub(crate) struct Applier {
     applied: Position,
-    /// Last index handed to the database.
-    handed: u64,
+    /// The last entry handed to the database.
+    handed: Position,
     /// Last index committed and on this node's disk.
     target: u64,
     open: VecDeque<(u64, Vec<Position>)>,
@@ -34,13 +34,7 @@ pub(crate) enum Step {
 
 impl Applier {
     pub(crate) const fn new(applied: Position) -> Self {
-        Self {
-            applied,
-            handed: applied.index,
-            target: applied.index,
-            open: VecDeque::new(),
-            fetch: None,
-        }
+        Self { applied, handed: applied, target: applied.index, open: VecDeque::new(), fetch: None }
     }
 
     pub(crate) const fn applied(&self) -> Position {
@@ -52,17 +46,25 @@ impl Applier {
         self.applied.index == self.target && self.open.is_empty()
     }
 
+    /// What a batch given to the database now will find applied: it takes one
+    /// thing after the other. `None` while not all that is committed is with it.
+    pub(crate) fn base(&self) -> Option<Position> {
+        (self.handed.index == self.target).then_some(self.handed)
+    }
+
     /// Entries up to `index` are committed and on disk here.
     pub(crate) fn commit(&mut self, index: u64) {
         self.target = self.target.max(index);
     }
 
     pub(crate) fn next(&self, log: &Log) -> Option<Step> {
-        if self.handed >= self.target || self.open.len() >= APPLIES_OPEN_MAX || self.fetch.is_some()
+        if self.handed.index >= self.target
+            || self.open.len() >= APPLIES_OPEN_MAX
+            || self.fetch.is_some()
         {
             return None;
         }
-        let (low, high) = (self.handed + 1, self.target + 1);
+        let (low, high) = (self.handed.index + 1, self.target + 1);
         Some(match log.in_memory(low, high, APPLY_BYTES_MAX) {
             Some(entries) => Step::Apply(entries),
             None => Step::Fetch { low, high: high.min(log.in_memory_from()) },
@@ -83,8 +85,9 @@ impl Applier {
     /// These are on their way, as effect `number`.
     pub(crate) fn handed(&mut self, number: u64, entries: &[Entry]) {
         for entry in entries {
-            assert_eq!(entry.index, self.handed + 1, "entries are applied one after the other");
-            self.handed = entry.index;
+            let next = self.handed.index + 1;
+            assert_eq!(entry.index, next, "entries are applied one after the other");
+            self.handed = entry.position();
         }
         self.open.push_back((number, entries.iter().map(Entry::position).collect()));
     }
@@ -105,9 +108,9 @@ impl Applier {
 
     /// The database is back at `applied`: everything above it comes again.
     pub(crate) fn reset(&mut self, applied: Position) {
-        assert!(applied.index <= self.handed, "the database holds what it was never given");
+        assert!(applied.index <= self.handed.index, "the database holds what it was never given");
         self.applied = applied;
-        self.handed = applied.index;
+        self.handed = applied;
         self.open.clear();
         // One fetch at a time, however often the database falls back meanwhile.
         if let Some((_, wanted)) = &mut self.fetch {

@@ -7,11 +7,11 @@
 //! nothing of raft-rs's node and nothing of each other.
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
 
-use raft::{Config as RaftConfig, RawNode, StateRole};
+use raft::{Config as RaftConfig, RawNode, StateRole, prelude::MessageType};
 
 use crate::{
     apply::Applier,
@@ -122,6 +122,10 @@ pub struct Node {
     pub(crate) stopping: bool,
     pub(crate) next_tick: Millis,
     pub(crate) ticks: u64,
+    /// The commit index that followers have heard of, at the last tick.
+    pub(crate) announced: u64,
+    /// Boards that got an answer, and hear with it that its write is committed.
+    pub(crate) answered: BTreeSet<NodeId>,
     pub(crate) numbers: u64,
     pub(crate) dropped: BTreeMap<Rejection, u64>,
     pub(crate) effects: Effects,
@@ -180,6 +184,8 @@ impl Node {
             stopping: false,
             next_tick: now.plus(config.timing.tick_ms),
             ticks: 0,
+            announced: 0,
+            answered: BTreeSet::new(),
             numbers: 0,
             dropped: BTreeMap::new(),
             effects: Effects::default(),
@@ -203,7 +209,7 @@ impl Node {
             Event::Persisted { number } => self.on_persisted(now, number),
             Event::DiskFull(full) => self.disk_full = full,
             Event::DatabaseFull(full) => self.database_full = full,
-            Event::Fetched { number, entries } => self.on_fetched(number, entries),
+            Event::Fetched { number, entries } => self.on_fetched(now, number, entries),
             Event::Executed { number, executed } => self.on_executed(now, number, executed),
             Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
             Event::DatabaseReset { applied, ended_by } => self.on_reset(now, applied, ended_by),
@@ -419,9 +425,34 @@ impl Node {
         if self.may_tick() {
             self.raw.tick();
             self.pin_election_timeout();
+            self.announce_commit();
         }
         if self.leads() && (self.is_full() || self.stopping) {
             self.hand_over(now);
+        }
+    }
+
+    /// What is committed travels with the next append or heartbeat: a datagram of
+    /// its own for each commit would double what is on the air. Where neither
+    /// comes by itself, followers hear of it one tick later, and a board that wrote
+    /// something with the answer: it reads what it wrote.
+    fn announce_commit(&mut self) {
+        let raft = &self.raw.raft;
+        let committed = raft.raft_log.committed;
+        let is_news = committed > self.announced && committed == raft.raft_log.last_index();
+        self.announced = committed;
+        let goes_anyway =
+            raft.msgs.iter().any(|message| message.get_msg_type() == MessageType::MsgHeartbeat);
+        if self.leads() && is_news && !goes_anyway {
+            self.raw.ping();
+        }
+    }
+
+    fn tell_answered(&mut self) {
+        for node in core::mem::take(&mut self.answered) {
+            if self.leads() && self.raw.raft.prs().get(node).is_some() {
+                self.raw.raft.send_append(node);
+            }
         }
     }
 
@@ -506,8 +537,9 @@ impl Node {
     fn settle(&mut self, now: Millis) -> Effects {
         loop {
             self.drain_raft(now);
-            self.apply_committed();
+            self.apply_committed(now);
             self.serve(now);
+            self.tell_answered();
             if !self.raw.has_ready() {
                 break;
             }
@@ -539,6 +571,7 @@ fn raft_config(config: &Config, applied: u64) -> RaftConfig {
         max_committed_size_per_ready: limits::APPLY_BYTES_MAX,
         check_quorum: true,
         pre_vote: true,
+        skip_bcast_commit: true,
         ..RaftConfig::default()
     }
 }

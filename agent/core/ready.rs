@@ -171,10 +171,10 @@ impl Node {
     }
 
     /// Hands committed entries to the database, as far as it has room.
-    pub(crate) fn apply_committed(&mut self) {
+    pub(crate) fn apply_committed(&mut self, now: Millis) {
         while let Some(step) = self.applier.next(self.raw.store()) {
             match step {
-                Step::Apply(entries) => self.hand_to_database(entries),
+                Step::Apply(entries) => self.hand_to_database(now, entries),
                 Step::Fetch { low, high } => {
                     let number = self.number();
                     self.applier.fetching(number);
@@ -185,17 +185,27 @@ impl Node {
         }
     }
 
-    fn hand_to_database(&mut self, entries: Vec<Entry>) {
+    /// A batch is answered here, not when it is applied: that its base is what it
+    /// was executed on is certain once it is committed where it was proposed, and
+    /// whatever a caller asks for next comes after it in the database's queue.
+    fn hand_to_database(&mut self, now: Millis, entries: Vec<Entry>) {
         let number = self.number();
         self.applier.handed(number, &entries);
+        let batches = entries.iter().filter(|entry| entry.kind == EntryKind::Change);
+        let batches: Vec<_> = batches.map(Entry::position).collect();
         self.effects.push(Effect::Apply { number, resets: self.resets, entries });
+        for position in batches {
+            for answered in self.writes.applied(position, Outcome::Changed) {
+                self.answer(now, answered);
+            }
+        }
     }
 
     /// Entries came back from the journal: for a follower far behind, or for the
     /// database after it lost its transaction.
-    pub(crate) fn on_fetched(&mut self, number: u64, entries: Vec<Entry>) {
+    pub(crate) fn on_fetched(&mut self, now: Millis, number: u64, entries: Vec<Entry>) {
         if self.applier.fetched(number) {
-            self.hand_to_database(entries);
+            self.hand_to_database(now, entries);
         } else if number & FETCH_FOR_SENDING != 0 {
             let low = number & !FETCH_FOR_SENDING;
             for context in self.raw.mut_store().fetched(low, entries) {

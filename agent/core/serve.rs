@@ -73,6 +73,7 @@ impl Node {
             Ticket::Remote { node, boot, sequence } => {
                 self.inbox.answer(node, boot, sequence, &reply);
                 self.say(now, node, &Frame::Answer { boot, sequence, reply });
+                self.answered.insert(node);
             }
             Ticket::Barrier { id, sql } => self.pass_barrier(now, id, sql, reply),
         }
@@ -177,16 +178,15 @@ impl Node {
         let last_index = self.raw.raft.raft_log.last_index();
         let ready = self.writes.is_free()
             && self.writes.has_waiting()
-            && self.applier.is_idle()
-            && self.applier.applied().index == last_index
             && self.leads_for_sure()
             && self.raw.raft.lead_transferee.is_none();
-        if !ready {
-            return;
-        }
+        let base = self.applier.base().filter(|base| ready && base.index == last_index);
+        let Some(base) = base else { return };
         let batch = self.writes.gather();
         if batch.is_empty() {
-            if let Some(waiting) = self.writes.pop() {
+            if self.applier.is_idle()
+                && let Some(waiting) = self.writes.pop()
+            {
                 self.propose_membership(now, waiting);
             }
             return;
@@ -197,7 +197,6 @@ impl Node {
         });
         let requests: Vec<_> = requests.collect();
         let number = self.number();
-        let base = self.applier.applied();
         self.writes.executing(number, batch);
         self.effects.push(Effect::Execute { number, resets: self.resets, base, requests });
     }

@@ -2,9 +2,10 @@
 //! go together into the next entry. Group commit without a timer.
 //!
 //! One slot: a batch, or a membership change, and nothing beside it, so that a
-//! batch always stands on the entry right before it. What was proposed is
-//! answered when its index is applied, in whatever term that happens: applied
-//! as ours means done, applied as another's means nothing was changed.
+//! batch always stands on the entry right before it. A batch is answered when
+//! its index is committed and on its way into the database, a membership change
+//! when it is applied, in whatever term that happens: as ours means done, as
+//! another's means nothing was changed.
 
 use alloc::{collections::VecDeque, vec::Vec};
 
@@ -193,7 +194,7 @@ impl Writes {
         self.slot = Slot::Proposed { at, answers, deadline };
     }
 
-    /// An entry was applied; the answers it brings.
+    /// An entry is applied, or certain to be: the answers it brings.
     pub(crate) fn applied(&mut self, at: Position, outcome: Outcome) -> Vec<Answered> {
         let Slot::Proposed { at: expected, .. } = &self.slot else { return Vec::new() };
         if at.index < expected.index {

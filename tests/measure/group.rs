@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use understudy_tests::agents::Agents;
 
-use crate::{load, process};
+use crate::{load, process::Used};
 
 pub(crate) const BOARDS: [&str; 3] = ["a", "b", "c"];
 
@@ -48,8 +48,8 @@ impl Group {
         self.said(board, "agent_pid")
     }
 
-    /// Bytes all boards together have written.
-    pub(crate) fn written_bytes(&self) -> u64 {
-        BOARDS.iter().map(|board| process::written_bytes(&self.pid(board))).sum()
+    /// What all boards together have used.
+    pub(crate) fn used(&self) -> Used {
+        BOARDS.iter().map(|board| Used::by(&self.pid(board))).sum()
     }
 }

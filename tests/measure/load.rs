@@ -1,12 +1,16 @@
-//! A light client: a thread per keep-alive connection that writes one request,
-//! reads one answer, and does nothing else. What it costs is reported, so that
+//! A light client: one thread that waits for all its keep-alive connections at
+//! once, each with one request under way. What it costs is reported, so that
 //! nobody takes its limits for the server's.
 
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    thread,
     time::{Duration, Instant},
+};
+
+use rustix::{
+    buffer::spare_capacity,
+    event::{Timespec, epoll},
 };
 
 use crate::process;
@@ -30,18 +34,10 @@ pub(crate) struct Load {
 /// When an answer is no success: then there is nothing to measure.
 #[expect(clippy::disallowed_methods, reason = "measuring is what a clock is for here")]
 pub(crate) fn insert(address: &str, connections: usize, time: Duration) -> Load {
+    let mut callers = Callers::open(address, connections);
     let cpu = process::cpu_ms("self");
     let started = Instant::now();
-    let mut latencies_us: Vec<u64> = thread::scope(|scope| {
-        let run = || Connection::open(address).repeat(&insert_request(address), time);
-        let threads: Vec<_> = (0..connections)
-            .map(|_| {
-                let thread = thread::Builder::new().stack_size(64 << 10);
-                thread.spawn_scoped(scope, run).expect("a thread can be started")
-            })
-            .collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("it ends well")).collect()
-    });
+    let mut latencies_us = callers.repeat(&insert_request(address), time);
     let took = started.elapsed();
     latencies_us.sort_unstable();
     let requests = latencies_us.len();
@@ -87,6 +83,63 @@ struct Connection {
     buffer: Vec<u8>,
 }
 
+/// All connections of one load.
+struct Callers {
+    connections: Vec<Connection>,
+    ready: rustix::fd::OwnedFd,
+}
+
+impl Callers {
+    fn open(address: &str, count: usize) -> Self {
+        let ready = epoll::create(epoll::CreateFlags::CLOEXEC).expect("a poll can be made");
+        let connections: Vec<_> = (0..count).map(|_| Connection::open(address)).collect();
+        for (place, connection) in connections.iter().enumerate() {
+            let data = epoll::EventData::new_u64(place as u64);
+            epoll::add(&ready, &connection.stream, data, epoll::EventFlags::IN)
+                .expect("a socket can be waited for");
+        }
+        Self { connections, ready }
+    }
+
+    /// Latencies in microseconds, of every request that was begun in this time.
+    #[expect(clippy::disallowed_methods, reason = "measuring is what a clock is for here")]
+    fn repeat(&mut self, request: &[u8], time: Duration) -> Vec<u64> {
+        let until = Instant::now() + time;
+        let mut latencies_us = Vec::new();
+        let mut asked = vec![Instant::now(); self.connections.len()];
+        for (connection, asked) in self.connections.iter_mut().zip(&mut asked) {
+            *asked = Instant::now();
+            connection.say(request).expect("every insert is sent");
+        }
+        let mut open = asked.len();
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(open);
+        while open > 0 {
+            events.clear();
+            let wait = Timespec::try_from(ANSWER_MAX).expect("it is short");
+            epoll::wait(&self.ready, spare_capacity(&mut events), Some(&wait))
+                .expect("sockets can be waited for");
+            assert!(!events.is_empty(), "no answer within {ANSWER_MAX:?}");
+            for event in &events {
+                let place = usize::try_from(event.data.u64()).expect("a place in the list");
+                let connection = &mut self.connections[place];
+                if !connection.hear().expect("every insert succeeds") {
+                    continue;
+                }
+                let now = Instant::now();
+                let took = now.duration_since(asked[place]).as_micros();
+                latencies_us.push(u64::try_from(took).unwrap_or(u64::MAX));
+                if now >= until {
+                    open -= 1;
+                    continue;
+                }
+                asked[place] = now;
+                connection.say(request).expect("every insert is sent");
+            }
+        }
+        latencies_us
+    }
+}
+
 impl Connection {
     fn open(address: &str) -> Self {
         let stream = TcpStream::connect(address).expect("the board listens");
@@ -95,47 +148,46 @@ impl Connection {
         Self { stream, buffer: Vec::new() }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "measuring is what a clock is for here")]
-    fn repeat(mut self, request: &[u8], time: Duration) -> Vec<u64> {
-        let mut latencies_us = Vec::new();
-        let until = Instant::now() + time;
-        loop {
-            let asked = Instant::now();
-            if asked >= until {
-                return latencies_us;
-            }
-            self.ask(request).expect("every insert succeeds");
-            latencies_us.push(u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX));
-        }
+    fn ask(&mut self, request: &[u8]) -> Result<(), String> {
+        self.say(request)?;
+        while !self.hear()? {}
+        Ok(())
     }
 
-    fn ask(&mut self, request: &[u8]) -> Result<(), String> {
-        self.stream.write_all(request).map_err(|error| error.to_string())?;
+    fn say(&mut self, request: &[u8]) -> Result<(), String> {
         self.buffer.clear();
-        loop {
-            let mut chunk = [0; 1_024];
-            let count = self.stream.read(&mut chunk).map_err(|error| error.to_string())?;
-            if count == 0 {
-                return Err(String::from("the server hung up"));
-            }
-            self.buffer.extend_from_slice(&chunk[..count]);
-            if let Some(body) = body(&self.buffer) {
-                let good = self.buffer.starts_with(b"HTTP/1.1 200") && !contains(body, b"error");
-                let words = || String::from_utf8_lossy(&self.buffer).into_owned();
-                return if good { Ok(()) } else { Err(words()) };
-            }
+        self.stream.write_all(request).map_err(|error| error.to_string())
+    }
+
+    /// Takes what has come, waiting for something: is the answer whole?
+    fn hear(&mut self) -> Result<bool, String> {
+        let mut chunk = [0; 1_024];
+        let count = self.stream.read(&mut chunk).map_err(|error| error.to_string())?;
+        if count == 0 {
+            return Err(String::from("the server hung up"));
         }
+        self.buffer.extend_from_slice(&chunk[..count]);
+        let Some(body) = body(&self.buffer) else { return Ok(false) };
+        let good = self.buffer.starts_with(b"HTTP/1.1 200") && !contains(body, b"error");
+        let words = || String::from_utf8_lossy(&self.buffer).into_owned();
+        if good { Ok(true) } else { Err(words()) }
     }
 }
 
 /// The body, once all of it is there.
 fn body(answer: &[u8]) -> Option<&[u8]> {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
-    let head = std::str::from_utf8(&answer[..end]).ok()?.to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"))?;
+    let mut lines = answer[..end].split(|byte| *byte == b'\n');
+    let length = lines.find_map(|line| {
+        let (name, value) = line.split_at_checked(LENGTH.len())?;
+        name.eq_ignore_ascii_case(LENGTH).then_some(value)
+    })?;
+    let length: usize = std::str::from_utf8(length).ok()?.trim().parse().ok()?;
     let body = &answer[end..];
-    (body.len() >= length.trim().parse().ok()?).then_some(body)
+    (body.len() >= length).then_some(body)
 }
+
+const LENGTH: &[u8] = b"content-length:";
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|bytes| bytes == word)

@@ -1,9 +1,44 @@
 //! What the kernel says about a process.
 
-use std::fs;
+use std::{fs, iter::Sum, ops::Sub};
+
+/// What processes have used up so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Used {
+    /// Sent to the disk.
+    pub(crate) written_bytes: u64,
+    /// Processor time.
+    pub(crate) cpu_ms: u64,
+}
+
+impl Used {
+    pub(crate) fn by(pid: &str) -> Self {
+        Self { written_bytes: written_bytes(pid), cpu_ms: cpu_ms(pid) }
+    }
+}
+
+impl Sum for Used {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, used| Self {
+            written_bytes: sum.written_bytes + used.written_bytes,
+            cpu_ms: sum.cpu_ms + used.cpu_ms,
+        })
+    }
+}
+
+impl Sub for Used {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            written_bytes: self.written_bytes - before.written_bytes,
+            cpu_ms: self.cpu_ms - before.cpu_ms,
+        }
+    }
+}
 
 /// Bytes this process had sent to the disk.
-pub(crate) fn written_bytes(pid: &str) -> u64 {
+fn written_bytes(pid: &str) -> u64 {
     let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
     let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
     line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)

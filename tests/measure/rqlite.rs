@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{group::TABLE, load, process};
+use crate::{group::TABLE, load, process::Used};
 
 /// Tries, ten a second, for the group to stand.
 const TRIES: u32 = 300;
@@ -64,9 +64,9 @@ impl Rqlite {
         &self.http
     }
 
-    /// Bytes all nodes together have written.
-    pub(crate) fn written_bytes(&self) -> u64 {
-        self.pids().map(|pid| process::written_bytes(&pid)).sum()
+    /// What all nodes together have used.
+    pub(crate) fn used(&self) -> Used {
+        self.pids().map(|pid| Used::by(&pid)).sum()
     }
 
     pub(crate) fn pids(&self) -> impl Iterator<Item = String> {

@@ -8,6 +8,7 @@ use crate::{
     Spread, floor,
     group::{BOARDS, Group},
     load::{self, Load},
+    process::Used,
     rqlite::Rqlite,
 };
 
@@ -19,6 +20,8 @@ struct Sample {
     /// Syncs the disk did per second just before.
     floor_per_s: f64,
     bytes_per_insert: f64,
+    /// Processor time of all boards together.
+    cpu_us_per_insert: f64,
 }
 
 /// Rounds of both servers in turn, so that a slow minute meets both.
@@ -34,10 +37,10 @@ pub(crate) fn run(program: &Path, rounds: u64, seconds: u64) -> Value {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             let http = group.http(&group.leader());
-            ours.push(sample(program, &http, connections, time, || group.written_bytes()));
+            ours.push(sample(program, &http, connections, time, || group.used()));
             if let Some(peer) = &peer {
-                let written = || peer.written_bytes();
-                theirs.push(sample(program, peer.http(), connections, time, written));
+                let used = || peer.used();
+                theirs.push(sample(program, peer.http(), connections, time, used));
             }
         }
         results.push(report("understudy", connections, &ours));
@@ -55,14 +58,20 @@ fn sample(
     http: &str,
     connections: usize,
     time: Duration,
-    written_bytes: impl Fn() -> u64,
+    used: impl Fn() -> Used,
 ) -> Sample {
     let folder = program.parent().expect("a folder");
     let floor_per_s = floor::syncs_per_s(folder, Duration::from_millis(500));
-    let before = written_bytes();
+    let before = used();
     let load = load::insert(http, connections, time);
-    let bytes = (written_bytes() - before) as f64 / BOARDS.len() as f64;
-    Sample { bytes_per_insert: bytes / load.requests as f64, load, floor_per_s }
+    let used = used() - before;
+    let inserts = load.requests as f64;
+    Sample {
+        bytes_per_insert: used.written_bytes as f64 / BOARDS.len() as f64 / inserts,
+        cpu_us_per_insert: 1_000.0 * used.cpu_ms as f64 / inserts,
+        load,
+        floor_per_s,
+    }
 }
 
 fn report(who: &str, connections: usize, samples: &[Sample]) -> Value {
@@ -74,11 +83,12 @@ fn report(who: &str, connections: usize, samples: &[Sample]) -> Value {
     let p50 = spread(|sample| sample.load.p50_us);
     let p99 = spread(|sample| sample.load.p99_us);
     let bytes = spread(|sample| sample.bytes_per_insert);
+    let cpu = spread(|sample| sample.cpu_us_per_insert);
     let client = spread(|sample| sample.load.client_us_per_request);
     eprintln!(
         "{who:<10} {connections:>2} connections: {:>6.0} inserts/s ({:.0}..{:.0}), {:.2} of the \
          floor's {:.0} syncs/s; p50 {:.2} ms, p99 {:.2} ms; {:.0} bytes written per insert and \
-         node; client {:.0} us per request",
+         node; processor time per insert: {:.0} us of the three, {:.0} us of the client",
         per_s.median,
         per_s.least,
         per_s.most,
@@ -87,12 +97,14 @@ fn report(who: &str, connections: usize, samples: &[Sample]) -> Value {
         p50.median / 1e3,
         p99.median / 1e3,
         bytes.median,
+        cpu.median,
         client.median,
     );
     json!({
         "who": who, "connections": connections, "inserts_per_s": per_s.json(),
         "floor_syncs_per_s": floor.json(), "ratio_to_floor": ratio.json(),
         "p50_us": p50.json(), "p99_us": p99.json(),
-        "bytes_per_insert_and_node": bytes.json(), "client_us_per_request": client.json(),
+        "bytes_per_insert_and_node": bytes.json(), "cpu_us_per_insert": cpu.json(),
+        "client_us_per_request": client.json(),
     })
 }
