@@ -24,11 +24,11 @@
 //! # Reading order
 //!
 //! [`event`] (the vocabulary), [`node`] (the dispatcher), `ready` (how raft-rs's
-//! wishes become effects), `serve` (what becomes of a caller's request), then
-//! the states they share: `log`, `apply`, `writes`, `reads`, `forward`,
-//! `freshness`, `promise`, [`link`]; `presence` and [`status`] are for people.
-//! [`wire`] is what travels, `validate` what raft-rs may see of it, [`change`]
-//! what one batch did.
+//! wishes become effects), `leadership` (when it is to be had, and given up),
+//! `serve` (what becomes of a caller's request), then the states they share:
+//! `log`, `apply`, `writes`, `reads`, `forward`, `freshness`, `promise`, [`link`];
+//! `presence` and [`status`] are for people. [`wire`] is what travels, `validate`
+//! what raft-rs may see of it, [`change`] what one batch did.
 //!
 //! # What the caller must supply
 //!
@@ -58,6 +58,7 @@ mod apply;
 mod bytes;
 mod forward;
 mod freshness;
+mod leadership;
 mod log;
 mod presence;
 mod promise;

@@ -23,6 +23,10 @@ pub const ENTRY_BYTES_MAX: usize = 8 << 20;
 /// Values in one change: what decoding may cost a small board, 64 MB at the most.
 pub const CHANGE_CELLS_MAX: usize = 1 << 21;
 
+/// Values that a row of a change counts for besides its own, by what it costs in
+/// memory.
+pub const CHANGE_ROW_CELLS: usize = 3;
+
 /// Rows one request may touch: what noting them may cost a small board, 50 MB at
 /// the most.
 pub const REQUEST_ROWS_MAX: usize = 1 << 18;

@@ -11,7 +11,7 @@ use alloc::{
     vec::Vec,
 };
 
-use raft::{Config as RaftConfig, RawNode, StateRole, prelude::MessageType};
+use raft::{Config as RaftConfig, RawNode, StateRole};
 
 use crate::{
     apply::Applier,
@@ -452,85 +452,8 @@ impl Node {
         }
     }
 
-    /// What is committed travels with the next append or heartbeat: a datagram of
-    /// its own for each commit would double what is on the air. Where neither
-    /// comes by itself, followers hear of it one tick later, and a board that wrote
-    /// something with the answer: it reads what it wrote.
-    fn announce_commit(&mut self) {
-        let raft = &self.raw.raft;
-        let committed = raft.raft_log.committed;
-        let is_news = committed > self.announced && committed == raft.raft_log.last_index();
-        self.announced = committed;
-        let goes_anyway =
-            raft.msgs.iter().any(|message| message.get_msg_type() == MessageType::MsgHeartbeat);
-        if self.leads() && is_news && !goes_anyway {
-            self.raw.ping();
-        }
-    }
-
-    fn tell_answered(&mut self) {
-        for node in core::mem::take(&mut self.answered) {
-            if self.leads() && self.raw.raft.prs().get(node).is_some() {
-                self.raw.raft.send_append(node);
-            }
-        }
-    }
-
-    /// raft-rs 0.7 asserts that a new leader has everything it appended on disk:
-    /// a follower does not campaign while an append is under way.
-    fn may_tick(&self) -> bool {
-        let raft = &self.raw.raft;
-        let near_campaign = raft.election_elapsed + 1 >= self.config.timing.election_ticks_min;
-        self.standing.takes_part()
-            && (raft.state == StateRole::Leader
-                || !near_campaign
-                || (validate::settled(raft) && self.hindrance().is_none() && !self.stopping))
-    }
-
-    /// Why this board cannot lead now, whatever the others think of it.
-    pub(crate) const fn hindrance(&self) -> Option<Refusal> {
-        match self {
-            Self { disk_full: true, .. } | Self { database_full: true, .. } => {
-                Some(Refusal::DiskFull)
-            }
-            Self { database_held: true, .. } => Some(Refusal::DatabaseHeld),
-            Self { .. } => None,
-        }
-    }
-
     pub(crate) fn heard_within(&self, now: Millis, peer: NodeId, ms: u64) -> bool {
         self.heard.get(&peer).is_some_and(|at| now.since(*at) < ms)
-    }
-
-    /// Gives leadership to the voter that has most, among those heard lately.
-    fn hand_over(&mut self, now: Millis) {
-        if self.raw.raft.lead_transferee.is_some() {
-            return;
-        }
-        let unreachable_ms = self.config.timing.unreachable_ms;
-        let matched = |id: NodeId| self.raw.raft.prs().get(id).map(|progress| progress.matched);
-        let best = voters_of(&self.membership)
-            .into_iter()
-            .filter(|id| *id != self.config.id && self.heard_within(now, *id, unreachable_ms))
-            .max_by_key(|id| (matched(*id), *id));
-        if let Some(successor) = best {
-            self.raw.transfer_leader(successor);
-        }
-    }
-
-    /// raft-rs draws its election timeout from the thread's own randomness; ours
-    /// comes from the seed, so that a run can be repeated. It reads the value in
-    /// `tick` only, and draws anew at every change of role or term.
-    fn pin_election_timeout(&mut self) {
-        let timing = &self.config.timing;
-        let raft = &mut self.raw.raft;
-        let span = (timing.election_ticks_max - timing.election_ticks_min) as u64;
-        let mixed = mix(self.config.seed
-            ^ mix(self.config.id)
-            ^ mix(self.config.boot << 20)
-            ^ mix(raft.term << 40 ^ raft.state as u64));
-        let drawn = usize::try_from(mixed % span).expect("below a span of ticks");
-        raft.set_randomized_election_timeout(timing.election_ticks_min + drawn);
     }
 
     /// Why a request got no answer in time that had no effect.
@@ -622,12 +545,4 @@ fn raft_config(config: &Config, applied: u64) -> RaftConfig {
 
 fn silent() -> slog::Logger {
     slog::Logger::root(slog::Discard, slog::o!())
-}
-
-/// SplitMix64's finalizer (Steele, Lea, Flood 2014): spreads a seed over 64 bits.
-const fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    value ^ (value >> 31)
 }

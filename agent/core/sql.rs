@@ -39,6 +39,16 @@ impl PartialEq for Value {
 
 impl Eq for Value {}
 
+impl Value {
+    /// Of a text or blob; of anything else none.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(bytes) | Self::Blob(bytes) => bytes,
+            Self::Null | Self::Integer(_) | Self::Real(_) => &[],
+        }
+    }
+}
+
 /// What is bound to a statement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Parameters {

@@ -12,11 +12,32 @@ use understudy_core::sql::Value;
 
 /// Who is told of every row of `main` before it changes.
 pub(crate) trait Touches {
-    /// For a WITHOUT ROWID table: the columns of its key, by table order.
-    fn key_columns(&self, table: &[u8]) -> Option<Vec<i32>>;
+    /// What is known of a table.
+    type Table;
 
-    /// A row identified by `old` (which exists) becomes one identified by `new`.
-    fn touched(&mut self, table: &[u8], old: Option<Identity>, new: Option<Identity>);
+    /// The table, if its rows are of interest now.
+    fn table(&self, name: &[u8]) -> Option<Self::Table>;
+
+    /// For a WITHOUT ROWID table: the columns of its key, by table order.
+    fn key_columns(table: &Self::Table) -> Option<&[i32]>;
+
+    /// The columns that are compared when a row keeps its identity, by table order.
+    fn compared_columns(table: &Self::Table) -> &[i32];
+
+    /// A row comes, goes, or changes.
+    fn touched(&mut self, table: Self::Table, touch: Touch);
+}
+
+/// What becomes of a row.
+pub(crate) enum Touch {
+    /// One identified by this is there now.
+    Came(Identity),
+    /// No longer.
+    Went(Identity),
+    /// It has another identity now.
+    Moved(Identity, Identity),
+    /// These of the compared columns changed, by their places among them.
+    Changed(Identity, Vec<usize>),
 }
 
 /// What names a row for good.
@@ -79,21 +100,28 @@ unsafe extern "C" fn on_preupdate<T: Touches>(
     if schema.to_bytes() != b"main" {
         return;
     }
-    let table = table.to_bytes();
     let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
-    let has_old = operation != ffi::SQLITE_INSERT;
-    let has_new = operation != ffi::SQLITE_DELETE;
-    let (old, new) = match target.key_columns(table) {
-        Some(columns) => (
-            has_old.then(|| Identity::Key(key_of(database, &columns, Side::Old))),
-            has_new.then(|| Identity::Key(key_of(database, &columns, Side::New))),
-        ),
-        None => (
-            has_old.then_some(Identity::Rowid(old_rowid)),
-            has_new.then_some(Identity::Rowid(new_rowid)),
-        ),
+    let Some(table) = target.table(table.to_bytes()) else { return };
+    let identity = |side: Side| match (T::key_columns(&table), side) {
+        (Some(columns), side) => Identity::Key(key_of(database, columns, side)),
+        (None, Side::Old) => Identity::Rowid(old_rowid),
+        (None, Side::New) => Identity::Rowid(new_rowid),
     };
-    target.touched(table, old, new);
+    let touch = match operation {
+        ffi::SQLITE_INSERT => Touch::Came(identity(Side::New)),
+        ffi::SQLITE_DELETE => Touch::Went(identity(Side::Old)),
+        _ => {
+            let (old, new) = (identity(Side::Old), identity(Side::New));
+            if old == new {
+                let columns = (0..).zip(T::compared_columns(&table));
+                let changed = columns.filter(|(_, column)| differs(database, **column));
+                Touch::Changed(old, changed.map(|(place, _)| place).collect())
+            } else {
+                Touch::Moved(old, new)
+            }
+        }
+    };
+    target.touched(table, touch);
 }
 
 #[derive(Clone, Copy)]
@@ -102,55 +130,85 @@ enum Side {
     New,
 }
 
+/// The value of a column before or after; null when SQLite has none.
+fn value_of(database: *mut ffi::sqlite3, column: i32, side: Side) -> *mut ffi::sqlite3_value {
+    let mut value = std::ptr::null_mut();
+    // SAFETY: called from within the preupdate hook only, with the handle it was
+    // given, for a side that the operation has.
+    let code = unsafe {
+        match side {
+            Side::Old => ffi::sqlite3_preupdate_old(database, column, &raw mut value),
+            Side::New => ffi::sqlite3_preupdate_new(database, column, &raw mut value),
+        }
+    };
+    if code == ffi::SQLITE_OK { value } else { std::ptr::null_mut() }
+}
+
 fn key_of(database: *mut ffi::sqlite3, columns: &[i32], side: Side) -> Vec<Value> {
     let column = |column: &i32| {
-        let mut value = std::ptr::null_mut();
-        // SAFETY: called from within the preupdate hook only, with the handle it
-        // was given, for the side that the operation has.
-        let code = unsafe {
-            match side {
-                Side::Old => ffi::sqlite3_preupdate_old(database, *column, &raw mut value),
-                Side::New => ffi::sqlite3_preupdate_new(database, *column, &raw mut value),
-            }
-        };
-        assert!(code == ffi::SQLITE_OK && !value.is_null(), "a key column cannot be read");
+        let value = value_of(database, *column, side);
+        assert!(!value.is_null(), "a key column cannot be read");
         // SAFETY: SQLite owns the value, which stays valid until the hook returns.
         unsafe { copy_value(value) }
     };
     columns.iter().map(column).collect()
 }
 
-/// # Safety
-/// `value` must be a valid protected SQLite value.
-unsafe fn copy_value(value: *mut ffi::sqlite3_value) -> Value {
-    // SAFETY: the caller vouches for the value; length is asked after the pointer,
-    // as SQLite's documentation demands.
+/// Does an update change the column? Taken for changed where that cannot be told.
+fn differs(database: *mut ffi::sqlite3, column: i32) -> bool {
+    let old = value_of(database, column, Side::Old);
+    let new = value_of(database, column, Side::New);
+    if old.is_null() || new.is_null() {
+        return true;
+    }
+    // SAFETY: both are SQLite's and stay valid until the hook returns; strings are
+    // looked at for their own lengths, asked after the pointer.
     unsafe {
-        match ffi::sqlite3_value_type(value) {
-            ffi::SQLITE_INTEGER => Value::Integer(ffi::sqlite3_value_int64(value)),
-            ffi::SQLITE_FLOAT => Value::Real(ffi::sqlite3_value_double(value)),
-            ffi::SQLITE_TEXT => {
-                let text = ffi::sqlite3_value_text(value);
-                Value::Text(copy_bytes(text, ffi::sqlite3_value_bytes(value)))
+        let kind = ffi::sqlite3_value_type(old);
+        if kind != ffi::sqlite3_value_type(new) {
+            return true;
+        }
+        match kind {
+            ffi::SQLITE_NULL => false,
+            ffi::SQLITE_INTEGER => ffi::sqlite3_value_int64(old) != ffi::sqlite3_value_int64(new),
+            ffi::SQLITE_FLOAT => {
+                let bits = |value| ffi::sqlite3_value_double(value).to_bits();
+                bits(old) != bits(new)
             }
-            ffi::SQLITE_BLOB => {
-                let blob = ffi::sqlite3_value_blob(value).cast::<u8>();
-                Value::Blob(copy_bytes(blob, ffi::sqlite3_value_bytes(value)))
-            }
-            _ => Value::Null,
+            _ => bytes_of(old, kind) != bytes_of(new, kind),
         }
     }
 }
 
 /// # Safety
-/// `start` must be null or point to `count` readable bytes.
-unsafe fn copy_bytes(start: *const u8, count: c_int) -> Vec<u8> {
-    let count = usize::try_from(count).unwrap_or(0);
-    if start.is_null() || count == 0 {
-        return Vec::new();
+/// `value` must be a valid protected text or blob, unchanged while the bytes live.
+unsafe fn bytes_of<'a>(value: *mut ffi::sqlite3_value, kind: c_int) -> &'a [u8] {
+    // SAFETY: the caller vouches for the value; length is asked after the pointer.
+    unsafe {
+        let start = match kind {
+            ffi::SQLITE_TEXT => ffi::sqlite3_value_text(value),
+            _ => ffi::sqlite3_value_blob(value).cast::<u8>(),
+        };
+        match usize::try_from(ffi::sqlite3_value_bytes(value)) {
+            Ok(count) if !start.is_null() => std::slice::from_raw_parts(start, count),
+            Ok(_) | Err(_) => &[],
+        }
     }
-    // SAFETY: the caller vouches for the bytes.
-    unsafe { std::slice::from_raw_parts(start, count) }.to_vec()
+}
+
+/// # Safety
+/// `value` must be a valid protected SQLite value.
+unsafe fn copy_value(value: *mut ffi::sqlite3_value) -> Value {
+    // SAFETY: the caller vouches for the value.
+    unsafe {
+        match ffi::sqlite3_value_type(value) {
+            ffi::SQLITE_INTEGER => Value::Integer(ffi::sqlite3_value_int64(value)),
+            ffi::SQLITE_FLOAT => Value::Real(ffi::sqlite3_value_double(value)),
+            ffi::SQLITE_TEXT => Value::Text(bytes_of(value, ffi::SQLITE_TEXT).to_vec()),
+            ffi::SQLITE_BLOB => Value::Blob(bytes_of(value, ffi::SQLITE_BLOB).to_vec()),
+            _ => Value::Null,
+        }
+    }
 }
 
 /// Are there foreign key constraints that only a COMMIT would complain about?

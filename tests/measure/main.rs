@@ -4,15 +4,20 @@
 //!     cargo measure throughput [--rounds N] [--seconds S] [--json]
 //!     cargo measure footprint  [--seconds S] [--json]
 //!     cargo measure takeover   [--rounds N] [--json]
+//!     cargo measure codec      [--rounds N] [--json]
+//!     cargo measure air        [--csv FILE --time COLUMN --value COLUMN [--sensor COLUMN]] [--json]
 //!
 //! rqlite runs beside us when `RQLITED` names its binary. Everything happens on
 //! loopback and on the disk that holds the build; run it on a quiet machine.
 
+mod air;
+mod codec;
 mod floor;
 mod footprint;
 mod group;
 mod load;
 mod process;
+mod readings;
 mod rqlite;
 mod takeover;
 mod throughput;
@@ -28,14 +33,26 @@ struct Arguments {
     rounds: Option<u64>,
     seconds: Option<u64>,
     json: bool,
+    csv: Option<readings::Csv>,
 }
+
+const MEASUREMENTS: &str = "throughput, footprint, takeover, codec or air";
 
 impl Arguments {
     fn parse() -> Result<Self, String> {
         let mut words = std::env::args().skip(1);
-        let what = words.next().ok_or("say what: throughput, footprint or takeover")?;
-        let mut arguments = Self { what, rounds: None, seconds: None, json: false };
+        let what = words.next().ok_or(format!("say what: {MEASUREMENTS}"))?;
+        let mut arguments = Self { what, rounds: None, seconds: None, json: false, csv: None };
+        let [mut file, mut time, mut sensor, mut value] = [const { None::<String> }; 4];
         while let Some(word) = words.next() {
+            let mut name = || words.next().ok_or(format!("{word} wants a name"));
+            match word.as_str() {
+                "--csv" => file = Some(name()?),
+                "--time" => time = Some(name()?),
+                "--sensor" => sensor = Some(name()?),
+                "--value" => value = Some(name()?),
+                _ => {}
+            }
             let mut number = || -> Result<u64, String> {
                 let value = words.next().ok_or(format!("{word} wants a number"))?;
                 match value.parse() {
@@ -47,8 +64,20 @@ impl Arguments {
                 "--rounds" => arguments.rounds = Some(number()?),
                 "--seconds" => arguments.seconds = Some(number()?),
                 "--json" => arguments.json = true,
+                "--csv" | "--time" | "--sensor" | "--value" => {}
                 other => return Err(format!("unknown argument {other}")),
             }
+        }
+        arguments.csv = match (file, time, value) {
+            (Some(file), Some(time), Some(value)) => {
+                Some(readings::Csv { file, time, sensor, value })
+            }
+            (Some(_), _, _) => return Err(String::from("--csv wants --time and --value as well")),
+            (None, None, None) if sensor.is_none() => None,
+            (None, _, _) => return Err(String::from("--time, --sensor, --value want --csv")),
+        };
+        if arguments.csv.is_some() && arguments.what != "air" {
+            return Err(format!("{} reads no --csv, only air does", arguments.what));
         }
         Ok(arguments)
     }
@@ -62,14 +91,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let program = program::release();
-    let (rounds, seconds) = (arguments.rounds, arguments.seconds);
-    let mut report = match arguments.what.as_str() {
-        "throughput" => throughput::run(&program, rounds.unwrap_or(3), seconds.unwrap_or(5)),
-        "footprint" => footprint::run(&program, seconds.unwrap_or(60)),
-        "takeover" => takeover::run(&program, rounds.unwrap_or(5)),
-        other => {
-            eprintln!("measure: unknown measurement {other}: throughput, footprint or takeover");
+    let mut report = match measure(&arguments) {
+        Ok(report) => report,
+        Err(reason) => {
+            eprintln!("measure: {reason}");
             return ExitCode::from(2);
         }
     };
@@ -80,6 +105,20 @@ fn main() -> ExitCode {
         println!("machine: {}", report["machine"].as_str().unwrap_or_default());
     }
     ExitCode::SUCCESS
+}
+
+fn measure(arguments: &Arguments) -> Result<Value, String> {
+    let (rounds, seconds) = (arguments.rounds, arguments.seconds);
+    Ok(match arguments.what.as_str() {
+        "throughput" => {
+            throughput::run(&program::release(), rounds.unwrap_or(3), seconds.unwrap_or(5))
+        }
+        "footprint" => footprint::run(&program::release(), seconds.unwrap_or(60)),
+        "takeover" => takeover::run(&program::release(), rounds.unwrap_or(5)),
+        "codec" => codec::run(rounds.unwrap_or(15)),
+        "air" => air::run(arguments.csv.as_ref())?,
+        other => return Err(format!("unknown measurement {other}: {MEASUREMENTS}")),
+    })
 }
 
 fn machine() -> Value {

@@ -1,295 +1,310 @@
 //! One column of values, in the cheapest of its forms; the form stands first.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::varint::{self, Reader, unzigzag, zigzag};
-use crate::{error::ChangeError, sql::Value};
+use super::{
+    context::{Context, Contexts},
+    integers, real, scalar,
+    varint::Reader,
+};
+use crate::{error::ChangeError, limits::CHANGE_COPIED_BYTES_MAX, sql::Value};
 
 const NULLS: u8 = 0;
-const TEXTS: u8 = 1;
-const BLOBS: u8 = 2;
+/// Each value by itself.
+const SCALARS: u8 = 1;
 /// Kinds of the values first, then each kind's own column.
-const MIXED: u8 = 3;
-/// Each real in its own form.
-const REALS: u8 = 4;
-const INTEGERS: u8 = 5;
-const INTEGER_STEPS: u8 = 6;
-const INTEGER_ONCE: u8 = 7;
-/// Plus the number of decimals, 0 to [`DECIMALS_MAX`]; then three forms of
-/// integers again.
-const DECIMALS: u8 = 16;
-const DECIMALS_MAX: u8 = 9;
+const MIXED: u8 = 2;
+const INTEGERS: u8 = 3;
+/// Each by its number in the order of first appearance, then the different ones.
+const TEXTS: u8 = 4;
+const BLOBS: u8 = 5;
+/// Bits as integers, of single and of double precision.
+const SINGLES: u8 = 6;
+const DOUBLES: u8 = 7;
+/// Plus the number of decimals, 0 to [`real::DECIMALS_MAX`].
+const DECIMALS: u8 = 8;
 
-/// Forms of a single real, above the number of decimals.
-const REAL_32: u8 = 32;
-const REAL_64: u8 = 33;
+/// Values that may be shorter one by one than in a form of their own.
+const SCALARS_MAX: usize = 8;
+const SCALAR_BYTES_MAX: usize = 64;
 
-/// Writes a column.
-pub(super) fn write(out: &mut Vec<u8>, values: &[&Value]) {
-    let first = values.first().map_or(NULLS, |value| kind(value));
-    if values.iter().all(|value| kind(value) == first) {
-        write_kind(out, first, values);
+/// What a value is to a column.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Null,
+    Integer,
+    Decimal,
+    Real,
+    Text,
+    Blob,
+}
+
+const KINDS: [Kind; 6] =
+    [Kind::Null, Kind::Integer, Kind::Decimal, Kind::Real, Kind::Text, Kind::Blob];
+
+/// Writes a column of at least one value.
+pub(super) fn write(out: &mut Vec<u8>, values: &[&Value], contexts: &[Context]) {
+    let start = out.len();
+    write_column(out, values, contexts);
+    let is_short = |value: &&Value| value.bytes().len() <= SCALAR_BYTES_MAX;
+    if values.len() <= SCALARS_MAX && values.iter().all(is_short) {
+        let mut scalars = Vec::from([SCALARS]);
+        values.iter().for_each(|value| scalar::write(&mut scalars, value));
+        if scalars.len() < out.len() - start {
+            out.truncate(start);
+            out.extend(scalars);
+        }
+    }
+}
+
+fn write_column(out: &mut Vec<u8>, values: &[&Value], contexts: &[Context]) {
+    let decimals = common_decimals(values);
+    let kinds: Vec<Kind> = values.iter().map(|value| kind(value, decimals)).collect();
+    if kinds.iter().all(|kind| *kind == kinds[0]) {
+        write_kind(out, kinds[0], values, decimals, contexts);
         return;
     }
     out.push(MIXED);
-    for pair in values.chunks(2) {
-        out.push(kind(pair[0]) | pair.get(1).map_or(0, |value| kind(value)) << 4);
-    }
-    for wanted in KINDS {
-        let of_kind: Vec<_> =
-            values.iter().copied().filter(|value| kind(value) == wanted).collect();
-        if wanted != NULLS && !of_kind.is_empty() {
-            write_kind(out, wanted, &of_kind);
+    let numbers: Vec<i64> = kinds.iter().map(|kind| *kind as i64).collect();
+    integers::write(out, INTEGERS, &numbers, contexts);
+    for wanted in &KINDS[1..] {
+        let of_kind: Vec<&Value> = values
+            .iter()
+            .zip(&kinds)
+            .filter(|(_, kind)| *kind == wanted)
+            .map(|(value, _)| *value)
+            .collect();
+        if !of_kind.is_empty() {
+            write_kind(out, *wanted, &of_kind, decimals, &[]);
         }
     }
 }
 
-/// Reads `count` values.
-pub(super) fn read(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Value>, ChangeError> {
-    let form = reader.byte()?;
-    if form != MIXED {
-        return read_form(reader, form, count);
+/// The fewest decimals that do for all reals which are decimals at all.
+fn common_decimals(values: &[&Value]) -> u8 {
+    let mut decimals = 0;
+    for value in values {
+        if let Value::Real(value) = value
+            && let Some((_, wanted)) = real::to_decimal(*value, decimals)
+        {
+            decimals = wanted;
+        }
     }
-    let mut kinds = Vec::new();
-    for byte in reader.take(count.div_ceil(2))? {
-        kinds.extend([byte & 0xf, byte >> 4]);
-    }
-    kinds.truncate(count);
-    let mut columns = Vec::new();
-    for wanted in KINDS {
-        let of_kind = kinds.iter().filter(|kind| **kind == wanted).count();
-        columns.push(match (wanted, of_kind) {
-            (NULLS, _) => alloc::vec![Value::Null; of_kind].into_iter(),
-            (_, 0) => Vec::new().into_iter(),
-            _ => {
-                let form = reader.byte()?;
-                read_form(reader, form, of_kind)?.into_iter()
-            }
-        });
-    }
-    let place = |kind: u8| KINDS.iter().position(|known| *known == kind);
-    let values = kinds.into_iter().map(|kind| columns.get_mut(place(kind)?)?.next());
-    values.collect::<Option<_>>().ok_or(ChangeError::Malformed("an unknown kind of value"))
+    decimals
 }
 
-const KINDS: [u8; 5] = [NULLS, TEXTS, BLOBS, REALS, INTEGERS];
-
-const fn kind(value: &Value) -> u8 {
+fn kind(value: &Value, decimals: u8) -> Kind {
     match value {
-        Value::Null => NULLS,
-        Value::Integer(_) => INTEGERS,
-        Value::Real(_) => REALS,
-        Value::Text(_) => TEXTS,
-        Value::Blob(_) => BLOBS,
+        Value::Null => Kind::Null,
+        Value::Integer(_) => Kind::Integer,
+        Value::Real(value) if real::exact(*value, decimals).is_some() => Kind::Decimal,
+        Value::Real(_) => Kind::Real,
+        Value::Text(_) => Kind::Text,
+        Value::Blob(_) => Kind::Blob,
     }
 }
 
-fn write_kind(out: &mut Vec<u8>, kind: u8, values: &[&Value]) {
+fn write_kind(
+    out: &mut Vec<u8>,
+    kind: Kind,
+    values: &[&Value],
+    decimals: u8,
+    contexts: &[Context],
+) {
+    let reals =
+        || values.iter().map(|value| if let Value::Real(real) = value { *real } else { 0.0 });
     match kind {
-        INTEGERS => {
-            let integers = values.iter().map(|value| match value {
-                Value::Integer(value) => *value,
-                Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => 0,
-            });
-            write_integers(out, &integers.collect::<Vec<_>>());
+        Kind::Null => out.push(NULLS),
+        Kind::Integer => {
+            let numbers: Vec<i64> = values
+                .iter()
+                .map(|value| if let Value::Integer(integer) = value { *integer } else { 0 })
+                .collect();
+            integers::write(out, INTEGERS, &numbers, contexts);
         }
-        REALS => {
-            let reals = values.iter().map(|value| match value {
-                Value::Real(value) => *value,
-                Value::Null | Value::Integer(_) | Value::Text(_) | Value::Blob(_) => 0.0,
-            });
-            write_reals(out, &reals.collect::<Vec<_>>());
+        Kind::Decimal => {
+            let numbers = reals().map(|value| real::exact(value, decimals).unwrap_or(0));
+            integers::write(out, DECIMALS + decimals, &numbers.collect::<Vec<_>>(), contexts);
         }
-        _ => {
-            out.push(kind);
-            if kind != NULLS {
-                write_strings(out, values);
+        Kind::Real => match reals().map(real::to_single).collect::<Option<Vec<_>>>() {
+            Some(singles) => {
+                let steps = singles.into_iter().map(real::single_to_steps);
+                integers::write(out, SINGLES, &steps.collect::<Vec<_>>(), contexts);
             }
-        }
+            None => {
+                let steps = reals().map(real::to_steps);
+                integers::write(out, DOUBLES, &steps.collect::<Vec<_>>(), contexts);
+            }
+        },
+        Kind::Text => write_strings(out, TEXTS, values, contexts),
+        Kind::Blob => write_strings(out, BLOBS, values, contexts),
     }
 }
 
-fn read_form(reader: &mut Reader<'_>, form: u8, count: usize) -> Result<Vec<Value>, ChangeError> {
-    match form {
-        NULLS => Ok(alloc::vec![Value::Null; count]),
-        TEXTS => Ok(read_strings(reader, count)?.into_iter().map(Value::Text).collect()),
-        BLOBS => Ok(read_strings(reader, count)?.into_iter().map(Value::Blob).collect()),
-        REALS => (0..count).map(|_| read_real(reader).map(Value::Real)).collect(),
-        INTEGERS | INTEGER_STEPS | INTEGER_ONCE => {
-            let integers = read_integers_as(reader, form, count)?;
-            Ok(integers.into_iter().map(Value::Integer).collect())
+/// Numbers in the order of first appearance; then of each different string how
+/// much it shares with the one before, how much follows, and what.
+fn write_strings(out: &mut Vec<u8>, form: u8, values: &[&Value], contexts: &[Context]) {
+    let mut numbers: BTreeMap<&[u8], i64> = BTreeMap::new();
+    let mut different: Vec<&[u8]> = Vec::new();
+    let mut places = Vec::with_capacity(values.len());
+    for value in values {
+        let next = numbers.len() as i64;
+        let number = *numbers.entry(value.bytes()).or_insert(next);
+        if number == next {
+            different.push(value.bytes());
         }
-        _ => {
-            let decimals = form.checked_sub(DECIMALS).filter(|decimals| *decimals <= DECIMALS_MAX);
-            let decimals = decimals.ok_or(ChangeError::Malformed("an unknown form of column"))?;
-            let mantissas = read_integers(reader, count)?;
-            Ok(mantissas.into_iter().map(|m| Value::Real(from_decimal(m, decimals))).collect())
-        }
+        places.push(number);
     }
-}
-
-/// Writes integers as they are, as steps, or once, whichever is shortest.
-pub(super) fn write_integers(out: &mut Vec<u8>, values: &[i64]) {
-    let plain: usize = values.iter().map(|value| varint::len(zigzag(*value))).sum();
-    let stepped: usize = steps(values).map(|step| varint::len(zigzag(step))).sum();
-    let all_equal = values.windows(2).all(|pair| pair[0] == pair[1]);
-    if values.len() > 1 && all_equal {
-        out.push(INTEGER_ONCE);
-        varint::write(out, zigzag(values[0]));
-    } else if stepped < plain {
-        out.push(INTEGER_STEPS);
-        steps(values).for_each(|step| varint::write(out, zigzag(step)));
-    } else {
-        out.push(INTEGERS);
-        values.iter().for_each(|value| varint::write(out, zigzag(*value)));
+    integers::write(out, form, &places, contexts);
+    let before = core::iter::once(&[][..]).chain(different.iter().copied());
+    let mut shared: Vec<usize> =
+        before.zip(&different).map(|(before, string)| in_common(before, string)).collect();
+    if shared.iter().sum::<usize>() <= shared.len() {
+        shared.fill(0);
     }
+    let rests = || different.iter().zip(&shared).map(|(string, shared)| &string[*shared..]);
+    let lengths: Vec<i64> = rests().map(|rest| rest.len() as i64).collect();
+    let shared: Vec<i64> = shared.iter().map(|shared| *shared as i64).collect();
+    integers::write(out, INTEGERS, &shared, &[]);
+    integers::write(out, INTEGERS, &lengths, &[]);
+    rests().for_each(|rest| out.extend(rest));
 }
 
-fn steps(values: &[i64]) -> impl Iterator<Item = i64> {
-    let before = core::iter::once(0).chain(values.iter().copied());
-    values.iter().zip(before).map(|(value, before)| value.wrapping_sub(before))
+fn in_common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
-pub(super) fn read_integers(
+/// Reads `count` values, of which there is at least one.
+pub(super) fn read(
     reader: &mut Reader<'_>,
     count: usize,
-) -> Result<Vec<i64>, ChangeError> {
-    let form = reader.byte()?;
-    read_integers_as(reader, form, count)
-}
-
-fn read_integers_as(
-    reader: &mut Reader<'_>,
-    form: u8,
-    count: usize,
-) -> Result<Vec<i64>, ChangeError> {
-    match form {
-        INTEGERS => (0..count).map(|_| reader.signed()).collect(),
-        INTEGER_ONCE => Ok(alloc::vec![reader.signed()?; count]),
-        INTEGER_STEPS => {
-            let mut value = 0_i64;
-            let mut next = |_| {
-                value = value.wrapping_add(reader.signed()?);
-                Ok(value)
-            };
-            (0..count).map(&mut next).collect()
-        }
-        _ => Err(ChangeError::Malformed("an unknown form of integers")),
-    }
-}
-
-fn write_reals(out: &mut Vec<u8>, values: &[f64]) {
-    let decimals: Option<Vec<_>> = values.iter().map(|value| to_decimal(*value)).collect();
-    if let Some(decimals) = decimals
-        && let Some(most) = decimals.iter().map(|(_, decimals)| *decimals).max()
-        && let Some(mantissas) = rescaled(values, most)
-    {
-        out.push(DECIMALS + most);
-        write_integers(out, &mantissas);
-        return;
-    }
-    out.push(REALS);
-    values.iter().for_each(|value| write_real(out, *value));
-}
-
-/// All values as integers over the same power of ten, if that stays exact.
-fn rescaled(values: &[f64], decimals: u8) -> Option<Vec<i64>> {
-    values.iter().map(|value| exact(*value, decimals)).collect()
-}
-
-fn write_real(out: &mut Vec<u8>, value: f64) {
-    #[expect(clippy::cast_possible_truncation, reason = "compared bit by bit right below")]
-    let short = value as f32;
-    if let Some((mantissa, decimals)) = to_decimal(value)
-        && varint::len(zigzag(mantissa)) < 8
-    {
-        out.push(decimals);
-        varint::write(out, zigzag(mantissa));
-    } else if f64::from(short).to_bits() == value.to_bits() {
-        out.push(REAL_32);
-        out.extend(short.to_le_bytes());
-    } else {
-        out.push(REAL_64);
-        out.extend(value.to_le_bytes());
-    }
-}
-
-fn read_real(reader: &mut Reader<'_>) -> Result<f64, ChangeError> {
+    contexts: &mut Contexts<'_>,
+) -> Result<Vec<Value>, ChangeError> {
     match reader.byte()? {
-        decimals @ 0..=DECIMALS_MAX => Ok(from_decimal(unzigzag(reader.varint()?), decimals)),
-        REAL_32 => Ok(f64::from(f32::from_le_bytes(reader.array()?))),
-        REAL_64 => Ok(f64::from_le_bytes(reader.array()?)),
-        _ => Err(ChangeError::Malformed("an unknown form of real")),
+        SCALARS => (0..count).map(|_| scalar::read(reader)).collect(),
+        MIXED => read_mixed(reader, count, contexts),
+        head => read_kind(reader, head, count, contexts),
     }
 }
 
-/// The fewest decimals that give `value` back to the bit.
-fn to_decimal(value: f64) -> Option<(i64, u8)> {
-    (0..=DECIMALS_MAX).find_map(|decimals| Some((exact(value, decimals)?, decimals)))
-}
-
-/// `value` as an integer over `10^decimals`, if exactly that comes back.
-fn exact(value: f64, decimals: u8) -> Option<i64> {
-    let scaled = value * POWERS[usize::from(decimals)];
-    if !(scaled.is_finite() && scaled.abs() < 9e15) {
-        return None;
-    }
-    // Adding and taking away half rounds without the standard library.
-    #[expect(clippy::cast_possible_truncation, reason = "within 53 bits, checked above")]
-    let mantissa = if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 } as i64;
-    (from_decimal(mantissa, decimals).to_bits() == value.to_bits()).then_some(mantissa)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "the encoder checked that this is exact")]
-fn from_decimal(mantissa: i64, decimals: u8) -> f64 {
-    mantissa as f64 / POWERS[usize::from(decimals)]
-}
-
-const POWERS: [f64; DECIMALS_MAX as usize + 1] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-
-/// How far back an equal string is looked for.
-const LOOK_BACK: usize = 64;
-
-fn string(value: &Value) -> &[u8] {
-    match value {
-        Value::Text(bytes) | Value::Blob(bytes) => bytes,
-        Value::Null | Value::Integer(_) | Value::Real(_) => &[],
-    }
-}
-
-/// Each as (length, 0) and its bytes, or as (how far back it stands, 1).
-fn write_strings(out: &mut Vec<u8>, values: &[&Value]) {
-    for (place, value) in values.iter().enumerate() {
-        let bytes = string(value);
-        let before = values[..place].iter().rev().take(LOOK_BACK);
-        match before.into_iter().position(|earlier| string(earlier) == bytes) {
-            Some(back) if !bytes.is_empty() => varint::write(out, (back as u64) << 1 | 1),
+fn read_mixed(
+    reader: &mut Reader<'_>,
+    count: usize,
+    contexts: &mut Contexts<'_>,
+) -> Result<Vec<Value>, ChangeError> {
+    let numbers = read_integers(reader, count, contexts)?;
+    let mut columns = Vec::new();
+    for kind in KINDS {
+        let of_kind = numbers.iter().filter(|number| **number == kind as i64).count();
+        let column = match (kind, of_kind) {
+            (_, 0) => Vec::new(),
+            (Kind::Null, _) => alloc::vec![Value::Null; of_kind],
             _ => {
-                varint::write(out, (bytes.len() as u64) << 1);
-                out.extend(bytes);
+                let head = reader.byte()?;
+                read_kind(reader, head, of_kind, &mut Contexts::none(&mut Vec::new()))?
             }
+        };
+        columns.push(column.into_iter());
+    }
+    let next = |number: i64| columns.get_mut(usize::try_from(number).ok()?)?.next();
+    let values: Option<Vec<Value>> = numbers.into_iter().map(next).collect();
+    values.ok_or(ChangeError::Malformed("an unknown kind of value"))
+}
+
+fn read_integers(
+    reader: &mut Reader<'_>,
+    count: usize,
+    contexts: &mut Contexts<'_>,
+) -> Result<Vec<i64>, ChangeError> {
+    let head = reader.byte()?;
+    if integers::form_of(head) != INTEGERS {
+        return Err(ChangeError::Malformed("something else in place of integers"));
+    }
+    integers::read(reader, head, count, contexts)
+}
+
+/// A column of integers that belongs to no table's columns: its rowids.
+pub(super) fn write_rowids(out: &mut Vec<u8>, rowids: &[i64]) {
+    integers::write(out, INTEGERS, rowids, &[]);
+}
+
+/// Reads them back.
+pub(super) fn read_rowids(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, ChangeError> {
+    read_integers(reader, count, &mut Contexts::none(&mut Vec::new()))
+}
+
+fn read_kind(
+    reader: &mut Reader<'_>,
+    head: u8,
+    count: usize,
+    contexts: &mut Contexts<'_>,
+) -> Result<Vec<Value>, ChangeError> {
+    if head == NULLS {
+        return Ok(alloc::vec![Value::Null; count]);
+    }
+    let form = integers::form_of(head);
+    if !(INTEGERS..=DECIMALS + real::DECIMALS_MAX).contains(&form) {
+        return Err(ChangeError::Malformed("an unknown form of column"));
+    }
+    let numbers = integers::read(reader, head, count, contexts)?.into_iter();
+    match form {
+        INTEGERS => Ok(numbers.map(Value::Integer).collect()),
+        TEXTS => read_strings(reader, numbers, Value::Text),
+        BLOBS => read_strings(reader, numbers, Value::Blob),
+        SINGLES => {
+            let real = |steps| Ok(Value::Real(f64::from(real::single_from_steps(steps)?)));
+            numbers.map(real).collect()
+        }
+        DOUBLES => Ok(numbers.map(|steps| Value::Real(real::from_steps(steps))).collect()),
+        _ => {
+            let decimals = form - DECIMALS;
+            numbers.map(|number| real::from_decimal(number, decimals).map(Value::Real)).collect()
         }
     }
 }
 
-fn read_strings(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Vec<u8>>, ChangeError> {
-    let mut strings: Vec<Vec<u8>> = Vec::new();
+fn read_strings(
+    reader: &mut Reader<'_>,
+    places: impl Iterator<Item = i64> + Clone,
+    wrap: fn(Vec<u8>) -> Value,
+) -> Result<Vec<Value>, ChangeError> {
+    let different = places.clone().max().and_then(|most| usize::try_from(most).ok());
+    let different = different.map_or(0, |most| most.saturating_add(1));
+    if different > places.clone().count() {
+        return Err(BEFORE_THE_FIRST);
+    }
+    let mut none = Vec::new();
+    let shared = read_integers(reader, different.max(1), &mut Contexts::none(&mut none))?;
+    let lengths = read_integers(reader, different.max(1), &mut Contexts::none(&mut none))?;
+    let mut pieces = shared.into_iter().zip(lengths);
+    let mut values: Vec<Value> = Vec::new();
+    let mut firsts: Vec<usize> = Vec::new();
     let mut copied = 0;
-    for place in 0..count {
-        let head = reader.varint()?;
-        let size = usize::try_from(head >> 1).unwrap_or(usize::MAX);
-        if head & 1 == 0 {
-            strings.push(reader.take(size)?.to_vec());
-            continue;
-        }
-        let earlier = place.checked_sub(size.saturating_add(1)).and_then(|at| strings.get(at));
-        let earlier = earlier.ok_or(ChangeError::Malformed("a reference before the first"))?;
-        copied += earlier.len();
-        if copied > crate::limits::CHANGE_COPIED_BYTES_MAX {
+    for place in places {
+        let place = usize::try_from(place).map_err(|_| BEFORE_THE_FIRST)?;
+        let known = match firsts.get(place) {
+            Some(first) => values[*first].bytes(),
+            None if place > firsts.len() => return Err(BEFORE_THE_FIRST),
+            None => firsts.last().map_or(&[][..], |last| values[*last].bytes()),
+        };
+        let is_new = place == firsts.len();
+        let (shared, length) = match is_new {
+            true => pieces.next().ok_or(BEFORE_THE_FIRST)?,
+            false => (known.len() as i64, 0),
+        };
+        let shared = usize::try_from(shared).ok().and_then(|shared| known.get(..shared));
+        let shared = shared.ok_or(ChangeError::Malformed("shares more than there is"))?;
+        copied += shared.len();
+        if copied > CHANGE_COPIED_BYTES_MAX {
             return Err(ChangeError::Malformed("more bytes by reference than a change may hold"));
         }
-        let earlier = earlier.clone();
-        strings.push(earlier);
+        let rest = reader.take(usize::try_from(length).unwrap_or(usize::MAX))?;
+        if is_new {
+            firsts.push(values.len());
+        }
+        values.push(wrap([shared, rest].concat()));
     }
-    Ok(strings)
+    Ok(values)
 }
+
+const BEFORE_THE_FIRST: ChangeError = ChangeError::Malformed("a reference before the first");

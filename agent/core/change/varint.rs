@@ -33,11 +33,16 @@ pub(super) fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 /// What is left to read.
 pub(super) struct Reader<'a>(&'a [u8]);
 
-const CUT_SHORT: ChangeError = ChangeError::Malformed("cut short");
+pub(super) const CUT_SHORT: ChangeError = ChangeError::Malformed("cut short");
 
 impl<'a> Reader<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
+    }
+
+    /// What is not read yet.
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.0
     }
 
     pub(super) fn byte(&mut self) -> Result<u8, ChangeError> {
@@ -54,10 +59,6 @@ impl<'a> Reader<'a> {
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], ChangeError> {
         self.take(N)?.try_into().map_err(|_| CUT_SHORT)
-    }
-
-    pub(super) fn u32(&mut self) -> Result<u32, ChangeError> {
-        Ok(u32::from_le_bytes(self.array()?))
     }
 
     pub(super) fn varint(&mut self) -> Result<u64, ChangeError> {

@@ -1,19 +1,21 @@
 //! Committed entries become rows, on every board by this code, the leader
 //! included.
 //!
-//! Rows are put and deleted by their identity. A segment's puts are tried as
-//! plain inserts; when one meets a row that is there, everything the segment
-//! names is removed first and then put, so that values may swap places under a
-//! UNIQUE index. Both ways are functions of the state before, so all boards take
-//! the same one and their pages stay the same.
+//! Rows are put, updated and deleted by their identity. A segment's puts are
+//! tried as plain inserts; when one meets a row that is there, everything that
+//! the segment puts is removed first and then put, so that values may swap places
+//! under a UNIQUE index. Both ways are functions of the state before, so all
+//! boards take the same one and their pages stay the same. An update touches no
+//! column of such an index and finds its row, or the board stops.
 
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, ErrorCode, config::DbConfig};
 use understudy_core::{
     change::{Change, Row, Segment},
-    event::{Entry, EntryKind, Outcome},
-    mutant, sql,
+    event::{Entry, EntryKind, Outcome, Position},
+    mutant,
+    sql::{self, Value},
 };
 
 use super::{Bound, Database, Failure, authorize::Mode, schema::Table};
@@ -87,12 +89,20 @@ impl Database {
 
     fn apply_change(&mut self, entry: &Entry) -> Result<Outcome, Trouble> {
         let unfit = |error: understudy_core::error::ChangeError| Trouble::Unfit(error.to_string());
-        let base = Change::decode_base(&entry.data).map_err(unfit)?;
+        let position = Position { term: entry.term, index: entry.index };
+        let base = Change::decode_base(&entry.data, position).map_err(unfit)?;
         let stands = base.term == entry.term && base.index + 1 == entry.index;
         if !stands && !mutant::is(7) {
             return Ok(Outcome::Skipped);
         }
-        for segment in Change::decode(&entry.data).map_err(unfit)?.segments {
+        let change = Change::decode(&entry.data, position).map_err(unfit)?;
+        if change.fingerprint != self.schema.fingerprint {
+            return Err(Trouble::Unfit(format!(
+                "it was made on a schema of the fingerprint {:08x}, and here it is {:08x}",
+                change.fingerprint, self.schema.fingerprint
+            )));
+        }
+        for segment in change.segments {
             match segment {
                 Segment::Schema(sql) => {
                     self.schema_changed = true;
@@ -105,9 +115,9 @@ impl Database {
         Ok(Outcome::Changed)
     }
 
-    fn apply_rows(&mut self, fingerprint: u32, rows: &[Row]) -> Result<(), Trouble> {
-        let Some(table) = self.schema.of(fingerprint).map(Arc::clone) else {
-            return Err(Trouble::Unfit(format!("no table has the fingerprint {fingerprint:08x}")));
+    fn apply_rows(&mut self, place: u32, rows: &[Row]) -> Result<(), Trouble> {
+        let Some(table) = self.schema.at(place).map(Arc::clone) else {
+            return Err(Trouble::Unfit(format!("there is no table {place}")));
         };
         if let Some(row) = rows.iter().find(|row| !fits(&table, row)) {
             return Err(Trouble::Unfit(format!(
@@ -123,75 +133,107 @@ impl Database {
         if checks {
             self.connection.execute_batch("PRAGMA ignore_check_constraints = ON")?;
         }
-        let done = self.put_and_delete(&table, rows);
+        let done = self.write_rows(&table, rows);
         if checks {
             self.connection.execute_batch("PRAGMA ignore_check_constraints = OFF")?;
         }
         if quiet {
             self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
         }
-        Ok(done?)
+        done
     }
 
-    fn put_and_delete(&self, table: &Table, rows: &[Row]) -> rusqlite::Result<()> {
-        let mut insert = self.connection.prepare_cached(&table.insert)?;
-        let only_puts = rows.iter().all(|row| matches!(row, Row::Put { .. }));
-        if only_puts {
-            match rows.iter().try_for_each(|row| put(&mut insert, row)) {
-                Err(error) if is_constraint(&error) => {}
-                done => return done,
-            }
+    fn write_rows(&self, table: &Table, rows: &[Row]) -> Result<(), Trouble> {
+        match self.write_in_order(table, rows) {
+            Err(Trouble::Sqlite(error)) if is_constraint(&error) => {}
+            done => return done,
         }
         let mut delete = self.connection.prepare_cached(&table.delete)?;
         for row in rows {
-            remove(&mut delete, table, row)?;
+            match row {
+                Row::Put { rowid, columns } => {
+                    let key = table.key.iter().map(|at| &columns[*at]);
+                    run(&mut delete, *rowid, key)?;
+                }
+                Row::Delete { .. } | Row::Update { .. } => {}
+            }
         }
-        rows.iter()
-            .filter(|row| matches!(row, Row::Put { .. }))
-            .try_for_each(|row| put(&mut insert, row))
+        self.write_in_order(table, rows)
+    }
+
+    fn write_in_order(&self, table: &Table, rows: &[Row]) -> Result<(), Trouble> {
+        for rows in rows.chunk_by(is_same_statement) {
+            let mut statement = match &rows[0] {
+                Row::Put { .. } => self.connection.prepare_cached(&table.insert)?,
+                Row::Delete { .. } => self.connection.prepare_cached(&table.delete)?,
+                Row::Update { changed, .. } => {
+                    let places = changed.iter().map(|(place, _)| usize::from(*place));
+                    self.connection.prepare_cached(&table.update(places))?
+                }
+            };
+            for row in rows {
+                write(&mut statement, table, row)?;
+            }
+        }
+        Ok(())
     }
 }
 
 fn fits(table: &Table, row: &Row) -> bool {
     let is_keyed = table.key_columns.is_some();
-    match row {
-        Row::Put { rowid, columns } => {
-            rowid.is_some() != is_keyed && columns.len() == table.columns
+    let fits = match row {
+        Row::Put { columns, .. } => columns.len() == table.columns,
+        Row::Delete { key, .. } => key.len() == table.key.len(),
+        Row::Update { key, changed, .. } => {
+            let last = changed.last().map(|(place, _)| usize::from(*place));
+            key.len() == table.key.len() && last.is_some_and(|last| last < table.columns)
         }
-        Row::Delete { rowid, key } => rowid.is_some() != is_keyed && key.len() == table.key.len(),
+    };
+    fits && row.rowid().is_some() != is_keyed
+}
+
+fn is_same_statement(one: &Row, other: &Row) -> bool {
+    match (one, other) {
+        (Row::Put { .. }, Row::Put { .. }) | (Row::Delete { .. }, Row::Delete { .. }) => true,
+        (Row::Update { changed: one, .. }, Row::Update { changed: other, .. }) => {
+            one.iter().map(|(place, _)| place).eq(other.iter().map(|(place, _)| place))
+        }
+        (Row::Put { .. } | Row::Delete { .. } | Row::Update { .. }, _) => false,
     }
 }
 
-fn put(insert: &mut CachedStatement<'_>, row: &Row) -> rusqlite::Result<()> {
-    let Row::Put { rowid, columns } = row else { return Ok(()) };
+fn write(statement: &mut CachedStatement<'_>, table: &Table, row: &Row) -> Result<(), Trouble> {
+    match row {
+        Row::Put { rowid, columns } => run(statement, *rowid, columns.iter())?,
+        Row::Delete { rowid, key } => run(statement, *rowid, key.iter())?,
+        Row::Update { rowid, key, changed } => {
+            let changed = changed.iter().map(|(_, value)| value);
+            if run(statement, *rowid, key.iter().chain(changed))? == 0 {
+                let (name, identity) = (&table.name, rowid.map(Value::Integer));
+                let identity = identity.map_or_else(|| key.clone(), |rowid| Vec::from([rowid]));
+                return Err(Trouble::Unfit(format!("a row of {name} is not here: {identity:?}")));
+            }
+            1
+        }
+    };
+    Ok(())
+}
+
+/// Runs a statement with these parameters; how many rows it changed.
+fn run<'v>(
+    statement: &mut CachedStatement<'_>,
+    rowid: Option<i64>,
+    values: impl Iterator<Item = &'v Value>,
+) -> rusqlite::Result<usize> {
     let mut place = 1;
     if let Some(rowid) = rowid {
-        insert.raw_bind_parameter(place, rowid)?;
+        statement.raw_bind_parameter(place, rowid)?;
         place += 1;
     }
-    for (place, value) in (place..).zip(columns) {
-        insert.raw_bind_parameter(place, Bound(value))?;
+    for (place, value) in (place..).zip(values) {
+        statement.raw_bind_parameter(place, Bound(value))?;
     }
-    insert.raw_execute().map(drop)
-}
-
-fn remove(delete: &mut CachedStatement<'_>, table: &Table, row: &Row) -> rusqlite::Result<()> {
-    match row {
-        Row::Put { rowid: Some(rowid), .. } | Row::Delete { rowid: Some(rowid), .. } => {
-            delete.raw_bind_parameter(1, rowid)?;
-        }
-        Row::Put { rowid: None, columns } => {
-            for (place, at) in (1..).zip(&table.key) {
-                delete.raw_bind_parameter(place, Bound(&columns[*at]))?;
-            }
-        }
-        Row::Delete { rowid: None, key } => {
-            for (place, value) in (1..).zip(key) {
-                delete.raw_bind_parameter(place, Bound(value))?;
-            }
-        }
-    }
-    delete.raw_execute().map(drop)
+    statement.raw_execute()
 }
 
 fn is_constraint(error: &rusqlite::Error) -> bool {

@@ -5,21 +5,30 @@
 //! too, because the leader applies the captured rows like every board: a missed
 //! case shows as a wrong answer in a test, never as silent divergence.
 //!
+//! A row that was there and kept its identity travels as the columns that
+//! changed. Those are told apart by the hook, which sees old and new values, so
+//! that no old value is kept: a column that changed and changed back is said to
+//! have changed.
+//!
 //! The hook says nothing of AUTOINCREMENT's own writes; the sequence rows of
 //! touched tables are read back beside them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use rusqlite::{Connection, types::ValueRef};
 use understudy_core::{
     change::{Row, Segment},
-    limits::{CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX},
+    limits::{CHANGE_CELLS_MAX, CHANGE_ROW_CELLS, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX},
     mutant,
     sql::Value,
 };
 
-use super::schema::{Schema, SchemaError, Table};
-use crate::store::ffi::{Identity, Touches};
+use super::schema::{Columns, Schema, SchemaError, Table};
+use crate::store::ffi::{Identity, Touch, Touches};
 
 /// What the hook writes down.
 #[derive(Default)]
@@ -33,25 +42,52 @@ pub(crate) struct Notes {
     own: Vec<String>,
 }
 
-/// A row by its table and identity, and whether it was there before.
-type Touched = (Vec<u8>, Identity, bool);
+/// A row that was touched.
+pub(crate) struct Touched {
+    table: Arc<Table>,
+    identity: Identity,
+    /// It was there before.
+    existed: bool,
+    /// What changed in it; none when it is another row than before.
+    changed: Option<Columns>,
+}
 
 impl Touches for Notes {
-    fn key_columns(&self, table: &[u8]) -> Option<Vec<i32>> {
-        self.schema.named(table)?.key_columns.clone()
+    type Table = Arc<Table>;
+
+    fn table(&self, name: &[u8]) -> Option<Arc<Table>> {
+        let is_own = || self.own.iter().any(|own| belongs_to(name, own.as_bytes()));
+        if !self.on || is_own() {
+            return None;
+        }
+        self.schema.named(name).cloned()
     }
 
-    fn touched(&mut self, table: &[u8], old: Option<Identity>, new: Option<Identity>) {
-        if !self.on || self.own.iter().any(|own| belongs_to(table, own.as_bytes())) {
-            return;
-        }
-        if let Some(old) = &old {
-            self.note((table.to_vec(), old.clone(), true));
-        }
-        if let Some(new) = new
-            && old.as_ref() != Some(&new)
-        {
-            self.note((table.to_vec(), new, false));
+    fn key_columns(table: &Arc<Table>) -> Option<&[i32]> {
+        table.key_columns.as_deref()
+    }
+
+    fn compared_columns(table: &Arc<Table>) -> &[i32] {
+        &table.stored
+    }
+
+    fn touched(&mut self, table: Arc<Table>, touch: Touch) {
+        let mut note = |table: &Arc<Table>, identity, existed, changed| {
+            self.note(Touched { table: Arc::clone(table), identity, existed, changed });
+        };
+        match touch {
+            Touch::Came(identity) => note(&table, identity, false, None),
+            Touch::Went(identity) => note(&table, identity, true, None),
+            Touch::Moved(old, new) => {
+                note(&table, old, true, None);
+                note(&table, new, false, None);
+            }
+            Touch::Changed(identity, places) => {
+                let mut changed = Columns::default();
+                places.into_iter().for_each(|place| changed.add(place));
+                let is_whole = !changed.and(table.unique).is_empty();
+                note(&table, identity, true, (!is_whole).then_some(changed));
+            }
         }
     }
 }
@@ -109,25 +145,46 @@ pub(crate) struct Gathered {
     pub(crate) cells: usize,
 }
 
+/// Equal for rows of one identity.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Rowid(i64),
+    Encoded(Vec<u8>),
+}
+
+impl Key {
+    fn new(rowid: Option<i64>, key: &[Value]) -> Self {
+        rowid.map_or_else(|| Self::Encoded(understudy_core::sql::encode(&key)), Self::Rowid)
+    }
+
+    fn of(identity: &Identity) -> Self {
+        match identity {
+            Identity::Rowid(rowid) => Self::Rowid(*rowid),
+            Identity::Key(key) => Self::new(None, key),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Rows {
-    order: Vec<(Vec<u8>, Row)>,
-    places: BTreeMap<Vec<u8>, usize>,
+    order: Vec<(Key, Row)>,
+    places: BTreeMap<Key, usize>,
 }
 
 impl Gathered {
-    /// Puts a row's present state in, in place of what an earlier request of the
+    /// Puts a row's present state in, on top of what an earlier request of the
     /// batch left.
-    fn put(&mut self, table: u32, identity: Vec<u8>, row: Row) {
+    fn put(&mut self, table: u32, key: Key, row: Row) {
         self.bytes += row_bytes(&row);
         self.cells += row_cells(&row);
         let rows = self.open.entry(table).or_default();
         let next = rows.order.len();
-        let place = *rows.places.entry(identity.clone()).or_insert(next);
-        if place == next {
-            rows.order.push((identity, row));
-        } else {
-            rows.order[place].1 = row;
+        match rows.places.entry(key.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(next);
+                rows.order.push((key, row));
+            }
+            Entry::Occupied(place) => merge(&mut rows.order[*place.get()].1, row),
         }
     }
 
@@ -148,15 +205,18 @@ impl Gathered {
             return;
         }
         for (table, rows) in later.open {
-            for (identity, row) in rows.order {
-                self.put(table, identity, row);
+            for (key, row) in rows.order {
+                self.put(table, key, row);
             }
         }
     }
 
     fn close(&mut self) {
         for (table, rows) in std::mem::take(&mut self.open) {
-            let rows = rows.order.into_iter().map(|(_, row)| row).collect();
+            let mut rows: Vec<Row> = rows.order.into_iter().map(|(_, row)| row).collect();
+            // Rows make way before others take their values; rows of one shape
+            // stand together.
+            rows.sort_by(by_shape);
             self.segments.push(Segment::Rows { table, rows });
         }
     }
@@ -174,27 +234,70 @@ impl Gathered {
     }
 }
 
+/// Deletes, then updates by the columns they change, then puts.
+fn by_shape(one: &Row, other: &Row) -> Ordering {
+    let rank = |row: &Row| match row {
+        Row::Delete { .. } => 0,
+        Row::Update { .. } => 1,
+        Row::Put { .. } => 2,
+    };
+    let places = |one: &[(u16, Value)], other: &[(u16, Value)]| {
+        one.iter().map(|(place, _)| place).cmp(other.iter().map(|(place, _)| place))
+    };
+    match (one, other) {
+        (Row::Update { changed: one, .. }, Row::Update { changed: other, .. }) => {
+            places(one, other)
+        }
+        _ => rank(one).cmp(&rank(other)),
+    }
+}
+
+/// What a row is after the second, which follows on the first.
+fn merge(row: &mut Row, later: Row) {
+    let (Row::Put { .. } | Row::Update { .. }, Row::Update { changed: later, .. }) =
+        (&*row, &later)
+    else {
+        *row = later;
+        return;
+    };
+    for (place, value) in later {
+        match row {
+            Row::Put { columns, .. } => columns[usize::from(*place)] = value.clone(),
+            Row::Update { changed, .. } => {
+                match changed.binary_search_by_key(place, |(place, _)| *place) {
+                    Ok(at) => changed[at].1 = value.clone(),
+                    Err(at) => changed.insert(at, (*place, value.clone())),
+                }
+            }
+            Row::Delete { .. } => {}
+        }
+    }
+}
+
 fn row_bytes(row: &Row) -> usize {
     let value = |value: &Value| match value {
         Value::Null => 2,
         Value::Integer(_) | Value::Real(_) => 12,
-        Value::Text(bytes) | Value::Blob(bytes) => bytes.len() + 10,
+        Value::Text(bytes) | Value::Blob(bytes) => bytes.len() + 16,
     };
-    match row {
-        Row::Put { columns, .. } => 12 + columns.iter().map(value).sum::<usize>(),
-        Row::Delete { key, .. } => 12 + key.iter().map(value).sum::<usize>(),
+    let all = |values: &[Value]| values.iter().map(value).sum::<usize>();
+    16 + match row {
+        Row::Put { columns, .. } => all(columns),
+        Row::Delete { key, .. } => all(key),
+        Row::Update { key, changed, .. } => {
+            let last = changed.last().map_or(0, |(place, _)| usize::from(*place));
+            all(key) + last / 7 + changed.iter().map(|(_, changed)| value(changed)).sum::<usize>()
+        }
     }
 }
 
 fn row_cells(row: &Row) -> usize {
-    match row {
-        Row::Put { columns, .. } => 1 + columns.len(),
-        Row::Delete { key, .. } => 1 + key.len(),
-    }
-}
-
-fn key_bytes(values: &[Value]) -> Vec<u8> {
-    understudy_core::sql::encode(&values)
+    CHANGE_ROW_CELLS
+        + match row {
+            Row::Put { columns, .. } => columns.len(),
+            Row::Delete { key, .. } => key.len(),
+            Row::Update { key, changed, .. } => key.len() + changed.len(),
+        }
 }
 
 /// Reads back the rows that were touched, in the order of their first touch.
@@ -204,21 +307,13 @@ pub(crate) fn read_back(
     touched: Vec<Touched>,
     gathered: &mut Gathered,
 ) -> Result<(), SchemaError> {
-    let mut seen: BTreeMap<(Vec<u8>, Vec<u8>), ()> = BTreeMap::new();
-    let mut sequences: Vec<&Arc<Table>> = Vec::new();
-    for (name, identity, existed) in touched {
-        let Some(table) = schema.named(&name) else { continue };
-        let key = match &identity {
-            Identity::Rowid(rowid) => rowid.to_le_bytes().to_vec(),
-            Identity::Key(key) => key_bytes(key),
-        };
-        if seen.insert((name, key), ()).is_some() {
-            continue;
-        }
+    let mut sequences: Vec<Arc<Table>> = Vec::new();
+    for touched in folded(touched) {
+        let table = &touched.table;
         if table.has_rowid_column && !sequences.iter().any(|known| Arc::ptr_eq(known, table)) {
-            sequences.push(table);
+            sequences.push(Arc::clone(table));
         }
-        read_row(connection, table, identity, existed, gathered)?;
+        read_row(connection, touched, gathered)?;
         gathered.within_bounds()?;
     }
     if schema.has_sequences && !mutant::is(14) {
@@ -227,60 +322,90 @@ pub(crate) fn read_back(
     Ok(())
 }
 
-fn read_row(
-    connection: &Connection,
-    table: &Table,
-    identity: Identity,
-    existed: bool,
-    gathered: &mut Gathered,
-) -> rusqlite::Result<()> {
-    let mut select = connection.prepare_cached(&table.select)?;
-    match &identity {
-        Identity::Rowid(rowid) => select.raw_bind_parameter(1, rowid)?,
-        Identity::Key(key) => {
-            for (place, value) in (1..).zip(key) {
-                select.raw_bind_parameter(place, super::Bound(value))?;
+/// Each row once, by its first touch and all of its changes.
+fn folded(touched: Vec<Touched>) -> Vec<Touched> {
+    if touched.len() < 2 {
+        return touched;
+    }
+    let mut places: BTreeMap<(u32, Key), usize> = BTreeMap::new();
+    let mut folded: Vec<Touched> = Vec::with_capacity(touched.len());
+    for touched in touched {
+        let next = folded.len();
+        match places.entry((touched.table.place, Key::of(&touched.identity))) {
+            Entry::Vacant(place) => {
+                place.insert(next);
+                folded.push(touched);
+            }
+            Entry::Occupied(place) => {
+                let first = &mut folded[*place.get()];
+                let both = first.changed.zip(touched.changed);
+                first.changed = both.map(|(one, other)| one.or(other));
             }
         }
     }
-    let mut rows = select.raw_query();
-    let found = match rows.next()? {
-        Some(row) => {
-            let columns = (0..table.columns).map(|at| Ok(value_of(row.get_ref(at)?)));
-            Some(columns.collect::<rusqlite::Result<Vec<_>>>()?)
+    folded
+}
+
+fn read_row(
+    connection: &Connection,
+    touched: Touched,
+    gathered: &mut Gathered,
+) -> rusqlite::Result<()> {
+    let Touched { table, identity, existed, changed } = touched;
+    if changed.is_some_and(Columns::is_empty) {
+        return Ok(());
+    }
+    let (rowid, key) = match identity {
+        Identity::Rowid(rowid) => (Some(rowid), Vec::new()),
+        Identity::Key(key) => (None, key),
+    };
+    let found = read_columns(connection, &table, rowid, &key)?;
+    let found_key = |columns: &[Value]| -> Vec<Value> {
+        table.key.iter().map(|at| columns[*at].clone()).collect()
+    };
+    // Under a collation the key found may differ from the key asked for (`a`
+    // finds `A`): they are one row, and the key it has now counts.
+    let is_same = found.as_ref().is_some_and(|columns| found_key(columns) == key);
+    let gone = existed && !is_same;
+    if gone {
+        let row = Row::Delete { rowid, key: key.clone() };
+        gathered.put(table.place, Key::new(rowid, &key), row);
+    }
+    let Some(columns) = found else { return Ok(()) };
+    let (key, row) = match changed {
+        Some(changed) if is_same => {
+            let places = (0..).zip(columns).filter(|(place, _)| changed.has(usize::from(*place)));
+            (Key::new(rowid, &key), Row::Update { rowid, key, changed: places.collect() })
         }
-        None => None,
+        _ => (Key::new(rowid, &found_key(&columns)), Row::Put { rowid, columns }),
     };
-    let row = match (identity, found) {
-        (Identity::Rowid(rowid), Some(columns)) => Row::Put { rowid: Some(rowid), columns },
-        (Identity::Key(_), Some(columns)) => Row::Put { rowid: None, columns },
-        (_, None) if !existed => return Ok(()),
-        (Identity::Rowid(rowid), None) => Row::Delete { rowid: Some(rowid), key: Vec::new() },
-        (Identity::Key(key), None) => Row::Delete { rowid: None, key },
-    };
-    gathered.put(table.fingerprint, identity_of(table, &row), row);
+    gathered.put(table.place, key, row);
     Ok(())
 }
 
-/// Equal for rows of one identity. Under a collation the key found may differ
-/// from the key asked for (`a` finds `A`): they are one row, and the key it has
-/// now counts.
-fn identity_of(table: &Table, row: &Row) -> Vec<u8> {
-    match row {
-        Row::Put { rowid: Some(rowid), .. } | Row::Delete { rowid: Some(rowid), .. } => {
-            rowid.to_le_bytes().to_vec()
-        }
-        Row::Put { rowid: None, columns } => {
-            key_bytes(&table.key.iter().map(|at| columns[*at].clone()).collect::<Vec<_>>())
-        }
-        Row::Delete { rowid: None, key } => key_bytes(key),
+/// The stored columns of one row.
+fn read_columns(
+    connection: &Connection,
+    table: &Table,
+    rowid: Option<i64>,
+    key: &[Value],
+) -> rusqlite::Result<Option<Vec<Value>>> {
+    let mut select = connection.prepare_cached(&table.select)?;
+    if let Some(rowid) = rowid {
+        select.raw_bind_parameter(1, rowid)?;
     }
+    for (place, value) in (1..).zip(key) {
+        select.raw_bind_parameter(place, super::Bound(value))?;
+    }
+    let mut rows = select.raw_query();
+    let Some(row) = rows.next()? else { return Ok(None) };
+    (0..table.columns).map(|at| Ok(value_of(row.get_ref(at)?))).collect::<Result<_, _>>().map(Some)
 }
 
 fn read_sequences(
     connection: &Connection,
     schema: &Schema,
-    tables: &[&Arc<Table>],
+    tables: &[Arc<Table>],
     gathered: &mut Gathered,
 ) -> rusqlite::Result<()> {
     let Some(sequence) = schema.named(b"sqlite_sequence") else { return Ok(()) };
@@ -290,9 +415,9 @@ fn read_sequences(
         let mut rows = select.query([&table.name])?;
         while let Some(row) = rows.next()? {
             let columns = Vec::from([value_of(row.get_ref(1)?), value_of(row.get_ref(2)?)]);
-            let rowid = Some(row.get(0)?);
-            let row = Row::Put { rowid, columns };
-            gathered.put(sequence.fingerprint, identity_of(sequence, &row), row);
+            let rowid = row.get(0)?;
+            let row = Row::Put { rowid: Some(rowid), columns };
+            gathered.put(sequence.place, Key::Rowid(rowid), row);
         }
     }
     Ok(())
@@ -309,8 +434,8 @@ pub(crate) fn read_all(
     while let Some(row) = rows.next()? {
         let columns = (1..=table.columns).map(|at| Ok(value_of(row.get_ref(at)?)));
         let columns = columns.collect::<rusqlite::Result<Vec<_>>>()?;
-        let row = Row::Put { rowid: Some(row.get(0)?), columns };
-        gathered.put(table.fingerprint, identity_of(table, &row), row);
+        let rowid = row.get(0)?;
+        gathered.put(table.place, Key::Rowid(rowid), Row::Put { rowid: Some(rowid), columns });
         gathered.within_bounds()?;
     }
     Ok(())

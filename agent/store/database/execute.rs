@@ -81,9 +81,10 @@ impl Database {
         self.hook.with(|notes| notes.record(false));
         self.internal("ROLLBACK TO batch")?;
         self.internal("RELEASE batch")?;
+        let fingerprint = schema.fingerprint;
         self.restore_schema(schema);
         self.write_pages_out()?;
-        let change = Change { base, segments: gathered.into_segments() }.encode();
+        let change = Change { base, fingerprint, segments: gathered.into_segments() }.encode();
         Ok(Executed { change, answers })
     }
 
@@ -270,9 +271,6 @@ impl Database {
                 "{table}: its columns are named rowid, _rowid_ and oid, so that no row can be \
                  addressed: rename one of them or declare an INTEGER PRIMARY KEY"
             )),
-            Err(SchemaError::SameFingerprint(one, other)) => Some(format!(
-                "{other} cannot be told apart from {one} on the wire: give it another name"
-            )),
             Err(SchemaError::TooLarge) => Some(too_large_words()),
         };
         let Some(reason) = undo else {
@@ -373,9 +371,7 @@ impl Database {
                 SchemaError::TooLarge => {
                     Ok(Verdict::undo(Err(Refusal::Invalid(too_large_words()))))
                 }
-                SchemaError::HiddenRowid(what) | SchemaError::SameFingerprint(what, _) => {
-                    Err(Failure::Halt(what))
-                }
+                SchemaError::HiddenRowid(what) => Err(Failure::Halt(what)),
             };
         }
         if let Some(verdict) = too_large(batch, gathered) {

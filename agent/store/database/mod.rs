@@ -578,3 +578,5 @@ fn prepare_file(connection: &Connection) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod update_tests;

@@ -1,8 +1,9 @@
 //! What the tables of `main` look like: how their rows are named, read back and
 //! written. Read once per schema, then looked up.
 //!
-//! A table's fingerprint covers name, kind, ordered columns and key: a change
-//! made on another shape of table finds no table at all.
+//! The fingerprint covers names, kinds, ordered columns and keys of all tables: a
+//! change made on another schema is not applied, so that a table's place among
+//! them is enough to name it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,11 +13,21 @@ use rusqlite::Connection;
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) name: String,
-    pub(crate) fingerprint: u32,
+    /// Among all tables by name.
+    pub(crate) place: u32,
     /// Positions of the key among the table's columns, for WITHOUT ROWID.
     pub(crate) key_columns: Option<Vec<i32>>,
     /// Stored columns: not generated, not the rowid itself.
     pub(crate) columns: usize,
+    /// Positions of the stored columns among the table's columns.
+    pub(crate) stored: Vec<i32>,
+    /// Stored columns that a UNIQUE index looks at. Rows that change one of them
+    /// travel whole: their values may swap, which no row by row update does.
+    pub(crate) unique: Columns,
+    /// Quoted names of the stored columns.
+    names: Vec<String>,
+    /// What identifies a row, from the first parameter on.
+    condition: String,
     /// Positions of the key among the stored columns, for WITHOUT ROWID.
     pub(crate) key: Vec<usize>,
     /// Its rowid is a column of its own, so that it may be AUTOINCREMENT.
@@ -26,11 +37,40 @@ pub(crate) struct Table {
     pub(crate) delete: String,
 }
 
+/// Some of a table's stored columns by their places. From the 64th on all are one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Columns(u64);
+
+impl Columns {
+    pub(crate) const ALL: Self = Self(u64::MAX);
+
+    pub(crate) fn add(&mut self, place: usize) {
+        self.0 |= 1 << place.min(63);
+    }
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(crate) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) fn has(self, place: usize) -> bool {
+        self.0 & 1 << place.min(63) != 0
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
 /// All tables at one state of the schema.
 #[derive(Debug, Default)]
 pub(crate) struct Schema {
     by_name: BTreeMap<Vec<u8>, Arc<Table>>,
-    by_fingerprint: BTreeMap<u32, Arc<Table>>,
+    by_place: Vec<Arc<Table>>,
+    pub(crate) fingerprint: u32,
     /// Apply must switch them off.
     pub(crate) has_triggers: bool,
     /// Virtual tables, in lower case: their modules keep what they read and do
@@ -50,8 +90,6 @@ pub(crate) enum SchemaError {
     Sqlite(rusqlite::Error),
     /// No name is left by which a table's rowid could be reached.
     HiddenRowid(String),
-    /// Two tables share a fingerprint.
-    SameFingerprint(String, String),
     /// A request changes more than one entry holds.
     TooLarge,
 }
@@ -74,8 +112,11 @@ impl Schema {
         let tables = tables
             .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?)))?
             .collect::<Result<Vec<_>, _>>()?;
-        for (name, without_rowid) in tables {
-            schema.add(Table::read(connection, name, without_rowid)?)?;
+        for (place, (name, without_rowid)) in (0..).zip(tables) {
+            let columns = read_columns(connection, &name)?;
+            let table = Table::read(connection, name, place, without_rowid, &columns)?;
+            schema.fingerprint = fingerprint(schema.fingerprint, &table, &columns);
+            schema.add(table);
         }
         schema.has_sequences = schema.by_name.contains_key(b"sqlite_sequence".as_slice());
         schema.virtual_tables = connection
@@ -96,22 +137,18 @@ impl Schema {
         Ok(schema)
     }
 
-    fn add(&mut self, table: Table) -> Result<(), SchemaError> {
+    fn add(&mut self, table: Table) {
         let table = Arc::new(table);
-        let name = table.name.clone();
-        if let Some(other) = self.by_fingerprint.insert(table.fingerprint, Arc::clone(&table)) {
-            return Err(SchemaError::SameFingerprint(other.name.clone(), name));
-        }
-        self.by_name.insert(name.into_bytes(), table);
-        Ok(())
+        self.by_name.insert(table.name.clone().into_bytes(), Arc::clone(&table));
+        self.by_place.push(table);
     }
 
     pub(crate) fn named(&self, name: &[u8]) -> Option<&Arc<Table>> {
         self.by_name.get(name)
     }
 
-    pub(crate) fn of(&self, fingerprint: u32) -> Option<&Arc<Table>> {
-        self.by_fingerprint.get(&fingerprint)
+    pub(crate) fn at(&self, place: u32) -> Option<&Arc<Table>> {
+        self.by_place.get(usize::try_from(place).ok()?)
     }
 
     /// May this text read a virtual table?
@@ -139,26 +176,22 @@ impl Table {
     fn read(
         connection: &Connection,
         name: String,
+        place: u32,
         without_rowid: bool,
+        columns: &[Column],
     ) -> Result<Self, SchemaError> {
-        let columns = connection
-            .prepare_cached(
-                "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?1, 'main') ORDER BY cid",
-            )?
-            .query_map([&name], |row| {
-                let (name, declared) = (row.get(0)?, row.get(1)?);
-                Ok(Column { name, declared, key: row.get(2)?, hidden: row.get(3)? })
-            })?
-            .collect::<Result<Vec<_>, _>>()?;
         let rowid_column = match without_rowid {
             true => None,
-            false => rowid_column(connection, &name, &columns)?,
+            false => rowid_column(connection, &name, columns)?,
         };
-        Self::describe(name, without_rowid, &columns, rowid_column)
+        let mut table = Self::describe(name, place, without_rowid, columns, rowid_column)?;
+        table.unique = table.unique_columns(connection, rowid_column)?;
+        Ok(table)
     }
 
     fn describe(
         name: String,
+        place: u32,
         without_rowid: bool,
         columns: &[Column],
         rowid_column: Option<usize>,
@@ -181,7 +214,6 @@ impl Table {
             (false, Some(place)) => Some(quoted(&columns[place].name)),
             (false, None) => Some(free_rowid_name(&name, columns)?),
         };
-        let fingerprint = fingerprint(&name, without_rowid, columns, rowid_column);
         let quoted_name = quoted(&name);
         let condition = match &rowid {
             Some(rowid) => format!("{rowid} = ?1"),
@@ -194,11 +226,12 @@ impl Table {
         let all: Vec<String> = rowid.iter().cloned().chain(names.iter().cloned()).collect();
         let places: Vec<String> = (1..=all.len()).map(|place| format!("?{place}")).collect();
         Ok(Self {
-            fingerprint,
+            place,
             columns: names.len(),
-            key_columns: without_rowid.then(|| {
-                key.iter().map(|(_, _, place)| i32::try_from(*place).unwrap_or(i32::MAX)).collect()
-            }),
+            stored: stored.iter().map(|(place, _)| cid(*place)).collect(),
+            unique: Columns::default(),
+            key_columns: without_rowid
+                .then(|| key.iter().map(|(_, _, place)| cid(*place)).collect()),
             key: key.iter().map(|(_, at, _)| *at).collect(),
             has_rowid_column: rowid_column.is_some(),
             select: format!("SELECT {selected} FROM main.{quoted_name} WHERE {condition}"),
@@ -209,7 +242,48 @@ impl Table {
             ),
             delete: format!("DELETE FROM main.{quoted_name} WHERE {condition}"),
             name,
+            names,
+            condition,
         })
+    }
+
+    /// Those that some UNIQUE index of the table looks at; all where one looks at
+    /// what is not simply a column.
+    fn unique_columns(
+        &self,
+        connection: &Connection,
+        rowid_column: Option<usize>,
+    ) -> rusqlite::Result<Columns> {
+        let mut select = connection.prepare_cached(
+            "SELECT list.partial, info.cid FROM pragma_index_list(?1, 'main') AS list, \
+             pragma_index_xinfo(list.name, 'main') AS info \
+             WHERE list.\"unique\" AND list.origin <> 'pk' OR list.\"unique\" AND ?2",
+        )?;
+        let has_rowid = self.key_columns.is_none();
+        let mut rows = select.query(rusqlite::params![self.name, has_rowid])?;
+        let mut columns = Columns::default();
+        while let Some(row) = rows.next()? {
+            let (is_partial, column): (bool, i32) = (row.get(0)?, row.get(1)?);
+            let is_rowid = column == -1 || rowid_column.is_some_and(|place| cid(place) == column);
+            match self.stored.iter().position(|stored| *stored == column) {
+                _ if is_partial => columns = Columns::ALL,
+                Some(place) => columns.add(place),
+                None if is_rowid => {}
+                None => columns = Columns::ALL,
+            }
+        }
+        Ok(columns)
+    }
+
+    /// Changes these stored columns of one row: identity first, then they.
+    pub(crate) fn update(&self, places: impl Iterator<Item = usize>) -> String {
+        let identity = self.key_columns.as_ref().map_or(1, Vec::len);
+        let columns: Vec<String> = (identity + 1..)
+            .zip(places)
+            .map(|(parameter, place)| format!("{} = ?{parameter}", self.names[place]))
+            .collect();
+        let (name, condition) = (quoted(&self.name), &self.condition);
+        format!("UPDATE OR ABORT main.{name} SET {} WHERE {condition}", columns.join(", "))
     }
 
     /// All rows in the order of their identity, for digests and for a table made
@@ -264,18 +338,31 @@ fn free_rowid_name(table: &str, columns: &[Column]) -> Result<String, SchemaErro
         .ok_or_else(|| SchemaError::HiddenRowid(table.to_owned()))
 }
 
-fn fingerprint(
-    name: &str,
-    without_rowid: bool,
-    columns: &[Column],
-    rowid_column: Option<usize>,
-) -> u32 {
-    let mut text = format!("{name}\0{without_rowid}\0{rowid_column:?}");
+fn read_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
+    connection
+        .prepare_cached(
+            "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?1, 'main') ORDER BY cid",
+        )?
+        .query_map([table], |row| {
+            let (name, declared) = (row.get(0)?, row.get(1)?);
+            Ok(Column { name, declared, key: row.get(2)?, hidden: row.get(3)? })
+        })?
+        .collect()
+}
+
+/// A column's place as SQLite numbers it.
+fn cid(place: usize) -> i32 {
+    i32::try_from(place).unwrap_or(i32::MAX)
+}
+
+/// That of the tables before, with one more.
+fn fingerprint(before: u32, table: &Table, columns: &[Column]) -> u32 {
+    let mut text = format!("{}\0{:?}\0{:?}", table.name, table.key_columns, table.stored);
     for column in columns {
         let Column { name, declared, key, hidden } = column;
         text.push_str(&format!("\0{name}\0{declared}\0{key}\0{hidden}"));
     }
-    crc32c::crc32c(text.as_bytes())
+    crc32c::crc32c_append(before, text.as_bytes())
 }
 
 /// A name as SQL takes it, whatever it holds.

@@ -13,13 +13,13 @@ use understudy_core::{
 use super::*;
 
 /// Three boards' databases; the first executes.
-struct Boards {
-    databases: Vec<Database>,
+pub(super) struct Boards {
+    pub(super) databases: Vec<Database>,
     next: RefCell<u64>,
     directories: Vec<tempfile::TempDir>,
 }
 
-fn request(kind: RequestKind, transaction: bool, statements: &[&str]) -> Vec<u8> {
+pub(super) fn request(kind: RequestKind, transaction: bool, statements: &[&str]) -> Vec<u8> {
     let statements = statements.iter().map(|sql| Statement {
         sql: (*sql).to_owned(),
         parameters: Parameters::Positional(Vec::new()),
@@ -34,7 +34,7 @@ fn request(kind: RequestKind, transaction: bool, statements: &[&str]) -> Vec<u8>
 }
 
 impl Boards {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let directories: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
         let open = |directory: &tempfile::TempDir| {
             Database::open(directory.path(), Options::default()).unwrap()
@@ -43,14 +43,14 @@ impl Boards {
         Self { databases, next: RefCell::new(1), directories }
     }
 
-    fn entry(&self, data: Vec<u8>) -> Entry {
+    pub(super) fn entry(&self, data: Vec<u8>) -> Entry {
         let index = *self.next.borrow();
         *self.next.borrow_mut() += 1;
         Entry { index, term: 1, kind: EntryKind::Change, data }
     }
 
     /// Executes on the first, applies on all, compares all.
-    fn requests(&mut self, requests: &[Vec<u8>]) -> Vec<SqlResponse> {
+    pub(super) fn requests(&mut self, requests: &[Vec<u8>]) -> Vec<SqlResponse> {
         if self.databases[0].applied().index == 0 {
             let first = self.entry(Vec::new());
             self.apply(&first);
@@ -64,7 +64,7 @@ impl Boards {
         executed.answers.into_iter().map(decode).collect()
     }
 
-    fn apply(&mut self, entry: &Entry) {
+    pub(super) fn apply(&mut self, entry: &Entry) {
         for database in &mut self.databases {
             let outcomes = database.apply(std::slice::from_ref(entry)).unwrap();
             assert_eq!(outcomes, [Outcome::Changed]);
@@ -91,7 +91,7 @@ impl Boards {
         response.results.into_iter().next_back().unwrap().outcome
     }
 
-    fn fine(&mut self, sql: &str) {
+    pub(super) fn fine(&mut self, sql: &str) {
         let outcome = self.run(sql);
         assert!(!matches!(outcome, StatementOutcome::Error(_)), "{sql}: {outcome:?}");
     }
@@ -123,7 +123,7 @@ impl Boards {
         }
     }
 
-    fn one(&mut self, sql: &str) -> Value {
+    pub(super) fn one(&mut self, sql: &str) -> Value {
         self.query(2, sql).remove(0).remove(0)
     }
 }
