@@ -6,5 +6,6 @@ mod joining;
 mod script;
 mod seeds;
 mod stopping;
+mod terminal;
 mod tidy;
 mod waiting;
