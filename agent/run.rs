@@ -163,7 +163,7 @@ impl Member {
     fn learn_members(&mut self) {
         self.membership_changes = self.node.membership_changes();
         let members = view::members(&self.node, &self.facts);
-        self.seal.set_members(&members);
+        self.seal.set_members(clock::now(), &members);
         self.drivers.road.set_members(&members);
     }
 

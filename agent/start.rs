@@ -142,7 +142,7 @@ async fn member(
         group_key: identity.group_key,
         private_key: identity.private_key,
     };
-    let seal = Seal::new(keys, u32::from_le_bytes(random()?));
+    let seal = Seal::new(keys, journal.boot(), u32::from_le_bytes(random()?));
     let (report, events) = mpsc::channel(EVENTS_MAX);
     doors.notify.ready("serving");
     tokio::spawn(wishes::serve(
