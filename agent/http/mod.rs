@@ -5,8 +5,8 @@
 //! is rewritten (`norwrandom`, `norwtime` and `noparse` are accepted and have
 //! nothing to do); every board answers, so `redirect` and `retries` have nothing
 //! to do either; `queue` is a durable write like any other and its sequence
-//! number is the log index; `linearizable_timeout` is checked, but the group's own
-//! timing bounds that wait. A request that could not be carried out answers 200
+//! number is the log index; `linearizable_timeout`, where it is not given, is that
+//! of the group's timing profile (10 s when wired). A request that could not be carried out answers 200
 //! with a top-level `error`, as rqlite does, except that no leader is 503.
 //!
 //! Left out as yet: backup, load, boot, remove, snapshot, accounts, TLS.
@@ -254,7 +254,11 @@ async fn read(
     let level = match parameters.level {
         Level::None => ReadLevel::None { freshness_ms: parameters.freshness_ms },
         Level::Weak => ReadLevel::Weak,
-        Level::Linearizable => ReadLevel::Linearizable,
+        // As in rqlite, only `/db/query` minds the timeout.
+        Level::Linearizable if kind == RequestKind::Query => {
+            ReadLevel::Linearizable { timeout_ms: parameters.linearizable_timeout_ms }
+        }
+        Level::Linearizable => ReadLevel::Linearizable { timeout_ms: None },
         Level::Strong => ReadLevel::Strong,
         Level::Auto => match front.caller.status().await {
             Some(status) if nodes::votes(&status) => ReadLevel::Weak,

@@ -183,7 +183,12 @@ fn levels_become_reads_of_that_level() {
     for (level, expected) in [
         ("none&freshness=1s", ReadLevel::None { freshness_ms: Some(1_000) }),
         ("weak", ReadLevel::Weak),
-        ("LINEARIZABLE", ReadLevel::Linearizable),
+        ("LINEARIZABLE", ReadLevel::Linearizable { timeout_ms: None }),
+        (
+            "linearizable&linearizable_timeout=1.5s",
+            ReadLevel::Linearizable { timeout_ms: Some(1_500) },
+        ),
+        ("linearizable&linearizable_timeout=0s", ReadLevel::Linearizable { timeout_ms: None }),
         ("strong", ReadLevel::Strong),
         ("nonsense", ReadLevel::Weak),
         ("auto", ReadLevel::None { freshness_ms: None }),
