@@ -81,6 +81,7 @@ pub fn status(
         contact_ms: seen.contact_ms,
         leaderless_ms: seen.leaderless_ms,
         leaderless_ms_max: seen.leaderless_ms_max,
+        voters_max: node.voters_max(),
         disk_full: seen.disk_full,
         confirming_disk: seen.confirming_disk,
         disk_lost: seen.disk_lost,

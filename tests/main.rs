@@ -5,6 +5,7 @@ mod damage;
 mod joining;
 mod script;
 mod seeds;
+mod settings;
 mod stopping;
 mod terminal;
 mod tidy;

@@ -273,7 +273,7 @@ fn responded(response: ControlResponse) -> Result<SqlResponse, String> {
 fn stored(places: &Places) -> Result<Vec<(String, String)>, String> {
     let request = settings::read_all();
     let response = responded(ask(places, &ControlRequest::Sql { request, read: true })?)?;
-    Ok(settings::rows(response))
+    settings::rows(response).ok_or_else(|| String::from("the settings cannot be read"))
 }
 
 fn value_of<'a>(stored: &'a [(String, String)], setting: &'a settings::Setting) -> &'a str {
