@@ -171,6 +171,19 @@ fn accepted(member: &Member, membership: &Membership, from: NodeId) -> Word {
     }
 }
 
+/// The question, with as many addresses as it has room for: once it is a member
+/// the board tells the group all of them.
+fn asked(wish: &Wish, key: PublicKey, from: NodeId) -> Vec<u8> {
+    let Wish { name, addresses } = wish.clone();
+    let mut candidate = Candidate { name, key, addresses };
+    loop {
+        let word = sql::encode(&Word::Ask { version: VERSION, candidate: candidate.clone(), from });
+        if word.len() <= PAYLOAD_BYTES_MAX || candidate.addresses.pop().is_none() {
+            return word;
+        }
+    }
+}
+
 fn briefly(member: &Member) -> Member {
     let addresses = member.addresses.iter().take(ADDRESSES_TOLD).cloned().collect();
     Member { addresses, ..member.clone() }
@@ -183,6 +196,15 @@ pub struct Wish {
     pub name: String,
     /// Where it can be reached.
     pub addresses: Vec<String>,
+}
+
+/// What makes one joining differ from all others.
+#[derive(Clone, Copy, Debug)]
+pub struct Seeds {
+    /// Counts the starts of this board's disk.
+    pub boot: u64,
+    /// Bytes nobody can foresee.
+    pub salt: [u8; 8],
 }
 
 /// What it became.
@@ -232,13 +254,13 @@ pub async fn join(
     wish: &Wish,
     private_key: [u8; 32],
     road: &mut Road,
-    seed: u64,
+    seeds: Seeds,
 ) -> Result<Joined, JoinError> {
     let keys = Keys { group: token.group, group_key: token.group_key, private_key };
-    let survey = Survey::new(&token.addresses, &keys, seed.to_le_bytes());
-    let [a, b, c, d, ..] = seed.to_le_bytes();
+    let survey = Survey::new(&token.addresses, &keys, seeds.salt);
+    let [a, b, c, d, ..] = seeds.salt;
     let mut asking = Asking {
-        seal: Seal::new(keys, u32::from_le_bytes([a, b, c, d])),
+        seal: Seal::new(keys, seeds.boot, u32::from_le_bytes([a, b, c, d])),
         token,
         wish,
         survey,
@@ -306,12 +328,7 @@ impl Asking<'_> {
     }
 
     fn ask(&mut self, road: &mut Road) {
-        let candidate = Candidate {
-            name: self.wish.name.clone(),
-            key: self.seal.public_key(),
-            addresses: self.wish.addresses.clone(),
-        };
-        let word = Word::Ask { version: VERSION, candidate, from: self.from };
+        let payload = asked(self.wish, self.seal.public_key(), self.from);
         let found = self.survey.places().iter().flat_map(|place| place.found.iter().copied());
         let mut addresses: Vec<SocketAddr> = match self.answered {
             Some(address) => vec![address],
@@ -321,7 +338,6 @@ impl Asking<'_> {
         addresses.dedup();
         let Some(first) = addresses.first() else { return };
         let mut out = Vec::new();
-        let payload = sql::encode(&word);
         self.seal.seal_guest(clock::now(), self.token.issuer, *first, &payload, &mut out);
         for outgoing in out {
             for address in &addresses {
@@ -339,7 +355,11 @@ impl Asking<'_> {
         if self.answered.is_none() && self.seal.has_host(self.token.issuer) {
             self.answered = Some(source);
         }
-        let Opened::Guest { payload, .. } = opened else { return Heard::Nothing };
+        let Opened::Guest { key, payload } = opened else { return Heard::Nothing };
+        if key != self.token.issuer {
+            // Anybody who has a token may say things, but not in the issuer's name.
+            return Heard::Nothing;
+        }
         match sql::decode(&payload) {
             Ok(Word::Accepted { member, members, next }) => {
                 // An answer may come twice.
@@ -375,7 +395,7 @@ impl Asking<'_> {
 
 #[cfg(test)]
 mod tests {
-    use understudy_core::member::MembershipChange;
+    use understudy_core::{limits::NAME_BYTES_MAX, member::MembershipChange};
 
     use super::*;
     use crate::seal::public_key;
@@ -402,7 +422,7 @@ mod tests {
     impl Issuer {
         /// Answers on `road` for ever; the group decides at once, and only once.
         async fn issue(mut self, mut road: Road, keys: Keys) {
-            let mut seal = Seal::new(keys, 1);
+            let mut seal = Seal::new(keys, 1, 1);
             let mut doorstep = Doorstep::default();
             let members: Vec<_> = (1..=self.members).map(member).collect();
             let mut membership = Membership { last_id: self.members, members };
@@ -419,7 +439,7 @@ mod tests {
                 let answer = match doorstep.knocked(key, source, &payload, &membership) {
                     Knock::Admit(admission, Request::Admit(candidate)) => {
                         let reply = self.admit(&mut membership, &candidate);
-                        seal.set_members(&membership.members);
+                        seal.set_members(now, &membership.members);
                         doorstep.decided(admission, &reply, &membership)
                     }
                     Knock::Answer(answer) => Some(answer),
@@ -464,7 +484,8 @@ mod tests {
             let issuer = tokio::spawn(issuer.issue(road, keys));
             let mut road = Road::bind(loopback).unwrap();
             let wish = Wish { name: "new".into(), addresses: vec!["192.0.2.1:4002".into()] };
-            let joined = join(&token, &wish, [6; 32], &mut road, 77).await;
+            let joined =
+                join(&token, &wish, [6; 32], &mut road, Seeds { boot: 1, salt: [77; 8] }).await;
             issuer.abort();
             joined
         })
@@ -480,6 +501,16 @@ mod tests {
             let ids: Vec<_> = joined.members.iter().map(|member| member.id).collect();
             assert_eq!(ids, (1..=13).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_question_fits_a_datagram_whatever_is_announced() {
+        let address = format!("{}:4002", "a".repeat(NAME_BYTES_MAX - 5));
+        let wish = Wish { name: "n".repeat(NAME_BYTES_MAX), addresses: vec![address; 16] };
+        let question = asked(&wish, [1; 32], NodeId::MAX);
+        assert!(question.len() <= PAYLOAD_BYTES_MAX, "{}", question.len());
+        let Ok(Word::Ask { candidate, .. }) = sql::decode(&question) else { panic!("a question") };
+        assert!(candidate.addresses.len() >= 6 && candidate.name == wish.name);
     }
 
     #[test]

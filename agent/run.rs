@@ -11,10 +11,11 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use understudy_core::{
     error::Refusal,
-    event::{Effect, Event, Millis, NodeId, Reply, RequestId},
+    event::{Effect, Event, Millis, NodeId, ReadLevel, Reply, Request, RequestId},
     limits::DATAGRAM_BYTES_MAX,
     member::PublicKey,
     node::{Effects, Node},
+    sql,
 };
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     driver::{clock, database::DatabaseThread, journal::JournalThread, notify::Notify, udp::Road},
     join::{Admission, Doorstep, Knock},
     seal::{Opened, Outgoing, Seal, To},
+    settings,
     view::{self, Facts},
 };
 
@@ -30,6 +32,9 @@ const BURST_MAX: usize = 64;
 
 /// Local requests under way; the node's own bounds are lower.
 const CALLERS_MAX: usize = 4_096;
+
+/// Between two looks at the group's settings, while entries are applied.
+const SETTINGS_MS: u64 = 500;
 
 /// A board that stops waits no longer than this for another to lead.
 const HAND_OVER_MS_MAX: u64 = 3_000;
@@ -40,6 +45,8 @@ enum Waiter {
     Caller(oneshot::Sender<Reply>),
     /// A board at the door.
     Guest(Admission),
+    /// This loop: the group's settings.
+    Settings,
 }
 
 /// Everything the loop listens to, besides the road.
@@ -74,6 +81,8 @@ pub struct Member {
     callers: BTreeMap<RequestId, Waiter>,
     requests: RequestId,
     membership_changes: u64,
+    /// Up to where, and when, the group's settings were looked at.
+    settings: (u64, Millis),
 }
 
 impl Member {
@@ -89,6 +98,7 @@ impl Member {
             callers: BTreeMap::new(),
             requests: 0,
             membership_changes: 0,
+            settings: (0, Millis(0)),
         };
         member.learn_members();
         member.carry_out(clock::now(), first);
@@ -140,6 +150,7 @@ impl Member {
                     let mut out = Vec::new();
                     self.seal.greet(clock::now(), &mut out);
                     self.transmit(clock::now(), out);
+                    self.look_at_settings(clock::now());
                 }
             }
         }
@@ -163,7 +174,7 @@ impl Member {
     fn learn_members(&mut self) {
         self.membership_changes = self.node.membership_changes();
         let members = view::members(&self.node, &self.facts);
-        self.seal.set_members(&members);
+        self.seal.set_members(clock::now(), &members);
         self.drivers.road.set_members(&members);
     }
 
@@ -248,6 +259,30 @@ impl Member {
         }
     }
 
+    /// Settings are rows like any other: what was applied since the last look may
+    /// have changed them.
+    fn look_at_settings(&mut self, now: Millis) {
+        let (seen, looked) = self.settings;
+        if self.node.applied().index == seen || now.since(looked) < SETTINGS_MS {
+            return;
+        }
+        self.settings.1 = now;
+        let id = self.wait(Waiter::Settings);
+        let level = ReadLevel::None { freshness_ms: None };
+        let request = Request::Read { level, sql: sql::encode(&settings::read_all()) };
+        self.happen(Event::Requested { id, request });
+    }
+
+    /// What cannot be read now is looked at again.
+    fn take_settings(&mut self, now: Millis, reply: &Reply) {
+        let Reply::Done { index, answer } = reply else { return };
+        let Ok(response) = sql::decode(answer) else { return };
+        let Some(stored) = settings::rows(response) else { return };
+        self.settings.0 = *index;
+        self.node.set_timing(now, settings::timing(&stored));
+        self.node.set_voters_max(settings::voters(&stored));
+    }
+
     fn wait(&mut self, waiter: Waiter) -> RequestId {
         self.requests += 1;
         self.callers.insert(self.requests, waiter);
@@ -266,6 +301,7 @@ impl Member {
                     self.answer_guest(now, (admission.key(), admission.address), &answer);
                 }
             }
+            Some(Waiter::Settings) => self.take_settings(now, &reply),
             None => {}
         }
     }

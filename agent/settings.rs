@@ -26,7 +26,7 @@ pub const ALL: [Setting; 2] = [
     Setting {
         name: "profile",
         default: "wired",
-        doc: "timing of the group: wired, wifi or radio; taken up by each board at its next start",
+        doc: "timing of the group: wired, wifi or radio; every board takes it up within a second",
         check: |value| match Timing::named(value) {
             Some(_) => Ok(()),
             None => Err(format!("profile is wired, wifi or radio, not {value}")),
@@ -35,8 +35,8 @@ pub const ALL: [Setting; 2] = [
     Setting {
         name: "voters",
         default: "5",
-        doc: "how many boards vote, 1 to 7; a board that joins once there are so many only follows; \
-              taken up by each board at its next start",
+        doc: "how many boards vote, 1 to 7: one that joins once there are so many only follows. Who \
+              votes already goes on voting, and who follows goes on following",
         check: |value| match voters_named(value) {
             Some(_) => Ok(()),
             None => Err(format!("voters is a number from 1 to {VOTERS_MAX}, not {value}")),
@@ -74,18 +74,18 @@ pub fn read_all() -> SqlRequest {
     request(RequestKind::Query, "SELECT name, value FROM _understudy_setting", Vec::new())
 }
 
-/// Names and values, as [`read_all`] is answered.
+/// Names and values, as [`read_all`] is answered; none when they cannot be read.
 #[must_use]
-pub fn rows(response: SqlResponse) -> Vec<(String, String)> {
+pub fn rows(response: SqlResponse) -> Option<Vec<(String, String)>> {
     let text = |value: &Value| match value {
         Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
         Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => String::new(),
     };
-    let rows = response.results.into_iter().filter_map(|result| match result.outcome {
-        StatementOutcome::Rows { rows, .. } => Some(rows),
-        StatementOutcome::Changed { .. } | StatementOutcome::Error(_) => None,
-    });
-    rows.flatten().filter_map(|row| Some((text(row.first()?), text(row.get(1)?)))).collect()
+    let rows = match response.results.into_iter().next()?.outcome {
+        StatementOutcome::Rows { rows, .. } => rows,
+        StatementOutcome::Changed { .. } | StatementOutcome::Error(_) => return None,
+    };
+    rows.iter().map(|row| Some((text(row.first()?), text(row.get(1)?)))).collect()
 }
 
 fn value<'a>(stored: &'a [(String, String)], name: &str) -> Option<&'a str> {

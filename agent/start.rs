@@ -142,7 +142,7 @@ async fn member(
         group_key: identity.group_key,
         private_key: identity.private_key,
     };
-    let seal = Seal::new(keys, u32::from_le_bytes(random()?));
+    let seal = Seal::new(keys, journal.boot(), u32::from_le_bytes(random()?));
     let (report, events) = mpsc::channel(EVENTS_MAX);
     doors.notify.ready("serving");
     tokio::spawn(wishes::serve(
@@ -184,5 +184,5 @@ fn halt(part: &'static str, directory: &Path) -> impl Fn(&str) + Send + 'static 
 fn stored_settings(database: &mut Database) -> Vec<(String, String)> {
     let answer = database.query(&sql::encode(&settings::read_all()));
     let Ok(QueryOutcome::Answered(answer)) = answer else { return Vec::new() };
-    sql::decode(&answer).map(settings::rows).unwrap_or_default()
+    sql::decode(&answer).ok().and_then(settings::rows).unwrap_or_default()
 }

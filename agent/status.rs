@@ -49,6 +49,8 @@ pub struct Status {
     pub leaderless_ms: Option<u64>,
     /// So long without a leader is no election any more, milliseconds.
     pub leaderless_ms_max: u64,
+    /// How many boards of the group are to vote.
+    pub voters_max: usize,
     /// The journal's disk is full.
     pub disk_full: bool,
     /// A long read has let state.db's WAL grow to its bound: nothing is applied.

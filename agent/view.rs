@@ -82,6 +82,7 @@ pub fn status(
         contact_ms: seen.contact_ms,
         leaderless_ms: seen.leaderless_ms,
         leaderless_ms_max: seen.leaderless_ms_max,
+        voters_max: node.voters_max(),
         disk_full: seen.disk_full,
         database_held: seen.database_held,
         database_readers: match seen.database_held {

@@ -208,8 +208,8 @@ impl Waiting<'_> {
         let private_key =
             journal.candidate_key(token.group, random()?).map_err(|error| error.to_string())?;
         let wish = join::Wish { name, addresses: own_addresses(self.options, self.bound) };
-        let seed = u64::from_le_bytes(random()?);
-        let joining = join::join(&token, &wish, private_key, road, seed);
+        let seeds = join::Seeds { boot: journal.boot(), salt: random()? };
+        let joining = join::join(&token, &wish, private_key, road, seeds);
         tokio::pin!(joining);
         self.joins = Some(token.group_name.clone());
         let joined = loop {

@@ -91,7 +91,7 @@ async fn answer(
         ControlRequest::Sql { request, read } => {
             let sql = sql::encode(&request);
             let request = if read {
-                Request::Read { level: ReadLevel::Linearizable, sql }
+                Request::Read { level: ReadLevel::Linearizable { timeout_ms: None }, sql }
             } else {
                 Request::Write(sql)
             };

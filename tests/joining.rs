@@ -66,9 +66,7 @@ fn as_many_boards_vote_as_the_group_has_set() {
     }
     let token = agents.found("a");
     let _ = agents.told("a", &["set", "voters", "1"]);
-    agents.stop("a");
-    agents.run("a");
-    agents.wait("a", "to lead", |status| status["role"] == "leader");
+    agents.wait("a", "to take it up", |status| status["voters_max"] == 1);
     let _ = agents.told("b", &["join", &token]);
     agents.wait("b", "to follow", |status| members(status) == 2 && status["leader"] == "a");
     assert_eq!(voters(&agents.status("b").expect("it answers")), 1);

@@ -6,6 +6,8 @@ mod joining;
 mod reading;
 mod script;
 mod seeds;
+mod settings;
 mod stopping;
+mod terminal;
 mod tidy;
 mod waiting;

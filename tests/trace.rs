@@ -101,7 +101,10 @@ pub fn request(request: &Request) -> String {
             ReadLevel::None { freshness_ms: None } => "read none".to_owned(),
             ReadLevel::None { freshness_ms: Some(ms) } => format!("read at most {ms} ms old"),
             ReadLevel::Weak => "read weak".to_owned(),
-            ReadLevel::Linearizable => "read linearizable".to_owned(),
+            ReadLevel::Linearizable { timeout_ms: None } => "read linearizable".to_owned(),
+            ReadLevel::Linearizable { timeout_ms: Some(ms) } => {
+                format!("read linearizable within {ms} ms")
+            }
             ReadLevel::Strong => "read strong".to_owned(),
         },
         Request::Admit(candidate) => format!("admit {}", candidate.name),

@@ -159,13 +159,16 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         }
         Command::Init { group, name } => {
             let answer = ask(places, &ControlRequest::Init { group: group.clone(), name })?;
-            show::init(&group, &answer);
+            terminal::print(&show::init(&group, &answer))?;
         }
         Command::Join { token, name } => {
             let token = token.map_or_else(read_token, Ok)?;
-            show::joined(&ask(places, &ControlRequest::Join { token, name })?);
+            let answer = ask(places, &ControlRequest::Join { token, name })?;
+            terminal::print(&show::joined(&answer))?;
         }
-        Command::Token => show::token(&ask(places, &ControlRequest::Token)?),
+        Command::Token => {
+            terminal::print(&show::token(&ask(places, &ControlRequest::Token)?))?;
+        }
         Command::Execute { sql, transaction } => {
             return execute(places, RequestKind::Mixed, transaction, sql);
         }
@@ -176,9 +179,9 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         }
         Command::Get { name } => {
             let setting = settings::find(&name).ok_or_else(|| settings::unknown(&name))?;
-            terminal::line(value_of(&stored(places)?, setting));
+            terminal::line(value_of(&stored(places)?, setting))?;
         }
-        Command::Settings => show::settings(&stored(places)?),
+        Command::Settings => terminal::print(&show::settings(&stored(places)?))?,
         Command::Rename { mut names } => {
             let name = names.pop().unwrap_or_default();
             ask(places, &ControlRequest::Rename { board: names.pop(), name })?;
@@ -202,6 +205,8 @@ fn run(
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
+        // A log that nobody reads any more must not end the agent.
+        .log_internal_errors(false)
         .without_time()
         .init();
     start::run(RunOptions::resolve(places, &config, flags)?)?;
@@ -247,7 +252,7 @@ fn execute(
     else {
         return Err(String::from("the agent answered something else"));
     };
-    Ok(if show::sql(&response, transaction) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if show::sql(&response, transaction)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn responded(response: ControlResponse) -> Result<SqlResponse, String> {
@@ -268,7 +273,7 @@ fn responded(response: ControlResponse) -> Result<SqlResponse, String> {
 fn stored(places: &Places) -> Result<Vec<(String, String)>, String> {
     let request = settings::read_all();
     let response = responded(ask(places, &ControlRequest::Sql { request, read: true })?)?;
-    Ok(settings::rows(response))
+    settings::rows(response).ok_or_else(|| String::from("the settings cannot be read"))
 }
 
 fn value_of<'a>(stored: &'a [(String, String)], setting: &'a settings::Setting) -> &'a str {
@@ -282,30 +287,21 @@ fn status(places: &Places, json: bool) -> Result<ExitCode, String> {
     };
     if json {
         let json = serde_json::to_string_pretty(&status).map_err(|error| error.to_string())?;
-        terminal::line(&json);
+        terminal::line(&json)?;
     } else {
-        terminal::print(&show::status(&status));
+        terminal::print(&show::status(&status))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn config(places: &Places, doc: bool, check: bool) -> Result<(), String> {
     if doc {
-        print!("{SAMPLE}");
-        return Ok(());
+        return terminal::print(SAMPLE);
     }
     if !check {
         return Err(String::from("`understudy config check` or `understudy config --doc`"));
     }
     let config = Config::read(places)?;
     let options = RunOptions::resolve(places, &config, RunFlags::default())?;
-    let there = if places.config.exists() { "" } else { " (not there: defaults)" };
-    println!("configuration  {}{there}", places.config.display());
-    println!("directory      {}", options.directory.display());
-    println!("control socket {}", options.control.display());
-    let open = if options.http_open { " (open to the network)" } else { "" };
-    println!("http           {}{open}", options.http);
-    println!("udp            {}", options.udp);
-    println!("name           {}", options.name.unwrap_or_else(|| String::from("(host name)")));
-    Ok(())
+    terminal::print(&show::options(places, &options))
 }

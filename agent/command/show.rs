@@ -6,61 +6,80 @@ use understudy_core::sql::{SqlResponse, StatementOutcome, Value};
 
 use super::value_of;
 use crate::{
+    config::{Places, RunOptions},
     control::ControlResponse,
     settings,
     status::{MemberStatus, Status},
     terminal,
 };
 
-pub(super) fn init(group: &str, answer: &ControlResponse) {
-    terminal::line(&format!("The group {group} is made; this board is its first member."));
-    terminal::line("On each other board run `understudy join` with this token. Keep it secret:");
-    terminal::line("who has it can read and write everything.");
-    token(answer);
+pub(super) fn init(group: &str, answer: &ControlResponse) -> String {
+    format!(
+        "The group {group} is made; this board is its first member.\n\
+         On each other board run `understudy join` with this token. Keep it secret:\n\
+         who has it can read and write everything.\n{}",
+        token(answer)
+    )
 }
 
-pub(super) fn token(answer: &ControlResponse) {
-    if let ControlResponse::Token(token) = answer {
-        terminal::line(token);
-    }
+pub(super) fn token(answer: &ControlResponse) -> String {
+    let ControlResponse::Token(token) = answer else { return String::new() };
+    format!("{token}\n")
 }
 
-pub(super) fn joined(answer: &ControlResponse) {
-    let ControlResponse::Joined { group, name, wished, members } = answer else { return };
-    terminal::line(&format!(
-        "This board is {name}, a member of the group {group} ({members} boards)."
-    ));
+pub(super) fn joined(answer: &ControlResponse) -> String {
+    let ControlResponse::Joined { group, name, wished, members } = answer else {
+        return String::new();
+    };
+    let mut out =
+        format!("This board is {name}, a member of the group {group} ({members} boards).\n");
     if name != wished {
-        terminal::line(&format!(
-            "The name {wished} was taken; `understudy rename NAME` changes it."
-        ));
+        let _ = writeln!(out, "The name {wished} was taken; `understudy rename NAME` changes it.");
     }
     if *members == 2 {
-        terminal::line(
-            "All data is on both boards; nothing takes over yet when one dies: add a third board.",
+        out.push_str(
+            "All data is on both boards; nothing takes over yet when one dies: add a third \
+             board.\n",
         );
     }
+    out
 }
 
-pub(super) fn settings(stored: &[(String, String)]) {
-    for setting in &settings::ALL {
-        let value = value_of(stored, setting);
-        terminal::line(&format!("{} = {value}\n    {}", setting.name, setting.doc));
-    }
+pub(super) fn settings(stored: &[(String, String)]) -> String {
+    let shown = settings::ALL.iter().map(|setting| {
+        format!("{} = {}\n    {}\n", setting.name, value_of(stored, setting), setting.doc)
+    });
+    shown.collect()
+}
+
+/// What is in force of a board's configuration.
+pub(super) fn options(places: &Places, options: &RunOptions) -> String {
+    let there = if places.config.exists() { "" } else { " (not there: defaults)" };
+    let open = if options.http_open { " (open to the network)" } else { "" };
+    format!(
+        "configuration  {}{there}\ndirectory      {}\ncontrol socket {}\nhttp           {}{open}\n\
+         udp            {}\nname           {}\n",
+        places.config.display(),
+        options.directory.display(),
+        options.control.display(),
+        options.http,
+        options.udp,
+        options.name.as_deref().unwrap_or("(host name)")
+    )
 }
 
 /// Prints results; true when none failed. Where all or nothing was wanted and
 /// one failed, what the others did was undone and is not told.
-pub(super) fn sql(response: &SqlResponse, all_or_nothing: bool) -> bool {
+pub(super) fn sql(response: &SqlResponse, all_or_nothing: bool) -> Result<bool, String> {
     let errors = errors(response);
-    terminal::print(&told(response, all_or_nothing));
+    terminal::print(&told(response, all_or_nothing))?;
     for error in &errors {
         terminal::complain(&format!("error: {error}"));
     }
     if !errors.is_empty() && all_or_nothing {
         terminal::complain("nothing was changed: it was all or nothing");
     }
-    errors.is_empty()
+    Ok(errors.is_empty())
 }
 
 fn errors(response: &SqlResponse) -> Vec<&str> {

@@ -142,7 +142,10 @@ pub enum ReadLevel {
     /// A leader's applied state without asking a majority; elsewhere as `Linearizable`.
     Weak,
     /// Never older than any write acknowledged before the read began (ReadIndex).
-    Linearizable,
+    Linearizable {
+        /// How long a majority is waited for; as for any request when absent.
+        timeout_ms: Option<u64>,
+    },
     /// Through the log: an entry of its own is committed first.
     Strong,
 }

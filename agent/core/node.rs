@@ -16,7 +16,7 @@ use raft::{Config as RaftConfig, RawNode, StateRole};
 use crate::{
     apply::Applier,
     error::{Refusal, Rejection},
-    event::{Effect, Event, HardState, Held, Millis, NodeId, Promise},
+    event::{Effect, Event, HardState, Held, Millis, NodeId, Position, Promise},
     forward::{Inbox, Outbox},
     freshness::Freshness,
     limits,
@@ -241,10 +241,22 @@ impl Node {
         &self.membership
     }
 
+    /// The last entry that the database has.
+    #[must_use]
+    pub const fn applied(&self) -> Position {
+        self.applier.applied()
+    }
+
     /// Rises with every change of the membership since the start.
     #[must_use]
     pub const fn membership_changes(&self) -> u64 {
         self.membership_changes
+    }
+
+    /// How many boards are to vote.
+    #[must_use]
+    pub const fn voters_max(&self) -> usize {
+        self.voters_max
     }
 
     /// How many boards are to vote: those admitted beyond it only follow.
@@ -254,6 +266,13 @@ impl Node {
     pub fn set_voters_max(&mut self, voters: usize) {
         assert!((1..=limits::VOTERS_MAX).contains(&voters), "a number of voters");
         self.voters_max = voters;
+    }
+
+    /// The group has another timing profile: it holds from now on, in the ticks
+    /// this node was started with.
+    pub fn set_timing(&mut self, now: Millis, timing: Timing) {
+        self.config.timing = timing.in_ticks_of(&self.config.timing);
+        self.next_tick = self.next_tick.min(now.plus(self.config.timing.tick_ms));
     }
 
     /// Does it lead?

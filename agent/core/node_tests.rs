@@ -11,6 +11,7 @@ use crate::{
     member::Candidate,
     rig::{Rig, write},
     status::Role,
+    timing::Timing,
     wire::{Frame, FrameEntry, Other, RaftFrame, read_context},
 };
 
@@ -71,7 +72,7 @@ fn every_level_is_answered_on_leader_and_follower() {
         ReadLevel::None { freshness_ms: None },
         ReadLevel::None { freshness_ms: Some(1_000) },
         ReadLevel::Weak,
-        ReadLevel::Linearizable,
+        ReadLevel::Linearizable { timeout_ms: None },
         ReadLevel::Strong,
     ];
     rig.run(500);
@@ -97,11 +98,58 @@ fn a_cut_off_board_serves_old_reads_only_to_those_who_accept_them() {
     };
     rig.ask(follower, 1, none(None));
     rig.ask(follower, 2, none(Some(1_000)));
-    rig.ask(follower, 3, Request::Read { level: ReadLevel::Linearizable, sql: b"q".to_vec() });
+    rig.ask(
+        follower,
+        3,
+        Request::Read { level: ReadLevel::Linearizable { timeout_ms: None }, sql: b"q".to_vec() },
+    );
     rig.run(11_000);
     assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
     assert_eq!(rig.answer_of(2), Some(&Reply::Refused(Refusal::Stale)));
     assert_eq!(rig.answer_of(3), Some(&Reply::Refused(Refusal::NoLeader)));
+}
+
+#[test]
+fn a_linearizable_read_waits_for_a_majority_as_long_as_its_caller_says() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let read = |timeout_ms| Request::Read {
+        level: ReadLevel::Linearizable { timeout_ms },
+        sql: b"q".to_vec(),
+    };
+    rig.cut.extend((1..=3).filter(|id| *id != leader));
+    rig.ask(leader, 1, read(Some(200)));
+    rig.ask(leader, 2, read(None));
+    rig.ask(leader, 3, read(Some(15_000)));
+    rig.run(250);
+    let refused = |rig: &Rig, request| matches!(rig.answer_of(request), Some(Reply::Refused(_)));
+    assert_eq!([1, 2, 3].map(|request| refused(&rig, request)), [true, false, false]);
+    rig.run(10_000);
+    assert_eq!([2, 3].map(|request| refused(&rig, request)), [true, false]);
+    rig.cut.clear();
+    rig.run(3_000);
+    assert!(matches!(rig.answer_of(3), Some(Reply::Done { .. })), "it came in time");
+}
+
+#[test]
+fn a_group_takes_up_another_timing_while_it_works() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    for timing in [Timing::RADIO, Timing::WIRED, Timing::WIFI] {
+        for node in rig.nodes.values_mut() {
+            node.set_timing(rig.now, timing);
+        }
+        rig.run(3 * timing.election_ms_max());
+        assert_eq!(rig.leader(), Some(leader), "nobody campaigns");
+        let follower = other(leader);
+        let request = timing.tick_ms;
+        rig.ask(follower, request, write("a"));
+        rig.run(timing.forward_retry_ms);
+        assert!(matches!(rig.answer_of(request), Some(Reply::Done { .. })));
+    }
+    rig.cut.push(leader);
+    rig.run(Timing::WIFI.election_ms_min() / 2);
+    assert!([1, 2, 3].iter().all(|id| *id == leader || !rig.nodes[id].leads()), "not before time");
+    rig.run(2 * Timing::WIFI.election_ms_max());
+    assert!([1, 2, 3].iter().any(|id| *id != leader && rig.nodes[id].leads()));
 }
 
 fn at_most_old(ms: u64) -> Request {
@@ -192,8 +240,11 @@ fn a_read_without_an_answer_says_why_and_never_speaks_of_a_change() {
     // The barrier of the first is proposed and never committed by this leader.
     rig.ask(leader, 1, read(ReadLevel::Strong));
     rig.run(3_000);
-    for (request, level) in (2..).zip([ReadLevel::Weak, ReadLevel::Linearizable, ReadLevel::Strong])
-    {
+    for (request, level) in (2..).zip([
+        ReadLevel::Weak,
+        ReadLevel::Linearizable { timeout_ms: None },
+        ReadLevel::Strong,
+    ]) {
         rig.ask(leader, request, read(level));
     }
     rig.run(11_000);

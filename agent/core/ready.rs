@@ -315,7 +315,7 @@ mod tests {
         let (mut rig, node, leader) = stalled();
         rig.ask(leader, 1, write("a"));
         for request in 0..600 {
-            let level = ReadLevel::Linearizable;
+            let level = ReadLevel::Linearizable { timeout_ms: None };
             rig.ask(node, 1_000 + request, Request::Read { level, sql: Vec::new() });
             rig.run(100);
         }

@@ -43,8 +43,13 @@ impl Node {
         let taken = match level {
             ReadLevel::None { freshness_ms } => self.reads.at(0, Read { freshness_ms, ..read }),
             ReadLevel::Weak if self.leads_for_sure() => self.reads.at(0, read),
-            ReadLevel::Linearizable if mutant::is(11) => self.reads.at(0, read),
-            ReadLevel::Weak | ReadLevel::Linearizable => self.reads.gather(read),
+            ReadLevel::Linearizable { .. } if mutant::is(11) => self.reads.at(0, read),
+            ReadLevel::Linearizable { timeout_ms: Some(ms) } => {
+                self.reads.gather(Read { deadline: now.plus(ms), ..read })
+            }
+            ReadLevel::Weak | ReadLevel::Linearizable { timeout_ms: None } => {
+                self.reads.gather(read)
+            }
             ReadLevel::Strong => {
                 let Read { id, sql, deadline, .. } = read;
                 let ticket = Ticket::Barrier { id, sql };

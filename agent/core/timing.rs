@@ -77,6 +77,20 @@ impl Timing {
         }
     }
 
+    /// This profile, counted in the ticks of another: raft-rs keeps the numbers of
+    /// ticks it was started with, so their length makes the difference. No board
+    /// campaigns sooner than this profile says.
+    #[must_use]
+    pub const fn in_ticks_of(self, started: &Self) -> Self {
+        Self {
+            tick_ms: self.election_ms_min().div_ceil(started.election_ticks_min as u64),
+            heartbeat_ticks: started.heartbeat_ticks,
+            election_ticks_min: started.election_ticks_min,
+            election_ticks_max: started.election_ticks_max,
+            ..self
+        }
+    }
+
     /// A leader not heard for so long, several heartbeats, gets no new requests
     /// until it is heard again.
     #[must_use]
@@ -89,6 +103,12 @@ impl Timing {
     #[must_use]
     pub const fn leaderless_ms(&self) -> u64 {
         3 * self.election_ms_max()
+    }
+
+    /// Shortest such time.
+    #[must_use]
+    pub const fn election_ms_min(&self) -> u64 {
+        self.tick_ms * self.election_ticks_min as u64
     }
 
     /// Longest time between a leader's death and the start of an election.
@@ -108,6 +128,21 @@ mod tests {
             assert!(timing.election_ticks_min >= 4 * timing.heartbeat_ticks);
             assert!(timing.election_ticks_max > timing.election_ticks_min + 4);
             assert!(timing.request_timeout_ms > timing.election_ms_max());
+        }
+    }
+
+    #[test]
+    fn a_profile_in_the_ticks_of_another_is_nearly_itself() {
+        let profiles = [Timing::WIRED, Timing::WIFI, Timing::RADIO];
+        for (started, wanted) in profiles.iter().flat_map(|one| profiles.map(|two| (one, two))) {
+            let timing = wanted.in_ticks_of(started);
+            assert!(timing.election_ms_min() >= wanted.election_ms_min());
+            assert!(timing.election_ms_min() <= wanted.election_ms_min() * 11 / 10);
+            assert!(timing.election_ms_max() <= wanted.election_ms_max() * 6 / 5);
+            assert!(timing.election_ticks_min >= 4 * timing.heartbeat_ticks);
+            assert!(timing.request_timeout_ms > timing.election_ms_max());
+            assert_eq!(timing.election_ticks_max, started.election_ticks_max);
+            assert_eq!(wanted.in_ticks_of(&wanted), wanted);
         }
     }
 

@@ -11,6 +11,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::screen::COLUMNS;
+
 /// Acknowledged readings, by the board they were taken on.
 pub(super) type Acknowledged = BTreeMap<&'static str, u64>;
 
@@ -131,6 +133,7 @@ impl Verdict {
             && self.same == self.boards
     }
 
+    /// As one line where 80 columns are enough for it, else as two.
     pub(super) fn text(&self, as_json: bool) -> String {
         let Self { acknowledged, lost, doubled, gap_ms, writing, boards, same } = self;
         if as_json {
@@ -140,10 +143,14 @@ impl Verdict {
             );
         }
         let ended = if *writing { "" } else { " and not over" };
-        format!(
-            "{acknowledged} readings acknowledged, {lost} lost, {doubled} doubled; write gap \
-             {gap_ms} ms{ended}; same rows on {same} of {boards}"
-        )
+        let found = format!("{acknowledged} readings acknowledged, {lost} lost, {doubled} doubled");
+        let (gap, same) =
+            (format!("{gap_ms} ms{ended}"), format!("same rows on {same} of {boards}"));
+        let line = format!("{found}, gap {gap}, {same}");
+        if line.len() <= COLUMNS {
+            return line;
+        }
+        format!("{found}\nwrite gap {gap}, {same}")
     }
 }
 
@@ -228,6 +235,34 @@ mod tests {
         assert_eq!((bad.lost, bad.same, bad.is_good()), (1, 2, false));
         assert_eq!(verdict(&[c, a, b], last).same, 2, "whichever board differs");
         assert_eq!(verdict(&[a, b], last + 2).lost, 2);
+    }
+
+    #[test]
+    fn a_verdict_says_all_of_it_within_80_columns_however_large_it_is() {
+        let small = Verdict {
+            acknowledged: 9_876,
+            lost: 0,
+            doubled: 0,
+            gap_ms: 1_234,
+            writing: true,
+            boards: 3,
+            same: 3,
+        };
+        let line =
+            "9876 readings acknowledged, 0 lost, 0 doubled, gap 1234 ms, same rows on 3 of 3";
+        assert_eq!(small.text(false), line);
+        let large = Verdict { acknowledged: 9_999_999_999, gap_ms: 99_999_999, ..small };
+        let text = large.text(false);
+        assert!(text.ends_with("write gap 99999999 ms, same rows on 3 of 3"), "{text}");
+        let worst =
+            Verdict { lost: 9_999_999_999, doubled: 9_999_999_999, writing: false, ..large };
+        for text in [line.to_owned(), text, worst.text(false)] {
+            assert!(text.lines().count() <= 2, "{text}");
+            assert!(text.lines().all(|line| line.len() <= COLUMNS), "{text}");
+            for words in ["readings acknowledged", "lost", "doubled", "gap", "ms", "same rows on"] {
+                assert!(text.contains(words), "{words}: {text}");
+            }
+        }
     }
 
     #[test]

@@ -61,11 +61,13 @@ const ANSWER: Duration = Duration::from_secs(20);
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
     let verdict = watch_for_the_end().and_then(|ends| Demo::start(arguments, ends)).map(Demo::play);
-    match verdict {
-        Ok(verdict) => {
-            terminal::line(&verdict.text(arguments.json));
-            if verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+    let told = verdict.and_then(|verdict| {
+        terminal::line(&verdict.text(arguments.json))?;
+        Ok(verdict.is_good())
+    });
+    match told {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(reason) => {
             terminal::complain(&format!("understudy demo: {reason}"));
             ExitCode::FAILURE

@@ -12,7 +12,7 @@ use crate::terminal;
 const PICTURE_MS: u64 = 250;
 
 /// Longest line.
-const COLUMNS: usize = 79;
+pub(super) const COLUMNS: usize = 79;
 
 /// Readings shown.
 const READINGS: usize = 10;
@@ -64,7 +64,8 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         if self.drawn.is_some() {
-            terminal::print("\x1b[?25h");
+            // A terminal that is gone has its cursor elsewhere.
+            let _ = terminal::print("\x1b[?25h");
         }
     }
 }

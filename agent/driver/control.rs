@@ -23,7 +23,8 @@ const CONNECTIONS_MAX: usize = 16;
 /// A connection that says nothing ends after this.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// A command line waits no longer than this for its answer.
+/// A command line waits no longer than this for its answer, and the agent for a
+/// command line to take it.
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// Where it is when nobody says otherwise.
@@ -69,13 +70,17 @@ pub async fn serve(listener: UnixListener, wishes: mpsc::Sender<Wish>) {
         let wishes = wishes.clone();
         tokio::spawn(async move {
             // A command line that goes away is its own affair.
-            let _ = converse(stream, wishes).await;
+            let _ = converse(stream, wishes, ANSWER).await;
             drop(place);
         });
     }
 }
 
-async fn converse(mut stream: UnixStream, wishes: mpsc::Sender<Wish>) -> io::Result<()> {
+async fn converse(
+    mut stream: UnixStream,
+    wishes: mpsc::Sender<Wish>,
+    answer_max: Duration,
+) -> io::Result<()> {
     let (reader, mut writer) = stream.split();
     let mut line = Vec::new();
     let mut reader = tokio::io::BufReader::new(reader.take(LINE_BYTES_MAX));
@@ -96,7 +101,8 @@ async fn converse(mut stream: UnixStream, wishes: mpsc::Sender<Wish>) -> io::Res
     };
     let mut line = serde_json::to_vec(&response).map_err(io::Error::other)?;
     line.push(b'\n');
-    writer.write_all(&line).await
+    // Who asked and does not listen keeps no place.
+    tokio::time::timeout(answer_max, writer.write_all(&line)).await?
 }
 
 fn how_to_start(path: &Path) -> String {
@@ -161,6 +167,23 @@ mod tests {
         fs::write(folder.path().join("file"), b"").unwrap();
         let error = bind(&folder.path().join("file/control.sock")).unwrap_err();
         assert!(error.contains("/file") && error.contains("--dir"), "{error}");
+    }
+
+    #[test]
+    fn a_command_line_that_does_not_take_its_answer_keeps_no_place() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut deaf, served) = UnixStream::pair().unwrap();
+            deaf.write_all(b"\"Status\"\n").await.unwrap();
+            let (wishes, mut wished) = mpsc::channel(1);
+            let answering = async {
+                let (_, reply): Wish = wished.recv().await.unwrap();
+                reply.send(ControlResponse::Token("x".repeat(8 << 20))).unwrap();
+            };
+            let served = converse(served, wishes, Duration::from_millis(20));
+            let (ended, ()) = tokio::join!(served, answering);
+            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        });
     }
 
     #[test]

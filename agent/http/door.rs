@@ -1,50 +1,142 @@
-//! The listening socket. Requests that hyper refuses before there is a request
-//! (a URL or a head over its bounds) it answers with a bare status line; callers
-//! get the limit named instead. Nothing else that passes is touched.
+//! The listening socket, and who may stand at it: so many callers at a time, each
+//! for as long as it goes on asking and taking its answers. One too many is told
+//! so and hung up on.
+//!
+//! Requests that hyper refuses before there is a request (a URL or a head over
+//! its bounds) it answers with a bare status line; callers get the limit named
+//! instead. Nothing else that passes is touched.
 
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use axum::serve::Listener;
+use axum::{Router, serve::Listener};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::Sleep,
 };
+use understudy_core::event::Millis;
 
-/// The longest URL that hyper takes, bytes.
-const URL_BYTES_MAX: usize = 65_534;
+use super::limits::{Bounds, HEAD_BYTES_MAX, REFUSAL, REFUSALS_MAX, URL_BYTES_MAX, patience_ms};
+use crate::driver::clock;
 
 /// A bare status line, its date and length are shorter than this, bytes.
 const BARE_BYTES_MAX: usize = 256;
 
-/// Accepts callers.
-pub(super) struct Door(pub(super) TcpListener);
-
-impl Listener for Door {
-    type Io = Visitor;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Visitor, SocketAddr) {
-        let (stream, address) = Listener::accept(&mut self.0).await;
-        // Without it small answers wait for the peer's acknowledgement.
-        let _ = stream.set_nodelay(true);
-        (Visitor { stream, words: Vec::new() }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+/// Serves until the runtime ends.
+pub(super) async fn serve(mut listener: TcpListener, router: Router, bounds: Bounds) {
+    let places = Arc::new(Semaphore::new(bounds.connections_max));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    loop {
+        let (stream, _) = Listener::accept(&mut listener).await;
+        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            let router = router.clone();
+            tokio::spawn(async move {
+                converse(stream, router, bounds).await;
+                drop(place);
+            });
+        } else if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
+            tokio::spawn(async move {
+                // Who does not listen is hung up on all the same.
+                let _ = tokio::time::timeout(REFUSAL, refuse(stream, &bounds)).await;
+                drop(place);
+            });
+        }
     }
 }
 
+async fn converse(stream: TcpStream, router: Router, bounds: Bounds) {
+    // Without it small answers wait for the peer's acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let visitor = Visitor { stream, words: Vec::new(), silence: bounds.silence, slow: None };
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.head)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(visitor), TowerToHyperService::new(router));
+    // How a caller goes away is its own affair.
+    let _ = served.await;
+}
+
+/// Says why, and listens until the caller has heard it: a reset would take the
+/// words back.
+async fn refuse(mut stream: TcpStream, bounds: &Bounds) -> io::Result<()> {
+    let reason = format!(
+        "this board serves {} connections already, and that is its limit: close some, or try again",
+        bounds.connections_max
+    );
+    stream.write_all(&refusal("503 Service Unavailable", &reason)).await?;
+    stream.shutdown().await?;
+    let mut unheard = [0; 1_024];
+    while stream.read(&mut unheard).await? > 0 {}
+    Ok(())
+}
+
+fn refusal(status: &str, reason: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{reason}",
+        reason.len()
+    )
+    .into_bytes()
+}
+
 /// One caller's connection.
-pub(super) struct Visitor {
+struct Visitor {
     stream: TcpStream,
     /// What goes out in place of a bare refusal.
     words: Vec<u8>,
+    silence: Duration,
+    slow: Option<Slow>,
+}
+
+/// An answer that does not leave at once.
+struct Slow {
+    since: Millis,
+    taken: u64,
+    look: Pin<Box<Sleep>>,
+}
+
+impl Visitor {
+    /// Waits for a caller that takes its answer, and gives up one that does not.
+    fn watch(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = written {
+            if let (Ok(bytes), Some(slow)) = (&written, &mut self.slow) {
+                slow.taken += *bytes as u64;
+            }
+            return Poll::Ready(written);
+        }
+        let silence = self.silence;
+        let slow = self.slow.get_or_insert_with(|| Slow {
+            since: clock::now(),
+            taken: 0,
+            look: Box::pin(tokio::time::sleep(silence)),
+        });
+        while slow.look.as_mut().poll(context).is_ready() {
+            let patience_ms = patience_ms(silence, slow.taken);
+            let left_ms = patience_ms.saturating_sub(clock::now().since(slow.since));
+            if left_ms == 0 {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            slow.look = Box::pin(tokio::time::sleep(Duration::from_millis(left_ms)));
+        }
+        Poll::Pending
+    }
 }
 
 /// The refusal in words, when these bytes are one without.
@@ -64,12 +156,7 @@ fn in_words(bytes: &[u8]) -> Option<Vec<u8>> {
         ),
         _ => return None,
     };
-    let response = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{reason}",
-        reason.len()
-    );
-    Some(response.into_bytes())
+    Some(refusal(status, &reason))
 }
 
 impl AsyncRead for Visitor {
@@ -88,15 +175,17 @@ impl AsyncWrite for Visitor {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.words.is_empty() {
+        let this = &mut *self;
+        if this.words.is_empty() {
             let Some(words) = in_words(bytes) else {
-                return Pin::new(&mut self.stream).poll_write(context, bytes);
+                let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+                return this.watch(context, written);
             };
-            self.words = words;
+            this.words = words;
         }
-        while !self.words.is_empty() {
-            let this = &mut *self;
-            let written = ready!(Pin::new(&mut this.stream).poll_write(context, &this.words))?;
+        while !this.words.is_empty() {
+            let written = Pin::new(&mut this.stream).poll_write(context, &this.words);
+            let written = ready!(this.watch(context, written))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -112,7 +201,11 @@ impl AsyncWrite for Visitor {
     ) -> Poll<io::Result<usize>> {
         match parts {
             [only] => self.poll_write(context, only),
-            _ => Pin::new(&mut self.stream).poll_write_vectored(context, parts),
+            _ => {
+                let this = &mut *self;
+                let written = Pin::new(&mut this.stream).poll_write_vectored(context, parts);
+                this.watch(context, written)
+            }
         }
     }
 
@@ -121,6 +214,8 @@ impl AsyncWrite for Visitor {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // All of an answer has left.
+        self.slow = None;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

@@ -5,13 +5,13 @@
 //! is rewritten (`norwrandom`, `norwtime` and `noparse` are accepted and have
 //! nothing to do); every board answers, so `redirect` and `retries` have nothing
 //! to do either; `queue` is a durable write like any other and its sequence
-//! number is the log index; `linearizable_timeout` is checked, but the group's own
-//! timing bounds that wait. A request that could not be carried out answers 200
+//! number is the log index; `linearizable_timeout`, where it is not given, is that
+//! of the group's timing profile (10 s when wired). A request that could not be carried out answers 200
 //! with a top-level `error`, as rqlite does, except that no leader is 503.
 //!
 //! Left out as yet: backup, load, boot, remove, snapshot, accounts, TLS.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use axum::{
     Router,
@@ -22,7 +22,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::OwnedSemaphorePermit};
 use understudy_core::{
     error::Refusal,
     event::{ReadLevel, Reply, Request},
@@ -30,7 +30,8 @@ use understudy_core::{
 };
 
 use self::{
-    door::Door,
+    body::{Bodies, Taken},
+    limits::{Bounds, INLINE_BYTES_MAX},
     parameters::{Level, Parameters},
     render::Shape,
     served::Served,
@@ -39,14 +40,12 @@ use crate::{call::Caller, driver::clock};
 
 mod body;
 mod door;
+mod limits;
 mod nodes;
 mod parameters;
 mod parse;
 mod render;
 mod served;
-
-/// Bodies above this are read on another thread, bytes.
-const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// Refuses to open HTTP to the network unless told so.
 ///
@@ -69,8 +68,7 @@ pub fn check_address(address: SocketAddr, open: bool) -> Result<(), String> {
 struct Front {
     caller: Caller,
     served: Served,
-    /// Silence after which the rest of a body is not waited for.
-    silence_max: Duration,
+    bodies: Bodies,
 }
 
 impl FromRef<Front> for Caller {
@@ -81,14 +79,14 @@ impl FromRef<Front> for Caller {
 
 /// All endpoints.
 pub fn router(caller: Caller) -> Router {
-    endpoints(caller, body::SILENCE_MAX)
+    endpoints(caller, &Bounds::SERVING)
 }
 
 /// What begins with one of these is that endpoint's, as rqlite routes.
 const PATHS: [&str; 6] =
     ["/db/execute", "/db/query", "/db/request", "/status", "/nodes", "/readyz"];
 
-fn endpoints(caller: Caller, silence_max: Duration) -> Router {
+fn endpoints(caller: Caller, bounds: &Bounds) -> Router {
     let inner = Router::new()
         .route(PATHS[0], post(execute))
         .route(PATHS[1], get(query_get).post(query_post))
@@ -98,7 +96,7 @@ fn endpoints(caller: Caller, silence_max: Duration) -> Router {
         .route(PATHS[5], get(nodes::readyz))
         .fallback(|| async { empty(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })
-        .with_state(Front { caller, served: Served::default(), silence_max });
+        .with_state(Front { caller, served: Served::default(), bodies: Bodies::new(bounds) });
     // Around all of it, so that it comes before the routing.
     Router::new().fallback_service(inner).layer(axum::middleware::from_fn(enter))
 }
@@ -110,10 +108,25 @@ async fn enter(mut request: HttpRequest, next: Next) -> Response {
     if body::announces_too_much(request.headers()) {
         return body::too_large();
     }
+    if request.method() == Method::POST && is_from_elsewhere(request.headers()) {
+        let reason = "a web page of another origin may not write here";
+        return text(StatusCode::FORBIDDEN, reason);
+    }
     if let Some(uri) = routed(request.uri()) {
         *request.uri_mut() = uri;
     }
     next.run(request).await
+}
+
+/// Was this sent by a browser, on behalf of a page that is not ours? Any page may
+/// have one send text to a port of the machine it runs on, and SQL is text.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+    origin.is_some_and(|origin| {
+        let authority = origin.strip_prefix(b"http://".as_slice());
+        authority.is_none_or(|authority| !authority.eq_ignore_ascii_case(host))
+    })
 }
 
 /// The endpoint's own URI, for one that goes on behind it.
@@ -128,8 +141,7 @@ fn routed(uri: &Uri) -> Option<Uri> {
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, router: Router) {
-    // It ends only with the runtime.
-    let _ = axum::serve(Door(listener), router).await;
+    door::serve(listener, router, Bounds::SERVING).await;
 }
 
 type Answer = Result<Response, Response>;
@@ -142,7 +154,7 @@ async fn execute(
 ) -> Response {
     let answer = async {
         let parameters = Parameters::parse(query.as_deref())?;
-        let statements = statements(&front, &headers, body, true).await?;
+        let (statements, _room) = statements(&front, &headers, body, true).await?;
         let request = sql_request(RequestKind::Execute, &parameters, statements);
         run(&front, Request::Write(sql::encode(&request)), &parameters).await
     };
@@ -166,7 +178,7 @@ async fn query_post(
 ) -> Response {
     let answer = async {
         let parameters = Parameters::parse(query.as_deref())?;
-        let statements = statements(&front, &headers, body, true).await?;
+        let (statements, _room) = statements(&front, &headers, body, true).await?;
         read(&front, RequestKind::Query, parameters, statements).await
     };
     settle(answer.await)
@@ -180,7 +192,7 @@ async fn request(
 ) -> Response {
     let answer = async {
         let parameters = Parameters::parse(query.as_deref())?;
-        let statements = statements(&front, &headers, body, false).await?;
+        let (statements, _room) = statements(&front, &headers, body, false).await?;
         if statements.iter().all(|statement| parse::only_reads(&statement.sql)) {
             return read(&front, RequestKind::Mixed, parameters, statements).await;
         }
@@ -194,13 +206,14 @@ fn settle(answer: Answer) -> Response {
     answer.unwrap_or_else(|refused| refused)
 }
 
+/// What the body says, and the room it takes until it is answered.
 async fn statements(
     front: &Front,
     headers: &HeaderMap,
     body: Body,
     takes_text: bool,
-) -> Result<Vec<Statement>, Response> {
-    let body = body::read(body, front.silence_max).await?;
+) -> Result<(Vec<Statement>, Option<OwnedSemaphorePermit>), Response> {
+    let Taken { bytes: body, room } = front.bodies.read(body).await?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let is_text = takes_text && kind.is_some_and(|kind| kind.starts_with("text/plain"));
     let parsed = if is_text {
@@ -211,7 +224,8 @@ async fn statements(
         let parsed = tokio::task::spawn_blocking(move || parse::json(&body)).await;
         parsed.unwrap_or_else(|_| Err(String::from("invalid JSON body")))
     };
-    parsed.map_err(|reason| text(StatusCode::BAD_REQUEST, &reason))
+    let statements = parsed.map_err(|reason| text(StatusCode::BAD_REQUEST, &reason))?;
+    Ok((statements, room))
 }
 
 fn sql_request(
@@ -240,7 +254,11 @@ async fn read(
     let level = match parameters.level {
         Level::None => ReadLevel::None { freshness_ms: parameters.freshness_ms },
         Level::Weak => ReadLevel::Weak,
-        Level::Linearizable => ReadLevel::Linearizable,
+        // As in rqlite, only `/db/query` minds the timeout.
+        Level::Linearizable if kind == RequestKind::Query => {
+            ReadLevel::Linearizable { timeout_ms: parameters.linearizable_timeout_ms }
+        }
+        Level::Linearizable => ReadLevel::Linearizable { timeout_ms: None },
         Level::Strong => ReadLevel::Strong,
         Level::Auto => match front.caller.status().await {
             Some(status) if nodes::votes(&status) => ReadLevel::Weak,

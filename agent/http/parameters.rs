@@ -26,6 +26,8 @@ pub(super) struct Parameters {
     pub(super) level: Level,
     pub(super) freshness_ms: Option<u64>,
     pub(super) db_timeout_ms: Option<u64>,
+    /// How long a linearizable read waits for a majority.
+    pub(super) linearizable_timeout_ms: Option<u64>,
     pub(super) timeout: Duration,
     pub(super) shape: Shape,
     pub(super) named: Vec<(String, String)>,
@@ -45,8 +47,6 @@ impl Parameters {
                 text(StatusCode::BAD_REQUEST, &reason)
             }),
         };
-        // The wait for a majority is bounded by the group's own timing.
-        ms("linearizable_timeout")?;
         if has("freshness_strict") && !has("freshness") {
             let reason = "freshness_strict requires freshness";
             return Err(text(StatusCode::BAD_REQUEST, reason));
@@ -66,6 +66,7 @@ impl Parameters {
             level: level(value("level").map_or("", String::as_str)),
             freshness_ms: ms("freshness")?.filter(|ms| *ms > 0),
             db_timeout_ms: ms("db_timeout")?.filter(|ms| *ms > 0),
+            linearizable_timeout_ms: ms("linearizable_timeout")?.filter(|ms| *ms > 0),
             timeout: ms("timeout")?.map_or(TIMEOUT, Duration::from_millis),
             shape: Shape {
                 timings: has("timings"),

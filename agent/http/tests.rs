@@ -1,7 +1,10 @@
 //! Requests over real sockets, against a loop that answers what it is told, and
 //! against a board's real database.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -24,7 +27,7 @@ use crate::{
 /// the whole response.
 fn over_the_wire(
     raw: &[u8],
-    silence_max: Duration,
+    silence: Duration,
     mut answer: impl FnMut(Request) -> Option<Reply> + Send + 'static,
 ) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -32,7 +35,8 @@ fn over_the_wire(
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (caller, mut calls) = Caller::channel();
-        tokio::spawn(serve(listener, endpoints(caller, silence_max)));
+        let bounds = Bounds { silence, ..Bounds::SERVING };
+        tokio::spawn(door::serve(listener, endpoints(caller, &bounds), bounds));
         tokio::spawn(async move {
             let mut unanswered = Vec::new();
             while let Some(call) = calls.recv().await {
@@ -72,7 +76,7 @@ fn status() -> Status {
 fn exchange(raw: String, reply: Reply) -> (String, Option<Request>) {
     let asked = Arc::new(Mutex::new(None));
     let noted = Arc::clone(&asked);
-    let response = over_the_wire(raw.as_bytes(), body::SILENCE_MAX, move |request| {
+    let response = over_the_wire(raw.as_bytes(), limits::SILENCE, move |request| {
         *noted.lock().unwrap() = Some(request);
         Some(reply.clone())
     });
@@ -98,7 +102,7 @@ impl Board {
     /// The body of what a request is answered.
     fn ask(&self, raw: &str) -> String {
         let database = Arc::clone(&self.database);
-        let response = over_the_wire(raw.as_bytes(), body::SILENCE_MAX, move |request| {
+        let response = over_the_wire(raw.as_bytes(), limits::SILENCE, move |request| {
             let mut database = database.lock().unwrap();
             Some(match request {
                 Request::Write(sql) => write(&mut database, sql),
@@ -179,7 +183,12 @@ fn levels_become_reads_of_that_level() {
     for (level, expected) in [
         ("none&freshness=1s", ReadLevel::None { freshness_ms: Some(1_000) }),
         ("weak", ReadLevel::Weak),
-        ("LINEARIZABLE", ReadLevel::Linearizable),
+        ("LINEARIZABLE", ReadLevel::Linearizable { timeout_ms: None }),
+        (
+            "linearizable&linearizable_timeout=1.5s",
+            ReadLevel::Linearizable { timeout_ms: Some(1_500) },
+        ),
+        ("linearizable&linearizable_timeout=0s", ReadLevel::Linearizable { timeout_ms: None }),
         ("strong", ReadLevel::Strong),
         ("nonsense", ReadLevel::Weak),
         ("auto", ReadLevel::None { freshness_ms: None }),
@@ -308,7 +317,7 @@ fn a_read_without_an_answer_never_speaks_of_a_change() {
         (get("/db/query?q=SELECT%201&timeout=1ms"), r#"{"results":[],"error":"timeout"}"#),
         (post("/db/execute?timeout=1ms", r#"["x"]"#), "not known whether the change was made"),
     ] {
-        let response = over_the_wire(raw.as_bytes(), body::SILENCE_MAX, |_| None);
+        let response = over_the_wire(raw.as_bytes(), limits::SILENCE, |_| None);
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");
         assert!(body(&response).contains(words), "{response}");
     }
@@ -455,4 +464,188 @@ fn only_loopback_is_open_without_being_told() {
     assert!(refused.contains("--http-open") && refused.contains("ssh -L 4001"), "{refused}");
     assert_eq!(check_address(network, true), Ok(()));
     assert_eq!(check_address(SocketAddr::from(([127, 0, 0, 1], 4001)), false), Ok(()));
+}
+
+/// What `work` comes to against a server within these bounds, whose loop answers
+/// reads of this size, and writes never.
+fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(SocketAddr) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (caller, mut calls) = Caller::channel();
+        tokio::spawn(door::serve(listener, endpoints(caller, &bounds), bounds));
+        tokio::spawn(async move {
+            let mut unanswered = Vec::new();
+            while let Some(call) = calls.recv().await {
+                match call {
+                    Call::Request(Request::Read { .. }, reply) => {
+                        // A caller may be gone.
+                        let _ = reply.send(rows(answer_bytes));
+                    }
+                    Call::Request(_, reply) => unanswered.push(reply),
+                    Call::Status(reply) => reply.send(status()).unwrap(),
+                }
+            }
+        });
+        let work = tokio::time::timeout(Duration::from_secs(30), work(address));
+        work.await.expect("it ends");
+    });
+}
+
+fn rows(bytes: usize) -> Reply {
+    let rows = vec![vec![sql::Value::Text(vec![b'x'; bytes])]];
+    let outcome =
+        StatementOutcome::Rows { columns: vec!["a".into()], types: vec!["text".into()], rows };
+    let results = vec![StatementResult { outcome, time_ns: 1 }];
+    Reply::Done { index: 9, answer: sql::encode(&SqlResponse { results, error: None }) }
+}
+
+async fn said(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    // A reset is an end as well.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+async fn asked(address: SocketAddr, raw: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // One that is refused may be so before it has asked.
+    let _ = stream.write_all(raw.as_bytes()).await;
+    said(&mut stream).await
+}
+
+/// Asks until there is a place.
+async fn served(address: SocketAddr) {
+    while !asked(address, &get("/status")).await.starts_with("HTTP/1.1 200") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A caller that keeps its place.
+async fn kept(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /readyz?noleader HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    stream
+}
+
+const SOON: Duration = Duration::from_millis(50);
+
+#[test]
+fn one_caller_too_many_is_told_so_and_served_when_another_has_gone() {
+    let bounds = Bounds { connections_max: 2, ..Bounds::SERVING };
+    within(bounds, 1, |address| async move {
+        let first = kept(address).await;
+        let _second = kept(address).await;
+        let refused = asked(address, &get("/status")).await;
+        assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+        assert!(body(&refused).contains("serves 2 connections already"), "{refused}");
+        drop(first);
+        served(address).await;
+    });
+}
+
+#[test]
+fn a_head_that_does_not_come_to_its_end_holds_no_place_and_nobody_up() {
+    let bounds = Bounds { connections_max: 2, head: SOON, ..Bounds::SERVING };
+    within(bounds, 1, |address| async move {
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        let dripping = async {
+            // Byte by byte, for ever.
+            slow.write_all(b"GET /status HTTP/1.1\r\nx: ").await.unwrap();
+            while slow.write_all(b"y").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // Others are served meanwhile.
+        tokio::join!(dripping, served(address));
+        let mut idle = kept(address).await;
+        assert!(said(&mut idle).await.contains("[+]node ok"), "until it is hung up on");
+    });
+}
+
+#[test]
+fn a_body_that_trickles_is_given_up_as_one_that_stops() {
+    let bounds = Bounds { silence: SOON, ..Bounds::SERVING };
+    within(bounds, 1, |address| async move {
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        let head = "POST /db/query HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n";
+        slow.write_all(head.as_bytes()).await.unwrap();
+        let (mut reader, mut writer) = slow.into_split();
+        let dripping = async {
+            for _ in 0..1_000 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                if writer.write_all(b" ").await.is_err() {
+                    break;
+                }
+            }
+        };
+        let mut answer = [0; 12];
+        let (_, read) = tokio::join!(dripping, reader.read_exact(&mut answer));
+        read.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 408");
+    });
+}
+
+#[test]
+fn an_answer_that_is_not_taken_holds_no_place() {
+    let bounds = Bounds { connections_max: 1, silence: SOON, ..Bounds::SERVING };
+    within(bounds, RESPONSE_BYTES_MAX - 1_000, |address| async move {
+        let mut deaf = TcpStream::connect(address).await.unwrap();
+        deaf.write_all(get("/db/query?q=SELECT%201").as_bytes()).await.unwrap();
+        deaf.readable().await.unwrap();
+        served(address).await;
+        assert!(said(&mut deaf).await.len() < RESPONSE_BYTES_MAX, "it was cut off");
+    });
+}
+
+#[test]
+fn an_answer_that_is_taken_slowly_is_given_to_its_end() {
+    let bounds = Bounds { silence: SOON, ..Bounds::SERVING };
+    within(bounds, RESPONSE_BYTES_MAX - 1_000, |address| async move {
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(get("/db/query?q=SELECT%201").as_bytes()).await.unwrap();
+        let (mut taken, mut part) = (0, vec![0; 256 << 10]);
+        while let Ok(bytes @ 1..) = slow.read(&mut part).await {
+            taken += bytes;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(taken > RESPONSE_BYTES_MAX - 1_000);
+    });
+}
+
+#[test]
+fn bodies_that_are_too_much_together_are_refused_one_by_one() {
+    let bounds = Bounds { bodies_bytes_max: 100, ..Bounds::SERVING };
+    within(bounds, 1, |address| async move {
+        let write = post("/db/execute", &format!("[\"{}\"]", "x".repeat(56)));
+        let mut waiting = TcpStream::connect(address).await.unwrap();
+        waiting.write_all(write.as_bytes()).await.unwrap();
+        let read = post("/db/query", "[\"SELECT 'some forty-one bytes of SQL text'\"]");
+        loop {
+            let answer = asked(address, &read).await;
+            if answer.starts_with("HTTP/1.1 503") {
+                assert!(body(&answer).contains("try again when some are answered"), "{answer}");
+                break;
+            }
+        }
+        drop(waiting);
+        while !asked(address, &read).await.starts_with("HTTP/1.1 200") {}
+    });
+}
+
+#[test]
+fn a_page_of_another_origin_does_not_write_through_somebodys_browser() {
+    let from = |origin: &str| {
+        post("/db/execute", "[\"x\"]").replace("Host: x", &format!("Host: x\r\nOrigin: {origin}"))
+    };
+    for origin in ["http://elsewhere.example", "null", "https://x", "http://x.example"] {
+        let (response, asked) = exchange(from(origin), done());
+        assert!(response.starts_with("HTTP/1.1 403"), "{response}");
+        assert_eq!(asked, None);
+    }
+    assert!(exchange(from("http://x"), done()).1.is_some(), "a page of this board's own");
 }

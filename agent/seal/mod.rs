@@ -12,39 +12,44 @@
 //! admitted: a guest whose answer was lost asks again and is still understood.
 //!
 //! Datagram: kind (1), receiver's session (4), counter (8), then the Noise
-//! message. Handshakes: kind, the sender's session, the group's tag (4), then
-//! the Noise message, padded so that no answer is longer than its question; the
-//! first byte inside says whether a guest calls. Besides, anybody may ask which
-//! group a board is of (`question`) and gets the group's tag, so that `join` can
-//! tell a wrong group from no answer.
+//! message. Handshakes are described in `handshake`, who gets one in `gate`, what
+//! lies between two boards in `peer`. Besides, anybody may ask which group a board
+//! is of (`question`) and gets the group's tag, so that `join` can tell a wrong
+//! group from no answer.
 //!
 //! Invariants: unauthenticated bytes are dropped, counted, never decoded; a
 //! session is replaced only by one that has carried a valid transport message;
-//! where both sides call at once, the call of the lower static key counts;
-//! answers to handshakes are rationed. No clock is needed, and none is trusted.
+//! where both sides call at once, the call of the lower static key counts, and
+//! only then is a call of the other side not answered; each call gets one answer
+//! at the most, and one that has the lower number disturbs none that has a higher
+//! one; answers to handshakes are rationed, and only who knows the group's key
+//! spends of them. No clock is needed, and none is trusted: `now` measures
+//! durations, and orders the calls of one start of this board.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use snow::{Builder, HandshakeState};
 use understudy_core::{
     event::{Millis, NodeId},
     limits::{DATAGRAM_BYTES_MAX, MEMBERS_MAX, PAYLOAD_BYTES_MAX},
     member::{Member, PublicKey},
 };
 
-use self::session::Session;
+use self::{
+    gate::{Gate, Ration},
+    handshake::{Called, Marks, session_number},
+    peer::{Due, Peer},
+};
 use crate::identity::GroupId;
 
+mod gate;
+mod handshake;
+mod peer;
 mod question;
 mod session;
 mod window;
 
+pub use handshake::public_key;
 pub use question::Whose;
-
-const PATTERN: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
-
-/// Where X25519's pre-shared key stands in the pattern.
-const PSK_PLACE: u8 = 2;
 
 const CALL: u8 = 1;
 const ANSWER: u8 = 2;
@@ -55,31 +60,12 @@ const QUESTION: u8 = 4;
 const TAG: u8 = 5;
 
 const DATA_HEADER_BYTES: usize = 13;
-const CALL_HEADER_BYTES: usize = 9;
 const TAG_BYTES: usize = 16;
-
-/// A call is padded to this, more than any answer has.
-const CALL_BYTES: usize = 160;
-
-/// Payloads kept while a session is being made.
-const HELD_MAX: usize = 16;
-
-/// A call not answered for so long is made again.
-const CALL_RETRY_MS: u64 = 500;
-
-/// Between two greetings of a member without a session.
-const GREET_MS: u64 = 1_000;
-
-/// Answers to calls per second, all callers together.
-const ANSWERS_PER_S: u64 = 50;
 
 /// Callers that are no members at the same time, and how long one of them may
 /// stay silent: as long as a join lasts.
 const GUESTS_MAX: usize = 8;
 const GUEST_MS_MAX: u64 = 20_000;
-
-/// First byte inside a call: who calls. Zero, as all of the padding, is a member.
-const CALLS_AS_GUEST: u8 = 1;
 
 /// Where datagrams go and come from, whatever the road.
 pub type Address = std::net::SocketAddr;
@@ -158,13 +144,6 @@ pub enum Drop {
     Unsent,
 }
 
-struct Calling {
-    handshake: Box<HandshakeState>,
-    local: u32,
-    sent: Millis,
-    message: Vec<u8>,
-}
-
 /// Whom a session is with: a static key, as a member or as guest and host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct PeerId {
@@ -182,52 +161,41 @@ impl PeerId {
     }
 }
 
-/// All that is between this board and one [`PeerId`].
-#[derive(Default)]
-struct Peer {
-    node: Option<NodeId>,
-    session: Option<Session>,
-    /// Answered by us; takes over with its first valid message.
-    next: Option<Session>,
-    /// Replaced; what was under way on it still counts.
-    last: Option<Session>,
-    calling: Option<Calling>,
-    held: VecDeque<Vec<u8>>,
-    heard: Millis,
-    greeted: Option<Millis>,
-}
-
 /// See the module's description.
 pub struct Seal {
     keys: Keys,
     public_key: PublicKey,
-    tag: [u8; 4],
+    /// Of calls to this board.
+    marks: Marks,
+    gate: Gate,
+    questions: Ration,
     peers: BTreeMap<PeerId, Peer>,
     nodes: BTreeMap<NodeId, PublicKey>,
     sessions: BTreeMap<u32, PeerId>,
     next_session: u32,
-    answers: u64,
-    answers_since: Millis,
+    /// Of this board's last call.
+    number: handshake::Number,
     drops: BTreeMap<Drop, u64>,
 }
 
 impl Seal {
-    /// A board with these keys, alone as yet. `salt` makes its session numbers
-    /// differ from those of its former boots.
+    /// A board with these keys, alone as yet. `boot` counts the starts of its
+    /// disk; `salt` makes its session numbers differ from those of its former
+    /// ones.
     #[must_use]
-    pub fn new(keys: Keys, salt: u32) -> Self {
+    pub fn new(keys: Keys, boot: u64, salt: u32) -> Self {
         let public_key = public_key(&keys.private_key);
-        let tag = group_tag(&keys.group, &keys.group_key);
         Self {
-            keys,
             public_key,
-            tag,
+            marks: Marks::new(&keys, &public_key),
+            keys,
+            gate: Gate::default(),
+            questions: Ration::default(),
             peers: BTreeMap::new(),
             nodes: BTreeMap::new(),
             sessions: BTreeMap::new(),
             next_session: salt,
-            answers: 0,
-            answers_since: Millis(0),
+            number: (boot, 0),
             drops: BTreeMap::new(),
         }
     }
@@ -244,8 +212,10 @@ impl Seal {
         &self.drops
     }
 
-    /// The members as the group knows them; sessions of others end.
-    pub fn set_members(&mut self, members: &[Member]) {
+    /// The members as the group knows them; sessions of those removed end. Who
+    /// never was a member stays for as long as a guest may: it may have been
+    /// admitted on another board a moment ago.
+    pub fn set_members(&mut self, now: Millis, members: &[Member]) {
         let own = self.public_key;
         self.nodes = members
             .iter()
@@ -253,12 +223,27 @@ impl Seal {
             .map(|member| (member.id, member.key))
             .collect();
         let nodes: BTreeMap<_, _> = self.nodes.iter().map(|(node, key)| (*key, *node)).collect();
-        self.peers.retain(|peer, _| peer.is_guest || nodes.contains_key(&peer.key));
+        self.peers.retain(|id, peer| peer.node.is_none() || nodes.contains_key(&id.key));
         for (key, node) in nodes {
-            self.peers.entry(PeerId::member(key)).or_default().node = Some(node);
+            let peer = self.peers.entry(PeerId::member(key)).or_insert_with(|| Peer::new(now));
+            peer.node = Some(node);
         }
+        self.forget_sessions();
+    }
+
+    /// Sessions that no peer uses any more.
+    fn forget_sessions(&mut self) {
         let peers = &self.peers;
-        self.sessions.retain(|_, peer| peers.contains_key(peer));
+        self.sessions.retain(|local, id| peers.get(id).is_some_and(|peer| peer.uses(*local)));
+    }
+
+    /// Guests whose time is over.
+    fn forget_guests(&mut self, now: Millis) {
+        let before = self.peers.len();
+        self.peers.retain(|_, peer| peer.node.is_some() || peer.silent_ms(now) < GUEST_MS_MAX);
+        if self.peers.len() != before {
+            self.forget_sessions();
+        }
     }
 
     /// Seals a payload for a member; makes a session first when there is none.
@@ -294,68 +279,61 @@ impl Seal {
         out: &mut Vec<Outgoing>,
     ) {
         assert!(payload.len() <= PAYLOAD_BYTES_MAX, "a payload fits its datagram");
-        let peer = self.peers.entry(id).or_default();
-        if let Some(session) = &mut peer.session {
-            let held = std::mem::take(&mut peer.held);
-            out.extend(held.iter().map(|held| Outgoing { to, datagram: session.seal(held) }));
-            out.push(Outgoing { to, datagram: session.seal(payload) });
-            if !session.is_worn(now) {
-                return;
-            }
-        } else if peer.held.len() < HELD_MAX {
-            peer.held.push_back(payload.to_vec());
+        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(now));
+        let wants_call = if peer.session.is_some() {
+            let mut datagrams = Vec::new();
+            let is_worn = peer.seal(now, payload, &mut datagrams);
+            out.extend(datagrams.into_iter().map(|datagram| Outgoing { to, datagram }));
+            is_worn
         } else {
-            *self.drops.entry(Drop::Unsent).or_default() += 1;
+            if let Err(reason) = peer.hold(payload) {
+                *self.drops.entry(reason).or_default() += 1;
+            }
+            true
+        };
+        if wants_call {
+            self.call(now, id, to, out);
         }
-        self.call(now, id, to, out);
     }
 
-    /// Speaks to every member that may not have a session with this board, now and
-    /// then: one that was restarted may have nothing to say and wait to be spoken
-    /// to, and the message that completes a session may have been lost.
+    /// Says to members what they are due, now and then.
     pub fn greet(&mut self, now: Millis, out: &mut Vec<Outgoing>) {
-        let strangers: Vec<_> = self
-            .nodes
-            .iter()
-            .map(|(node, key)| (*node, PeerId::member(*key)))
-            .filter(|(_, id)| self.peers.get(id).is_none_or(|peer| peer.is_strange(now)))
-            .collect();
-        for (node, id) in strangers {
+        self.forget_guests(now);
+        let members = self.nodes.iter().map(|(node, key)| (*node, PeerId::member(*key)));
+        for (node, id) in members.collect::<Vec<_>>() {
             let to = To::Node(node);
-            let peer = self.peers.entry(id).or_default();
-            peer.greeted = Some(now);
-            match &mut peer.session {
-                Some(session) => out.push(Outgoing { to, datagram: session.seal(&[]) }),
-                None => self.call(now, id, to, out),
+            match self.peers.entry(id).or_insert_with(|| Peer::new(now)).due(now) {
+                Due::Nothing => {}
+                Due::Word => self.seal_for(now, id, to, &[], out),
+                Due::Call => self.call(now, id, to, out),
             }
         }
     }
 
-    /// Calls a peer, or calls again, unless a call is under way.
+    /// Calls a peer, unless a call is young.
     fn call(&mut self, now: Millis, id: PeerId, to: To, out: &mut Vec<Outgoing>) {
-        let peer = self.peers.entry(id).or_default();
-        if let Some(calling) = &mut peer.calling {
-            if now.since(calling.sent) >= CALL_RETRY_MS {
-                calling.sent = now;
-                out.push(Outgoing { to, datagram: calling.message.clone() });
-            }
+        if self.peers.get(&id).is_some_and(|peer| !peer.may_call(now)) {
             return;
         }
-        let local = self.next_session;
-        self.next_session = self.next_session.wrapping_add(1);
-        let builder = builder(&self.keys).remote_public_key(&id.key);
-        let Ok(mut handshake) = builder.and_then(Builder::build_initiator) else { return };
-        let mut message = vec![CALL];
-        message.extend(local.to_le_bytes());
-        message.extend(self.tag);
-        let mut padding = [0; CALL_BYTES - CALL_HEADER_BYTES - 96];
-        padding[0] = if id.is_guest { CALLS_AS_GUEST } else { 0 };
-        let Some(noise) = write(&mut handshake, &padding) else { return };
-        message.extend(noise);
-        out.push(Outgoing { to, datagram: message.clone() });
-        let handshake = Box::new(handshake);
-        peer.calling = Some(Calling { handshake, local, sent: now, message });
+        let local = self.free_session();
+        self.number.1 = now.0.max(self.number.1 + 1);
+        let call = handshake::call(&self.keys, &id, local, self.number);
+        let Some((handshake, datagram)) = call else { return };
+        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(now));
+        peer.called(now, local, handshake);
         self.sessions.insert(local, id);
+        self.forget_sessions();
+        out.push(Outgoing { to, datagram });
+    }
+
+    fn free_session(&mut self) -> u32 {
+        loop {
+            let local = self.next_session;
+            self.next_session = self.next_session.wrapping_add(1);
+            if !self.sessions.contains_key(&local) {
+                return local;
+            }
+        }
     }
 
     /// Opens a datagram; answers to handshakes go to `out`.
@@ -372,7 +350,7 @@ impl Seal {
             match datagram.first() {
                 Some(&CALL) => self.on_call(now, datagram, source, out),
                 Some(&ANSWER) => self.on_answer(now, datagram, source, out),
-                Some(&DATA) => self.on_data(now, datagram),
+                Some(&DATA) => self.on_data(now, datagram, source, out),
                 Some(&QUESTION) => self.on_question(now, datagram, source, out),
                 Some(_) | None => Err(Drop::Malformed),
             }
@@ -390,57 +368,24 @@ impl Seal {
         source: Address,
         out: &mut Vec<Outgoing>,
     ) -> Result<Opened, Drop> {
-        if datagram.len() != CALL_BYTES {
-            return Err(Drop::Malformed);
-        }
-        if datagram[5..CALL_HEADER_BYTES] != self.tag {
-            return Err(Drop::Foreign);
-        }
-        self.ration(now)?;
-        let remote = session_number(&datagram[1..5]);
-        let mut handshake = builder(&self.keys).build_responder().map_err(|_| Drop::Malformed)?;
-        let mut payload = [0; CALL_BYTES];
-        handshake
-            .read_message(&datagram[CALL_HEADER_BYTES..], &mut payload)
-            .map_err(|_| Drop::Forged)?;
-        let key: PublicKey = handshake
-            .get_remote_static()
-            .and_then(|key| key.try_into().ok())
-            .ok_or(Drop::Forged)?;
-        let id = PeerId { key, is_guest: payload[0] == CALLS_AS_GUEST };
+        let mark = self.marks.check(datagram)?;
+        self.gate.pass(now, mark)?;
+        let called = Called::read(&self.keys, datagram)?;
+        let id = called.id;
         self.admit(now, id)?;
-        let peer = self.peers.entry(id).or_default();
-        if peer.calling.is_some() && self.public_key < key {
+        let is_first = self.public_key < id.key;
+        if is_first && self.peers.get(&id).is_some_and(|peer| peer.has_just_called(now)) {
             // Both call at once: ours counts, theirs will be answered by it.
             return Ok(Opened::Nothing);
         }
-        let local = self.next_session;
-        self.next_session = self.next_session.wrapping_add(1);
-        let noise = write(&mut handshake, &[]).ok_or(Drop::Malformed)?;
-        let mut message = vec![ANSWER];
-        message.extend(remote.to_le_bytes());
-        message.extend(local.to_le_bytes());
-        message.extend(noise);
-        assert!(message.len() <= datagram.len(), "no answer is longer than its question");
-        let transport = handshake.into_stateless_transport_mode().map_err(|_| Drop::Malformed)?;
-        if let Some(before) = peer.next.replace(Session::new(transport, local, remote, now)) {
-            self.sessions.remove(&before.local);
-        }
-        if let Some(calling) = peer.calling.take() {
-            self.sessions.remove(&calling.local);
-        }
+        let (number, remote, local) = (called.number, called.remote, self.free_session());
+        let (transport, answer) = called.answer(local).ok_or(Drop::Malformed)?;
+        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(now));
+        peer.prepare(now, number, transport, (local, remote));
         self.sessions.insert(local, id);
-        out.push(Outgoing { to: To::Address(source), datagram: message });
+        self.forget_sessions();
+        out.push(Outgoing { to: To::Address(source), datagram: answer });
         Ok(Opened::Nothing)
-    }
-
-    fn ration(&mut self, now: Millis) -> Result<(), Drop> {
-        if now.since(self.answers_since) >= 1_000 {
-            self.answers_since = now;
-            self.answers = 0;
-        }
-        self.answers += 1;
-        if self.answers <= ANSWERS_PER_S { Ok(()) } else { Err(Drop::Rationed) }
     }
 
     /// Members are always let in; besides a few guests, and boards that call as
@@ -449,12 +394,12 @@ impl Seal {
         if self.peers.contains_key(&id) {
             return Ok(());
         }
-        self.peers.retain(|_, peer| peer.node.is_some() || now.since(peer.heard) < GUEST_MS_MAX);
+        self.forget_guests(now);
         let guests = self.peers.values().filter(|peer| peer.node.is_none()).count();
         if guests >= GUESTS_MAX || self.peers.len() >= MEMBERS_MAX + GUESTS_MAX {
             return Err(Drop::Rationed);
         }
-        self.peers.insert(id, Peer { heard: now, ..Peer::default() });
+        self.peers.insert(id, Peer::new(now));
         Ok(())
     }
 
@@ -465,63 +410,36 @@ impl Seal {
         source: Address,
         out: &mut Vec<Outgoing>,
     ) -> Result<Opened, Drop> {
-        if datagram.len() < CALL_HEADER_BYTES {
-            return Err(Drop::Malformed);
-        }
-        let local = session_number(&datagram[1..5]);
-        let remote = session_number(&datagram[5..CALL_HEADER_BYTES]);
+        let (local, remote, noise) = handshake::read_answer(datagram)?;
         let id = *self.sessions.get(&local).ok_or(Drop::Unknown)?;
         let peer = self.peers.get_mut(&id).ok_or(Drop::Unknown)?;
-        let mut calling =
-            peer.calling.take_if(|calling| calling.local == local).ok_or(Drop::Unknown)?;
-        let mut payload = [0; CALL_BYTES];
-        if calling.handshake.read_message(&datagram[CALL_HEADER_BYTES..], &mut payload).is_err() {
-            peer.calling = Some(calling);
-            return Err(Drop::Forged);
-        }
-        let transport =
-            calling.handshake.into_stateless_transport_mode().map_err(|_| Drop::Forged)?;
-        let session = Session::new(transport, local, remote, now);
-        let to = peer.node.map_or(To::Address(source), To::Node);
-        Self::replace(&mut self.sessions, peer, session);
-        let session = peer.session.as_mut().expect("just put there");
+        peer.answered(now, local, remote, noise)?;
+        let node = peer.node;
         // An empty message confirms the session to its other end.
-        let held = std::mem::take(&mut peer.held);
-        let payloads = std::iter::once(Vec::new()).chain(held);
-        out.extend(payloads.map(|payload| Outgoing { to, datagram: session.seal(&payload) }));
-        Ok(peer.node.map_or(Opened::Nothing, |from| Opened::Alive { from }))
+        self.seal_for(now, id, node.map_or(To::Address(source), To::Node), &[], out);
+        self.forget_sessions();
+        Ok(node.map_or(Opened::Nothing, |from| Opened::Alive { from }))
     }
 
-    fn replace(sessions: &mut BTreeMap<u32, PeerId>, peer: &mut Peer, session: Session) {
-        if let Some(gone) = std::mem::replace(&mut peer.last, peer.session.replace(session)) {
-            sessions.remove(&gone.local);
-        }
-    }
-
-    fn on_data(&mut self, now: Millis, datagram: &[u8]) -> Result<Opened, Drop> {
+    fn on_data(
+        &mut self,
+        now: Millis,
+        datagram: &[u8],
+        source: Address,
+        out: &mut Vec<Outgoing>,
+    ) -> Result<Opened, Drop> {
         if datagram.len() < DATA_HEADER_BYTES + TAG_BYTES {
             return Err(Drop::Malformed);
         }
         let local = session_number(&datagram[1..5]);
         let id = *self.sessions.get(&local).ok_or(Drop::Unknown)?;
         let peer = self.peers.get_mut(&id).ok_or(Drop::Unknown)?;
-        let is_next = peer.next.as_ref().is_some_and(|session| session.local == local);
-        let known = [&mut peer.session, &mut peer.next, &mut peer.last];
-        let session = known
-            .into_iter()
-            .flatten()
-            .find(|session| session.local == local)
-            .ok_or(Drop::Unknown)?;
-        let payload = session.open(datagram)?;
-        peer.heard = now;
-        if is_next && let Some(session) = peer.next.take() {
-            Self::replace(&mut self.sessions, peer, session);
-            // Whatever was held for it goes with the next payload sent.
-            if let Some(calling) = peer.calling.take() {
-                self.sessions.remove(&calling.local);
-            }
-        }
+        let payload = peer.open(now, local, datagram)?;
         let node = peer.node;
+        if peer.has_held() {
+            // It waited for this session.
+            self.seal_for(now, id, To::Address(source), &[], out);
+        }
         if node.is_some() {
             // Who speaks as a member has its answer: its place is free for others.
             self.forget_guest(id.key);
@@ -535,54 +453,10 @@ impl Seal {
     }
 
     fn forget_guest(&mut self, key: PublicKey) {
-        let id = PeerId::guest(key);
-        if self.peers.remove(&id).is_some() {
-            self.sessions.retain(|_, peer| *peer != id);
+        if self.peers.remove(&PeerId::guest(key)).is_some() {
+            self.forget_sessions();
         }
     }
-}
-
-impl Peer {
-    /// Without a session that both ends have, and not spoken to lately.
-    fn is_strange(&self, now: Millis) -> bool {
-        let mutual = self.session.as_ref().is_some_and(|session| session.is_mutual);
-        !mutual && self.greeted.is_none_or(|greeted| now.since(greeted) >= GREET_MS)
-    }
-}
-
-fn session_number(bytes: &[u8]) -> u32 {
-    bytes.try_into().map_or(0, u32::from_le_bytes)
-}
-
-fn builder(keys: &Keys) -> Builder<'_> {
-    let pattern = PATTERN.parse().expect("the pattern is well-formed");
-    Builder::new(pattern)
-        .local_private_key(&keys.private_key)
-        .and_then(|builder| builder.psk(PSK_PLACE, &keys.group_key))
-        .and_then(|builder| builder.prologue(&keys.group))
-        .expect("keys have their lengths")
-}
-
-fn write(handshake: &mut HandshakeState, payload: &[u8]) -> Option<Vec<u8>> {
-    let mut message = vec![0; CALL_BYTES];
-    let bytes = handshake.write_message(payload, &mut message).ok()?;
-    message.truncate(bytes);
-    Some(message)
-}
-
-/// Tells most datagrams of other groups apart, cheaply; the seal decides.
-fn group_tag(group: &GroupId, key: &[u8; 32]) -> [u8; 4] {
-    crc32c::crc32c_append(crc32c::crc32c(group), &crc32c::crc32c(key).to_le_bytes()).to_le_bytes()
-}
-
-/// The public half of an X25519 private key.
-#[must_use]
-pub fn public_key(private_key: &[u8; 32]) -> PublicKey {
-    use snow::resolvers::{CryptoResolver, DefaultResolver};
-    let dh = DefaultResolver.resolve_dh(&snow::params::DHChoice::Curve25519);
-    let mut dh = dh.expect("X25519 is compiled in");
-    dh.set(private_key);
-    dh.pubkey().try_into().expect("32 bytes")
 }
 
 #[cfg(test)]

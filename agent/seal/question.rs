@@ -3,13 +3,13 @@
 //! there. The answer is the group's tag, which every handshake shows anyway.
 //!
 //! Question: kind, nonce (8), padding. Answer: kind, the nonce, the tag (4).
-//! Answers are rationed together with those to handshakes, and no longer than
-//! the question. Nothing is authenticated: what is heard here is a hint for
+//! Answers are rationed, apart from those to handshakes, and no longer than the
+//! question. Nothing is authenticated: what is heard here is a hint for
 //! people and decides nothing.
 
 use understudy_core::event::Millis;
 
-use super::{Address, Drop, Keys, Opened, Outgoing, QUESTION, Seal, TAG, To, group_tag};
+use super::{Address, Drop, Keys, Opened, Outgoing, QUESTION, Seal, TAG, To, handshake::group_tag};
 
 /// A question's length, and an answer's.
 const QUESTION_BYTES: usize = 13;
@@ -26,7 +26,7 @@ impl Whose {
     /// A question by a holder of these keys; `nonce` ties the answer to it.
     #[must_use]
     pub fn new(keys: &Keys, nonce: [u8; NONCE_BYTES]) -> Self {
-        Self { nonce, tag: group_tag(&keys.group, &keys.group_key) }
+        Self { nonce, tag: group_tag(keys) }
     }
 
     /// The datagram to send.
@@ -58,10 +58,10 @@ impl Seal {
         if datagram.len() != QUESTION_BYTES {
             return Err(Drop::Malformed);
         }
-        self.ration(now)?;
+        self.questions.spend(now)?;
         let mut answer = vec![TAG];
         answer.extend(&datagram[1..=NONCE_BYTES]);
-        answer.extend(self.tag);
+        answer.extend(self.marks.tag);
         assert!(answer.len() <= datagram.len(), "no answer is longer than its question");
         out.push(Outgoing { to: To::Address(source), datagram: answer });
         Ok(Opened::Nothing)
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_board_says_which_group_it_is_of_and_no_more_than_it_was_asked() {
         let keys = |group| Keys { group: [group; 16], group_key: [7; 32], private_key: [1; 32] };
-        let mut board = Seal::new(keys(1), 5);
+        let mut board = Seal::new(keys(1), 1, 5);
         let source = Address::from(([127, 0, 0, 1], 9));
         for (group, ours) in [(1, true), (2, false)] {
             let whose = Whose::new(&keys(group), [3; 8]);

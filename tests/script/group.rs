@@ -365,7 +365,7 @@ fn read_level(word: &str) -> Result<ReadLevel, String> {
     match word {
         "none" => Ok(ReadLevel::None { freshness_ms: None }),
         "weak" => Ok(ReadLevel::Weak),
-        "linearizable" => Ok(ReadLevel::Linearizable),
+        "linearizable" => Ok(ReadLevel::Linearizable { timeout_ms: None }),
         "strong" => Ok(ReadLevel::Strong),
         _ => Err(format!("{word} is no level of reading")),
     }

@@ -111,7 +111,7 @@ fn insert(value: u64) -> Request {
 
 fn read() -> Request {
     let sql = sql_of(&["SELECT n FROM counter"]);
-    Request::Read { level: ReadLevel::Linearizable, sql }
+    Request::Read { level: ReadLevel::Linearizable { timeout_ms: None }, sql }
 }
 
 fn outcomes(answer: &[u8]) -> Vec<StatementOutcome> {
