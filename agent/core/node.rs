@@ -16,7 +16,7 @@ use raft::{Config as RaftConfig, RawNode, StateRole};
 use crate::{
     apply::Applier,
     error::{Refusal, Rejection},
-    event::{Effect, Event, HardState, Held, Millis, NodeId, Promise},
+    event::{Effect, Event, HardState, Held, Millis, NodeId, Position, Promise},
     forward::{Inbox, Outbox},
     freshness::Freshness,
     limits,
@@ -326,6 +326,11 @@ impl Node {
         let has_room = self.pending.len() < limits::PERSISTS_OPEN_MAX;
         match frame {
             RaftFrame::Append { entries, .. } => has_room && self.has_room_for(entries),
+            RaftFrame::VoteAsk { log_term: term, index, .. }
+                if !self.standing.may_elect(Position { term: *term, index: *index }) =>
+            {
+                false
+            }
             RaftFrame::AppendAnswer { .. }
             | RaftFrame::Heartbeat { .. }
             | RaftFrame::HeartbeatAnswer { .. }
@@ -355,8 +360,12 @@ impl Node {
             RaftFrame::AppendAnswer { term, index, refused: None, .. } => {
                 promise(term, 0, *index, 0)
             }
-            RaftFrame::Append { term, index, entries, .. } => {
-                promise(term, from, 0, index + entries.len() as u64)
+            RaftFrame::Append { term, index, log_term, entries, .. } => {
+                let last = index + entries.len() as u64;
+                let log_term = entries.last().map_or(*log_term, |entry| entry.term);
+                // Of what it did not take itself, nobody is reminded: see `promise`.
+                let holds = self.raw.raft.raft_log.term(last).ok() == Some(log_term);
+                promise(term, from, 0, if holds { last } else { 0 })
             }
             RaftFrame::Heartbeat { term, .. } | RaftFrame::VoteAsk { pre: false, term, .. } => {
                 promise(term, from, 0, 0)
@@ -450,7 +459,16 @@ impl Node {
         self.standing.takes_part()
             && (raft.state == StateRole::Leader
                 || !near_campaign
-                || (validate::settled(raft) && !self.is_full() && !self.stopping))
+                || (self.standing.may_elect(self.last())
+                    && validate::settled(raft)
+                    && !self.is_full()
+                    && !self.stopping))
+    }
+
+    /// Where its log ends.
+    fn last(&self) -> Position {
+        let log = &self.raw.raft.raft_log;
+        Position { term: log.last_term(), index: log.last_index() }
     }
 
     /// One of this board's two files has no room.
