@@ -399,23 +399,6 @@ impl Node {
         }
     }
 
-    /// Has the journal say what there is to say of this disk. Not beside another
-    /// write: its number is that of the one before it, whose end must not be taken
-    /// for its own.
-    fn record_standing(&mut self, now: Millis) {
-        if self.standing.is_lost() && self.leads() {
-            let term = self.raw.raft.term;
-            self.raw.raft.become_follower(term, 0);
-            self.note_role(now);
-        }
-        if !self.pending.is_empty() {
-            return;
-        }
-        if let Some(trust) = self.standing.next_record() {
-            self.persist_trust(trust);
-        }
-    }
-
     fn ask_promises(&mut self, now: Millis) {
         for peer in self.standing.unheard() {
             self.say(now, peer, &Frame::PromiseAsk { boot: self.config.boot });
