@@ -8,7 +8,7 @@ use raft::{StateRole, prelude::MessageType};
 
 use crate::{
     error::Refusal,
-    event::{Millis, NodeId},
+    event::{Millis, NodeId, Position},
     node::{Node, voters_of},
     validate,
 };
@@ -46,7 +46,16 @@ impl Node {
         self.standing.takes_part()
             && (raft.state == StateRole::Leader
                 || !near_campaign
-                || (validate::settled(raft) && self.hindrance().is_none() && !self.stopping))
+                || (self.standing.may_elect(self.last())
+                    && validate::settled(raft)
+                    && self.hindrance().is_none()
+                    && !self.stopping))
+    }
+
+    /// Where its log ends.
+    pub(crate) fn last(&self) -> Position {
+        let log = &self.raw.raft.raft_log;
+        Position { term: log.last_term(), index: log.last_index() }
     }
 
     /// Why this board cannot lead now, whatever the others think of it.

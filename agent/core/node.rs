@@ -354,6 +354,11 @@ impl Node {
         let has_room = self.pending.len() < limits::PERSISTS_OPEN_MAX;
         match frame {
             RaftFrame::Append { entries, .. } => has_room && self.has_room_for(entries),
+            RaftFrame::VoteAsk { log_term: term, index, .. }
+                if !self.standing.may_elect(Position { term: *term, index: *index }) =>
+            {
+                false
+            }
             RaftFrame::AppendAnswer { .. }
             | RaftFrame::Heartbeat { .. }
             | RaftFrame::HeartbeatAnswer { .. }
@@ -383,8 +388,12 @@ impl Node {
             RaftFrame::AppendAnswer { term, index, refused: None, .. } => {
                 promise(term, 0, *index, 0)
             }
-            RaftFrame::Append { term, index, entries, .. } => {
-                promise(term, from, 0, index + entries.len() as u64)
+            RaftFrame::Append { term, index, log_term, entries, .. } => {
+                let last = index + entries.len() as u64;
+                let log_term = entries.last().map_or(*log_term, |entry| entry.term);
+                // Of what it did not take itself, nobody is reminded: see `promise`.
+                let holds = self.raw.raft.raft_log.term(last).ok() == Some(log_term);
+                promise(term, from, 0, if holds { last } else { 0 })
             }
             RaftFrame::Heartbeat { term, .. } | RaftFrame::VoteAsk { pre: false, term, .. } => {
                 promise(term, from, 0, 0)
@@ -415,23 +424,6 @@ impl Node {
         if boot == self.config.boot {
             self.standing.told(from, promise);
             self.record_standing(now);
-        }
-    }
-
-    /// Has the journal say what there is to say of this disk. Not beside another
-    /// write: its number is that of the one before it, whose end must not be taken
-    /// for its own.
-    fn record_standing(&mut self, now: Millis) {
-        if self.standing.is_lost() && self.leads() {
-            let term = self.raw.raft.term;
-            self.raw.raft.become_follower(term, 0);
-            self.note_role(now);
-        }
-        if !self.pending.is_empty() {
-            return;
-        }
-        if let Some(trust) = self.standing.next_record() {
-            self.persist_trust(trust);
         }
     }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::{
     error::{Refusal, Rejection},
-    event::{EntryKind, Event, ReadLevel, Reply, Request, Trust},
+    event::{Entry, EntryKind, Event, ReadLevel, Reply, Request, Trust},
     limits::COUNTER_MAX,
     member::Candidate,
     rig::{Rig, write},
@@ -501,6 +501,28 @@ fn a_lost_tail_is_found_though_its_board_has_voted_meanwhile() {
     rig.restart(here, 3, &[1, 2, 3]);
     rig.run(10_000);
     assert!(rig.nodes[&here].status(rig.now).disk_lost, "for good");
+}
+
+#[test]
+fn a_leader_that_lost_its_last_entry_unseen_elects_nobody_who_lacks_it() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (holds, lacks) = (other(leader), 6 - leader - other(leader));
+    rig.cut.push(lacks);
+    rig.ask(leader, 1, write("acknowledged by two"));
+    rig.run(100);
+    assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
+    rig.cut.clear();
+    rig.journals.get_mut(&leader).unwrap().truncate(1);
+    rig.restart(leader, 2, &[1, 2, 3]);
+    rig.cut.push(holds);
+    rig.run(10_000);
+    assert!(!rig.nodes[&leader].status(rig.now).disk_lost);
+    assert_eq!(rig.leader(), None, "two of three, but neither has it");
+    rig.cut.clear();
+    rig.run(4_000);
+    assert!(rig.leader().is_some());
+    let kept = |journal: &Vec<Entry>| journal.iter().any(|entry| entry.data.ends_with(b"by two"));
+    assert!(rig.journals.values().all(kept));
 }
 
 #[test]

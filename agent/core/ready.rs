@@ -103,9 +103,26 @@ impl Node {
         }
     }
 
+    /// Has the journal say what there is to say of this disk. Not beside another
+    /// write: its number is that of the one before it, whose end must not be taken
+    /// for its own.
+    pub(crate) fn record_standing(&mut self, now: Millis) {
+        if self.standing.is_lost() && self.leads() {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, 0);
+            self.note_role(now);
+        }
+        if !self.pending.is_empty() {
+            return;
+        }
+        if let Some(trust) = self.standing.next_record() {
+            self.persist_trust(trust);
+        }
+    }
+
     /// Writes down what the disk is to say of itself, when no other write is under
     /// way; raft-rs knows nothing of it.
-    pub(crate) fn persist_trust(&mut self, trust: Trust) {
+    fn persist_trust(&mut self, trust: Trust) {
         let (number, hard_state) = (self.written, self.durable);
         let (entries, promises) = (Vec::new(), self.promises.take_unsaved());
         let trust = Some(trust);
@@ -177,7 +194,7 @@ impl Node {
     }
 
     /// Tells the driver when leadership came or went, and callers what follows.
-    pub(crate) fn note_role(&mut self, now: Millis) {
+    fn note_role(&mut self, now: Millis) {
         let leads = self.raw.raft.state == StateRole::Leader;
         if leads == self.led {
             return;
