@@ -18,5 +18,5 @@ fn bytes_made_from_the_corpus_break_nothing() {
     let inputs: Vec<Vec<u8>> = fuzz::corpus().into_iter().map(|(_, bytes)| bytes).collect();
     let mut mutator = fuzz::Mutator::new(1);
     let changes = (0..MADE).filter(|_| fuzz::check(&mutator.next(&inputs))).count();
-    assert!(changes > MADE / 20, "damage leaves a good part of them changes: {changes}");
+    assert!(changes > MADE / 50, "damage leaves a good part of them changes: {changes}");
 }
