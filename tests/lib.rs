@@ -1,6 +1,7 @@
 //! What the tests share: agents as real processes, and the simulator.
 
 pub mod agents;
+pub mod fuzz;
 pub mod program;
 pub mod sim;
 pub mod trace;

@@ -42,8 +42,13 @@ impl Context {
     /// Notes a column that was written, if others may be guessed by it: a good
     /// part of its values occur again, and they are not all the same.
     pub(super) fn note(known: &mut Vec<Self>, column: usize, values: &[&Value]) {
-        let differs = || values.iter().any(|value| *value != values[0]);
-        if known.len() == CONTEXTS_MAX || values.len() < ROWS_MIN || !differs() {
+        if known.len() == CONTEXTS_MAX || values.len() < ROWS_MIN {
+            return;
+        }
+        // Most columns are seen at once to be all the same, or times.
+        let follow = |pair: &[&Value]| compare(pair[0], pair[1]);
+        let is_same = values.windows(2).all(|pair| follow(pair).is_eq());
+        if is_same || values.windows(2).all(|pair| follow(pair).is_lt()) {
             return;
         }
         let context = Self::new(column, values);

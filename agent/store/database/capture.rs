@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, types::ValueRef};
+use rusqlite::{CachedStatement, Connection, types::ValueRef};
 use understudy_core::{
     change::{Row, Segment},
     limits::{CHANGE_CELLS_MAX, CHANGE_ROW_CELLS, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX},
@@ -171,21 +171,26 @@ struct Rows {
     places: BTreeMap<Key, usize>,
 }
 
+impl Rows {
+    fn put(&mut self, key: Key, row: Row) {
+        let next = self.order.len();
+        match self.places.entry(key.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(next);
+                self.order.push((key, row));
+            }
+            Entry::Occupied(place) => merge(&mut self.order[*place.get()].1, row),
+        }
+    }
+}
+
 impl Gathered {
     /// Puts a row's present state in, on top of what an earlier request of the
     /// batch left.
     fn put(&mut self, table: u32, key: Key, row: Row) {
         self.bytes += row_bytes(&row);
         self.cells += row_cells(&row);
-        let rows = self.open.entry(table).or_default();
-        let next = rows.order.len();
-        match rows.places.entry(key.clone()) {
-            Entry::Vacant(place) => {
-                place.insert(next);
-                rows.order.push((key, row));
-            }
-            Entry::Occupied(place) => merge(&mut rows.order[*place.get()].1, row),
-        }
+        self.open.entry(table).or_default().put(key, row);
     }
 
     /// Ends the gathering of what no entry could hold.
@@ -205,10 +210,17 @@ impl Gathered {
             return;
         }
         for (table, rows) in later.open {
-            for (key, row) in rows.order {
-                self.put(table, key, row);
+            match self.open.entry(table) {
+                Entry::Vacant(none) => {
+                    none.insert(rows);
+                }
+                Entry::Occupied(mut known) => {
+                    rows.order.into_iter().for_each(|(key, row)| known.get_mut().put(key, row));
+                }
             }
         }
+        self.bytes += later.bytes;
+        self.cells += later.cells;
     }
 
     fn close(&mut self) {
@@ -308,13 +320,17 @@ pub(crate) fn read_back(
     gathered: &mut Gathered,
 ) -> Result<(), SchemaError> {
     let mut sequences: Vec<Arc<Table>> = Vec::new();
-    for touched in folded(touched) {
-        let table = &touched.table;
+    let folded = folded(touched);
+    for of_table in folded.chunk_by(|one, other| Arc::ptr_eq(&one.table, &other.table)) {
+        let table = &of_table[0].table;
         if table.has_rowid_column && !sequences.iter().any(|known| Arc::ptr_eq(known, table)) {
             sequences.push(Arc::clone(table));
         }
-        read_row(connection, touched, gathered)?;
-        gathered.within_bounds()?;
+        let mut select = connection.prepare_cached(&table.select)?;
+        for touched in of_table {
+            read_row(&mut select, touched, gathered)?;
+            gathered.within_bounds()?;
+        }
     }
     if schema.has_sequences && !mutant::is(14) {
         read_sequences(connection, schema, &sequences, gathered)?;
@@ -347,8 +363,8 @@ fn folded(touched: Vec<Touched>) -> Vec<Touched> {
 }
 
 fn read_row(
-    connection: &Connection,
-    touched: Touched,
+    select: &mut CachedStatement<'_>,
+    touched: &Touched,
     gathered: &mut Gathered,
 ) -> rusqlite::Result<()> {
     let Touched { table, identity, existed, changed } = touched;
@@ -356,41 +372,43 @@ fn read_row(
         return Ok(());
     }
     let (rowid, key) = match identity {
-        Identity::Rowid(rowid) => (Some(rowid), Vec::new()),
-        Identity::Key(key) => (None, key),
+        Identity::Rowid(rowid) => (Some(*rowid), &[][..]),
+        Identity::Key(key) => (None, &key[..]),
     };
-    let found = read_columns(connection, &table, rowid, &key)?;
-    let found_key = |columns: &[Value]| -> Vec<Value> {
-        table.key.iter().map(|at| columns[*at].clone()).collect()
-    };
+    let found = read_columns(select, table, rowid, key)?;
     // Under a collation the key found may differ from the key asked for (`a`
     // finds `A`): they are one row, and the key it has now counts.
-    let is_same = found.as_ref().is_some_and(|columns| found_key(columns) == key);
-    let gone = existed && !is_same;
-    if gone {
-        let row = Row::Delete { rowid, key: key.clone() };
-        gathered.put(table.place, Key::new(rowid, &key), row);
+    let found_key = |columns: &[Value]| table.key.iter().map(|at| columns[*at].clone()).collect();
+    let is_same = |columns: &Vec<Value>| table.key.iter().map(|at| &columns[*at]).eq(key);
+    let is_same = found.as_ref().is_some_and(is_same);
+    if *existed && !is_same {
+        let row = Row::Delete { rowid, key: key.to_vec() };
+        gathered.put(table.place, Key::new(rowid, key), row);
     }
     let Some(columns) = found else { return Ok(()) };
-    let (key, row) = match changed {
+    let (known, row) = match changed {
         Some(changed) if is_same => {
             let places = (0..).zip(columns).filter(|(place, _)| changed.has(usize::from(*place)));
-            (Key::new(rowid, &key), Row::Update { rowid, key, changed: places.collect() })
+            let row = Row::Update { rowid, key: key.to_vec(), changed: places.collect() };
+            (Key::new(rowid, key), row)
         }
-        _ => (Key::new(rowid, &found_key(&columns)), Row::Put { rowid, columns }),
+        _ if is_same => (Key::new(rowid, key), Row::Put { rowid, columns }),
+        _ => {
+            let key: Vec<Value> = found_key(&columns);
+            (Key::new(rowid, &key), Row::Put { rowid, columns })
+        }
     };
-    gathered.put(table.place, key, row);
+    gathered.put(table.place, known, row);
     Ok(())
 }
 
 /// The stored columns of one row.
 fn read_columns(
-    connection: &Connection,
+    select: &mut CachedStatement<'_>,
     table: &Table,
     rowid: Option<i64>,
     key: &[Value],
 ) -> rusqlite::Result<Option<Vec<Value>>> {
-    let mut select = connection.prepare_cached(&table.select)?;
     if let Some(rowid) = rowid {
         select.raw_bind_parameter(1, rowid)?;
     }
