@@ -16,11 +16,12 @@ use understudy_core::{
     mutant, sql,
 };
 
-use super::{Bound, Database, Failure, authorize::Mode, schema::Table};
+use super::{Bound, Database, Failure, authorize::Mode, schema::Table, vacuum::VACUUM};
 
 /// Why an entry could not be applied.
 enum Trouble {
     Sqlite(rusqlite::Error),
+    Failure(Failure),
     /// The entry and this board's database do not fit together.
     Unfit(String),
 }
@@ -66,6 +67,7 @@ impl Database {
                 }
                 reset @ Failure::Reset { .. } => reset,
             },
+            Trouble::Failure(failure) => failure,
             Trouble::Unfit(reason) => {
                 Failure::Halt(format!("entry {} does not fit this board: {reason}", entry.index))
             }
@@ -92,7 +94,12 @@ impl Database {
         if !stands && !mutant::is(7) {
             return Ok(Outcome::Skipped);
         }
-        for segment in Change::decode(&entry.data).map_err(unfit)?.segments {
+        let segments = Change::decode(&entry.data).map_err(unfit)?.segments;
+        if segments == [Segment::Schema(String::from(VACUUM))] {
+            self.vacuum().map_err(Trouble::Failure)?;
+            return Ok(Outcome::Changed);
+        }
+        for segment in segments {
             match segment {
                 Segment::Schema(sql) => {
                     self.schema_changed = true;

@@ -12,8 +12,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Connection, types::ValueRef};
 use understudy_core::{
-    change::{Row, Segment},
-    limits::{CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX},
+    change::{Change, Row, Segment},
+    event::Position,
+    limits::{
+        CHANGE_CELLS_MAX, CHANGE_COPIED_BYTES_MAX, COUNTER_MAX, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX,
+    },
     mutant,
     sql::Value,
 };
@@ -42,7 +45,7 @@ impl Touches for Notes {
     }
 
     fn touched(&mut self, table: &[u8], old: Option<Identity>, new: Option<Identity>) {
-        if !self.on || self.own.iter().any(|own| belongs_to(table, own.as_bytes())) {
+        if !self.on || self.own.iter().any(|own| self.belongs_to(table, own.as_bytes())) {
             return;
         }
         if let Some(old) = &old {
@@ -56,14 +59,16 @@ impl Touches for Notes {
     }
 }
 
-/// The table itself, or a shadow table of it.
-fn belongs_to(table: &[u8], owner: &[u8]) -> bool {
-    table.len() >= owner.len()
-        && table[..owner.len()].eq_ignore_ascii_case(owner)
-        && (table.len() == owner.len() || table[owner.len()] == b'_')
-}
-
 impl Notes {
+    /// The table itself, or a shadow table of it: one that is only now being made
+    /// is not in the schema yet.
+    fn belongs_to(&self, table: &[u8], owner: &[u8]) -> bool {
+        let Some((start, rest)) = table.split_at_checked(owner.len()) else { return false };
+        let is_shadow = || self.schema.named(table).is_none_or(|table| table.is_shadow);
+        start.eq_ignore_ascii_case(owner)
+            && (rest.is_empty() || (rest.starts_with(b"_") && is_shadow()))
+    }
+
     pub(crate) fn set_schema(&mut self, schema: Arc<Schema>) {
         self.schema = schema;
     }
@@ -73,6 +78,12 @@ impl Notes {
         self.touched.clear();
         self.is_over = false;
         self.own.clear();
+    }
+
+    /// What was touched since the last look is undone.
+    pub(crate) fn forget(&mut self) {
+        self.touched.clear();
+        self.is_over = false;
     }
 
     /// Rows of these tables are not noted from now on.
@@ -104,9 +115,11 @@ pub(crate) struct Gathered {
     segments: Vec<Segment>,
     open: BTreeMap<u32, Rows>,
     /// A bound on what all of it encodes to, bytes.
-    pub(crate) bytes: usize,
+    bytes: usize,
     /// Values in all of it.
-    pub(crate) cells: usize,
+    cells: usize,
+    /// All of it is closed off, and `bytes` what it encodes to.
+    is_exact: bool,
 }
 
 #[derive(Default)]
@@ -119,6 +132,7 @@ impl Gathered {
     /// Puts a row's present state in, in place of what an earlier request of the
     /// batch left.
     fn put(&mut self, table: u32, identity: Vec<u8>, row: Row) {
+        self.is_exact = false;
         self.bytes += row_bytes(&row);
         self.cells += row_cells(&row);
         let rows = self.open.entry(table).or_default();
@@ -127,20 +141,41 @@ impl Gathered {
         if place == next {
             rows.order.push((identity, row));
         } else {
-            rows.order[place].1 = row;
+            let former = std::mem::replace(&mut rows.order[place].1, row);
+            self.bytes -= row_bytes(&former);
+            self.cells -= row_cells(&former);
         }
     }
 
-    /// Ends the gathering of what no entry could hold.
+    /// Ends the gathering of what no entry could hold, whatever it encodes to.
     fn within_bounds(&self) -> Result<(), SchemaError> {
-        let fits = self.bytes <= ENTRY_BYTES_MAX && self.cells <= CHANGE_CELLS_MAX;
+        let fits = self.bytes <= CHANGE_COPIED_BYTES_MAX && self.cells <= CHANGE_CELLS_MAX;
         if fits { Ok(()) } else { Err(SchemaError::TooLarge) }
+    }
+
+    /// Puts what it encodes to in place of the bound on it.
+    pub(crate) fn settle(&mut self) {
+        if self.is_exact || self.within_bounds().is_err() {
+            return;
+        }
+        self.close();
+        let segments = std::mem::take(&mut self.segments);
+        let change = Change { base: BASE_MAX, segments };
+        self.bytes = change.encode().len();
+        self.segments = change.segments;
+        self.is_exact = true;
+    }
+
+    /// Does one entry hold both, by their bounds?
+    pub(crate) const fn fits_beside(&self, other: &Self) -> bool {
+        self.bytes + other.bytes <= ENTRY_BYTES_MAX && self.cells + other.cells <= CHANGE_CELLS_MAX
     }
 
     /// Appends what a request gathered.
     pub(crate) fn absorb(&mut self, later: Self) {
         if !later.segments.is_empty() {
             self.close();
+            self.is_exact &= later.is_exact;
             self.segments.extend(later.segments);
             self.bytes += later.bytes;
             self.cells += later.cells;
@@ -164,7 +199,8 @@ impl Gathered {
     /// A schema statement ran: what was gathered before it stays before it.
     pub(crate) fn schema(&mut self, sql: String) {
         self.close();
-        self.bytes += sql.len() + 8;
+        self.is_exact = false;
+        self.bytes += sql.len() + ROW_BYTES;
         self.segments.push(Segment::Schema(sql));
     }
 
@@ -174,6 +210,12 @@ impl Gathered {
     }
 }
 
+/// Of the most bytes.
+const BASE_MAX: Position = Position { term: COUNTER_MAX, index: COUNTER_MAX };
+
+/// What a row costs beside its values, its share of a segment's head included.
+const ROW_BYTES: usize = 24;
+
 fn row_bytes(row: &Row) -> usize {
     let value = |value: &Value| match value {
         Value::Null => 2,
@@ -181,8 +223,8 @@ fn row_bytes(row: &Row) -> usize {
         Value::Text(bytes) | Value::Blob(bytes) => bytes.len() + 10,
     };
     match row {
-        Row::Put { columns, .. } => 12 + columns.iter().map(value).sum::<usize>(),
-        Row::Delete { key, .. } => 12 + key.iter().map(value).sum::<usize>(),
+        Row::Put { columns, .. } => ROW_BYTES + columns.iter().map(value).sum::<usize>(),
+        Row::Delete { key, .. } => ROW_BYTES + key.iter().map(value).sum::<usize>(),
     }
 }
 
@@ -253,7 +295,15 @@ fn read_row(
     };
     let row = match (identity, found) {
         (Identity::Rowid(rowid), Some(columns)) => Row::Put { rowid: Some(rowid), columns },
-        (Identity::Key(_), Some(columns)) => Row::Put { rowid: None, columns },
+        (Identity::Key(asked), Some(columns)) => {
+            if existed && key_bytes(&asked) != key_bytes(&table.key_of(&columns)) {
+                // Equal under the key's collation and not the same: an earlier request
+                // of the batch may have put it in under the former.
+                let gone = Row::Delete { rowid: None, key: asked };
+                gathered.put(table.fingerprint, identity_of(table, &gone), gone);
+            }
+            Row::Put { rowid: None, columns }
+        }
         (_, None) if !existed => return Ok(()),
         (Identity::Rowid(rowid), None) => Row::Delete { rowid: Some(rowid), key: Vec::new() },
         (Identity::Key(key), None) => Row::Delete { rowid: None, key },
@@ -270,9 +320,7 @@ fn identity_of(table: &Table, row: &Row) -> Vec<u8> {
         Row::Put { rowid: Some(rowid), .. } | Row::Delete { rowid: Some(rowid), .. } => {
             rowid.to_le_bytes().to_vec()
         }
-        Row::Put { rowid: None, columns } => {
-            key_bytes(&table.key.iter().map(|at| columns[*at].clone()).collect::<Vec<_>>())
-        }
+        Row::Put { rowid: None, columns } => key_bytes(&table.key_of(columns)),
         Row::Delete { rowid: None, key } => key_bytes(key),
     }
 }
@@ -304,7 +352,7 @@ pub(crate) fn read_all(
     table: &Table,
     gathered: &mut Gathered,
 ) -> Result<(), SchemaError> {
-    let mut select = connection.prepare(&table.select_all())?;
+    let mut select = connection.prepare(&table.select_all)?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let columns = (1..=table.columns).map(|at| Ok(value_of(row.get_ref(at)?)));
