@@ -5,6 +5,7 @@ mod damage;
 mod joining;
 mod script;
 mod seeds;
+mod sql;
 mod stopping;
 mod tidy;
 mod waiting;
