@@ -46,7 +46,18 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("statements")
 }
 
+/// The planted bug that `cargo sim --mutants` asks for.
+#[cfg(mutants)]
+fn plant() {
+    let number = env::var("MUTANT").ok().and_then(|number| number.parse().ok());
+    understudy_core::mutant::choose(number.unwrap_or(0));
+}
+
+#[cfg(not(mutants))]
+const fn plant() {}
+
 fn arrives_everywhere_or_is_refused(file: &str) {
+    plant();
     let path = folder().join(file);
     for leaders in [Leaders::Steady, Leaders::Rotating] {
         let expected = fs::read_to_string(&path).expect("a scenario");

@@ -15,6 +15,7 @@ use understudy_core::{
     error::Refusal,
     event::{Executed, Position},
     limits::{ENTRY_BYTES_MAX, RESPONSE_BYTES_MAX},
+    mutant,
     sql::{self, SqlRequest, SqlResponse, StatementOutcome, StatementResult},
 };
 
@@ -183,7 +184,9 @@ impl Database {
             Ran::AgainApart => Verdict::AgainApart,
             Ran::Through(response) => self.verdict(request, response, batch, &mut gathered)?,
         };
-        self.set_foreign_keys(false);
+        if !mutant::is(33) {
+            self.set_foreign_keys(false);
+        }
         if matches!(verdict, Verdict::Keep(_)) {
             batch.absorb(gathered);
         } else {
@@ -239,7 +242,7 @@ impl Database {
                     Ended::Lost(words) => {
                         let outcome = StatementOutcome::Error(words.clone());
                         response.results.push(StatementResult { outcome, time_ns });
-                        let is_all = request.transaction || is_alone;
+                        let is_all = request.transaction || is_alone || mutant::is(34);
                         let answer = is_all.then(|| sql::encode(&response));
                         return Ok(Ran::Lost(Loss { at, words, answer }));
                     }

@@ -10,6 +10,7 @@
 //! nothing else; what the file has durably is known only from a checkpoint that
 //! is proved complete (`checkpoint`). Nothing local to one board lives here:
 //! boards at one applied index hold the same pages.
+#![doc = include_str!("sql.md")]
 
 use std::{
     path::{Path, PathBuf},

@@ -111,3 +111,44 @@ pub(super) fn lost_too_often(count: usize) -> String {
 pub(super) fn at(statement: usize, words: &str) -> String {
     format!("statement {}: {words}", statement + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::database::losses::LOSSES_MAX;
+
+    #[test]
+    fn the_page_tells_every_refusal_in_its_words() {
+        let page = include_str!("sql.md");
+        let fixed = [
+            TRANSACTION,
+            ATTACH,
+            TEMP,
+            EXTENSION,
+            PAGES,
+            SEQUENCE,
+            OUR_NAME,
+            VACUUM_ALONE,
+            VACUUM_INTO,
+            VACUUM_OTHER,
+            DISALLOWED_PRAGMA,
+        ];
+        let made = [
+            ours("TABLE"),
+            shadow("TABLE"),
+            module("MODULE"),
+            disallowed_pragma("NAME"),
+            pragma("NAME"),
+            hidden_rowid("TABLE"),
+            same_fingerprint("OTHER", "TABLE"),
+            too_large(),
+            result_too_large(),
+            value_too_large(),
+            lost_too_often(LOSSES_MAX),
+            at(1, "..."),
+        ];
+        for words in fixed.into_iter().chain(made.iter().map(String::as_str)) {
+            assert!(page.contains(words), "sql.md does not say: {words}");
+        }
+    }
+}
