@@ -10,7 +10,11 @@ mod boards;
 mod reference;
 mod scenario;
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::PathBuf,
+    sync::{PoisonError, RwLock},
+};
 
 use boards::Leaders;
 
@@ -56,7 +60,11 @@ fn plant() {
 #[cfg(not(mutants))]
 const fn plant() {}
 
+/// SQLite's randomness is the process's: whoever sets it is alone with it.
+pub(crate) static RANDOMNESS: RwLock<()> = RwLock::new(());
+
 fn arrives_everywhere_or_is_refused(file: &str) {
+    let _shared = RANDOMNESS.read().unwrap_or_else(PoisonError::into_inner);
     plant();
     let path = folder().join(file);
     for leaders in [Leaders::Steady, Leaders::Rotating] {
