@@ -8,6 +8,7 @@ mod reading;
 mod script;
 mod seeds;
 mod settings;
+mod sql;
 mod stopping;
 mod terminal;
 mod tidy;

@@ -28,6 +28,12 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 13, name: "lost disk votes again" },
     Mutant { number: 14, name: "sqlite_sequence not captured" },
     Mutant { number: 15, name: "failed sync of the database tried again" },
+    Mutant { number: 30, name: "triggers fire where a change is applied" },
+    Mutant { number: 31, name: "rowids of tables without a key not carried" },
+    Mutant { number: 32, name: "former key within a collation not removed" },
+    Mutant { number: 33, name: "foreign keys stay on for the next request" },
+    Mutant { number: 34, name: "statements beside a lost one told as done" },
+    Mutant { number: 35, name: "rows in tables named like a dropped one left out" },
 ];
 
 #[cfg(mutants)]

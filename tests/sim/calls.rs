@@ -32,7 +32,8 @@ impl World {
         let (asked, wish) = match self.calls.below(20) {
             0 => (Asked::Schema, write(&["CREATE TABLE IF NOT EXISTS extra(a)"])),
             1 => (Asked::Schema, write(&["INSERT OR ROLLBACK INTO counter VALUES (1, 0)"])),
-            2..=5 => (Asked::Read { floor: self.check.floor() }, read()),
+            2 => (Asked::Schema, Request::Write(sql_apart(&["VACUUM"]))),
+            3..=6 => (Asked::Read { floor: self.check.floor() }, read()),
             _ => {
                 self.check.writes.insert(request, Fate::Open);
                 (Asked::Write(request), insert(request))
@@ -76,13 +77,22 @@ impl World {
 }
 
 pub(crate) fn sql_of(statements: &[&str]) -> Vec<u8> {
+    encoded(statements, true)
+}
+
+/// Each statement by itself.
+fn sql_apart(statements: &[&str]) -> Vec<u8> {
+    encoded(statements, false)
+}
+
+fn encoded(statements: &[&str], transaction: bool) -> Vec<u8> {
     let statement = |sql: &&str| Statement {
         sql: (*sql).to_owned(),
         parameters: Parameters::Positional(Vec::new()),
     };
     sql::encode(&SqlRequest {
         kind: RequestKind::Mixed,
-        transaction: true,
+        transaction,
         origin: Origin::User,
         statement_timeout_ms: None,
         statements: statements.iter().map(statement).collect(),
@@ -94,7 +104,8 @@ fn write(statements: &[&str]) -> Request {
 }
 
 /// A write that shows when it is done twice, when its order is lost, and when an
-/// id is given a second time.
+/// id is given a second time. A key of it changes within its collation, so that two
+/// of them in one batch are about one row.
 fn insert(value: u64) -> Request {
     write(&[
         "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY AUTOINCREMENT, v INTEGER, r)",
@@ -106,6 +117,8 @@ fn insert(value: u64) -> Request {
         &format!("INSERT INTO given SELECT id FROM t WHERE v = -{value}"),
         &format!("DELETE FROM t WHERE v = -{value}"),
         "UPDATE counter SET n = n + 1",
+        "CREATE TABLE IF NOT EXISTS word(w TEXT PRIMARY KEY COLLATE NOCASE, n) WITHOUT ROWID",
+        &format!("REPLACE INTO word VALUES (char(65 + 32 * ({value} % 2)), {value})"),
     ])
 }
 

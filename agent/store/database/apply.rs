@@ -18,11 +18,12 @@ use understudy_core::{
     sql::{self, Value},
 };
 
-use super::{Bound, Database, Failure, authorize::Mode, schema::Table};
+use super::{Bound, Database, Failure, authorize::Mode, schema::Table, vacuum::VACUUM};
 
 /// Why an entry could not be applied.
 enum Trouble {
     Sqlite(rusqlite::Error),
+    Failure(Failure),
     /// The entry and this board's database do not fit together.
     Unfit(String),
 }
@@ -68,6 +69,7 @@ impl Database {
                 }
                 reset @ Failure::Reset { .. } => reset,
             },
+            Trouble::Failure(failure) => failure,
             Trouble::Unfit(reason) => {
                 Failure::Halt(format!("entry {} does not fit this board: {reason}", entry.index))
             }
@@ -102,6 +104,10 @@ impl Database {
                 change.fingerprint, self.schema.fingerprint
             )));
         }
+        if change.segments == [Segment::Schema(String::from(VACUUM))] {
+            self.vacuum().map_err(Trouble::Failure)?;
+            return Ok(Outcome::Changed);
+        }
         for segment in change.segments {
             match segment {
                 Segment::Schema(sql) => {
@@ -125,7 +131,7 @@ impl Database {
                 table.name
             )));
         }
-        let quiet = self.schema.has_triggers;
+        let quiet = self.schema.has_triggers && !mutant::is(30);
         if quiet {
             self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         }
@@ -227,7 +233,8 @@ fn run<'v>(
 ) -> rusqlite::Result<usize> {
     let mut place = 1;
     if let Some(rowid) = rowid {
-        statement.raw_bind_parameter(place, rowid)?;
+        let carried = (!mutant::is(31)).then_some(rowid);
+        statement.raw_bind_parameter(place, carried)?;
         place += 1;
     }
     for (place, value) in (place..).zip(values) {

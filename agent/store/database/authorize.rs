@@ -14,6 +14,8 @@ use rusqlite::{
 };
 use understudy_core::sql::Origin;
 
+use super::{refusal, schema::Schema};
+
 /// On whose behalf SQL is compiled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -57,14 +59,27 @@ pub(crate) struct Seen {
     pub(crate) pragma: bool,
     /// It asks for foreign keys on or off.
     pub(crate) foreign_keys: Option<bool>,
-    /// It touches a virtual table, whose module may misbehave between entries.
-    pub(crate) refused: Option<String>,
+    /// Why it is refused.
+    pub(crate) refused: Option<Refused>,
+}
+
+/// Why a statement is refused, and what else comes to nothing with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// This statement.
+    Statement(String),
+    /// The request as a whole, as with rqlite.
+    Request(String),
 }
 
 #[derive(Debug, Default)]
 struct State {
     mode: Mode,
     seen: Seen,
+    schema: Arc<Schema>,
+    /// A caller's own words are compiled, not what a virtual table's module does
+    /// on their behalf.
+    is_callers: bool,
 }
 
 /// The authorizer of one connection.
@@ -94,12 +109,22 @@ impl Authorizer {
         sql: &str,
     ) -> rusqlite::Result<CachedStatement<'connection>> {
         self.enter(mode);
-        connection.prepare_cached(&format!("{}{sql}", mode.mark()))
+        self.state().is_callers = true;
+        let compiled = connection.prepare_cached(&format!("{}{sql}", mode.mark()));
+        self.state().is_callers = false;
+        compiled
     }
 
     /// From now on statements are compiled in this mode.
     pub(crate) fn enter(&self, mode: Mode) {
-        *self.state() = State { mode, seen: Seen::default() };
+        let mut state = self.state();
+        state.mode = mode;
+        state.seen = Seen::default();
+    }
+
+    /// From now on these are the tables there are.
+    pub(crate) fn set_schema(&self, schema: Arc<Schema>) {
+        self.state().schema = schema;
     }
 
     /// What was seen since the last call.
@@ -113,7 +138,7 @@ fn authorize(state: &mut State, context: &AuthContext<'_>) -> Authorization {
         return Authorization::Allow;
     }
     // Inside a trigger or view the statement that fired it is responsible.
-    match judge(state, &context.action) {
+    match judge(state, context) {
         Ok(()) => Authorization::Allow,
         Err(reason) => {
             state.seen.refused.get_or_insert(reason);
@@ -123,15 +148,13 @@ fn authorize(state: &mut State, context: &AuthContext<'_>) -> Authorization {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "what is named nowhere only reads")]
-fn judge(state: &mut State, action: &AuthAction<'_>) -> Result<(), String> {
+fn judge(state: &mut State, context: &AuthContext<'_>) -> Result<(), Refused> {
+    let action = &context.action;
     match action {
-        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Err(String::from(
-            "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: \
-             send the statements in one request with ?transaction",
-        )),
-        AuthAction::Attach { .. } | AuthAction::Detach { .. } => {
-            Err(String::from("ATTACH and DETACH are not allowed: a group has one database"))
+        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
+            refuse(refusal::TRANSACTION)
         }
+        AuthAction::Attach { .. } | AuthAction::Detach { .. } => refuse(refusal::ATTACH),
         AuthAction::CreateTempIndex { .. }
         | AuthAction::CreateTempTable { .. }
         | AuthAction::CreateTempTrigger { .. }
@@ -139,18 +162,14 @@ fn judge(state: &mut State, action: &AuthAction<'_>) -> Result<(), String> {
         | AuthAction::DropTempIndex { .. }
         | AuthAction::DropTempTable { .. }
         | AuthAction::DropTempTrigger { .. }
-        | AuthAction::DropTempView { .. } => {
-            Err(String::from("TEMP objects are not allowed: they would be on one board only"))
-        }
+        | AuthAction::DropTempView { .. } => refuse(refusal::TEMP),
         AuthAction::Pragma { pragma_name, pragma_value } => {
             judge_pragma(state, pragma_name, *pragma_value)
         }
         AuthAction::Function { function_name } if *function_name == "load_extension" => {
-            Err(String::from("load_extension is not allowed"))
+            refuse(refusal::EXTENSION)
         }
-        AuthAction::Read { table_name, .. } if *table_name == PAGES => {
-            Err(format!("{PAGES} is not allowed: how pages are kept is understudy's own"))
-        }
+        AuthAction::Read { table_name, .. } if *table_name == PAGES => refuse(refusal::PAGES),
         AuthAction::Insert { table_name }
         | AuthAction::Delete { table_name }
         | AuthAction::Update { table_name, .. } => judge_write(state, table_name),
@@ -158,28 +177,41 @@ fn judge(state: &mut State, action: &AuthAction<'_>) -> Result<(), String> {
             state.seen.selects = true;
             Ok(())
         }
-        _ => judge_schema(state, action),
+        _ => judge_schema(state, action, context.database_name == Some("temp")),
     }
+}
+
+fn refuse(words: impl Into<String>) -> Result<(), Refused> {
+    Err(Refused::Statement(words.into()))
 }
 
 /// SQLite's table of pages: there without being created, and behind capture's back.
 const PAGES: &str = "sqlite_dbpage";
 
-fn judge_write(state: &State, table: &str) -> Result<(), String> {
+fn judge_write(state: &State, table: &str) -> Result<(), Refused> {
     if table == PAGES {
-        return Err(format!("{PAGES} is not allowed: how pages are kept is understudy's own"));
+        return refuse(refusal::PAGES);
     }
     if is_ours(table) && state.mode != Mode::Writing(Origin::Agent) {
-        return Err(format!("{table} belongs to understudy and is not written by SQL"));
+        return refuse(refusal::ours(table));
     }
     if table == "sqlite_sequence" && !state.seen.schema {
-        return Err(String::from("sqlite_sequence is kept by SQLite and not written by SQL"));
+        return refuse(refusal::SEQUENCE);
+    }
+    judge_shadow(state, table)
+}
+
+/// What an index keeps for itself is written by its module alone.
+fn judge_shadow(state: &State, table: &str) -> Result<(), Refused> {
+    let named = state.schema.named_in_any_case(table);
+    if state.is_callers && named.is_some_and(|table| table.is_shadow) {
+        return refuse(refusal::shadow(table));
     }
     Ok(())
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "what is named nowhere only reads")]
-fn judge_schema(state: &mut State, action: &AuthAction<'_>) -> Result<(), String> {
+fn judge_schema(state: &mut State, action: &AuthAction<'_>, is_temp: bool) -> Result<(), Refused> {
     let table = match action {
         AuthAction::CreateTable { table_name } => {
             state.seen.creates_table = true;
@@ -187,9 +219,7 @@ fn judge_schema(state: &mut State, action: &AuthAction<'_>) -> Result<(), String
         }
         AuthAction::CreateVtable { table_name, module_name } => {
             if !module_name.eq_ignore_ascii_case("fts5") {
-                return Err(format!(
-                    "virtual tables of module {module_name} are not replicated; only fts5 is"
-                ));
+                return refuse(refusal::module(module_name));
             }
             *table_name
         }
@@ -204,19 +234,28 @@ fn judge_schema(state: &mut State, action: &AuthAction<'_>) -> Result<(), String
         AuthAction::Reindex { .. } | AuthAction::Analyze { .. } => {
             state.seen.schema = true;
             state.seen.verbatim = true;
+            state.seen.tables.push(String::from(STATISTICS));
             return Ok(());
         }
         _ => return Ok(()),
     };
-    if is_ours(table) {
-        return Err(format!("{table}: names that begin with _understudy_ are kept for understudy"));
+    if is_temp {
+        return refuse(refusal::TEMP);
     }
+    if is_ours(table) {
+        return refuse(format!("{table}: {}", refusal::OUR_NAME));
+    }
+    judge_shadow(state, table)?;
     state.seen.schema = true;
     state.seen.tables.push(table.to_owned());
     Ok(())
 }
 
-fn is_ours(table: &str) -> bool {
+/// What ANALYZE writes, on every board by itself.
+const STATISTICS: &str = "sqlite_stat1";
+
+/// A name of ours, in any case of letters.
+pub(crate) fn is_ours(table: &str) -> bool {
     table
         .get(.."_understudy_".len())
         .is_some_and(|start| start.eq_ignore_ascii_case("_understudy_"))
@@ -258,10 +297,7 @@ const READABLE: [&str; 9] = [
     "user_version",
 ];
 
-/// The one refusal that is the whole request's, as with rqlite.
-pub(crate) const DISALLOWED_PRAGMA: &str = "disallowed pragma";
-
-fn judge_pragma(state: &mut State, name: &str, value: Option<&str>) -> Result<(), String> {
+fn judge_pragma(state: &mut State, name: &str, value: Option<&str>) -> Result<(), Refused> {
     let name = name.to_ascii_lowercase();
     let writing = matches!(state.mode, Mode::Writing(_));
     state.seen.pragma = true;
@@ -277,14 +313,20 @@ fn judge_pragma(state: &mut State, name: &str, value: Option<&str>) -> Result<()
         // On the connection that writes it would outlive a read, and act on what
         // is applied later.
         ("foreign_keys", Some(value)) if writing => {
-            let on = ["1", "on", "yes", "true"].iter().any(|yes| value.eq_ignore_ascii_case(yes));
-            state.seen.foreign_keys = Some(on);
+            state.seen.foreign_keys = Some(is_on(value));
             Ok(())
         }
         (
             "journal_mode" | "wal_autocheckpoint" | "wal_checkpoint" | "synchronous" | "query_only",
             _,
-        ) => Err(String::from(DISALLOWED_PRAGMA)),
-        _ => Err(format!("PRAGMA {name} is not allowed: it would hold on one board only")),
+        ) => Err(Refused::Request(refusal::disallowed_pragma(&name))),
+        _ => refuse(refusal::pragma(&name)),
     }
+}
+
+/// As SQLite takes it.
+fn is_on(value: &str) -> bool {
+    let number = value.parse::<i64>().map(|number| number != 0);
+    let word = || ["on", "yes", "true"].iter().any(|yes| value.eq_ignore_ascii_case(yes));
+    number.unwrap_or_else(|_| word())
 }

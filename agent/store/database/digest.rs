@@ -1,9 +1,10 @@
 //! Two boards at one applied index hold the same: rows, by their bits, and pages.
 
-use rusqlite::Connection;
-use understudy_core::sql::{self, Value};
+use std::collections::BTreeSet;
 
-use super::{Database, Failure, authorize::Mode, capture::value_of, head::fnv1a, schema::Table};
+use rusqlite::{Connection, types::ValueRef};
+
+use super::{Database, Failure, authorize::Mode, head::fnv1a, schema::Table};
 
 impl Database {
     /// Over the schema and every row of every table, rowids and bits of reals
@@ -24,13 +25,14 @@ impl Database {
             0,
         )?;
         for table in self.schema.tables().filter(|table| !is_head(table)) {
-            digest = digest_query(&self.connection, &table.select_all(), digest)?;
+            digest = digest_query(&self.connection, &table.select_all, digest)?;
         }
         Ok(fnv1a(digest.to_le_bytes().into_iter().chain(self.head.encode())))
     }
 
-    /// Over every page, but for the few header fields of page 1 that count local
-    /// commits (bytes 24-27, 40-43, 92-99).
+    /// Over every page in use, but for the few header fields of page 1 that count
+    /// local commits (bytes 24-27, 40-43, 92-99). What stands in a free page is
+    /// nobody's: SQLite does not bring it back when a batch is rolled back.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -54,30 +56,76 @@ fn digest_query(connection: &Connection, query: &str, start: u64) -> rusqlite::R
     let mut rows = select.query([])?;
     let mut digest = fnv1a(start.to_le_bytes().into_iter().chain(query.bytes()));
     while let Some(row) = rows.next()? {
-        let values = (0..columns).map(|at| row.get_ref(at).map(value_of));
-        let values = values.collect::<rusqlite::Result<Vec<Value>>>()?;
-        let bytes = digest.to_le_bytes().into_iter().chain(sql::encode(&values));
-        digest = fnv1a(bytes);
+        let mut sum = 0;
+        for place in 0..columns {
+            sum = add_value(sum, row.get_ref(place)?);
+        }
+        digest = fnv1a(digest.to_le_bytes().into_iter().chain(sum.to_le_bytes()));
     }
     Ok(digest)
 }
 
+/// Kind, length and bits of a value.
+fn add_value(sum: u32, value: ValueRef<'_>) -> u32 {
+    let number;
+    let (kind, bytes): (u8, &[u8]) = match value {
+        ValueRef::Null => (0, &[]),
+        ValueRef::Integer(value) => {
+            number = value.to_le_bytes();
+            (1, &number)
+        }
+        ValueRef::Real(value) => {
+            number = value.to_bits().to_le_bytes();
+            (2, &number)
+        }
+        ValueRef::Text(bytes) => (3, bytes),
+        ValueRef::Blob(bytes) => (4, bytes),
+    };
+    let sum = crc32c::crc32c_append(sum, &[kind]);
+    let sum = crc32c::crc32c_append(sum, &(bytes.len() as u64).to_le_bytes());
+    crc32c::crc32c_append(sum, bytes)
+}
+
 fn digest_pages(connection: &Connection) -> rusqlite::Result<u64> {
+    let free = free_pages(connection)?;
     let mut select =
         connection.prepare_cached("SELECT pgno, data FROM sqlite_dbpage('main') ORDER BY pgno")?;
     let mut pages = select.query([])?;
     let mut digest = 0;
     while let Some(row) = pages.next()? {
-        let number: i64 = row.get(0)?;
+        let number: u32 = row.get(0)?;
         let mut page: Vec<u8> = row.get(1)?;
         if number == 1 {
             for range in [24..28, 40..44, 92..100] {
                 page[range].fill(0);
             }
         }
-        let sum = crc32c::crc32c(&page);
-        let head = [digest, number.cast_unsigned(), u64::from(sum)];
+        let sum = if free.contains(&number) { 0 } else { crc32c::crc32c(&page) };
+        let head = [digest, u64::from(number), u64::from(sum)];
         digest = fnv1a(head.iter().flat_map(|number: &u64| number.to_le_bytes()));
     }
     Ok(digest)
+}
+
+/// The pages that are in use for nothing, not even for the list of free ones.
+fn free_pages(connection: &Connection) -> rusqlite::Result<BTreeSet<u32>> {
+    let mut select =
+        connection.prepare_cached("SELECT data FROM sqlite_dbpage('main') WHERE pgno = ?1")?;
+    let mut page = |number: u32| select.query_row([number], |row| row.get::<_, Vec<u8>>(0));
+    let mut free = BTreeSet::new();
+    let mut trunks = BTreeSet::new();
+    let mut next = number_at(&page(1)?, 32);
+    while next != 0 && trunks.insert(next) {
+        let trunk = page(next)?;
+        let count = number_at(&trunk, 4) as usize;
+        free.extend((0..count.min(trunk.len())).map(|place| number_at(&trunk, 8 + 4 * place)));
+        next = number_at(&trunk, 0);
+    }
+    Ok(free)
+}
+
+/// As SQLite's file format has it; 0 where there is nothing.
+fn number_at(page: &[u8], at: usize) -> u32 {
+    let bytes = page.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u32::from_be_bytes)
 }

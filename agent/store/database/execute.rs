@@ -1,67 +1,102 @@
 //! The leader executes a batch: each request in a savepoint, captured, and all
 //! of it rolled back. What was captured is proposed, and applied by the code
 //! that every board uses.
+//!
+//! A request is executed as it stands first. Where that comes to more than an
+//! entry holds, or breaks a constraint that is judged in the end, it is executed
+//! again with every statement in a savepoint of its own, so that the one at fault
+//! is undone and named and the others stand.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use rusqlite::{CachedStatement, Connection, ErrorCode, config::DbConfig};
+use rusqlite::config::DbConfig;
 use understudy_core::{
     change::Change,
     error::Refusal,
     event::{Executed, Position},
-    limits::{
-        BATCH_MS_MAX, CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX, RESPONSE_BYTES_MAX,
-    },
+    limits::{BATCH_MS_MAX, ENTRY_BYTES_MAX, RESPONSE_BYTES_MAX},
     mutant,
-    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, StatementResult},
+    sql::{self, SqlRequest, SqlResponse, StatementOutcome, StatementResult},
 };
 
 use super::{
     Database, Failure,
-    authorize::{DISALLOWED_PRAGMA, Mode, Seen},
+    authorize::Mode,
     bind::Given,
     capture::{self, Gathered},
-    read::{self, Collected},
+    losses::{LOSSES_MAX, Place},
+    read::outcome_bytes,
+    refusal,
     schema::{Schema, SchemaError},
+    statement::{Asked, Ended},
+    vacuum,
 };
 use crate::store::ffi;
-
-/// A statement of a caller that names no limit ends after this.
-const STATEMENT_MS_MAX: u64 = 10_000;
 
 /// Pages held in memory between two batches, bytes: twice what SQLite is asked to
 /// keep to, so that pages go out many at a time.
 const CACHE_BYTES_MAX: usize = 2 << 20;
 
-/// How one statement ended.
-enum Ended {
-    Fine(StatementOutcome),
-    Failed(String),
-    /// It may not be asked for: the request as a whole comes to nothing.
-    Disallowed,
-    /// It took the whole transaction with it.
-    Lost(String),
-}
-
 /// How a request ended, short of a failure of the whole database.
 enum Request {
     Answered(Result<Vec<u8>, Refusal>),
+    /// Nothing may follow it in the entry.
+    Last(Vec<u8>),
     /// The entry has no room for it beside those before it.
     DoesNotFit,
-    Lost(Vec<u8>),
+    /// A statement took the whole transaction with it.
+    Lost(Loss),
+}
+
+struct Loss {
+    at: Place,
+    words: String,
+    /// What the request is answered when it comes to nothing with the statement.
+    answer: Option<Vec<u8>>,
+}
+
+/// How the statements of a request are kept apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Together,
+    Apart,
+}
+
+/// What became of one attempt at a request.
+enum Attempt {
+    Done(Request),
+    /// Some statement of it has to be undone alone.
+    AgainApart,
+}
+
+/// What the statements of a request came to.
+enum Ran {
+    Through(SqlResponse),
+    AgainApart,
+    Lost(Loss),
+}
+
+/// What a request's effect and its answer are to be.
+enum Verdict {
+    Keep(Vec<u8>),
+    Undo(Result<Vec<u8>, Refusal>),
+    DoesNotFit,
+    AgainApart,
 }
 
 impl Database {
     /// Executes requests on top of what is applied and rolls them back again.
     ///
     /// # Errors
-    /// [`Failure::Reset`] when a request ended the open transaction: its answer
-    /// stands beside, the others had no effect.
+    /// [`Failure::Reset`] when a request ended the open transaction. Its answer
+    /// stands beside, the others had no effect; without an answer all are to be
+    /// executed again, and the statement that did it will be passed over.
     ///
     /// # Panics
     /// When `base` is not what is applied: the caller's book-keeping is broken.
     pub fn execute(&mut self, base: Position, requests: &[Vec<u8>]) -> Result<Executed, Failure> {
         assert_eq!(base, self.applied(), "a batch is executed on what is applied");
+        self.losses.begin(base);
         self.begin()?;
         self.internal("SAVEPOINT batch")?;
         let schema = Arc::clone(&self.schema);
@@ -72,10 +107,15 @@ impl Database {
             if place > 0 && (self.options.clock)().since(started) >= BATCH_MS_MAX {
                 break;
             }
-            match self.request(request, &mut gathered)? {
+            let so_far = &requests[..=answers.len()];
+            match self.request(request, so_far, &mut gathered)? {
                 Request::Answered(answer) => answers.push(answer),
+                Request::Last(answer) => {
+                    answers.push(Ok(answer));
+                    break;
+                }
                 Request::DoesNotFit => break,
-                Request::Lost(answer) => return Err(self.reset(Some((place, answer)))),
+                Request::Lost(loss) => return Err(self.lose(place, so_far, loss)),
             }
         }
         self.hook.with(|notes| notes.record(false));
@@ -85,6 +125,7 @@ impl Database {
         self.restore_schema(schema);
         self.write_pages_out()?;
         let change = Change { base, fingerprint, segments: gathered.into_segments() }.encode();
+        assert!(change.len() <= ENTRY_BYTES_MAX, "what was gathered fits an entry");
         Ok(Executed { change, answers })
     }
 
@@ -98,159 +139,201 @@ impl Database {
         self.connection.cache_flush().map_err(|error| self.failure(&error))
     }
 
-    fn internal(&mut self, sql: &str) -> Result<(), Failure> {
+    fn lose(&mut self, place: u32, so_far: &[Vec<u8>], loss: Loss) -> Failure {
+        if let Some(answer) = loss.answer {
+            return self.reset(Some((place, answer)));
+        }
+        if self.losses.note(so_far, loss.at, loss.words) {
+            return self.reset(None);
+        }
+        let answer = SqlResponse::refused(&refusal::at(
+            loss.at.statement,
+            &refusal::lost_too_often(LOSSES_MAX),
+        ));
+        self.reset(Some((place, sql::encode(&answer))))
+    }
+
+    pub(super) fn internal(&mut self, sql: &str) -> Result<(), Failure> {
         self.authorizer.enter(Mode::Internal);
         let done = self.connection.prepare_cached(sql).and_then(|mut st| st.raw_execute());
         done.map(drop).map_err(|error| self.failure(&error))
     }
 
-    fn restore_schema(&mut self, schema: Arc<Schema>) {
+    pub(super) fn restore_schema(&mut self, schema: Arc<Schema>) {
         if !Arc::ptr_eq(&schema, &self.schema) {
-            self.hook.with(|notes| notes.set_schema(Arc::clone(&schema)));
-            self.schema = schema;
+            self.use_schema(schema);
         }
     }
 
-    fn request(&mut self, bytes: &[u8], batch: &mut Gathered) -> Result<Request, Failure> {
+    fn request(
+        &mut self,
+        bytes: &[u8],
+        so_far: &[Vec<u8>],
+        batch: &mut Gathered,
+    ) -> Result<Request, Failure> {
         let Ok(request) = sql::decode::<SqlRequest>(bytes) else {
             let refusal = Refusal::Invalid(String::from("the request cannot be read"));
             return Ok(Request::Answered(Err(refusal)));
         };
+        if vacuum::is_alone(&request) {
+            return Ok(vacuum_entry(so_far.len() == 1, batch));
+        }
+        let known = self.losses.of(so_far);
+        for manner in [Manner::Together, Manner::Apart] {
+            match self.attempt(&request, &known, manner, batch)? {
+                Attempt::Done(done) => return Ok(done),
+                Attempt::AgainApart => {}
+            }
+        }
+        Err(Failure::Halt(String::from("a statement executed by itself is to be executed apart")))
+    }
+
+    fn attempt(
+        &mut self,
+        request: &SqlRequest,
+        known: &BTreeMap<Place, String>,
+        manner: Manner,
+        batch: &mut Gathered,
+    ) -> Result<Attempt, Failure> {
         let schema = Arc::clone(&self.schema);
         self.internal("SAVEPOINT request")?;
         self.hook.with(|notes| notes.record(true));
         let mut gathered = Gathered::default();
-        let (response, lost) = self.statements(&request, &mut gathered);
-        if lost {
-            return Ok(Request::Lost(sql::encode(&response)));
+        let verdict = match self.statements(request, known, manner, &mut gathered)? {
+            Ran::Lost(loss) => return Ok(Attempt::Done(Request::Lost(loss))),
+            Ran::AgainApart => Verdict::AgainApart,
+            Ran::Through(response) => self.verdict(request, response, batch, &mut gathered)?,
+        };
+        if !mutant::is(33) {
+            self.set_foreign_keys(false);
         }
-        let verdict = self.verdict(&request, response, batch, &mut gathered)?;
-        self.set_foreign_keys(false);
-        if verdict.keep {
+        if matches!(verdict, Verdict::Keep(_)) {
             batch.absorb(gathered);
         } else {
             self.internal("ROLLBACK TO request")?;
             self.restore_schema(schema);
         }
         self.internal("RELEASE request")?;
-        Ok(verdict.answer.map_or(Request::DoesNotFit, Request::Answered))
+        Ok(match verdict {
+            Verdict::Keep(answer) => Attempt::Done(Request::Answered(Ok(answer))),
+            Verdict::Undo(answer) => Attempt::Done(Request::Answered(answer)),
+            Verdict::DoesNotFit => Attempt::Done(Request::DoesNotFit),
+            Verdict::AgainApart => Attempt::AgainApart,
+        })
     }
 
-    /// Runs the statements in order; true when the transaction was lost.
-    fn statements(&mut self, request: &SqlRequest, gathered: &mut Gathered) -> (SqlResponse, bool) {
+    /// Runs the statements in order.
+    fn statements(
+        &mut self,
+        request: &SqlRequest,
+        known: &BTreeMap<Place, String>,
+        manner: Manner,
+        gathered: &mut Gathered,
+    ) -> Result<Ran, Failure> {
         let mut response = SqlResponse::default();
-        for statement in &request.statements {
+        let mut bytes_left = RESPONSE_BYTES_MAX;
+        for (number, statement) in request.statements.iter().enumerate() {
             let mut given = Given::new(&statement.parameters);
             let mut rest = statement.sql.as_str();
             let mut last = None;
-            while let Some((text, after)) = self.next_statement(request.origin, rest) {
-                rest = after;
+            let mut failed = false;
+            for part in 0.. {
+                let next = self.next_statement(request.origin, rest);
+                let Some((text, after)) = next.filter(|_| !failed) else { break };
+                let is_alone = request.statements.len() == 1 && part == 0 && after.is_empty();
+                let at = Place { statement: number, part };
+                let asked = Asked { text, request, known: known.get(&at), bytes_left };
                 let started = (self.options.stopwatch)();
-                let ended = self.statement(text, &mut given, request, gathered);
+                let ended = match manner {
+                    Manner::Together => self.statement(&asked, &mut given, gathered),
+                    Manner::Apart => self.apart(&asked, &mut given, gathered)?,
+                };
                 let time_ns = (self.options.stopwatch)().saturating_sub(started);
                 let outcome = match ended {
                     Ended::Fine(outcome) => outcome,
-                    Ended::Failed(reason) => StatementOutcome::Error(reason),
-                    Ended::Disallowed => return (SqlResponse::refused(DISALLOWED_PRAGMA), false),
-                    Ended::Lost(reason) => {
-                        let outcome = StatementOutcome::Error(reason);
+                    Ended::Failed(words) => StatementOutcome::Error(words),
+                    Ended::Refused(words) => StatementOutcome::Error(refusal::at(number, &words)),
+                    Ended::Undo(_) => return Ok(Ran::AgainApart),
+                    Ended::RequestRefused(words) => {
+                        let words = refusal::at(number, &words);
+                        let words = format!("{}: {words}", refusal::DISALLOWED_PRAGMA);
+                        return Ok(Ran::Through(SqlResponse::refused(&words)));
+                    }
+                    Ended::Lost(words) => {
+                        let outcome = StatementOutcome::Error(words.clone());
                         response.results.push(StatementResult { outcome, time_ns });
-                        return (response, true);
+                        let is_all = request.transaction || is_alone || mutant::is(34);
+                        let answer = is_all.then(|| sql::encode(&response));
+                        return Ok(Ran::Lost(Loss { at, words, answer }));
                     }
                 };
-                let failed = matches!(outcome, StatementOutcome::Error(_));
+                failed = matches!(outcome, StatementOutcome::Error(_));
                 last = Some(StatementResult { outcome, time_ns });
-                if failed {
-                    break;
-                }
+                rest = after;
             }
-            let failed = last
-                .as_ref()
-                .is_some_and(|last| matches!(last.outcome, StatementOutcome::Error(_)));
+            bytes_left = bytes_left
+                .saturating_sub(last.as_ref().map_or(0, |last| outcome_bytes(&last.outcome)));
             response.results.extend(last);
             if failed && request.transaction {
                 break;
             }
         }
-        (response, false)
+        Ok(Ran::Through(response))
     }
 
-    /// Finding where a statement ends compiles it, and some pragmas act right then.
-    fn next_statement<'a>(&self, origin: Origin, text: &'a str) -> Option<(&'a str, &'a str)> {
-        self.authorizer.enter(Mode::Writing(origin));
-        next_statement(&self.connection, text)
-    }
-
-    fn statement(
+    /// Runs one statement in a savepoint and undoes it when it is at fault.
+    fn apart(
         &mut self,
-        text: &str,
+        asked: &Asked<'_>,
         given: &mut Given<'_>,
-        request: &SqlRequest,
         gathered: &mut Gathered,
-    ) -> Ended {
-        let mode = Mode::Writing(request.origin);
-        let seen = match self.authorizer.compile(&self.connection, mode, text) {
-            Err(error) => {
-                return match self.authorizer.take_seen().refused {
-                    Some(reason) if reason == DISALLOWED_PRAGMA => Ended::Disallowed,
-                    Some(reason) => Ended::Failed(reason),
-                    None => Ended::Failed(words(&error)),
-                };
-            }
-            Ok(compiled) => {
-                let seen = self.authorizer.take_seen();
-                if !seen.schema {
-                    return self.plain_statement(compiled, given, request, &seen);
-                }
-                compiled.discard();
-                seen
-            }
+    ) -> Result<Ended, Failure> {
+        self.internal("SAVEPOINT statement")?;
+        let schema = Arc::clone(&self.schema);
+        let mut own = Gathered::default();
+        let ended = match self.statement(asked, given, &mut own) {
+            lost @ Ended::Lost(_) => return Ok(lost),
+            fine @ (Ended::Fine(_) | Ended::Failed(_)) => self.judge(fine, asked, gathered, own)?,
+            other @ (Ended::Refused(_) | Ended::RequestRefused(_) | Ended::Undo(_)) => Err(other),
         };
-        self.schema_statement(text, &seen, gathered)
+        if ended.is_err() {
+            self.internal("ROLLBACK TO statement")?;
+            self.hook.with(capture::Notes::forget);
+            self.restore_schema(schema);
+        }
+        self.internal("RELEASE statement")?;
+        Ok(match ended {
+            Ok(fine) => fine,
+            Err(Ended::Undo(words)) => Ended::Refused(words),
+            Err(other) => other,
+        })
     }
 
-    fn plain_statement(
-        &self,
-        mut compiled: CachedStatement<'_>,
-        given: &mut Given<'_>,
-        request: &SqlRequest,
-        seen: &Seen,
-    ) -> Ended {
-        self.budget.limit_time(request.statement_timeout_ms.unwrap_or(STATEMENT_MS_MAX));
-        let wants_rows = request.kind != RequestKind::Execute || !compiled.readonly();
-        let done = given.bind(&mut compiled).and_then(|()| {
-            if compiled.column_count() > 0 {
-                let collected = read::collect(&mut compiled, RESPONSE_BYTES_MAX)?;
-                return Ok(if wants_rows { collected } else { Collected::nothing() });
-            }
-            compiled.raw_execute().map_err(|error| words(&error))?;
-            Ok(Collected::Changed)
-        });
-        let spent = self.budget.is_spent();
-        self.budget.lift();
-        if seen.pragma {
-            // A cached statement would show nothing the next time.
-            compiled.discard();
-        } else {
-            drop(compiled);
+    /// May the effect of a statement stand that ran by itself?
+    fn judge(
+        &mut self,
+        ended: Ended,
+        asked: &Asked<'_>,
+        gathered: &mut Gathered,
+        mut own: Gathered,
+    ) -> Result<Result<Ended, Ended>, Failure> {
+        if !asked.request.transaction && ffi::has_deferred_violations(&self.connection) {
+            return Ok(Err(Ended::Failed(String::from(refusal::FOREIGN_KEY))));
         }
-        if let Some(on) = seen.foreign_keys {
-            self.set_foreign_keys(on);
+        match self.gather(&mut own) {
+            Ok(()) => {}
+            Err(SchemaError::Sqlite(error)) => return Err(self.failure(&error)),
+            Err(other) => return Ok(Err(Ended::Refused(other.words()))),
         }
-        match done {
-            Ok(collected) => Ended::Fine(collected.outcome(&self.connection)),
-            Err(_) if spent => self.failed(String::from("execute timeout")),
-            Err(reason) => self.failed(reason),
+        if !gathered.fits_beside(&own) {
+            gathered.settle();
+            own.settle();
         }
-    }
-
-    /// A failed statement either ended alone, or the whole transaction with it.
-    fn failed(&self, reason: String) -> Ended {
-        if self.connection.is_autocommit() && !mutant::is(8) {
-            Ended::Lost(reason)
-        } else {
-            Ended::Failed(reason)
+        if !gathered.fits_beside(&own) {
+            return Ok(Err(Ended::Refused(refusal::too_large())));
         }
+        gathered.absorb(own);
+        Ok(Ok(ended))
     }
 
     pub(super) fn set_foreign_keys(&self, on: bool) {
@@ -258,100 +341,22 @@ impl Database {
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, on);
     }
 
-    /// A statement that changes the schema is replicated as it stands, after all
-    /// rows gathered before it. Rows it moved in its own tables are its own doing
-    /// on every board; rows it moved elsewhere travel, before it.
-    fn schema_statement(&mut self, sql: &str, seen: &Seen, gathered: &mut Gathered) -> Ended {
-        let schema = Arc::clone(&self.schema);
-        let done = self.gather(gathered).and_then(|()| self.run_schema(sql, seen, gathered));
-        let undo = match done {
-            Ok(()) => None,
-            Err(SchemaError::Sqlite(error)) => Some(words(&error)),
-            Err(SchemaError::HiddenRowid(table)) => Some(format!(
-                "{table}: its columns are named rowid, _rowid_ and oid, so that no row can be \
-                 addressed: rename one of them or declare an INTEGER PRIMARY KEY"
-            )),
-            Err(SchemaError::TooLarge) => Some(too_large_words()),
-        };
-        let Some(reason) = undo else {
-            let outcome = StatementOutcome::Changed { last_insert_id: 0, rows_affected: 0 };
-            return Ended::Fine(outcome);
-        };
-        self.authorizer.enter(Mode::Internal);
-        if !self.connection.is_autocommit() {
-            // The savepoint may never have been reached; then there is nothing to undo.
-            let _ = self.connection.execute_batch("ROLLBACK TO ddl; RELEASE ddl");
-            self.restore_schema(schema);
-        }
-        self.failed(reason)
-    }
-
-    fn run_schema(
-        &mut self,
-        sql: &str,
-        seen: &Seen,
-        gathered: &mut Gathered,
-    ) -> Result<(), SchemaError> {
-        self.authorizer.enter(Mode::Internal);
-        self.connection.execute_batch("SAVEPOINT ddl")?;
-        let before = schema_version(&self.connection)?;
-        self.budget.limit_time(STATEMENT_MS_MAX);
-        self.hook.with(|notes| notes.leave_out(&seen.tables));
-        let ran = self.connection.execute_batch(sql);
-        self.hook.with(|notes| notes.leave_out(&[]));
-        self.budget.lift();
-        ran?;
-        let changed = schema_version(&self.connection)? != before;
-        let others = self.hook.with(capture::Notes::take)?;
-        capture::read_back(&self.connection, &self.schema, others, gathered)?;
-        if changed || seen.verbatim {
-            self.schema_changed = true;
-            self.refresh_schema()?;
-            self.gather_schema(sql, seen, gathered)?;
-        }
-        self.connection.execute_batch("RELEASE ddl")?;
-        Ok(())
-    }
-
-    /// CREATE TABLE AS SELECT becomes CREATE TABLE and the rows it has now.
-    fn gather_schema(
-        &self,
-        sql: &str,
-        seen: &Seen,
-        gathered: &mut Gathered,
-    ) -> Result<(), SchemaError> {
-        let made = seen.tables.first().filter(|_| seen.creates_table && seen.selects);
-        let Some(table) = made.and_then(|name| self.schema.named(name.as_bytes())) else {
-            gathered.schema(sql.to_owned());
-            return Ok(());
-        };
-        let create = self.connection.query_row(
-            "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1",
-            [&table.name],
-            |row| row.get(0),
-        )?;
-        gathered.schema(create);
-        capture::read_all(&self.connection, table, gathered)?;
-        Ok(())
-    }
-
     /// Reads back what was touched so far.
-    fn gather(&mut self, gathered: &mut Gathered) -> Result<(), SchemaError> {
+    pub(super) fn gather(&mut self, gathered: &mut Gathered) -> Result<(), SchemaError> {
         self.authorizer.enter(Mode::Internal);
         if !self.schema.virtual_tables.is_empty() {
             // A full-text index holds its rows back until a savepoint.
             self.connection.execute_batch("SAVEPOINT flush; RELEASE flush")?;
         }
         let touched = self.hook.with(capture::Notes::take)?;
-        capture::read_back(&self.connection, &self.schema, touched, gathered)?;
-        Ok(())
+        capture::read_back(&self.connection, &self.schema, touched, gathered)
     }
 
     /// Does the request's effect stand, and what is it answered?
     fn verdict(
         &mut self,
         request: &SqlRequest,
-        mut response: SqlResponse,
+        response: SqlResponse,
         batch: &Gathered,
         gathered: &mut Gathered,
     ) -> Result<Verdict, Failure> {
@@ -359,110 +364,46 @@ impl Database {
             |result: &StatementResult| matches!(result.outcome, StatementOutcome::Error(_));
         let undone = request.transaction && response.results.iter().any(failed);
         if undone || response.error.is_some() {
-            return Ok(Verdict::undo(Ok(sql::encode(&response))));
+            return Ok(Verdict::Undo(Ok(sql::encode(&response))));
         }
         if ffi::has_deferred_violations(&self.connection) {
-            response = SqlResponse::refused("FOREIGN KEY constraint failed");
-            return Ok(Verdict::undo(Ok(sql::encode(&response))));
+            let refused = SqlResponse::refused(refusal::FOREIGN_KEY);
+            return Ok(match request.transaction {
+                true => Verdict::Undo(Ok(sql::encode(&refused))),
+                false => Verdict::AgainApart,
+            });
         }
-        if let Err(error) = self.gather(gathered) {
-            return match error {
-                SchemaError::Sqlite(error) => Err(self.failure(&error)),
-                SchemaError::TooLarge => {
-                    Ok(Verdict::undo(Err(Refusal::Invalid(too_large_words()))))
-                }
-                SchemaError::HiddenRowid(what) => Err(Failure::Halt(what)),
-            };
+        match self.gather(gathered) {
+            Ok(()) => {}
+            Err(SchemaError::Sqlite(error)) => return Err(self.failure(&error)),
+            Err(SchemaError::TooLarge) => return Ok(Verdict::AgainApart),
+            Err(other) => return Err(Failure::Halt(other.words())),
         }
-        if let Some(verdict) = too_large(batch, gathered) {
-            return Ok(verdict);
+        if !batch.fits_beside(gathered) {
+            gathered.settle();
+        }
+        if !batch.fits_beside(gathered) {
+            let fits_alone = Gathered::default().fits_beside(gathered);
+            return Ok(if fits_alone { Verdict::DoesNotFit } else { Verdict::AgainApart });
         }
         let answer = sql::encode(&response);
         if answer.len() > RESPONSE_BYTES_MAX {
             let (bytes, bytes_max) = (answer.len() as u64, RESPONSE_BYTES_MAX as u64);
-            return Ok(Verdict::undo(Err(Refusal::TooLarge { bytes, bytes_max })));
+            return Ok(Verdict::Undo(Err(Refusal::TooLarge { bytes, bytes_max })));
         }
-        Ok(Verdict { keep: true, answer: Some(Ok(answer)) })
+        Ok(Verdict::Keep(answer))
     }
 }
 
-struct Verdict {
-    keep: bool,
-    /// None: in the next batch.
-    answer: Option<Result<Vec<u8>, Refusal>>,
-}
-
-impl Verdict {
-    const fn undo(answer: Result<Vec<u8>, Refusal>) -> Self {
-        Self { keep: false, answer: Some(answer) }
+/// VACUUM runs outside of the transaction, and so by itself.
+fn vacuum_entry(is_first: bool, batch: &mut Gathered) -> Request {
+    if !is_first {
+        return Request::DoesNotFit;
     }
-}
-
-/// One entry holds the whole batch: a request that overflows it together with
-/// those before it gets the next, one that does so alone is refused.
-fn too_large(batch: &Gathered, request: &Gathered) -> Option<Verdict> {
-    let bytes = batch.bytes + request.bytes;
-    let over = bytes > ENTRY_BYTES_MAX || batch.cells + request.cells > CHANGE_CELLS_MAX;
-    if !over {
-        return None;
-    }
-    if request.bytes <= ENTRY_BYTES_MAX && request.cells <= CHANGE_CELLS_MAX {
-        return Some(Verdict { keep: false, answer: None });
-    }
-    let (bytes, bytes_max) = (request.bytes as u64, ENTRY_BYTES_MAX as u64);
-    Some(Verdict::undo(Err(Refusal::TooLarge { bytes, bytes_max })))
-}
-
-fn too_large_words() -> String {
-    format!(
-        "the request changes more than one entry holds ({ENTRY_BYTES_MAX} bytes, \
-         {CHANGE_CELLS_MAX} values, {REQUEST_ROWS_MAX} rows): send it in parts"
-    )
-}
-
-fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row("PRAGMA schema_version", [], |row| row.get(0))
-}
-
-/// The first statement of a text and what follows it; `None` when nothing is left.
-pub(super) fn next_statement<'a>(
-    connection: &Connection,
-    text: &'a str,
-) -> Option<(&'a str, &'a str)> {
-    let text = without_comments(text);
-    if text.is_empty() {
-        return None;
-    }
-    let inner = text.trim_end_matches(|c: char| c.is_whitespace() || c == ';');
-    if !inner.contains(';') {
-        return Some((inner, ""));
-    }
-    let length = ffi::statement_bytes(connection, text).unwrap_or(text.len());
-    Some(text.split_at_checked(length).unwrap_or((text, "")))
-}
-
-/// The text from its first statement on.
-fn without_comments(text: &str) -> &str {
-    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
-    let after = match text.get(..2) {
-        Some("--") => text.find('\n').map_or("", |end| &text[end..]),
-        Some("/*") => text.find("*/").map_or("", |end| &text[end + 2..]),
-        _ => return text,
-    };
-    without_comments(after)
-}
-
-/// SQLite's own words, without the wrapping.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the other errors are rusqlite's own")]
-pub(super) fn words(error: &rusqlite::Error) -> String {
-    if error.sqlite_error_code() == Some(ErrorCode::TooBig) {
-        return format!("string or blob too big: the limit is {ENTRY_BYTES_MAX} bytes");
-    }
-    match error {
-        rusqlite::Error::SqliteFailure(_, Some(words)) => words.clone(),
-        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
-        other => other.to_string(),
-    }
+    batch.schema(String::from(vacuum::VACUUM));
+    let outcome = StatementOutcome::Changed { last_insert_id: 0, rows_affected: 0 };
+    let results = Vec::from([StatementResult { outcome, time_ns: 0 }]);
+    Request::Last(sql::encode(&SqlResponse { results, error: None }))
 }
 
 #[cfg(test)]
@@ -471,7 +412,7 @@ mod tests {
 
     use understudy_core::{
         event::{Entry, EntryKind, Millis},
-        sql::{Parameters, Statement},
+        sql::{Origin, Parameters, RequestKind, Statement},
     };
 
     use super::*;

@@ -10,6 +10,7 @@
 //! nothing else; what the file has durably is known only from a checkpoint that
 //! is proved complete (`checkpoint`). Nothing local to one board lives here:
 //! boards at one applied index hold the same pages.
+#![doc = include_str!("sql.md")]
 
 use std::{
     path::{Path, PathBuf},
@@ -36,6 +37,7 @@ use self::{
     budget::Budget,
     capture::Notes,
     head::Head,
+    losses::Losses,
     schema::{Schema, SchemaError},
 };
 use super::{StoreError, ffi::Hook};
@@ -49,8 +51,12 @@ mod checkpoint;
 mod digest;
 mod execute;
 mod head;
+mod losses;
 mod read;
+mod refusal;
 mod schema;
+mod statement;
+mod vacuum;
 
 pub use read::{QueryOutcome, Reader};
 
@@ -152,6 +158,8 @@ pub struct Database {
     reopen: bool,
     /// Errors of the disk since the last commit, a full one not among them.
     io_failures: u32,
+    /// Statements that are passed over when their batch is executed again.
+    losses: Losses,
     /// The open transaction has changed the schema, for good or not: until it is
     /// committed SQLite reads the schema anew after every rolled-back savepoint.
     schema_changed: bool,
@@ -211,6 +219,7 @@ impl Database {
             full_since: None,
             reopen: false,
             io_failures: 0,
+            losses: Losses::default(),
             schema_changed: false,
             connection,
             path: path.clone(),
@@ -265,9 +274,22 @@ impl Database {
     }
 
     fn refresh_schema(&mut self) -> Result<(), SchemaError> {
-        self.schema = Arc::new(Schema::read(&self.connection)?);
-        self.hook.with(|notes| notes.set_schema(Arc::clone(&self.schema)));
+        let schema = Schema::read(&self.connection)?;
+        self.use_schema(Arc::new(schema));
         Ok(())
+    }
+
+    fn use_schema(&mut self, schema: Arc<Schema>) {
+        self.hook.with(|notes| notes.set_schema(Arc::clone(&schema)));
+        self.authorizer.set_schema(Arc::clone(&schema));
+        self.schema = schema;
+    }
+
+    /// The transaction was lost to a statement, and the disk is not to blame: there
+    /// is nothing to wait for before the batch is executed again.
+    #[must_use]
+    pub fn can_go_on_at_once(&self) -> bool {
+        !self.losses.is_empty() && !self.is_full() && self.io_failures == 0
     }
 
     /// The last entry applied, committed to the file or not.

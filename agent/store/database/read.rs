@@ -11,12 +11,12 @@ use understudy_core::{
 
 use super::{
     Database, Failure, Options,
-    authorize::{Authorizer, DISALLOWED_PRAGMA, Mode},
+    authorize::{Authorizer, Mode, Refused},
     bind::Given,
     budget::Budget,
     capture::value_of,
-    connect,
-    execute::{next_statement, words},
+    connect, refusal,
+    statement::{next_statement, words},
 };
 use crate::store::StoreError;
 
@@ -152,7 +152,27 @@ struct Elsewhere;
 /// Why a request ends before its last statement.
 enum Stop {
     Elsewhere,
-    Disallowed,
+    Disallowed(String),
+}
+
+/// Why a statement that was compiled has no result.
+pub(super) enum Nothing {
+    /// In SQLite's words or rqlite's.
+    Failed(String),
+    /// It is larger than what the answer has room for.
+    TooLarge,
+}
+
+/// Why a statement is not read.
+enum Unread {
+    Refused(Refused),
+    Nothing(Nothing),
+}
+
+impl From<Nothing> for Unread {
+    fn from(nothing: Nothing) -> Self {
+        Self::Nothing(nothing)
+    }
 }
 
 /// One request on one connection.
@@ -170,16 +190,18 @@ impl Reading<'_> {
     fn answer(&self) -> Result<SqlResponse, Elsewhere> {
         let mut response = SqlResponse::default();
         let mut bytes_left = RESPONSE_BYTES_MAX;
-        for statement in &self.request.statements {
-            let last =
-                match self.text(&statement.sql, &mut Given::new(&statement.parameters), bytes_left)
-                {
-                    Ok(last) => last,
-                    Err(Stop::Elsewhere) => return Err(Elsewhere),
-                    Err(Stop::Disallowed) => return Ok(SqlResponse::refused(DISALLOWED_PRAGMA)),
-                };
+        for number in 0..self.request.statements.len() {
+            let last = match self.text(number, bytes_left) {
+                Ok(last) => last,
+                Err(Stop::Elsewhere) => return Err(Elsewhere),
+                Err(Stop::Disallowed(words)) => {
+                    let words = refusal::at(number, &words);
+                    let words = format!("{}: {words}", refusal::DISALLOWED_PRAGMA);
+                    return Ok(SqlResponse::refused(&words));
+                }
+            };
             let Some(last) = last else { continue };
-            bytes_left = bytes_left.saturating_sub(sql::encode(&last.outcome).len());
+            bytes_left = bytes_left.saturating_sub(outcome_bytes(&last.outcome));
             let failed = is_error(&last);
             response.results.push(last);
             if failed && self.request.transaction {
@@ -191,18 +213,15 @@ impl Reading<'_> {
 
     /// All statements of one text, up to the first that fails; the last one's
     /// result counts.
-    fn text(
-        &self,
-        text: &str,
-        given: &mut Given<'_>,
-        bytes_max: usize,
-    ) -> Result<Option<StatementResult>, Stop> {
-        let mut rest = text;
+    fn text(&self, number: usize, bytes_max: usize) -> Result<Option<StatementResult>, Stop> {
+        let statement = &self.request.statements[number];
+        let mut given = Given::new(&statement.parameters);
+        let mut rest = statement.sql.as_str();
         let mut last = None;
         self.authorizer.enter(Mode::Reading);
         while let Some((text, after)) = next_statement(self.connection, rest) {
             rest = after;
-            let result = self.statement(text, given, bytes_max)?;
+            let result = self.statement(number, text, &mut given, bytes_max)?;
             let failed = is_error(&result);
             last = Some(result);
             if failed {
@@ -214,6 +233,7 @@ impl Reading<'_> {
 
     fn statement(
         &self,
+        number: usize,
         text: &str,
         given: &mut Given<'_>,
         bytes_max: usize,
@@ -230,9 +250,15 @@ impl Reading<'_> {
         }
         let outcome = match ran {
             Ok(outcome) => outcome,
-            Err(reason) if reason == DISALLOWED_PRAGMA => return Err(Stop::Disallowed),
             Err(_) if spent => StatementOutcome::Error(String::from(TIMEOUT)),
-            Err(reason) => StatementOutcome::Error(reason),
+            Err(Unread::Nothing(Nothing::Failed(words))) => StatementOutcome::Error(words),
+            Err(Unread::Nothing(Nothing::TooLarge)) => {
+                StatementOutcome::Error(refusal::at(number, &refusal::result_too_large()))
+            }
+            Err(Unread::Refused(Refused::Statement(words))) => {
+                StatementOutcome::Error(refusal::at(number, &words))
+            }
+            Err(Unread::Refused(Refused::Request(words))) => return Err(Stop::Disallowed(words)),
         };
         Ok(StatementResult { outcome, time_ns })
     }
@@ -242,21 +268,24 @@ impl Reading<'_> {
         text: &str,
         given: &mut Given<'_>,
         bytes_max: usize,
-    ) -> Result<StatementOutcome, String> {
+    ) -> Result<StatementOutcome, Unread> {
         let compiled = self.authorizer.compile(self.connection, Mode::Reading, text);
         let seen = self.authorizer.take_seen();
-        let mut compiled =
-            compiled.map_err(|error| seen.refused.unwrap_or_else(|| words(&error)))?;
+        let mut compiled = compiled.map_err(|error| match seen.refused {
+            Some(refused) => Unread::Refused(refused),
+            None => Unread::Nothing(Nothing::Failed(words(&error))),
+        })?;
         // A pragma that passed only tells something, whatever SQLite thinks of it.
         if !compiled.readonly() && !seen.pragma {
             compiled.discard();
-            return Err(String::from("attempt to change database via query operation"));
+            let words = "attempt to change database via query operation";
+            return Err(Nothing::Failed(String::from(words)).into());
         }
         let outcome = self.rows(&mut compiled, given, bytes_max);
         if seen.pragma {
             compiled.discard();
         }
-        outcome
+        Ok(outcome?)
     }
 
     fn rows(
@@ -264,8 +293,8 @@ impl Reading<'_> {
         compiled: &mut rusqlite::Statement<'_>,
         given: &mut Given<'_>,
         bytes_max: usize,
-    ) -> Result<StatementOutcome, String> {
-        given.bind(compiled)?;
+    ) -> Result<StatementOutcome, Nothing> {
+        given.bind(compiled).map_err(Nothing::Failed)?;
         let nothing = StatementOutcome::Changed { last_insert_id: 0, rows_affected: 0 };
         if compiled.column_count() == 0 {
             return Ok(nothing);
@@ -282,37 +311,47 @@ const fn is_error(result: &StatementResult) -> bool {
 }
 
 /// All rows of a statement, at most `bytes_max` of them.
+///
+/// Its columns are looked at after the first step: a statement from the cache is
+/// compiled anew there when the schema has changed meanwhile.
 pub(super) fn collect(
     statement: &mut rusqlite::Statement<'_>,
     bytes_max: usize,
-) -> Result<Collected, String> {
-    let columns: Vec<String> = statement.column_names().map(String::from).collect();
-    let declared: Vec<Option<String>> =
-        statement.columns().map(|column| column.decl_type().map(str::to_ascii_lowercase)).collect();
+) -> Result<Collected, Nothing> {
+    let failed = |error: rusqlite::Error| Nothing::Failed(words(&error));
     let mut rows = Vec::new();
     let mut bytes = 0;
     let mut found = statement.raw_query();
-    while let Some(row) = found.next().map_err(|error| words(&error))? {
-        let values = (0..columns.len()).map(|at| row.get_ref(at).map(value_of));
-        let values: Vec<Value> =
-            values.collect::<rusqlite::Result<_>>().map_err(|error| words(&error))?;
+    while let Some(row) = found.next().map_err(failed)? {
+        let values = (0..row.as_ref().column_count()).map(|at| row.get_ref(at).map(value_of));
+        let values: Vec<Value> = values.collect::<rusqlite::Result<_>>().map_err(failed)?;
         bytes += values.iter().map(value_bytes).sum::<usize>();
         if bytes > bytes_max {
-            return Err(format!(
-                "the result is larger than {RESPONSE_BYTES_MAX} bytes: ask for fewer rows (LIMIT)"
-            ));
+            return Err(Nothing::TooLarge);
         }
         rows.push(values);
     }
+    drop(found);
+    let columns = statement.column_names().map(String::from).collect();
+    let declared =
+        statement.columns().map(|column| column.decl_type().map(str::to_ascii_lowercase)).collect();
     let types = types(declared, rows.first());
     Ok(Collected::Rows(StatementOutcome::Rows { columns, types, rows }))
 }
 
+/// About what a result takes of the answer.
+pub(super) fn outcome_bytes(outcome: &StatementOutcome) -> usize {
+    match outcome {
+        StatementOutcome::Rows { rows, .. } => rows.iter().flatten().map(value_bytes).sum(),
+        StatementOutcome::Changed { .. } | StatementOutcome::Error(_) => 0,
+    }
+}
+
 fn value_bytes(value: &Value) -> usize {
     match value {
-        Value::Null => 1,
-        Value::Integer(_) | Value::Real(_) => 9,
-        Value::Text(bytes) | Value::Blob(bytes) => bytes.len() + 4,
+        Value::Null => 2,
+        Value::Integer(_) | Value::Real(_) => 12,
+        Value::Text(bytes) | Value::Blob(bytes) => bytes.len() + 8,
     }
 }
 

@@ -8,6 +8,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::Connection;
+use understudy_core::sql::Value;
+
+use super::{refusal, statement::words};
 
 /// One table, ordinary, WITHOUT ROWID or a shadow of a virtual one.
 #[derive(Debug)]
@@ -32,7 +35,12 @@ pub(crate) struct Table {
     pub(crate) key: Vec<usize>,
     /// Its rowid is a column of its own, so that it may be AUTOINCREMENT.
     pub(crate) has_rowid_column: bool,
+    /// It belongs to a virtual table, whose module alone writes it.
+    pub(crate) is_shadow: bool,
     pub(crate) select: String,
+    /// All rows in the order of their identity, the rowid first where there is one:
+    /// for digests, and for a table made from a query.
+    pub(crate) select_all: String,
     pub(crate) insert: String,
     pub(crate) delete: String,
 }
@@ -92,6 +100,22 @@ pub(crate) enum SchemaError {
     HiddenRowid(String),
     /// A request changes more than one entry holds.
     TooLarge,
+    /// It is refused for another reason, in these words.
+    Refused(String),
+    /// Its values do not fit it, in these words.
+    Unbound(String),
+}
+
+impl SchemaError {
+    /// What the caller is told.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Sqlite(error) => words(error),
+            Self::HiddenRowid(table) => refusal::hidden_rowid(table),
+            Self::TooLarge => refusal::too_large(),
+            Self::Refused(words) | Self::Unbound(words) => words.clone(),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for SchemaError {
@@ -104,19 +128,22 @@ impl Schema {
     /// Reads the present schema.
     pub(crate) fn read(connection: &Connection) -> Result<Self, SchemaError> {
         let mut schema = Self::default();
+        // Rows are applied in the order of their tables: the sequences come last, for
+        // the rows they count move them too.
         let mut tables = connection.prepare_cached(
-            "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' \
+            "SELECT name, wr, type = 'shadow' FROM pragma_table_list WHERE schema = 'main' \
              AND type IN ('table', 'shadow') \
-             AND name NOT IN ('sqlite_schema', 'sqlite_master') ORDER BY name",
+             AND name NOT IN ('sqlite_schema', 'sqlite_master') \
+             ORDER BY name = 'sqlite_sequence', name",
         )?;
         let tables = tables
-            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?)))?
-            .collect::<Result<Vec<_>, _>>()?;
-        for (place, (name, without_rowid)) in (0..).zip(tables) {
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<Result<Vec<(String, bool, bool)>, _>>()?;
+        for (place, (name, without_rowid, is_shadow)) in (0..).zip(tables) {
             let columns = read_columns(connection, &name)?;
             let table = Table::read(connection, name, place, without_rowid, &columns)?;
             schema.fingerprint = fingerprint(schema.fingerprint, &table, &columns);
-            schema.add(table);
+            schema.add(Table { is_shadow, ..table });
         }
         schema.has_sequences = schema.by_name.contains_key(b"sqlite_sequence".as_slice());
         schema.virtual_tables = connection
@@ -151,13 +178,22 @@ impl Schema {
         self.by_place.get(usize::try_from(place).ok()?)
     }
 
-    /// May this text read a virtual table?
+    /// The table that SQL finds by this name.
+    pub(crate) fn named_in_any_case(&self, name: &str) -> Option<&Arc<Table>> {
+        let any_case = || self.tables().find(|table| table.name.eq_ignore_ascii_case(name));
+        self.named(name.as_bytes()).or_else(any_case)
+    }
+
+    /// May this text read a virtual table? SQLite's checks read all of them.
     pub(crate) fn may_read_virtual(&self, text: &str) -> bool {
         if self.virtual_tables.is_empty() {
             return false;
         }
         let text = text.to_lowercase();
-        self.has_views || self.virtual_tables.iter().any(|name| text.contains(name.as_str()))
+        let checks = text.contains("integrity_check") || text.contains("quick_check");
+        checks
+            || self.has_views
+            || self.virtual_tables.iter().any(|name| text.contains(name.as_str()))
     }
 
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
@@ -173,6 +209,11 @@ struct Column {
 }
 
 impl Table {
+    /// The key among the stored columns of a row of a WITHOUT ROWID table.
+    pub(crate) fn key_of(&self, columns: &[Value]) -> Vec<Value> {
+        self.key.iter().map(|at| columns[*at].clone()).collect()
+    }
+
     fn read(
         connection: &Connection,
         name: String,
@@ -234,7 +275,17 @@ impl Table {
                 .then(|| key.iter().map(|(_, _, place)| cid(*place)).collect()),
             key: key.iter().map(|(_, at, _)| *at).collect(),
             has_rowid_column: rowid_column.is_some(),
+            is_shadow: false,
             select: format!("SELECT {selected} FROM main.{quoted_name} WHERE {condition}"),
+            select_all: match &rowid {
+                Some(rowid) => {
+                    format!("SELECT {rowid}, {selected} FROM main.{quoted_name} ORDER BY {rowid}")
+                }
+                None => {
+                    let order = order(&key);
+                    format!("SELECT {selected} FROM main.{quoted_name} ORDER BY {order}")
+                }
+            },
             insert: format!(
                 "INSERT OR ABORT INTO main.{quoted_name} ({}) VALUES ({})",
                 all.join(", "),
@@ -285,23 +336,10 @@ impl Table {
         let (name, condition) = (quoted(&self.name), &self.condition);
         format!("UPDATE OR ABORT main.{name} SET {} WHERE {condition}", columns.join(", "))
     }
-
-    /// All rows in the order of their identity, for digests and for a table made
-    /// from a query.
-    pub(crate) fn select_all(&self) -> String {
-        let (select, condition) = self.select.split_once(" WHERE ").unwrap_or((&self.select, ""));
-        match condition.split_once(" = ?1") {
-            Some((rowid, "")) if self.key_columns.is_none() => {
-                let columns = select.trim_start_matches("SELECT ");
-                format!("SELECT {rowid}, {columns} ORDER BY {rowid}")
-            }
-            _ => format!("{select} ORDER BY {}", order(&self.key)),
-        }
-    }
 }
 
-fn order(key: &[usize]) -> String {
-    key.iter().map(|at| (at + 1).to_string()).collect::<Vec<_>>().join(", ")
+fn order(key: &[(i64, usize, usize)]) -> String {
+    key.iter().map(|(_, at, _)| (at + 1).to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn conditions(key: &[(i64, usize, usize)], names: &[String]) -> String {

@@ -222,11 +222,14 @@ fn a_deferred_constraint_undoes_its_request_alone() {
     boards.fine("CREATE TABLE child(p REFERENCES parent DEFERRABLE INITIALLY DEFERRED, n INT)");
     let bad = ["PRAGMA foreign_keys = ON", "INSERT INTO child VALUES (7, 1)"];
     let answers = boards.requests(&[
-        request(RequestKind::Execute, false, &bad),
+        request(RequestKind::Execute, true, &bad),
         request(RequestKind::Execute, false, &["INSERT INTO parent VALUES (1)"]),
+        request(RequestKind::Execute, false, &bad),
     ]);
     assert_eq!(answers[0].error.as_deref(), Some("FOREIGN KEY constraint failed"));
     assert_eq!(answers[1].error, None);
+    let words = String::from("FOREIGN KEY constraint failed");
+    assert_eq!(answers[2].results[1].outcome, StatementOutcome::Error(words));
     assert_eq!(boards.one("SELECT count(*) FROM child"), Value::Integer(0));
     assert_eq!(boards.one("SELECT count(*) FROM parent"), Value::Integer(1));
 }
@@ -391,7 +394,7 @@ fn foreign_keys_are_off_again_after_a_lost_transaction() {
     }
     let base = boards.databases[0].applied();
     let bad = ["PRAGMA foreign_keys = ON", "INSERT OR ROLLBACK INTO parent VALUES (1)"];
-    let lost = boards.databases[0].execute(base, &[request(RequestKind::Execute, false, &bad)]);
+    let lost = boards.databases[0].execute(base, &[request(RequestKind::Execute, true, &bad)]);
     assert!(matches!(lost, Err(Failure::Reset { ended_by: Some((0, _)), .. })));
     let delete = request(RequestKind::Execute, false, &["DELETE FROM parent"]);
     let change = boards.databases[1].execute(base, &[delete]).unwrap().change;
@@ -459,11 +462,14 @@ fn a_disallowed_pragma_undoes_the_whole_request() {
         let all = ["INSERT INTO t VALUES (1)", pragma, "INSERT INTO t VALUES (2)"];
         let fine = request(RequestKind::Execute, false, &["INSERT INTO t VALUES (3)"]);
         let answers = boards.requests(&[request(RequestKind::Execute, false, &all), fine]);
-        assert_eq!(answers[0].error.as_deref(), Some("disallowed pragma"));
+        let words = answers[0].error.as_deref().unwrap();
+        assert!(words.starts_with("disallowed pragma: statement 2: "), "{words}");
         assert_eq!(answers[0].results, []);
         assert_eq!(answers[1].error, None);
         let answer = read(&mut boards, &["SELECT 1", pragma]);
-        assert_eq!((answer.error.as_deref(), answer.results.len()), (Some("disallowed pragma"), 0));
+        let words = answer.error.as_deref().unwrap();
+        assert!(words.starts_with("disallowed pragma: statement 2: "), "{words}");
+        assert_eq!(answer.results, []);
     }
     assert_eq!(boards.one("SELECT sum(a) FROM t"), Value::Integer(6));
 }
