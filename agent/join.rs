@@ -142,9 +142,11 @@ const fn is_passing(refusal: &Refusal) -> bool {
         | Refusal::OutcomeUnknown
         | Refusal::Busy
         | Refusal::TimedOut => true,
-        Refusal::DiskFull | Refusal::TooLarge { .. } | Refusal::Stale | Refusal::Invalid(_) => {
-            false
-        }
+        Refusal::DiskFull
+        | Refusal::TooLarge { .. }
+        | Refusal::Stale
+        | Refusal::Invalid(_)
+        | Refusal::Fenced => false,
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Refusal {
     Stale,
     /// The request as such is not acceptable. Reject, with the reason.
     Invalid(String),
+    /// What this board holds contradicts the other boards. Read elsewhere.
+    Fenced,
 }
 
 impl fmt::Display for Refusal {
@@ -53,6 +55,10 @@ impl fmt::Display for Refusal {
             }
             Self::Stale => f.write_str("stale read"),
             Self::Invalid(reason) => f.write_str(reason),
+            Self::Fenced => f.write_str(
+                "this board is fenced: its rows contradict those of the other boards; read from \
+                 another board (`understudy status` says more)",
+            ),
         }
     }
 }

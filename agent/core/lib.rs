@@ -24,11 +24,11 @@
 //! # Reading order
 //!
 //! [`event`] (the vocabulary), [`node`] (the dispatcher), `ready` (how raft-rs's
-//! wishes become effects), `serve` (what becomes of a caller's request), then
-//! the states they share: `log`, `apply`, `writes`, `reads`, `forward`,
-//! `freshness`, `promise`, [`link`]; `presence` and [`status`] are for people.
+//! wishes become effects), `serve` (what becomes of a caller's request),
+//! `succession` (who may lead), then the states they share: `log`, `apply`, `writes`, `reads`, `forward`,
+//! `freshness`, `promise`, `scrubber`, [`link`]; `presence` and [`status`] are for people.
 //! [`wire`] is what travels, `validate` what raft-rs may see of it, [`change`]
-//! what one batch did.
+//! what one batch did, [`scrub`] how boards find out that they differ.
 //!
 //! # What the caller must supply
 //!
@@ -49,6 +49,7 @@ pub mod member;
 pub mod mutant;
 pub mod node;
 pub mod restored;
+pub mod scrub;
 pub mod sql;
 pub mod status;
 pub mod timing;
@@ -63,7 +64,9 @@ mod presence;
 mod promise;
 mod reads;
 mod ready;
+mod scrubber;
 mod serve;
+mod succession;
 mod validate;
 mod writes;
 

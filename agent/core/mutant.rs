@@ -28,6 +28,9 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 13, name: "lost disk votes again" },
     Mutant { number: 14, name: "sqlite_sequence not captured" },
     Mutant { number: 15, name: "failed sync of the database tried again" },
+    Mutant { number: 31, name: "a minority's digest fences the majority" },
+    Mutant { number: 32, name: "a fenced leader goes on leading" },
+    Mutant { number: 33, name: "a fenced board answers reads" },
 ];
 
 #[cfg(mutants)]

@@ -28,6 +28,7 @@ use crate::{
     reads::Reads,
     ready::Pending,
     restored::Restored,
+    scrubber::Scrubber,
     timing::Timing,
     validate,
     wire::{Frame, FrameEntry, RaftFrame},
@@ -112,6 +113,7 @@ pub struct Node {
     pub(crate) voters_max: usize,
     pub(crate) presence: Presence,
     pub(crate) freshness: Freshness,
+    pub(crate) scrubber: Scrubber,
     /// Times the database fell back: see [`Effect::resets`].
     pub(crate) resets: u64,
     /// Answers that wait until the database is back where it was.
@@ -141,6 +143,7 @@ impl Node {
         let ahead = restored.applied.index > restored.last_index;
         assert_eq!(ahead, restored.lost, "a database ahead of the journal is a lost disk");
         let hard_state = restored.hard_state;
+        let boards: Vec<NodeId> = restored.membership.members.iter().map(|m| m.id).collect();
         let voters: Vec<NodeId> = voters_of(&restored.membership);
         let log = Log::new(
             hard_state,
@@ -176,6 +179,7 @@ impl Node {
             voters_max: limits::VOTERS_DEFAULT,
             presence: Presence::default(),
             freshness: Freshness::default(),
+            scrubber: Scrubber::new(now, config.id, restored.scrubs, &boards),
             resets: 0,
             after_replay: Vec::new(),
             led: false,
@@ -214,6 +218,8 @@ impl Node {
             Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
             Event::DatabaseReset { applied, ended_by } => self.on_reset(now, applied, ended_by),
             Event::Queried { number, answer } => self.on_queried(number, answer),
+            Event::Scrubs(scrubs) => self.on_scrubs(now, scrubs),
+            Event::Digested { scrub, report } => self.on_digested(scrub, &report),
             Event::Stopping => self.stopping = true,
         }
         self.on_time(now);
@@ -335,6 +341,7 @@ impl Node {
         let has_room = self.pending.len() < limits::PERSISTS_OPEN_MAX;
         match frame {
             RaftFrame::Append { entries, .. } => has_room && self.has_room_for(entries),
+            RaftFrame::TimeoutNow { .. } if !self.may_lead() => false,
             RaftFrame::AppendAnswer { .. }
             | RaftFrame::Heartbeat { .. }
             | RaftFrame::HeartbeatAnswer { .. }
@@ -426,8 +433,13 @@ impl Node {
             self.raw.tick();
             self.pin_election_timeout();
             self.announce_commit();
+        } else if !self.may_lead() {
+            // It votes for others as it would if it could stand itself: raft-rs turns
+            // candidates away for so long after the leader was heard.
+            self.raw.raft.election_elapsed += 1;
         }
-        if self.leads() && (self.is_full() || self.stopping) {
+        self.tick_scrub(now);
+        if self.leads() && !self.may_lead() {
             self.hand_over(now);
         }
     }
@@ -456,46 +468,14 @@ impl Node {
         }
     }
 
-    /// raft-rs 0.7 asserts that a new leader has everything it appended on disk:
-    /// a follower does not campaign while an append is under way.
-    fn may_tick(&self) -> bool {
-        let raft = &self.raw.raft;
-        let near_campaign = raft.election_elapsed + 1 >= self.config.timing.election_ticks_min;
-        self.standing == Standing::Sure
-            && (raft.state == StateRole::Leader
-                || !near_campaign
-                || (validate::settled(raft) && !self.is_full() && !self.stopping))
-    }
-
-    /// One of this board's two files has no room.
-    pub(crate) const fn is_full(&self) -> bool {
-        self.disk_full || self.database_full
-    }
-
     pub(crate) fn heard_within(&self, now: Millis, peer: NodeId, ms: u64) -> bool {
         self.heard.get(&peer).is_some_and(|at| now.since(*at) < ms)
-    }
-
-    /// Gives leadership to the voter that has most, among those heard lately.
-    fn hand_over(&mut self, now: Millis) {
-        if self.raw.raft.lead_transferee.is_some() {
-            return;
-        }
-        let unreachable_ms = self.config.timing.unreachable_ms;
-        let matched = |id: NodeId| self.raw.raft.prs().get(id).map(|progress| progress.matched);
-        let best = voters_of(&self.membership)
-            .into_iter()
-            .filter(|id| *id != self.config.id && self.heard_within(now, *id, unreachable_ms))
-            .max_by_key(|id| (matched(*id), *id));
-        if let Some(successor) = best {
-            self.raw.transfer_leader(successor);
-        }
     }
 
     /// raft-rs draws its election timeout from the thread's own randomness; ours
     /// comes from the seed, so that a run can be repeated. It reads the value in
     /// `tick` only, and draws anew at every change of role or term.
-    fn pin_election_timeout(&mut self) {
+    pub(crate) fn pin_election_timeout(&mut self) {
         let timing = &self.config.timing;
         let raft = &mut self.raw.raft;
         let span = (timing.election_ticks_max - timing.election_ticks_min) as u64;

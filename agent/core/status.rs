@@ -11,6 +11,8 @@ use crate::{
     promise::Standing,
 };
 
+pub use crate::scrubber::ScrubStatus;
+
 /// What a node does in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -63,6 +65,10 @@ pub struct NodeStatus {
     pub confirming_disk: bool,
     /// Its peers remember more than its disk does.
     pub disk_lost: bool,
+    /// Boards whose rows contradict the others', this one perhaps among them.
+    pub fenced: Vec<NodeId>,
+    /// The last comparison of all boards.
+    pub scrub: Option<ScrubStatus>,
     /// Peers, by id.
     pub peers: BTreeMap<NodeId, PeerStatus>,
     /// Peers' bytes dropped, by reason.
@@ -91,6 +97,8 @@ impl Node {
             disk_full: self.is_full(),
             confirming_disk: matches!(self.standing, Standing::Asking { .. }),
             disk_lost: self.standing == Standing::Lost,
+            fenced: self.fenced_boards(),
+            scrub: self.scrub_status(now),
             peers: self.peers(now),
             dropped: self.dropped.clone(),
         }

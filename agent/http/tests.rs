@@ -103,7 +103,10 @@ impl Board {
             Some(match request {
                 Request::Write(sql) => write(&mut database, sql),
                 Request::Read { sql, .. } => read(&mut database, &sql),
-                Request::Admit(_) | Request::Rename { .. } => panic!("HTTP asks for no such thing"),
+                Request::Admit(_)
+                | Request::Rename { .. }
+                | Request::Scrub
+                | Request::Repair { .. } => panic!("HTTP asks for no such thing"),
             })
         });
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");

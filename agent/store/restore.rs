@@ -81,6 +81,7 @@ pub fn restore(
         promises: journal.promises().map_err(|error| at(&error))?,
         suspect: journal.suspect(),
         lost,
+        scrubs: database.scrubs().clone(),
     })
 }
 

@@ -66,6 +66,7 @@ impl Store {
             promises: self.promises.clone(),
             suspect: false,
             lost: false,
+            ..Restored::default()
         };
         (self.boot, restored)
     }

@@ -12,6 +12,8 @@ mod board;
 mod calls;
 mod check;
 mod faults;
+mod file;
+mod locks;
 mod random;
 mod threads;
 mod vfs;

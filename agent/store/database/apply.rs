@@ -54,6 +54,7 @@ impl Database {
             }
             self.head.advance(entry);
             self.open_bytes += entry.data.len() as u64 + 64;
+            self.look_for_scrub()?;
         }
         Ok(outcomes)
     }
@@ -115,6 +116,7 @@ impl Database {
                 table.name
             )));
         }
+        self.watch.touched(&table.name);
         let quiet = self.schema.has_triggers;
         if quiet {
             self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;

@@ -24,6 +24,8 @@ pub(crate) struct Table {
     pub(crate) select: String,
     pub(crate) insert: String,
     pub(crate) delete: String,
+    /// All rows in the order in which they are kept, a rowid before the columns.
+    pub(crate) scan: String,
 }
 
 /// All tables at one state of the schema.
@@ -208,6 +210,7 @@ impl Table {
                 places.join(", ")
             ),
             delete: format!("DELETE FROM main.{quoted_name} WHERE {condition}"),
+            scan: format!("SELECT {} FROM main.{quoted_name} NOT INDEXED", all.join(", ")),
             name,
         })
     }
