@@ -2,6 +2,7 @@
 
 mod cluster;
 mod damage;
+mod divergence;
 mod joining;
 mod script;
 mod seeds;

@@ -4,6 +4,7 @@
 //!     cargo measure throughput [--rounds N] [--seconds S] [--json]
 //!     cargo measure footprint  [--seconds S] [--json]
 //!     cargo measure takeover   [--rounds N] [--json]
+//!     cargo measure scrub      [--rounds N] [--json]
 //!
 //! rqlite runs beside us when `RQLITED` names its binary. Everything happens on
 //! loopback and on the disk that holds the build; run it on a quiet machine.
@@ -14,6 +15,7 @@ mod group;
 mod load;
 mod process;
 mod rqlite;
+mod scrub;
 mod takeover;
 mod throughput;
 
@@ -33,7 +35,7 @@ struct Arguments {
 impl Arguments {
     fn parse() -> Result<Self, String> {
         let mut words = std::env::args().skip(1);
-        let what = words.next().ok_or("say what: throughput, footprint or takeover")?;
+        let what = words.next().ok_or("say what: throughput, footprint, takeover or scrub")?;
         let mut arguments = Self { what, rounds: None, seconds: None, json: false };
         while let Some(word) = words.next() {
             let mut number = || -> Result<u64, String> {
@@ -62,14 +64,18 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let program = program::release();
     let (rounds, seconds) = (arguments.rounds, arguments.seconds);
     let mut report = match arguments.what.as_str() {
-        "throughput" => throughput::run(&program, rounds.unwrap_or(3), seconds.unwrap_or(5)),
-        "footprint" => footprint::run(&program, seconds.unwrap_or(60)),
-        "takeover" => takeover::run(&program, rounds.unwrap_or(5)),
+        "throughput" => {
+            throughput::run(&program::release(), rounds.unwrap_or(3), seconds.unwrap_or(5))
+        }
+        "footprint" => footprint::run(&program::release(), seconds.unwrap_or(60)),
+        "takeover" => takeover::run(&program::release(), rounds.unwrap_or(5)),
+        "scrub" => scrub::run(rounds.unwrap_or(5)),
         other => {
-            eprintln!("measure: unknown measurement {other}: throughput, footprint or takeover");
+            eprintln!(
+                "measure: unknown measurement {other}: throughput, footprint, takeover or scrub"
+            );
             return ExitCode::from(2);
         }
     };

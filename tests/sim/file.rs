@@ -13,12 +13,12 @@ pub(crate) const REGION_BYTES: usize = 32_768;
 pub(crate) struct File {
     pub(crate) live: Vec<u8>,
     pub(crate) durable: Vec<u8>,
-    pending: Vec<Change>,
+    pub(crate) pending: Vec<Change>,
     pub(crate) regions: Vec<Box<[u8; REGION_BYTES]>>,
     pub(crate) locks: Locks,
 }
 
-enum Change {
+pub(crate) enum Change {
     Write(usize, Vec<u8>),
     Truncate(usize),
 }

@@ -350,9 +350,8 @@ fn finding(items: &[Item]) -> Finding {
 }
 
 fn shortened(text: &str) -> String {
-    let mut text = text.to_owned();
-    text.truncate(text.floor_char_boundary(SCRUB_PROBLEM_BYTES_MAX));
-    text
+    let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= SCRUB_PROBLEM_BYTES_MAX;
+    text.char_indices().take_while(fits).map(|(_, c)| c).collect()
 }
 
 fn digest_schema(connection: &Connection) -> Result<(u64, u64), Trouble> {

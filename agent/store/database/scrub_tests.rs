@@ -74,10 +74,10 @@ impl Group {
 
     /// All boards digest and report.
     fn report(&mut self) {
-        for board in 0..BOARDS.len() {
-            while let Some(scrubbing) = self.database(board).take_scrubbing() {
+        for (place, board) in BOARDS.into_iter().enumerate() {
+            while let Some(scrubbing) = self.database(place).take_scrubbing() {
                 let (id, made) = (scrubbing.id(), scrubbing.run());
-                self.write(report(id, BOARDS[board], &made));
+                self.write(report(id, board, &made));
             }
         }
     }
