@@ -1,7 +1,10 @@
 //! Rows that changed behind the agents' backs, in three real processes: the board
 //! that is wrong is found, fenced and named, and the others go on.
 
-use std::fs;
+use std::{
+    fs,
+    io::{Read, Write},
+};
 
 use understudy_tests::{agents::Agents, program};
 
@@ -20,6 +23,11 @@ fn group() -> Agents {
              INSERT INTO reading SELECT i, 'greenhouse-' || i, i / 8.0 FROM n",
         ],
     );
+    for board in BOARDS {
+        // It answers once it has applied what was written.
+        let rows = agents.told(board, &["query", "SELECT count(*) FROM reading"]);
+        assert!(rows.contains("500"), "{rows}");
+    }
     agents
 }
 
@@ -70,6 +78,19 @@ fn others(board: &str) -> Vec<&'static str> {
     BOARDS.into_iter().filter(|other| *other != board).collect()
 }
 
+/// What a board's HTTP says of whether it is ready.
+fn readyz(agents: &Agents, board: &str) -> String {
+    let status = agents.status(board).expect("it answers");
+    let address = status["http"].as_str().expect("HTTP is on");
+    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+    stream
+        .write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("it takes a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
 /// It reads nothing, says why, and never leads; the others read and write.
 fn is_fenced(agents: &Agents, board: &str) {
     let _ = agents.told(board, &["execute", "INSERT INTO reading(value) VALUES (1)"]);
@@ -77,6 +98,7 @@ fn is_fenced(agents: &Agents, board: &str) {
     assert!(refused.contains("this board is fenced"), "{refused}");
     let told = agents.told(board, &["status"]);
     assert!(told.starts_with("This board is fenced: "), "{told}");
+    assert!(readyz(agents, board).contains("store fenced"));
     assert_ne!(leader(agents), board);
     for other in others(board) {
         let _ = agents.told(other, &["query", "SELECT count(*) FROM reading"]);

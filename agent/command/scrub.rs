@@ -3,17 +3,23 @@
 
 use std::{fmt::Write as _, process::ExitCode, thread, time::Duration};
 
+use understudy_core::limits::SCRUB_TABLES_MAX;
+
 use super::{ask, asked_status};
 use crate::{
     config::Places,
     control::{ControlRequest, ControlResponse},
     driver::clock,
+    http::rfc3339,
     status::{DifferenceStatus, ScrubStatus, Status},
     terminal,
 };
 
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// A clock that says less was never set: 2020, seconds since 1970.
+const CLOCK_SET: i64 = 1_577_836_800;
 
 /// A command line waits no longer than this for all boards.
 const WAIT_MS_MAX: u64 = 600_000;
@@ -58,6 +64,9 @@ pub(super) fn repair(places: &Places, board: &str) -> Result<(), String> {
 /// The last comparison, for people.
 pub(super) fn told(scrub: &ScrubStatus) -> String {
     let mut out = format!("scrub      number {}", scrub.id);
+    if let Some(time) = i64::try_from(scrub.time).ok().filter(|time| *time >= CLOCK_SET) {
+        let _ = write!(out, ", {}", rfc3339(time, 0));
+    }
     if let Some(entry) = scrub.entry {
         let _ = write!(out, ", as of entry {entry}");
     }
@@ -95,7 +104,7 @@ const DECIDE: &str = "look at the rows on each board and decide with `understudy
 fn difference_words(difference: &DifferenceStatus) -> String {
     let mut words = match (difference.table.as_str(), difference.rows.as_str()) {
         ("sqlite_schema", _) => String::from("the schema"),
-        ("*", _) => String::from("one of the tables beyond the first 256"),
+        ("*", _) => format!("one of the tables beyond the first {SCRUB_TABLES_MAX}"),
         (table, "") => format!("table {table}"),
         (table, rows) => format!("table {table}, {rows}"),
     };
@@ -146,6 +155,7 @@ mod tests {
         let names = |side: &&[&str]| side.iter().map(|name| (*name).to_owned()).collect();
         ScrubStatus {
             id: 3,
+            time: CLOCK_SET.unsigned_abs(),
             entry: Some(17),
             decided,
             differences: vec![DifferenceStatus {
@@ -164,6 +174,7 @@ mod tests {
             ScrubStatus { fenced: vec!["c".into()], ..scrub(&[&["a", "b"], &["c"]], true) };
         let text = told(&decided);
         assert!(text.contains("table t, row 5: a and b against c\n  fenced: c"), "{text}");
+        assert!(text.starts_with("scrub      number 3, 2020-01-01T00:00:00Z, as of entry 17: "));
         assert!(!text.contains("repair"), "{text}");
         let text = told(&scrub(&[&["a"], &["b"], &["c"]], false));
         assert!(text.contains("a against b against c"), "{text}");

@@ -33,7 +33,8 @@
 //! # What the caller must supply
 //!
 //! A journal and a database that carry out [`event::Effect::Persist`], `Fetch`,
-//! `Execute`, `Apply` and `Query`; a sealed road for `Send`; boot time; a seed;
+//! `Execute`, `Apply` and `Query`, and tell of scrubs by [`event::Event::Scrubs`]
+//! and `Digested`; a sealed road for `Send`; boot time; a seed;
 //! and, at the start, [`restored::Restored`].
 #![no_std]
 #![forbid(unsafe_code)]

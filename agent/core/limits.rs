@@ -218,7 +218,7 @@ pub const FORWARDS_OPEN_MAX: usize = 256;
 pub const ANSWERS_KEPT_BYTES_MAX: usize = 2 * RESPONSE_BYTES_MAX;
 
 /// Tables that a scrub digests one by one; those beyond are digested together.
-pub const SCRUB_TABLES_MAX: usize = 256;
+pub const SCRUB_TABLES_MAX: usize = 64;
 
 /// Cuts of a part that are aimed at.
 pub const SCRUB_CUTS: u64 = 32;

@@ -1,5 +1,6 @@
 //! The database's thread: executes, applies, answers short reads between two
-//! entries, commits when it is time; long reads have a thread of their own.
+//! entries, commits when it is time; long reads have a thread of their own, and so
+//! has each digest.
 //!
 //! What waits is bounded: the node has no more under way than its bounds, and
 //! after a reset asks for all of it once more. What it asked for before is dropped

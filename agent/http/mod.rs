@@ -45,6 +45,8 @@ mod parse;
 mod render;
 mod served;
 
+pub(crate) use render::rfc3339;
+
 /// Bodies above this are read on another thread, bytes.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
@@ -270,6 +272,10 @@ async fn run(front: &Front, request: Request, parameters: &Parameters) -> Answer
         },
         Ok(Some(Reply::Refused(Refusal::NoLeader))) => {
             Err(text(StatusCode::SERVICE_UNAVAILABLE, "leader not found"))
+        }
+        // Clients and balancers ask another board then.
+        Ok(Some(Reply::Refused(refusal @ Refusal::Fenced))) => {
+            Err(text(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()))
         }
         Ok(Some(Reply::Refused(refusal))) => Ok(json(render::failed(&refusal.to_string(), &shape))),
         Ok(None) => Err(text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping")),

@@ -247,6 +247,14 @@ fn bad_input_is_answered_with_what_is_wrong() {
 }
 
 #[test]
+fn a_fenced_board_sends_clients_elsewhere() {
+    let fenced = Reply::Refused(Refusal::Fenced);
+    let (response, _) = exchange(get("/db/query?q=SELECT%201"), fenced);
+    assert!(response.starts_with("HTTP/1.1 503"), "{response}");
+    assert!(body(&response).contains("this board is fenced"), "{response}");
+}
+
+#[test]
 fn the_shortest_freshness_is_still_a_bound() {
     let (_, asked) = exchange(get("/db/query?q=SELECT%201&level=none&freshness=1ns"), done());
     let Some(Request::Read { level, .. }) = asked else { panic!("{asked:?}") };

@@ -37,6 +37,9 @@ pub struct Report {
     pub acknowledged: u64,
     /// Linearizable reads answered.
     pub reads: u64,
+    /// Boards whose rows were changed behind their agents' backs, all of them fenced
+    /// in the end.
+    pub diverged: u64,
     /// Equal for equal runs.
     pub trace: u64,
     /// Time it took, of one core.

@@ -296,6 +296,7 @@ impl World {
                 return self.check.fail(format!("board {id} cannot be read"));
             };
             self.check.holds(id, &calls::pairs(&rows), calls::number(&count).unwrap_or(0));
+            self.outcome.diverged += u64::from(self.boards[&id].is_diverged);
             if !self.boards[&id].is_diverged {
                 self.check.pages(id, u64::MAX, digest);
             }

@@ -103,9 +103,10 @@ impl Database {
     }
 
     pub(super) fn reload_scrubs(&mut self) -> rusqlite::Result<()> {
-        self.watch.scrubs = read_scrubs(&self.connection)?;
+        let scrubs = read_scrubs(&self.connection)?;
         self.watch.is_touched = false;
-        self.watch.is_changed = true;
+        self.watch.is_changed |= scrubs != self.watch.scrubs;
+        self.watch.scrubs = scrubs;
         Ok(())
     }
 
@@ -271,7 +272,8 @@ impl Scrubbing {
     fn everything(&self, connection: &Connection) -> Result<Vec<Item>, String> {
         let mut items = Vec::new();
         items.push(self.item(SCHEMA, digest_schema(connection))?);
-        for (place, table) in self.schema.tables().enumerate() {
+        let tables = self.schema.tables().filter(|table| is_compared(&table.name));
+        for (place, table) in tables.enumerate() {
             let item = self.item(&table.name, digest_table(connection, table))?;
             if place < SCRUB_TABLES_MAX {
                 items.push(item);
@@ -321,6 +323,12 @@ impl Trouble {
     }
 }
 
+/// Not what a program's version may keep in its own way: the row that says what is
+/// applied, and what steers SQLite's planner.
+fn is_compared(table: &str) -> bool {
+    table != "_understudy_applied" && !table.starts_with("sqlite_stat")
+}
+
 fn combine(others: &mut Item, item: &Item) {
     others.rows += item.rows;
     others.digest = others.digest.zip(item.digest).map(|(one, other)| {
@@ -357,7 +365,10 @@ fn shortened(text: &str) -> String {
 fn digest_schema(connection: &Connection) -> Result<(u64, u64), Trouble> {
     let digest = || {
         let mut sum = Sum::default();
-        sum.add_all(connection, "SELECT type, name, tbl_name, sql FROM sqlite_schema")?;
+        sum.add_all(
+            connection,
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'",
+        )?;
         for pragma in ["PRAGMA user_version", "PRAGMA application_id"] {
             sum.add_all(connection, pragma)?;
         }
