@@ -267,7 +267,7 @@ impl World {
         for id in BOARDS {
             let board = self.board(id);
             let time = board.time(now);
-            let is_damaged = board.is_damaged;
+            let (is_damaged, is_diverged) = (board.is_damaged, board.is_diverged);
             let Some(process) = &mut board.process else {
                 if is_damaged {
                     continue;
@@ -277,7 +277,7 @@ impl World {
             leaders += u32::from(process.node.leads());
             let status = process.node.status(time);
             let is_free = process.node.leads() || !status.fenced.contains(&id);
-            if board.is_diverged && is_free {
+            if is_diverged && is_free {
                 return self
                     .check
                     .fail(format!("board {id}, whose rows are wrong, goes on as before"));
@@ -296,8 +296,8 @@ impl World {
                 return self.check.fail(format!("board {id} cannot be read"));
             };
             self.check.holds(id, &calls::pairs(&rows), calls::number(&count).unwrap_or(0));
-            self.outcome.diverged += u64::from(self.boards[&id].is_diverged);
-            if !self.boards[&id].is_diverged {
+            self.outcome.diverged += u64::from(is_diverged);
+            if !is_diverged {
                 self.check.pages(id, u64::MAX, digest);
             }
         }

@@ -340,6 +340,7 @@ impl Database {
             self.spill(true)?;
         }
         self.since_checkpoint += self.open_bytes + COMMIT_BYTES;
+        self.watch.grew(self.open_bytes + COMMIT_BYTES);
         self.open_bytes = 0;
         Ok(())
     }

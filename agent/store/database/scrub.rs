@@ -3,8 +3,8 @@
 //! When an entry brings a scrub, the open transaction is committed and a connection
 //! of the scrub's own begins to read: SQLite keeps it at that state, however long
 //! it takes. What it costs is bounded: one row and one small page cache of memory,
-//! and a WAL that cannot begin anew meanwhile, so at twice its usual size the scrub
-//! is ended and reported as not finished.
+//! and a WAL that cannot begin anew meanwhile: when it has grown by twice its usual
+//! size the scrub is ended and reported as not finished.
 //!
 //! Rows are hashed as they are read back, each by itself, reals by their bits and
 //! rowids included, and added up: in which pages they are kept, and in which order,
@@ -52,6 +52,8 @@ pub(super) struct Watch {
     is_changed: bool,
     /// Of everything, and of parts that came too early; a newer one takes their place.
     pinned: VecDeque<Scrubbing>,
+    /// Committed since the last digest was pinned, bytes: the WAL has grown by them.
+    grown: u64,
     /// Of the digest that was pinned last, and whether it is of everything.
     last: Option<(Arc<AtomicU8>, bool)>,
 }
@@ -60,6 +62,11 @@ impl Watch {
     /// A row of this table was put or deleted.
     pub(super) fn touched(&mut self, table: &str) {
         self.is_touched |= matches!(table, "_understudy_scrub" | "_understudy_digest");
+    }
+
+    /// So much more was committed.
+    pub(super) const fn grew(&mut self, bytes: u64) {
+        self.grown += bytes;
     }
 
     fn stop(&self, why: u8) {
@@ -144,6 +151,7 @@ impl Database {
         };
         if !busy {
             self.watch.stop(NEWER);
+            self.watch.grown = 0;
             self.watch.pinned.clear();
             self.watch.last = Some((Arc::clone(&goes_on), part.is_none()));
         }
@@ -155,7 +163,7 @@ impl Database {
 
     /// Ends a digest that keeps the WAL from beginning anew for too long.
     pub(super) fn bound_scrub(&self) {
-        if self.since_checkpoint + self.open_bytes >= 2 * self.options.wal_bytes {
+        if self.watch.grown + self.open_bytes >= 2 * self.options.wal_bytes {
             self.watch.stop(BOUND);
         }
     }

@@ -309,6 +309,19 @@ fn a_digest_that_keeps_the_wal_from_beginning_anew_is_ended_and_says_so() {
 }
 
 #[test]
+fn what_was_written_before_a_scrub_does_not_count_against_it() {
+    let mut group = filled();
+    for _ in 0..8 {
+        group.sql(&["UPDATE t SET a = randomblob(50) WHERE rowid < 500"]);
+    }
+    let request = group.database(0).scrubs().ask(&BOARDS, None);
+    group.write(request);
+    let late = group.database(1).take_scrubbing().unwrap();
+    group.database(1).keep_house(crate::driver::clock::now()).unwrap();
+    assert!(matches!(late.run().finding, Finding::Digest(_)));
+}
+
+#[test]
 fn a_board_that_is_behind_digests_everything_before_parts() {
     let mut group = filled();
     let request = group.database(0).scrubs().ask(&BOARDS, None);
