@@ -44,6 +44,13 @@ pub enum ControlRequest {
     },
     /// Another join token.
     Token,
+    /// Compare what all boards hold.
+    Scrub,
+    /// Where boards differ and no majority agrees: this one is right.
+    Repair {
+        /// Its name.
+        board: String,
+    },
 }
 
 /// The agent's answer.
@@ -68,6 +75,8 @@ pub enum ControlResponse {
     Sql(SqlResponse),
     /// Done as wished.
     Done,
+    /// To `Scrub`: asked for, under this number.
+    Scrub(u64),
     /// Not done, and why.
     Refused(String),
 }

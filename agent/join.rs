@@ -143,9 +143,11 @@ const fn is_passing(refusal: &Refusal) -> bool {
         | Refusal::Busy
         | Refusal::TimedOut
         | Refusal::DatabaseHeld => true,
-        Refusal::DiskFull | Refusal::TooLarge { .. } | Refusal::Stale | Refusal::Invalid(_) => {
-            false
-        }
+        Refusal::DiskFull
+        | Refusal::TooLarge { .. }
+        | Refusal::Stale
+        | Refusal::Invalid(_)
+        | Refusal::Fenced => false,
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Setting {
 }
 
 /// All of them.
-pub const ALL: [Setting; 2] = [
+pub const ALL: [Setting; 3] = [
     Setting {
         name: "profile",
         default: "wired",
@@ -42,10 +42,39 @@ pub const ALL: [Setting; 2] = [
             None => Err(format!("voters is a number from 1 to {VOTERS_MAX}, not {value}")),
         },
     },
+    Setting {
+        name: "scrub_interval",
+        default: "1h",
+        doc: "how often all boards are compared, row by row: 10s to 30d (s, m, h, d), or 0 for only \
+              by `understudy scrub`; taken up by each board at its next start",
+        check: |value| match interval_named(value) {
+            Some(_) => Ok(()),
+            None => Err(format!(
+                "scrub_interval is 0 or a number with s, m, h or d, from 10s to 30d, not {value}"
+            )),
+        },
+    },
 ];
 
 fn voters_named(value: &str) -> Option<usize> {
     value.parse().ok().filter(|voters| (1..=VOTERS_MAX).contains(voters))
+}
+
+/// Milliseconds, 0 for never.
+fn interval_named(value: &str) -> Option<u64> {
+    if value == "0" {
+        return Some(0);
+    }
+    let seconds = match value.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let number: u64 = value.get(..value.len() - 1)?.parse().ok()?;
+    let seconds = number.checked_mul(seconds)?;
+    (10..=30 * 86_400).contains(&seconds).then_some(seconds * 1_000)
 }
 
 /// The setting of that name.
@@ -104,6 +133,12 @@ pub fn voters(stored: &[(String, String)]) -> usize {
     value(stored, "voters").and_then(voters_named).unwrap_or(VOTERS_DEFAULT)
 }
 
+/// Milliseconds between two comparisons of all boards, 0 for none.
+#[must_use]
+pub fn scrub_interval_ms(stored: &[(String, String)]) -> u64 {
+    value(stored, "scrub_interval").and_then(interval_named).unwrap_or(3_600_000)
+}
+
 /// What to say of a name nobody knows.
 #[must_use]
 pub fn unknown(name: &str) -> String {
@@ -142,6 +177,10 @@ mod tests {
         for value in ["0", "8", "-1", "three", ""] {
             assert!(set("voters", value).unwrap_err().contains("from 1 to 7"), "{value}");
         }
+        for value in ["", "h", "-1h", "9s", "31d", "1", "1w", "18446744073709551615d"] {
+            let refused = set("scrub_interval", value).unwrap_err();
+            assert!(refused.contains("from 10s to 30d"), "{value}: {refused}");
+        }
     }
 
     #[test]
@@ -150,5 +189,10 @@ mod tests {
         assert_eq!((voters(&stored), voters(&[])), (3, VOTERS_DEFAULT));
         assert_eq!(find("voters").unwrap().default, VOTERS_DEFAULT.to_string());
         assert_eq!(timing(&stored), Timing::WIRED);
+        assert_eq!(Some(scrub_interval_ms(&[])), interval_named("1h"));
+        for (value, ms) in [("0", 0), ("10s", 10_000), ("5m", 300_000), ("30d", 2_592_000_000)] {
+            let stored = [("scrub_interval".to_owned(), value.to_owned())];
+            assert_eq!(scrub_interval_ms(&stored), ms);
+        }
     }
 }

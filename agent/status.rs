@@ -64,12 +64,58 @@ pub struct Status {
     pub unconfirmed_by: Vec<String>,
     /// This board's peers found its disk to be behind what it promised.
     pub disk_lost: bool,
+    /// This board's rows contradict those of the others: it answers no reads and
+    /// never leads.
+    #[serde(default)]
+    pub fenced: bool,
+    /// The last comparison of all boards; none before the first.
+    #[serde(default)]
+    pub scrub: Option<ScrubStatus>,
     /// Data directory.
     pub directory: String,
     /// All members, this one included, ascending by id.
     pub members: Vec<MemberStatus>,
     /// Counters since start: drops by reason, entries, bytes. Names as printed.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// The last comparison of all boards. Boards stand by name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Its number.
+    pub id: u64,
+    /// When, by the clock of the board that led then, seconds since 1970.
+    pub time: u64,
+    /// The entry as of which all boards were digested; none before the first report.
+    pub entry: Option<u64>,
+    /// Boards that can be heard have not reported yet, or the rows that differ are
+    /// still looked for.
+    pub under_way: bool,
+    /// Boards that have not reported.
+    pub silent: Vec<String>,
+    /// Boards that ended early, and why.
+    pub unfinished: BTreeMap<String, String>,
+    /// What differs.
+    pub differences: Vec<DifferenceStatus>,
+    /// It is known which boards are right: a majority agrees, or somebody has said so.
+    pub decided: bool,
+    /// The board that somebody said is right.
+    pub source: Option<String>,
+    /// Boards that are fenced, by this comparison or by one before.
+    pub fenced: Vec<String>,
+}
+
+/// A table that boards do not hold alike.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DifferenceStatus {
+    /// Its name; `sqlite_schema` for the schema.
+    pub table: String,
+    /// Which rows, by their keys, in words; empty while that is not known.
+    pub rows: String,
+    /// Boards that hold the same, the most first.
+    pub sides: Vec<Vec<String>>,
+    /// Boards that cannot read it, and why.
+    pub problems: BTreeMap<String, String>,
 }
 
 /// One member as this board sees it.

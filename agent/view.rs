@@ -6,7 +6,8 @@ use understudy_core::{
     event::Millis,
     member::Member,
     node::Node,
-    status::{NodeStatus, PeerStatus, Role},
+    scrub::Difference,
+    status::{NodeStatus, PeerStatus, Role, ScrubStatus as Seen},
 };
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     identity::Identity,
     readers,
     seal::Drop,
-    status::{MemberStatus, Status},
+    status::{DifferenceStatus, MemberStatus, ScrubStatus, Status},
 };
 
 /// What is true of this board for as long as its agent runs.
@@ -92,9 +93,40 @@ pub fn status(
         confirming_disk: seen.confirming_disk,
         unconfirmed_by: seen.unconfirmed_by.iter().filter_map(|id| name(*id)).collect(),
         disk_lost: seen.disk_lost,
+        fenced: seen.fenced.contains(&own),
+        scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
         counters: counters(&seen, drops, road),
+    }
+}
+
+fn scrub_status(seen: &Seen, fenced: &[u64], members: &[Member]) -> ScrubStatus {
+    let name = |id: &u64| {
+        let member = members.iter().find(|member| member.id == *id);
+        member.map_or_else(|| format!("board {id}"), |member| member.name.clone())
+    };
+    let names = |ids: &[u64]| ids.iter().map(name).collect::<Vec<_>>();
+    let reasons = |reasons: &[(u64, String)]| {
+        reasons.iter().map(|(id, why)| (name(id), why.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let difference = |difference: &Difference| DifferenceStatus {
+        table: difference.table.clone(),
+        rows: difference.rows.clone(),
+        sides: difference.sides.iter().map(|side| names(side)).collect(),
+        problems: reasons(&difference.problems),
+    };
+    ScrubStatus {
+        id: seen.id,
+        time: seen.time,
+        entry: seen.entry,
+        under_way: seen.under_way,
+        silent: names(&seen.silent),
+        unfinished: reasons(&seen.unfinished),
+        differences: seen.differences.iter().map(difference).collect(),
+        decided: seen.decided,
+        source: seen.source.as_ref().map(name),
+        fenced: names(fenced),
     }
 }
 

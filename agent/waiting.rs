@@ -121,7 +121,9 @@ impl Waiting<'_> {
                 (
                     ControlRequest::Sql { .. }
                     | ControlRequest::Rename { .. }
-                    | ControlRequest::Token,
+                    | ControlRequest::Token
+                    | ControlRequest::Scrub
+                    | ControlRequest::Repair { .. },
                     _,
                 ) => ControlResponse::Refused(NO_GROUP.to_owned()),
             };

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use understudy_core::{
     event::{ReadLevel, Reply, Request},
     member::Candidate,
-    sql,
+    sql::{self, SqlResponse, StatementOutcome},
 };
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     driver::control::Wish,
     identity::Identity,
     seal::public_key,
+    status::Status,
     token::{Token, own_addresses},
 };
 
@@ -102,10 +103,38 @@ async fn answer(
         ControlRequest::Rename { board, name } => {
             let status = caller.status().await.ok_or_else(ended)?;
             let board = board.unwrap_or_else(|| status.board.clone());
-            let member = status.members.iter().find(|member| member.name == board);
-            let member = member.ok_or_else(|| format!("no board is named {board}"))?;
-            done(caller, Request::Rename { id: member.id, name }).await?;
+            done(caller, Request::Rename { id: id_of(&status, &board)?, name }).await?;
             Ok(ControlResponse::Done)
+        }
+        ControlRequest::Scrub => {
+            let answer = done(caller, Request::Scrub).await?;
+            scrub_number(&answer).map(ControlResponse::Scrub)
+        }
+        ControlRequest::Repair { board } => {
+            let status = caller.status().await.ok_or_else(ended)?;
+            done(caller, Request::Repair { source: id_of(&status, &board)? }).await?;
+            Ok(ControlResponse::Done)
+        }
+    }
+}
+
+fn id_of(status: &Status, board: &str) -> Result<u64, String> {
+    let member = status.members.iter().find(|member| member.name == board);
+    let names = || status.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>();
+    let unknown = || format!("no board is named {board}; there are: {}", names().join(", "));
+    member.map(|member| member.id).ok_or_else(unknown)
+}
+
+/// The number of the row that was put, which is the scrub's.
+fn scrub_number(answer: &[u8]) -> Result<u64, String> {
+    let response: SqlResponse = sql::decode(answer).map_err(|error| error.to_string())?;
+    match response.results.last().map(|result| &result.outcome) {
+        Some(StatementOutcome::Changed { last_insert_id, .. }) => {
+            Ok(last_insert_id.cast_unsigned())
+        }
+        Some(StatementOutcome::Error(reason)) => Err(reason.clone()),
+        Some(StatementOutcome::Rows { .. }) | None => {
+            Err(response.error.unwrap_or_else(|| String::from("the scrub was not begun")))
         }
     }
 }

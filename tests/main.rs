@@ -2,6 +2,7 @@
 
 mod cluster;
 mod damage;
+mod divergence;
 mod fuzzing;
 mod joining;
 mod reading;

@@ -109,6 +109,8 @@ pub fn request(request: &Request) -> String {
         },
         Request::Admit(candidate) => format!("admit {}", candidate.name),
         Request::Rename { id, name } => format!("rename n{id} {name}"),
+        Request::Scrub => "scrub".to_owned(),
+        Request::Repair { source } => format!("repair from n{source}"),
     }
 }
 

@@ -13,9 +13,12 @@ use crate::{
     control::{ControlRequest, ControlResponse},
     demo,
     driver::control,
-    settings, start, terminal,
+    settings, start,
+    status::Status,
+    terminal,
 };
 
+mod scrub;
 mod show;
 
 /// One database on every board of a sensor group, agreed through Raft.
@@ -108,6 +111,14 @@ enum Command {
         #[arg(required = true, num_args = 1..=2, value_name = "[BOARD] NAME")]
         names: Vec<String>,
     },
+    /// Compare what all boards hold, row by row, and say where they differ.
+    Scrub,
+    /// Where boards differ and no majority agrees: say which one is right.
+    Repair {
+        /// The board whose rows are right.
+        #[arg(long, value_name = "BOARD")]
+        from: String,
+    },
     /// How this board and its group are.
     Status {
         /// As JSON.
@@ -186,6 +197,8 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
             let name = names.pop().unwrap_or_default();
             ask(places, &ControlRequest::Rename { board: names.pop(), name })?;
         }
+        Command::Scrub => return scrub::run(places),
+        Command::Repair { from } => scrub::repair(places, &from)?,
         Command::Status { json } => return status(places, json),
         Command::Config { doc, action } => config(places, doc, action.is_some())?,
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),
@@ -281,10 +294,20 @@ fn value_of<'a>(stored: &'a [(String, String)], setting: &'a settings::Setting) 
     found.map_or(setting.default, |(_, value)| value)
 }
 
+fn asked_status(places: &Places) -> Result<Status, String> {
+    match ask(places, &ControlRequest::Status)? {
+        ControlResponse::Status(status) => Ok(*status),
+        ControlResponse::Token(_)
+        | ControlResponse::Joined { .. }
+        | ControlResponse::Sql(_)
+        | ControlResponse::Done
+        | ControlResponse::Scrub(_)
+        | ControlResponse::Refused(_) => Err(String::from("the agent answered something else")),
+    }
+}
+
 fn status(places: &Places, json: bool) -> Result<ExitCode, String> {
-    let ControlResponse::Status(status) = ask(places, &ControlRequest::Status)? else {
-        return Err(String::from("the agent answered something else"));
-    };
+    let status = asked_status(places)?;
     if json {
         let json = serde_json::to_string_pretty(&status).map_err(|error| error.to_string())?;
         terminal::line(&json)?;

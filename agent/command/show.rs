@@ -168,6 +168,10 @@ pub(super) fn status(status: &Status) -> String {
     }
     let _ = writeln!(out, "udp        {}", status.udp);
     let _ = writeln!(out, "directory  {}", status.directory);
+    if let Some(scrub) = &status.scrub {
+        out.push('\n');
+        out.push_str(&super::scrub::told(scrub));
+    }
     if !status.members.is_empty() {
         out.push_str("\nboards\n");
         for member in &status.members {
@@ -216,6 +220,9 @@ fn sentence(status: &Status) -> String {
              data is safe on the others; empty this board's directory and join it anew.",
         );
     }
+    if status.fenced {
+        return super::scrub::fenced(status);
+    }
     if status.disk_full {
         return String::from(
             "The disk is full: reading works, writing does not. Make room; it goes on by itself.",
@@ -223,6 +230,9 @@ fn sentence(status: &Status) -> String {
     }
     if status.database_held {
         return held(status);
+    }
+    if let Some(words) = super::scrub::undecided(status) {
+        return words;
     }
     let heard = Heard::of(status);
     let Some(leader) = &status.leader else {

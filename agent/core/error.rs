@@ -35,6 +35,8 @@ pub enum Refusal {
     Invalid(String),
     /// Somebody's long read holds this board's database. Retry when it has ended.
     DatabaseHeld,
+    /// What this board holds contradicts the other boards. Read elsewhere.
+    Fenced,
 }
 
 impl fmt::Display for Refusal {
@@ -58,6 +60,10 @@ impl fmt::Display for Refusal {
             Self::DatabaseHeld => f.write_str(
                 "another program reads state.db for too long on the board that would do it \
                  (`understudy status` there names it); nothing was changed",
+            ),
+            Self::Fenced => f.write_str(
+                "this board is fenced: its rows contradict those of the other boards; read from \
+                 another board (`understudy status` says more)",
             ),
         }
     }

@@ -12,7 +12,10 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Refusal;
+use crate::{
+    error::Refusal,
+    scrub::{Report, Scrubs},
+};
 
 /// A member of the group. Never 0, never used twice.
 pub type NodeId = u64;
@@ -173,6 +176,14 @@ pub enum Request {
         /// The new name.
         name: String,
     },
+    /// Compare what all boards hold. Becomes a write where it comes in.
+    Scrub,
+    /// Where boards differ and no majority agrees: this one is right. Becomes a write
+    /// where it comes in.
+    Repair {
+        /// Which.
+        source: NodeId,
+    },
 }
 
 /// What a caller gets.
@@ -284,6 +295,15 @@ pub enum Event {
         number: u64,
         /// Encoded [`crate::sql::SqlResponse`].
         answer: Vec<u8>,
+    },
+    /// The rows about scrubs are different from what they were.
+    Scrubs(Scrubs),
+    /// This board has digested its tables, or did not come to an end.
+    Digested {
+        /// Which scrub.
+        scrub: u64,
+        /// What it came to.
+        report: Report,
     },
     /// The process is about to stop: hand leadership over.
     Stopping,

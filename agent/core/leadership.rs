@@ -9,6 +9,7 @@ use raft::{StateRole, prelude::MessageType};
 use crate::{
     error::Refusal,
     event::{Millis, NodeId, Position},
+    mutant,
     node::{Node, voters_of},
     validate,
 };
@@ -48,8 +49,12 @@ impl Node {
                 || !near_campaign
                 || (self.standing.may_elect(self.last())
                     && validate::settled(raft)
-                    && self.hindrance().is_none()
-                    && !self.stopping))
+                    && self.may_lead()))
+    }
+
+    /// Nothing keeps this board from leading.
+    pub(crate) fn may_lead(&self) -> bool {
+        self.hindrance().is_none() && !self.stopping && (!self.is_fenced() || mutant::is(17))
     }
 
     /// Where its log ends.
@@ -69,7 +74,8 @@ impl Node {
         }
     }
 
-    /// Gives leadership to the voter that has most, among those heard lately.
+    /// Gives leadership to the voter that has most, among those heard lately whose
+    /// rows are right.
     pub(crate) fn hand_over(&mut self, now: Millis) {
         if self.raw.raft.lead_transferee.is_some() {
             return;
@@ -79,6 +85,7 @@ impl Node {
         let best = voters_of(&self.membership)
             .into_iter()
             .filter(|id| *id != self.config.id && self.heard_within(now, *id, unreachable_ms))
+            .filter(|id| !self.is_fenced_board(*id))
             .max_by_key(|id| (matched(*id), *id));
         if let Some(successor) = best {
             self.raw.transfer_leader(successor);

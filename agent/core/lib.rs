@@ -26,14 +26,16 @@
 //! [`event`] (the vocabulary), [`node`] (the dispatcher), `ready` (how raft-rs's
 //! wishes become effects), `leadership` (when it is to be had, and given up),
 //! `serve` (what becomes of a caller's request), then the states they share:
-//! `log`, `apply`, `writes`, `reads`, `forward`, `freshness`, `promise`, [`link`];
-//! `presence` and [`status`] are for people. [`wire`] is what travels, `validate`
-//! what raft-rs may see of it, [`change`] what one batch did.
+//! `log`, `apply`, `writes`, `reads`, `forward`, `freshness`, `promise`,
+//! `scrubber`, [`link`]; `presence` and [`status`] are for people. [`wire`] is what
+//! travels, `validate` what raft-rs may see of it, [`change`] what one batch did,
+//! [`scrub`] how boards find out that they differ.
 //!
 //! # What the caller must supply
 //!
 //! A journal and a database that carry out [`event::Effect::Persist`], `Fetch`,
-//! `Execute`, `Apply` and `Query`; a sealed road for `Send`; boot time; a seed;
+//! `Execute`, `Apply` and `Query`, and tell of scrubs by [`event::Event::Scrubs`]
+//! and `Digested`; a sealed road for `Send`; boot time; a seed;
 //! and, at the start, [`restored::Restored`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -49,6 +51,7 @@ pub mod member;
 pub mod mutant;
 pub mod node;
 pub mod restored;
+pub mod scrub;
 pub mod sql;
 pub mod status;
 pub mod timing;
@@ -64,6 +67,7 @@ mod presence;
 mod promise;
 mod reads;
 mod ready;
+mod scrubber;
 mod serve;
 mod validate;
 mod writes;

@@ -229,6 +229,27 @@ pub const FORWARDS_OPEN_MAX: usize = 256;
 /// Bytes of answers a leader keeps until their origin has confirmed them.
 pub const ANSWERS_KEPT_BYTES_MAX: usize = 2 * RESPONSE_BYTES_MAX;
 
+/// Tables that a scrub digests one by one; those beyond are digested together.
+pub const SCRUB_TABLES_MAX: usize = 64;
+
+/// Cuts of a part that are aimed at.
+pub const SCRUB_CUTS: u64 = 32;
+
+/// Cuts of a part: beyond, the last stretch takes all.
+pub const SCRUB_CUTS_MAX: usize = 256;
+
+/// Parts asked for after a scrub, each finer than the one before.
+pub const SCRUB_PARTS_MAX: usize = 6;
+
+/// Rows that differ named one by one.
+pub const SCRUB_ROWS_NAMED_MAX: usize = 4;
+
+/// What a board says of a table it cannot read, bytes.
+pub const SCRUB_PROBLEM_BYTES_MAX: usize = 200;
+
+/// A board's reports that wait to be written.
+pub const SCRUB_WISHES_MAX: usize = 4;
+
 /// Counters behind the newest that a seal still accepts, each once.
 pub const REPLAY_WINDOW: usize = 1_024;
 

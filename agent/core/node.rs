@@ -28,6 +28,7 @@ use crate::{
     reads::Reads,
     ready::Pending,
     restored::Restored,
+    scrubber::Scrubber,
     timing::Timing,
     validate,
     wire::{Frame, FrameEntry, RaftFrame},
@@ -112,6 +113,7 @@ pub struct Node {
     pub(crate) voters_max: usize,
     pub(crate) presence: Presence,
     pub(crate) freshness: Freshness,
+    pub(crate) scrubber: Scrubber,
     /// Times the database fell back: see [`Effect::resets`].
     pub(crate) resets: u64,
     /// Answers that wait until the database is back where it was.
@@ -140,6 +142,7 @@ impl Node {
     /// When `restored` contradicts itself.
     pub fn new(now: Millis, config: Config, restored: Restored) -> (Self, Effects) {
         let hard_state = restored.hard_state;
+        let boards: Vec<NodeId> = restored.membership.members.iter().map(|m| m.id).collect();
         let voters: Vec<NodeId> = voters_of(&restored.membership);
         let standing = standing(now, &config, &voters, &restored);
         let log = Log::new(
@@ -173,6 +176,7 @@ impl Node {
             voters_max: limits::VOTERS_DEFAULT,
             presence: Presence::default(),
             freshness: Freshness::default(),
+            scrubber: Scrubber::new(now, config.id, restored.scrubs, &boards),
             resets: 0,
             after_replay: Vec::new(),
             led: false,
@@ -214,6 +218,8 @@ impl Node {
             Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
             Event::DatabaseReset { applied, ended_by } => self.on_reset(now, applied, ended_by),
             Event::Queried { number, answer } => self.on_queried(number, answer),
+            Event::Scrubs(scrubs) => self.on_scrubs(now, scrubs),
+            Event::Digested { scrub, report } => self.on_digested(scrub, &report),
             Event::Stopping => self.stopping = true,
         }
         self.on_time(now);
@@ -359,6 +365,7 @@ impl Node {
             {
                 false
             }
+            RaftFrame::TimeoutNow { .. } if !self.may_lead() => false,
             RaftFrame::AppendAnswer { .. }
             | RaftFrame::Heartbeat { .. }
             | RaftFrame::HeartbeatAnswer { .. }
@@ -457,8 +464,13 @@ impl Node {
             self.raw.tick();
             self.pin_election_timeout();
             self.announce_commit();
+        } else if !self.may_lead() {
+            // It votes for others as it would if it could stand itself: raft-rs turns
+            // candidates away for so long after the leader was heard.
+            self.raw.raft.election_elapsed += 1;
         }
-        if self.leads() && (self.hindrance().is_some() || self.stopping) {
+        self.tick_scrub(now);
+        if self.leads() && !self.may_lead() {
             self.hand_over(now);
         }
     }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use crate::{
     event::{Entry, HardState, NodeId, Position, Promise, Trust},
     member::Membership,
+    scrub::Scrubs,
 };
 
 /// Consecutive entries of one term.
@@ -45,4 +46,6 @@ pub struct Restored {
     /// The journal ends before what the database holds, which was in the journal
     /// first: this disk has lost what it promised. It is read, and does nothing else.
     pub lost: bool,
+    /// What the group's scrubs have come to.
+    pub scrubs: Scrubs,
 }

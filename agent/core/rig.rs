@@ -116,6 +116,7 @@ impl Rig {
             suspect,
             trust,
             lost,
+            scrubs: crate::scrub::Scrubs::default(),
         }
     }
 

@@ -24,16 +24,26 @@ impl Node {
     pub(crate) fn on_request(&mut self, now: Millis, id: RequestId, request: Request) {
         let deadline = now.plus(self.config.timing.request_timeout_ms);
         match request {
+            Request::Read { .. } if self.refuses_reads() => {
+                self.reply(id, Reply::Refused(Refusal::Fenced));
+            }
             Request::Read { level, sql } => {
                 self.on_read(now, level, Read { id, sql, deadline, freshness_ms: None });
             }
-            Request::Write(_) | Request::Admit(_) | Request::Rename { .. } => {
-                self.wait(now, Waiting { ticket: Ticket::Local(id), request, deadline });
-            }
+            Request::Write(_)
+            | Request::Admit(_)
+            | Request::Rename { .. }
+            | Request::Scrub
+            | Request::Repair { .. } => match self.scrub_request(request) {
+                Ok(request) => {
+                    self.wait(now, Waiting { ticket: Ticket::Local(id), request, deadline });
+                }
+                Err(refusal) => self.reply(id, Reply::Refused(refusal)),
+            },
         }
     }
 
-    fn wait(&mut self, now: Millis, waiting: Waiting) {
+    pub(crate) fn wait(&mut self, now: Millis, waiting: Waiting) {
         if let Err((ticket, refusal)) = self.writes.push(waiting) {
             self.answer(now, (ticket, Reply::Refused(refusal)));
         }
@@ -62,6 +72,11 @@ impl Node {
         }
     }
 
+    /// What a fenced board holds is not what the group holds.
+    fn refuses_reads(&self) -> bool {
+        self.is_fenced() && !mutant::is(18)
+    }
+
     /// Leads, and has applied its own first entry: nothing older is missing.
     pub(crate) fn leads_for_sure(&self) -> bool {
         self.leads() && self.applier.applied().term == self.raw.raft.term
@@ -81,6 +96,7 @@ impl Node {
                 self.answered.insert(node);
             }
             Ticket::Barrier { id, sql } => self.pass_barrier(now, id, sql, reply),
+            Ticket::Scrub => self.on_scrub_answer(now, &reply),
         }
     }
 
@@ -137,6 +153,10 @@ impl Node {
             self.answer(now, answered);
         }
         while let Some(read) = self.reads.next_query(applied.index) {
+            if self.refuses_reads() {
+                self.reply(read.id, Reply::Refused(Refusal::Fenced));
+                continue;
+            }
             if read.freshness_ms.is_some_and(|bound| !self.is_fresh(now, bound)) {
                 self.reply(read.id, Reply::Refused(Refusal::Stale));
                 continue;
@@ -188,7 +208,8 @@ impl Node {
         let ready = self.writes.is_free()
             && self.writes.has_waiting()
             && self.leads_for_sure()
-            && self.raw.raft.lead_transferee.is_none();
+            && self.raw.raft.lead_transferee.is_none()
+            && (!self.is_fenced() || mutant::is(17));
         let base = self.applier.base().filter(|base| ready && base.index == last_index);
         let Some(base) = base else { return };
         let batch = self.writes.gather();
@@ -202,7 +223,11 @@ impl Node {
         }
         let requests = batch.iter().filter_map(|waiting| match &waiting.request {
             Request::Write(sql) => Some(sql.clone()),
-            Request::Read { .. } | Request::Admit(_) | Request::Rename { .. } => None,
+            Request::Read { .. }
+            | Request::Admit(_)
+            | Request::Rename { .. }
+            | Request::Scrub
+            | Request::Repair { .. } => None,
         });
         let requests: Vec<_> = requests.collect();
         let number = self.number();
@@ -299,7 +324,7 @@ impl Node {
         match request {
             Request::Admit(candidate) => self.admitted(candidate),
             Request::Rename { id, name } => self.renamed(*id, name),
-            Request::Write(_) | Request::Read { .. } => {
+            Request::Write(_) | Request::Read { .. } | Request::Scrub | Request::Repair { .. } => {
                 Err(Refusal::Invalid(String::from("not a membership request")))
             }
         }
@@ -355,7 +380,10 @@ impl Node {
 
     /// Another board's request arrives.
     pub(crate) fn on_forward(&mut self, now: Millis, from: NodeId, forward: Forward) {
-        if !self.leads() || matches!(forward.request, Request::Read { .. }) {
+        let never_comes = |request: &Request| {
+            matches!(request, Request::Read { .. } | Request::Scrub | Request::Repair { .. })
+        };
+        if !self.leads() || never_comes(&forward.request) {
             return;
         }
         let (boot, sequence) = (forward.boot, forward.sequence);

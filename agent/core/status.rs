@@ -10,6 +10,8 @@ use crate::{
     node::{Node, voters_of},
 };
 
+pub use crate::scrubber::ScrubStatus;
+
 /// What a node does in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -66,6 +68,10 @@ pub struct NodeStatus {
     pub unconfirmed_by: Vec<NodeId>,
     /// Its peers remember more than its disk does.
     pub disk_lost: bool,
+    /// Boards whose rows contradict the others', this one perhaps among them.
+    pub fenced: Vec<NodeId>,
+    /// The last comparison of all boards.
+    pub scrub: Option<ScrubStatus>,
     /// Peers, by id.
     pub peers: BTreeMap<NodeId, PeerStatus>,
     /// Peers' bytes dropped, by reason.
@@ -96,6 +102,8 @@ impl Node {
             confirming_disk: self.standing.is_asking(),
             unconfirmed_by: self.standing.unconfirmed().collect(),
             disk_lost: self.standing.is_lost(),
+            fenced: self.fenced_boards(),
+            scrub: self.scrub_status(now),
             peers: self.peers(now),
             dropped: self.dropped.clone(),
         }

@@ -27,6 +27,8 @@ pub(crate) enum Ticket {
     Remote { node: NodeId, boot: u64, sequence: u64 },
     /// The entry a strong read waits for.
     Barrier { id: RequestId, sql: Vec<u8> },
+    /// This board's own, about scrubs.
+    Scrub,
 }
 
 /// A request that waits for its turn.
@@ -268,7 +270,7 @@ fn refused(ticket: Ticket, refusal: Refusal) -> Answered {
 fn request_bytes(request: &Request) -> usize {
     match request {
         Request::Write(sql) | Request::Read { sql, .. } => sql.len(),
-        Request::Admit(_) | Request::Rename { .. } => 0,
+        Request::Admit(_) | Request::Rename { .. } | Request::Scrub | Request::Repair { .. } => 0,
     }
 }
 

@@ -164,7 +164,8 @@ impl Board {
             ControlResponse::Token(_)
             | ControlResponse::Joined { .. }
             | ControlResponse::Sql(_)
-            | ControlResponse::Done => Err(String::from("not a status")),
+            | ControlResponse::Done
+            | ControlResponse::Scrub(_) => Err(String::from("not a status")),
         }
     }
 
@@ -182,6 +183,7 @@ fn ask(socket: &Path, request: &ControlRequest) -> Result<ControlResponse, Strin
         | ControlResponse::Token(_)
         | ControlResponse::Joined { .. }
         | ControlResponse::Sql(_)
-        | ControlResponse::Done) => Ok(response),
+        | ControlResponse::Done
+        | ControlResponse::Scrub(_)) => Ok(response),
     }
 }

@@ -1,5 +1,6 @@
 //! The database's thread: executes, applies, answers short reads between two
-//! entries, commits when it is time; long reads have a thread of their own.
+//! entries, commits when it is time; long reads have a thread of their own, and so
+//! has each digest.
 //!
 //! What waits is bounded: the node has no more under way than its bounds, and
 //! after a reset asks for all of it once more. What it asked for before is dropped
@@ -24,13 +25,16 @@ use understudy_core::{
 };
 
 use super::clock;
-use crate::store::database::{Database, Failure, QueryOutcome};
+use crate::store::database::{Database, Failure, QueryOutcome, Scrubbing};
 
 /// Between two tries when the disk refuses.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Without anything to do the thread looks after its house this often at least.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// A digest gives way to everything else: the lowest priority there is.
+const LAST_PRIORITY: i32 = 19;
 
 enum Job {
     Effect(Effect),
@@ -109,6 +113,8 @@ struct Worker<H> {
 
 impl<H: Fn(&str)> Worker<H> {
     fn run(mut self, waiting: &mpsc::Receiver<Job>) {
+        // What was brought forward at the start may have brought a scrub.
+        self.scrub();
         loop {
             let now = clock::now();
             let wait =
@@ -131,6 +137,7 @@ impl<H: Fn(&str)> Worker<H> {
                 let kept = self.database.keep_house(clock::now());
                 self.survive(kept);
             }
+            self.scrub();
             let full = self.database.is_full();
             if std::mem::replace(&mut self.told_full, full) != full {
                 self.send(Event::DatabaseFull(full));
@@ -195,6 +202,31 @@ impl<H: Fn(&str)> Worker<H> {
         };
         if refused {
             self.refuse(number, "too many long reads at once");
+        }
+    }
+
+    /// Tells what has become of scrubs, and digests beside everything else.
+    fn scrub(&mut self) {
+        if let Some(scrubs) = self.database.take_scrubs() {
+            self.send(Event::Scrubs(scrubs));
+        }
+        while let Some(scrubbing) = self.database.take_scrubbing() {
+            self.digest(scrubbing);
+        }
+    }
+
+    fn digest(&self, scrubbing: Scrubbing) {
+        let (scrub, events) = (scrubbing.id(), self.events.clone());
+        let digest = move || {
+            // Zero is this thread, on Linux; a digest at full speed is right as well.
+            let _ = rustix::process::setpriority_process(None, LAST_PRIORITY);
+            let report = scrubbing.run();
+            // The loop may have ended meanwhile.
+            let _ = events.blocking_send(Event::Digested { scrub, report });
+        };
+        let named = thread::Builder::new().name(String::from("scrub")).stack_size(1 << 20);
+        if named.spawn(digest).is_err() {
+            self.send(Event::Digested { scrub, report: Scrubbing::not_started(scrub) });
         }
     }
 

@@ -47,6 +47,8 @@ mod parse;
 mod render;
 mod served;
 
+pub(crate) use render::rfc3339;
+
 /// Refuses to open HTTP to the network unless told so.
 ///
 /// # Errors
@@ -288,6 +290,10 @@ async fn run(front: &Front, request: Request, parameters: &Parameters) -> Answer
         },
         Ok(Some(Reply::Refused(Refusal::NoLeader))) => {
             Err(text(StatusCode::SERVICE_UNAVAILABLE, "leader not found"))
+        }
+        // Clients and balancers ask another board then.
+        Ok(Some(Reply::Refused(refusal @ Refusal::Fenced))) => {
+            Err(text(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()))
         }
         Ok(Some(Reply::Refused(refusal))) => Ok(json(render::failed(&refusal.to_string(), &shape))),
         Ok(None) => Err(text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping")),

@@ -141,6 +141,9 @@ pub(super) async fn readyz(State(caller): State<Caller>, RawQuery(query): RawQue
         if status.contact_ms.is_none_or(|ms| ms > 10_000) {
             return unready("[+]node ok\n[+]leader not contactable: not heard from lately");
         }
+        if status.fenced {
+            return unready("[+]node ok\n[+]leader ok\n[+]store fenced: its rows are wrong");
+        }
         if parameters.has("sync") && status.applied_index < status.commit_index {
             return unready("[+]node ok\n[+]leader ok\n[+]store ok\n[+]sync behind");
         }

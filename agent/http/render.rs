@@ -390,7 +390,7 @@ const fn days_in(month: u32, year: u32) -> u32 {
 
 /// Seconds since 1970 as RFC 3339 (days to date after Howard Hinnant's
 /// `civil_from_days`).
-pub(super) fn rfc3339(seconds: i64, ms: i64) -> String {
+pub(crate) fn rfc3339(seconds: i64, ms: i64) -> String {
     let (days, clock) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);

@@ -107,7 +107,10 @@ impl Board {
             Some(match request {
                 Request::Write(sql) => write(&mut database, sql),
                 Request::Read { sql, .. } => read(&mut database, &sql),
-                Request::Admit(_) | Request::Rename { .. } => panic!("HTTP asks for no such thing"),
+                Request::Admit(_)
+                | Request::Rename { .. }
+                | Request::Scrub
+                | Request::Repair { .. } => panic!("HTTP asks for no such thing"),
             })
         });
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");
@@ -250,6 +253,14 @@ fn bad_input_is_answered_with_what_is_wrong() {
         assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{raw}: {response}");
         assert!(body(&response).contains(words), "{raw}: {response}");
     }
+}
+
+#[test]
+fn a_fenced_board_sends_clients_elsewhere() {
+    let fenced = Reply::Refused(Refusal::Fenced);
+    let (response, _) = exchange(get("/db/query?q=SELECT%201"), fenced);
+    assert!(response.starts_with("HTTP/1.1 503"), "{response}");
+    assert!(body(&response).contains("this board is fenced"), "{response}");
 }
 
 #[test]

@@ -79,6 +79,7 @@ pub fn restore(
         suspect: journal.suspect(),
         trust: journal.trust().clone(),
         lost,
+        scrubs: database.scrubs().clone(),
     })
 }
 

@@ -6,6 +6,7 @@
 //!     cargo measure takeover   [--rounds N] [--json]
 //!     cargo measure codec      [--rounds N] [--json]
 //!     cargo measure air        [--csv FILE --time COLUMN --value COLUMN [--sensor COLUMN]] [--json]
+//!     cargo measure scrub      [--rounds N] [--json]
 //!
 //! rqlite runs beside us when `RQLITED` names its binary. Everything happens on
 //! loopback and on the disk that holds the build; run it on a quiet machine.
@@ -19,6 +20,7 @@ mod load;
 mod process;
 mod readings;
 mod rqlite;
+mod scrub;
 mod takeover;
 mod throughput;
 
@@ -36,7 +38,7 @@ struct Arguments {
     csv: Option<readings::Csv>,
 }
 
-const MEASUREMENTS: &str = "throughput, footprint, takeover, codec or air";
+const MEASUREMENTS: &str = "throughput, footprint, takeover, codec, air or scrub";
 
 impl Arguments {
     fn parse() -> Result<Self, String> {
@@ -117,6 +119,7 @@ fn measure(arguments: &Arguments) -> Result<Value, String> {
         "takeover" => takeover::run(&program::release(), rounds.unwrap_or(5)),
         "codec" => codec::run(rounds.unwrap_or(15)),
         "air" => air::run(arguments.csv.as_ref())?,
+        "scrub" => scrub::run(rounds.unwrap_or(5)),
         other => return Err(format!("unknown measurement {other}: {MEASUREMENTS}")),
     })
 }

@@ -67,6 +67,7 @@ impl Store {
             suspect: false,
             trust: Trust::default(),
             lost: false,
+            ..Restored::default()
         };
         (self.boot, restored)
     }

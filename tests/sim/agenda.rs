@@ -9,6 +9,7 @@ pub(crate) enum Happening {
     Deliver { from: NodeId, to: NodeId, payload: Vec<u8> },
     Work { board: NodeId, epoch: u64, thread: usize },
     Tick { board: NodeId, epoch: u64 },
+    Digest { board: NodeId, epoch: u64 },
     PowerOn { board: NodeId },
     Resume { board: NodeId },
     Mend { from: NodeId, to: NodeId },

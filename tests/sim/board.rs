@@ -8,10 +8,11 @@ use std::{
     rc::Rc,
 };
 
+use rusqlite::{Connection, OpenFlags};
 use understudy::{
     identity::Identity,
     store::{
-        database::{Database, Options},
+        database::{Database, Options, Scrubbing},
         journal::{self, Journal, JournalError, Persist},
         restore,
     },
@@ -42,8 +43,14 @@ pub(crate) fn set_now(now: Millis) {
 
 pub(crate) const BOARDS: [NodeId; 3] = [1, 2, 3];
 
+/// Between two comparisons of all boards.
+pub(crate) const SCRUB_INTERVAL_MS: u64 = 4_000;
+
 /// Datagrams a socket holds for a process that stands still.
 const HELD_MAX: usize = 100;
+
+/// No write reads what this changes.
+const DIVERGE: &str = "UPDATE t SET r = 'changed' WHERE id = (SELECT max(id) FROM t)";
 
 /// With or without power.
 pub(crate) struct Board {
@@ -61,6 +68,10 @@ pub(crate) struct Board {
     pub(crate) is_damaged: bool,
     /// Its journal found no room.
     pub(crate) is_full: bool,
+    /// A row of its database was changed behind its agent's back.
+    pub(crate) is_diverged: bool,
+    /// Since when its agent knows that it is fenced.
+    pub(crate) fenced_since: Option<u64>,
 }
 
 /// What runs while the power is on.
@@ -77,6 +88,8 @@ pub(crate) struct Process {
     pub(crate) role_changed: bool,
     /// What it last said of room for the database.
     pub(crate) told_full: bool,
+    /// Digests to be made, each on a thread of its own.
+    pub(crate) digests: VecDeque<Scrubbing>,
 }
 
 /// The journal's thread and the database's.
@@ -125,6 +138,8 @@ impl Board {
             held: Vec::new(),
             is_full: false,
             is_damaged: false,
+            is_diverged: false,
+            fenced_since: None,
         }
     }
 
@@ -199,11 +214,13 @@ impl Board {
         let restored = restore::restore(&directory, &mut journal, &mut database)
             .map_err(|error| error.to_string())?;
         let config = Config { id: self.id, seed, boot: journal.boot(), timing: Timing::WIRED };
-        let (node, effects) = Node::new(self.time(now), config, restored);
+        let (mut node, effects) = Node::new(self.time(now), config, restored);
+        node.set_scrub_interval(SCRUB_INTERVAL_MS);
         self.epoch += 1;
         self.is_paused = false;
         self.held.clear();
         self.is_full = false;
+        self.fenced_since = None;
         self.process = Some(Process {
             node,
             journal,
@@ -213,8 +230,18 @@ impl Board {
             resets: 0,
             role_changed: false,
             told_full: false,
+            digests: VecDeque::new(),
         });
         Ok(effects)
+    }
+
+    /// Changes a row that is there while no process of its agent is.
+    pub(crate) fn diverge(&mut self) {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let path = self.directory().join("state.db");
+        let changed = Connection::open_with_flags_and_vfs(path, flags, vfs::NAME)
+            .and_then(|plain| plain.execute(DIVERGE, []));
+        self.is_diverged |= changed == Ok(1);
     }
 
     /// The power goes; the process with it.

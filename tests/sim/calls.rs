@@ -13,6 +13,9 @@ use understudy_core::{
 
 use super::{check::Fate, world::World};
 
+/// A read that was with the database when its board was fenced is answered within this.
+const ANSWERED_MS: u64 = 1_000;
+
 /// Who asked what.
 pub(crate) enum Asked {
     Write(u64),
@@ -62,6 +65,10 @@ impl World {
             }
             (Some(Asked::Read { floor }), Reply::Done { answer, .. }) => {
                 self.outcome.reads += 1;
+                let fenced = self.boards[&to.0].fenced_since;
+                if fenced.is_some_and(|since| self.now - since > ANSWERED_MS) {
+                    self.check.fail(format!("board {} is fenced and answers a read", to.0));
+                }
                 let seen = number(&answer).unwrap_or(0);
                 if seen < floor {
                     self.check.fail(format!(

@@ -25,6 +25,7 @@ pub(crate) struct Plan {
     pub(crate) bad_syncs: u64,
     pub(crate) pauses: u64,
     pub(crate) damage: u64,
+    pub(crate) diverge: u64,
 }
 
 impl Plan {
@@ -42,6 +43,7 @@ impl Plan {
             pauses: rate(4),
             damage: rate(300),
             crashes: 8 + rate(16),
+            diverge: rate(200),
         }
     }
 }
@@ -84,6 +86,7 @@ impl World {
             board.disk.borrow_mut().power_on();
             self.perhaps_damage(id);
         }
+        self.perhaps_diverge(id);
         let board = self.board(id);
         if inside {
             board.disk.borrow_mut().crash_after(calls);
@@ -105,7 +108,7 @@ impl World {
     /// One card of the three may change a bit while the power is off.
     fn perhaps_damage(&mut self, id: NodeId) {
         let wanted = !self.heals && self.faults.chance(self.plan.damage);
-        if !wanted || self.boards.values().any(|board| board.is_damaged) {
+        if !wanted || self.is_one_wrong() {
             return;
         }
         let board = self.board(id);
@@ -115,6 +118,24 @@ impl World {
             self.check.lost_its_promises(id);
             self.tell(|| format!("board {id}: a bit of its journal flips"));
         }
+    }
+
+    /// A row of one board of the three may change while its agent does not run.
+    fn perhaps_diverge(&mut self, id: NodeId) {
+        let wanted = !self.heals && self.faults.chance(self.plan.diverge);
+        if !wanted || self.is_one_wrong() {
+            return;
+        }
+        let board = self.board(id);
+        board.diverge();
+        if board.is_diverged {
+            self.tell(|| format!("board {id}: a row changes behind its agent's back"));
+        }
+    }
+
+    /// Two sound boards are needed to tell which is not.
+    fn is_one_wrong(&self) -> bool {
+        self.boards.values().any(|board| board.is_damaged || board.is_diverged)
     }
 
     pub(crate) fn fault(&mut self) {

@@ -12,6 +12,8 @@ mod board;
 mod calls;
 mod check;
 mod faults;
+mod file;
+mod locks;
 mod random;
 mod threads;
 mod vfs;
@@ -35,6 +37,9 @@ pub struct Report {
     pub acknowledged: u64,
     /// Linearizable reads answered.
     pub reads: u64,
+    /// Boards whose rows were changed behind their agents' backs, all of them fenced
+    /// in the end.
+    pub diverged: u64,
     /// Equal for equal runs.
     pub trace: u64,
     /// Time it took, of one core.

@@ -1,6 +1,8 @@
 //! The two threads of a simulated board, journal and database: each does its work
 //! in order, one piece after the other, and takes its time.
 
+use std::iter;
+
 use understudy::store::{
     database::{Failure, QueryOutcome},
     journal::JournalError,
@@ -92,6 +94,7 @@ impl World {
                 if !is_reset {
                     self.look_at_database(id);
                 }
+                self.look_at_scrubs(id);
                 self.work_on(id, epoch, thread);
             }
             Err(Trouble::Full) => {
@@ -194,7 +197,9 @@ impl World {
                 false => None,
             };
             self.check.applied(id, entry.index, chain);
-            if let Some(digest) = digest {
+            if let Some(digest) = digest
+                && !self.boards[&id].is_diverged
+            {
                 self.check.pages(id, entry.index, digest);
             }
         }
@@ -232,6 +237,35 @@ impl World {
             Err(Trouble::Died(reason)) => return self.died(id, &reason),
         }
         self.tell_full(id);
+    }
+
+    /// Tells what became of scrubs, and has digests made beside everything else.
+    pub(crate) fn look_at_scrubs(&mut self, id: NodeId) {
+        let board = self.board(id);
+        let epoch = board.epoch;
+        let Some(process) = &mut board.process else { return };
+        let scrubs = process.database.take_scrubs();
+        let pinned: Vec<_> = iter::from_fn(|| process.database.take_scrubbing()).collect();
+        let count = pinned.len();
+        process.digests.extend(pinned);
+        for _ in 0..count {
+            let takes = self.disks.below(300);
+            self.plan_in(takes, Happening::Digest { board: id, epoch });
+        }
+        if let Some(scrubs) = scrubs {
+            self.give(id, Event::Scrubs(scrubs));
+        }
+    }
+
+    pub(crate) fn digest(&mut self, id: NodeId, epoch: u64) {
+        let board = self.board(id);
+        if board.epoch != epoch {
+            return;
+        }
+        let scrubbing = board.process.as_mut().and_then(|process| process.digests.pop_front());
+        let Some(scrubbing) = scrubbing else { return };
+        let (scrub, report) = (scrubbing.id(), scrubbing.run());
+        self.give(id, Event::Digested { scrub, report });
     }
 
     /// A database without room says so, and is read as before.

@@ -24,15 +24,17 @@ use std::{
 
 use rusqlite::ffi;
 
-use super::random::Random;
+use super::{
+    file::{File, REGION_BYTES, SECTOR_BYTES},
+    locks::Holder,
+    random::Random,
+};
 
 /// What the VFS is called.
 pub(crate) const NAME: &str = "sim";
 
 /// Of a journal's pages.
 const PAGE_BYTES: usize = 512;
-const SECTOR_BYTES: usize = 512;
-const REGION_BYTES: usize = 32_768;
 
 /// Disks of this thread, by number.
 type Disks = BTreeMap<u64, Rc<RefCell<Disk>>>;
@@ -55,19 +57,6 @@ pub(crate) struct Disk {
     pub(crate) has_failed: bool,
     failing_syncs: u32,
     quota: Option<usize>,
-}
-
-#[derive(Default)]
-struct File {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Change>,
-    regions: Vec<Box<[u8; REGION_BYTES]>>,
-}
-
-enum Change {
-    Write(usize, Vec<u8>),
-    Truncate(usize),
 }
 
 /// Makes disk `number` of this thread anew, empty.
@@ -180,64 +169,6 @@ impl Disk {
     }
 }
 
-impl File {
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        apply(&mut self.live, &Change::Write(offset, bytes.to_vec()));
-        self.pending.push(Change::Write(offset, bytes.to_vec()));
-    }
-
-    fn truncate(&mut self, length: usize) {
-        apply(&mut self.live, &Change::Truncate(length));
-        self.pending.push(Change::Truncate(length));
-    }
-
-    fn sync(&mut self) {
-        for change in self.pending.drain(..) {
-            apply(&mut self.durable, &change);
-        }
-    }
-
-    /// What a power cut leaves: nothing of the unsynced, all, a beginning, or any
-    /// part, the last write torn.
-    fn survive(&mut self, random: &mut Random) {
-        let way = random.below(4);
-        let keep = random.below(self.pending.len() as u64 + 1);
-        for (place, change) in (0..).zip(std::mem::take(&mut self.pending)) {
-            let kept = match way {
-                0 => false,
-                1 => true,
-                2 => place < keep,
-                _ => random.chance(500),
-            };
-            match change {
-                Change::Write(offset, bytes) if kept && way >= 2 && random.chance(300) => {
-                    let sectors = bytes.len().div_ceil(SECTOR_BYTES) as u64;
-                    let torn = random.below(sectors + 1) * SECTOR_BYTES as u64;
-                    let torn = usize::try_from(torn).unwrap_or(0).min(bytes.len());
-                    apply(&mut self.durable, &Change::Write(offset, bytes[..torn].to_vec()));
-                }
-                change if kept => apply(&mut self.durable, &change),
-                Change::Write(..) | Change::Truncate(_) => {}
-            }
-        }
-        self.live.clone_from(&self.durable);
-        self.regions.clear();
-    }
-}
-
-fn apply(bytes: &mut Vec<u8>, change: &Change) {
-    match change {
-        Change::Truncate(length) => bytes.truncate(*length),
-        Change::Write(offset, written) => {
-            let end = offset + written.len();
-            if bytes.len() < end {
-                bytes.resize(end, 0);
-            }
-            bytes[*offset..end].copy_from_slice(written);
-        }
-    }
-}
-
 /// SQLite's file object, ours behind it.
 #[repr(C)]
 struct Handle {
@@ -293,7 +224,7 @@ static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
     xSync: Some(sync),
     xFileSize: Some(file_size),
     xLock: Some(lock),
-    xUnlock: Some(lock),
+    xUnlock: Some(unlock),
     xCheckReservedLock: Some(check_lock),
     xFileControl: Some(control),
     xSectorSize: Some(sector_size),
@@ -344,9 +275,18 @@ unsafe extern "C" fn open(
 }
 
 unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
+    with(file, |disk, name| {
+        file_of(disk, name).locks.leave(holder(file));
+        ffi::SQLITE_OK
+    });
     // SAFETY: the handle was filled by `open`, and SQLite closes it once.
     drop(unsafe { Box::from_raw((*file.cast::<Handle>()).open) });
     ffi::SQLITE_OK
+}
+
+/// Open files are told apart by where they are.
+fn holder(file: *mut ffi::sqlite3_file) -> Holder {
+    file.addr() as Holder
 }
 
 /// Works on an open file, unless the power is off.
@@ -441,14 +381,27 @@ unsafe extern "C" fn file_size(
     })
 }
 
-unsafe extern "C" fn lock(_file: *mut ffi::sqlite3_file, _level: c_int) -> c_int {
-    ffi::SQLITE_OK
+fn granted(is_granted: bool) -> c_int {
+    if is_granted { ffi::SQLITE_OK } else { ffi::SQLITE_BUSY }
 }
 
-unsafe extern "C" fn check_lock(_file: *mut ffi::sqlite3_file, held: *mut c_int) -> c_int {
-    // SAFETY: SQLite gives a place for the answer.
-    unsafe { *held = 0 };
-    ffi::SQLITE_OK
+unsafe extern "C" fn lock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int {
+    with(file, |disk, name| granted(file_of(disk, name).locks.lock(holder(file), level)))
+}
+
+unsafe extern "C" fn unlock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int {
+    with(file, |disk, name| {
+        file_of(disk, name).locks.unlock(holder(file), level);
+        ffi::SQLITE_OK
+    })
+}
+
+unsafe extern "C" fn check_lock(file: *mut ffi::sqlite3_file, held: *mut c_int) -> c_int {
+    with(file, |disk, name| {
+        // SAFETY: SQLite gives a place for the answer.
+        unsafe { *held = c_int::from(file_of(disk, name).locks.is_reserved()) };
+        ffi::SQLITE_OK
+    })
 }
 
 unsafe extern "C" fn control(
@@ -492,12 +445,13 @@ unsafe extern "C" fn shm_map(
 }
 
 unsafe extern "C" fn shm_lock(
-    _file: *mut ffi::sqlite3_file,
-    _offset: c_int,
-    _count: c_int,
-    _flags: c_int,
+    file: *mut ffi::sqlite3_file,
+    offset: c_int,
+    count: c_int,
+    flags: c_int,
 ) -> c_int {
-    ffi::SQLITE_OK
+    let slots = (index(offset.into()), index(count.into()));
+    with(file, |disk, name| granted(file_of(disk, name).locks.slots(holder(file), slots, flags)))
 }
 
 unsafe extern "C" fn shm_barrier(_file: *mut ffi::sqlite3_file) {}

@@ -137,6 +137,7 @@ impl World {
                     self.plan_in(25, Happening::Tick { board, epoch });
                 }
             }
+            Happening::Digest { board, epoch } => self.digest(board, epoch),
             Happening::PowerOn { board } => self.power_on(board),
             Happening::Resume { board } => self.resume(board),
             Happening::Mend { from, to } => {
@@ -199,6 +200,7 @@ impl World {
         let status = process.node.status(time);
         let leads = process.node.leads();
         let epoch = self.boards[&id].epoch;
+        self.note_fence(id, status.fenced.contains(&id));
         if leads && self.check.leads(status.term, id) {
             self.tell(|| format!("board {id} leads term {}", status.term));
         }
@@ -217,6 +219,16 @@ impl World {
                 | Effect::Query { .. }
                 | Effect::RoleChanged { .. } => self.hand_over(id, effect),
             }
+        }
+    }
+
+    /// Only a board whose rows are wrong may be fenced.
+    fn note_fence(&mut self, id: NodeId, is_fenced: bool) {
+        let now = self.now;
+        let board = self.board(id);
+        board.fenced_since = is_fenced.then(|| board.fenced_since.unwrap_or(now));
+        if is_fenced && !board.is_diverged {
+            self.check.fail(format!("board {id} is fenced though its rows are right"));
         }
     }
 
@@ -245,6 +257,9 @@ impl World {
             return;
         }
         self.agenda.cancel_calls();
+        for process in self.boards.values_mut().filter_map(|board| board.process.as_mut()) {
+            process.node.set_scrub_interval(0);
+        }
         self.play(CHAOS_MS + HEAL_MS + 12_000);
         let now = self.now;
         let mut applied = Vec::new();
@@ -252,7 +267,7 @@ impl World {
         for id in BOARDS {
             let board = self.board(id);
             let time = board.time(now);
-            let is_damaged = board.is_damaged;
+            let (is_damaged, is_diverged) = (board.is_damaged, board.is_diverged);
             let Some(process) = &mut board.process else {
                 if is_damaged {
                     continue;
@@ -261,6 +276,12 @@ impl World {
             };
             leaders += u32::from(process.node.leads());
             let status = process.node.status(time);
+            let is_free = process.node.leads() || !status.fenced.contains(&id);
+            if is_diverged && is_free {
+                return self
+                    .check
+                    .fail(format!("board {id}, whose rows are wrong, goes on as before"));
+            }
             if is_damaged && (status.disk_lost || status.confirming_disk) {
                 continue;
             }
@@ -275,7 +296,10 @@ impl World {
                 return self.check.fail(format!("board {id} cannot be read"));
             };
             self.check.holds(id, &calls::pairs(&rows), calls::number(&count).unwrap_or(0));
-            self.check.pages(id, u64::MAX, digest);
+            self.outcome.diverged += u64::from(is_diverged);
+            if !is_diverged {
+                self.check.pages(id, u64::MAX, digest);
+            }
         }
         if leaders != 1 || applied.windows(2).any(|pair| pair[0] != pair[1]) {
             self.check.fail(format!("after healing {leaders} lead, applied is {applied:?}"));

@@ -57,6 +57,7 @@ impl Database {
             }
             self.head.advance(entry);
             self.open_bytes += entry.data.len() as u64 + 64;
+            self.look_for_scrub()?;
         }
         Ok(outcomes)
     }
@@ -131,6 +132,7 @@ impl Database {
                 table.name
             )));
         }
+        self.watch.touched(&table.name);
         let quiet = self.schema.has_triggers && !mutant::is(30);
         if quiet {
             self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;

@@ -4,7 +4,7 @@
 use understudy_core::event::{Entry, EntryKind, Position};
 
 /// Version of what is in the file; another is refused by name.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// The one row that says what is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

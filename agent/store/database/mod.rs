@@ -39,6 +39,7 @@ use self::{
     head::Head,
     losses::Losses,
     schema::{Schema, SchemaError},
+    scrub::Watch,
 };
 use super::{StoreError, ffi::Hook};
 
@@ -55,10 +56,12 @@ mod losses;
 mod read;
 mod refusal;
 mod schema;
+mod scrub;
 mod statement;
 mod vacuum;
 
 pub use read::{QueryOutcome, Reader};
+pub use scrub::Scrubbing;
 
 /// SQLite below this has a race that can lose committed pages (fixed 3.51.3).
 pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -163,6 +166,7 @@ pub struct Database {
     /// The open transaction has changed the schema, for good or not: until it is
     /// committed SQLite reads the schema anew after every rolled-back savepoint.
     schema_changed: bool,
+    watch: Watch,
 }
 
 /// Our value as SQLite takes it.
@@ -186,7 +190,14 @@ const TABLES: &str = "
     CREATE TABLE _understudy_member(
         id INTEGER PRIMARY KEY, name TEXT NOT NULL, key BLOB NOT NULL,
         addresses TEXT NOT NULL, voter INTEGER NOT NULL);
-    CREATE TABLE _understudy_setting(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;";
+    CREATE TABLE _understudy_setting(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE _understudy_scrub(
+        id INTEGER PRIMARY KEY, time INTEGER NOT NULL, boards INTEGER NOT NULL, name TEXT NOT NULL,
+        low BLOB NOT NULL, high BLOB NOT NULL, every INTEGER NOT NULL, source INTEGER);
+    CREATE TABLE _understudy_digest(
+        scrub INTEGER, board INTEGER, place INTEGER, entry INTEGER NOT NULL, name TEXT NOT NULL,
+        start BLOB NOT NULL, rows INTEGER, digest INTEGER, problem TEXT NOT NULL,
+        PRIMARY KEY(scrub, board, place)) WITHOUT ROWID;";
 
 impl Database {
     /// Opens `state.db` in `directory`, or makes an empty one.
@@ -221,6 +232,7 @@ impl Database {
             io_failures: 0,
             losses: Losses::default(),
             schema_changed: false,
+            watch: Watch::default(),
             connection,
             path: path.clone(),
             options,
@@ -249,6 +261,7 @@ impl Database {
         self.head = Head::decode(&head)?;
         self.committed = self.head.applied;
         self.membership = self.read_membership().map_err(|error| error.to_string())?;
+        self.reload_scrubs().map_err(|error| error.to_string())?;
         self.refresh_schema().map_err(|error| format!("{error:?}"))?;
         self.open_since = None;
         self.open_bytes = 0;
@@ -360,6 +373,7 @@ impl Database {
             self.spill(true)?;
         }
         self.since_checkpoint += self.open_bytes + COMMIT_BYTES;
+        self.watch.grew(self.open_bytes + COMMIT_BYTES);
         self.open_bytes = 0;
         Ok(())
     }
@@ -400,6 +414,7 @@ impl Database {
     /// # Errors
     /// As [`Database::commit`].
     pub fn keep_house(&mut self, now: Millis) -> Result<(), Failure> {
+        self.bound_scrub();
         if let Some(since) = self.full_since {
             if now.since(since) < FULL_RETRY_MS {
                 return Ok(());

@@ -43,6 +43,8 @@ pub(crate) struct Table {
     pub(crate) select_all: String,
     pub(crate) insert: String,
     pub(crate) delete: String,
+    /// All rows in the order in which they are kept, a rowid before the columns.
+    pub(crate) scan: String,
 }
 
 /// Some of a table's stored columns by their places. From the 64th on all are one.
@@ -292,6 +294,7 @@ impl Table {
                 places.join(", ")
             ),
             delete: format!("DELETE FROM main.{quoted_name} WHERE {condition}"),
+            scan: format!("SELECT {} FROM main.{quoted_name} NOT INDEXED", all.join(", ")),
             name,
             names,
             condition,
