@@ -31,6 +31,7 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 31, name: "a minority's digest fences the majority" },
     Mutant { number: 32, name: "a fenced leader goes on leading" },
     Mutant { number: 33, name: "a fenced board answers reads" },
+    Mutant { number: 34, name: "a digest of what happens to be committed" },
 ];
 
 #[cfg(mutants)]

@@ -5,6 +5,10 @@
 //! is done. A fenced board answers no reads and never leads: it hands leadership
 //! over, or lays it down where nobody can take it. It goes on applying and voting,
 //! so that the group keeps its majority.
+//!
+//! The price of never leading: where a fenced board alone has what a dead one had
+//! committed with it, and the others were away then, nobody leads until the dead one
+//! is back or the fence is lifted.
 
 use alloc::{collections::BTreeSet, collections::VecDeque, string::String, vec::Vec};
 
