@@ -281,6 +281,7 @@ mod tests {
         event::{Event, ReadLevel},
         rig::{Rig, write},
         scrub::Item,
+        wire::{Frame, RaftFrame},
     };
 
     use super::*;
@@ -371,6 +372,17 @@ mod tests {
         rig.ask(board, 6, read(linearizable));
         rig.run(300);
         assert!(matches!(rig.answer_of(6), Some(Reply::Done { .. })));
+    }
+
+    #[test]
+    fn a_board_that_is_contradicted_does_not_stand_even_when_the_leader_asks_it_to() {
+        let (mut rig, leader) = group();
+        let board = leader % 3 + 1;
+        tell(&mut rig, &found(&[board]));
+        let term = rig.nodes[&leader].raw.raft.term;
+        rig.hear(board, leader, &Frame::Raft(RaftFrame::TimeoutNow { term }));
+        rig.run(500);
+        assert_eq!((rig.leader(), rig.nodes[&leader].raw.raft.term), (Some(leader), term));
     }
 
     #[test]
