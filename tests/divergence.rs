@@ -182,3 +182,17 @@ fn where_no_majority_agrees_nobody_is_fenced_until_somebody_decides() {
     agents.wait("b", "to lead", |status| status["leader"] == "b");
     let _ = agents.told("b", &["query", "SELECT 1"]);
 }
+
+#[test]
+fn boards_are_compared_as_often_as_the_group_has_set() {
+    let mut agents = Agents::new(&program::debug());
+    agents.run("a");
+    let _token = agents.found("a");
+    assert!(agents.status("a").expect("it answers")["scrub"].is_null());
+    let _ = agents.told("a", &["set", "scrub_interval", "10s"]);
+    agents.stop("a");
+    agents.run("a");
+    agents.wait("a", "to compare by itself", |status| status["scrub"]["id"] == 1);
+    let refused = agents.refused("a", &["set", "scrub_interval", "often"]);
+    assert!(refused.contains("from 10s to 30d"), "{refused}");
+}

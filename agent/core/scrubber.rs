@@ -5,6 +5,10 @@
 //! is done. A fenced board answers no reads and never leads: it hands leadership
 //! over, or lays it down where nobody can take it. It goes on applying and voting,
 //! so that the group keeps its majority.
+//!
+//! The price of never leading: where a fenced board alone has what a dead one had
+//! committed with it, and the others were away then, nobody leads until the dead one
+//! is back or the fence is lifted.
 
 use alloc::{collections::BTreeSet, collections::VecDeque, string::String, vec::Vec};
 
@@ -277,6 +281,7 @@ mod tests {
         event::{Event, ReadLevel},
         rig::{Rig, write},
         scrub::Item,
+        wire::{Frame, RaftFrame},
     };
 
     use super::*;
@@ -367,6 +372,17 @@ mod tests {
         rig.ask(board, 6, read(linearizable));
         rig.run(300);
         assert!(matches!(rig.answer_of(6), Some(Reply::Done { .. })));
+    }
+
+    #[test]
+    fn a_board_that_is_contradicted_does_not_stand_even_when_the_leader_asks_it_to() {
+        let (mut rig, leader) = group();
+        let board = leader % 3 + 1;
+        tell(&mut rig, &found(&[board]));
+        let term = rig.nodes[&leader].raw.raft.term;
+        rig.hear(board, leader, &Frame::Raft(RaftFrame::TimeoutNow { term }));
+        rig.run(500);
+        assert_eq!((rig.leader(), rig.nodes[&leader].raw.raft.term), (Some(leader), term));
     }
 
     #[test]

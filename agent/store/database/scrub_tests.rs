@@ -161,7 +161,7 @@ fn found(table: &str, rows: &str) -> Vec<(String, String)> {
 #[test]
 fn boards_that_hold_the_same_agree_whatever_their_pages() {
     let mut group = filled();
-    group.tamper(2, "ANALYZE; VACUUM");
+    group.tamper(2, "VACUUM");
     let scrubs = group.scrub();
     assert_eq!(scrubs.0.len(), 1, "nothing is narrowed down");
     assert!(scrubs.0[0].reports.values().all(|report| report.entry == 3));
@@ -199,7 +199,8 @@ fn a_flipped_bit_in_a_row_or_in_an_index_is_found() {
     assert!(scrubs.fenced(&BOARDS).contains(&2));
     let mut group = filled();
     // The tree of an index holds the same words: its rows are whole, its answers not.
-    group.tamper(1, "DROP TABLE w; VACUUM");
+    group.sql(&["DELETE FROM w"]);
+    group.tamper(1, "VACUUM");
     group.flip(1, |bytes| {
         let first = at(bytes, "needle-777");
         first + 1 + at(&bytes[first + 1..], "needle-777")
@@ -218,7 +219,8 @@ fn a_page_that_cannot_be_read_agrees_with_nobody() {
     let Finding::Unreadable(why) = &scrubs.0[0].reports[&3].finding else {
         panic!("{:?}", scrubs.0[0].reports[&3].finding)
     };
-    assert!(why.contains("malformed"), "{why}");
+    let words = ["malformed", "error code 11"];
+    assert!(words.iter().any(|words| why.contains(words)), "{why}");
     assert_eq!(scrubs.0[0].judge(3), Some(false));
 }
 
