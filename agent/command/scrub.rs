@@ -134,6 +134,22 @@ pub(super) fn fenced(status: &Status) -> String {
     )
 }
 
+/// The first sentence where this board is right and another is fenced.
+pub(super) fn others_fenced(status: &Status, leader: &str) -> Option<String> {
+    let fenced = &status.scrub.as_ref()?.fenced;
+    (!fenced.is_empty()).then(|| {
+        format!(
+            "Reading and writing work, led by {leader}, but {} fenced: what it holds contradicts \
+             the other boards{}. `understudy status` there says what to do.",
+            match fenced.as_slice() {
+                [one] => format!("{one} is"),
+                several => format!("{} are", several.join(", ")),
+            },
+            where_they_differ(status)
+        )
+    })
+}
+
 /// The first sentence where boards differ and nobody is known to be right.
 pub(super) fn undecided(status: &Status) -> Option<String> {
     let scrub = status.scrub.as_ref()?;
@@ -186,6 +202,10 @@ mod tests {
         let status = Status { fenced: true, scrub: scrub.clone(), ..Status::default() };
         let first = fenced(&status);
         assert!(first.starts_with("This board is fenced: ") && first.contains("table t, row 5"));
-        assert_eq!(undecided(&Status { scrub, ..Status::default() }), None);
+        assert_eq!(undecided(&Status { scrub: scrub.clone(), ..Status::default() }), None);
+        assert_eq!(others_fenced(&status, "a"), None, "nobody is fenced by this one");
+        let scrub = scrub.map(|scrub| ScrubStatus { fenced: vec!["c".into()], ..scrub });
+        let words = others_fenced(&Status { scrub, ..Status::default() }, "a").unwrap();
+        assert!(words.contains("led by a, but c is fenced") && words.contains("row 5"), "{words}");
     }
 }

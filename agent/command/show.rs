@@ -256,6 +256,9 @@ fn sentence(status: &Status) -> String {
             heard.unknown.join(", ")
         );
     }
+    if let Some(words) = super::scrub::others_fenced(status, leader) {
+        return words;
+    }
     match status.members.len() {
         1 => String::from(
             "Everything works on this board alone: nothing is copied yet. Run `understudy token` \
