@@ -281,6 +281,7 @@ impl Member {
         self.settings.0 = *index;
         self.node.set_timing(now, settings::timing(&stored));
         self.node.set_voters_max(settings::voters(&stored));
+        self.node.set_scrub_interval(settings::scrub_interval_ms(&stored));
     }
 
     fn wait(&mut self, waiter: Waiter) -> RequestId {

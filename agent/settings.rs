@@ -46,7 +46,7 @@ pub const ALL: [Setting; 3] = [
         name: "scrub_interval",
         default: "1h",
         doc: "how often all boards are compared, row by row: 10s to 30d (s, m, h, d), or 0 for only \
-              by `understudy scrub`; taken up by each board at its next start",
+              by `understudy scrub`",
         check: |value| match interval_named(value) {
             Some(_) => Ok(()),
             None => Err(format!(

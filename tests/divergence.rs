@@ -190,8 +190,6 @@ fn boards_are_compared_as_often_as_the_group_has_set() {
     let _token = agents.found("a");
     assert!(agents.status("a").expect("it answers")["scrub"].is_null());
     let _ = agents.told("a", &["set", "scrub_interval", "10s"]);
-    agents.stop("a");
-    agents.run("a");
     agents.wait("a", "to compare by itself", |status| status["scrub"]["id"] == 1);
     let refused = agents.refused("a", &["set", "scrub_interval", "often"]);
     assert!(refused.contains("from 10s to 30d"), "{refused}");
