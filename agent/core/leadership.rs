@@ -41,24 +41,24 @@ impl Node {
 
     /// raft-rs 0.7 asserts that a new leader has everything it appended on disk:
     /// a follower does not campaign while an append is under way.
-    pub(crate) fn may_tick(&self, now: Millis) -> bool {
+    pub(crate) fn may_tick(&self) -> bool {
         let raft = &self.raw.raft;
         let near_campaign = raft.election_elapsed + 1 >= self.config.timing.election_ticks_min;
         self.standing.takes_part()
             && (raft.state == StateRole::Leader
                 || !near_campaign
-                || (validate::settled(raft) && self.may_stand(now)))
+                || (validate::settled(raft) && self.may_stand()))
     }
 
     /// Nothing keeps this board from standing for election. One whose rows are
     /// wrong does so where nobody else could be elected for long: its log may be the
     /// only whole one, and as a leader it proposes nothing and hands over.
-    pub(crate) fn may_stand(&self, now: Millis) -> bool {
-        let leaderless_ms_max = self.config.timing.leaderless_ms();
-        let is_last_resort = || self.leaderless_ms(now).is_some_and(|ms| ms >= leaderless_ms_max);
+    pub(crate) fn may_stand(&self) -> bool {
+        let is_last_resort =
+            self.raw.raft.election_elapsed >= self.config.timing.leaderless_ticks();
         self.hindrance().is_none()
             && !self.stopping
-            && (!self.is_fenced() || is_last_resort() || mutant::is(17))
+            && (!self.is_fenced() || is_last_resort || mutant::is(17))
             && self.standing.may_elect(self.last())
     }
 

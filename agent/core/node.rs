@@ -460,11 +460,11 @@ impl Node {
         if !self.standing.takes_part() || self.ticks.is_multiple_of(limits::OTHERS_TICKS_MIN) {
             self.ask_promises(now);
         }
-        if self.may_tick(now) {
+        if self.may_tick() {
             self.raw.tick();
             self.pin_election_timeout();
             self.announce_commit();
-        } else if !self.may_stand(now) {
+        } else if !self.may_stand() {
             // It votes for others as it would if it could stand itself: raft-rs turns
             // candidates away for so long after the leader was heard.
             self.raw.raft.election_elapsed += 1;

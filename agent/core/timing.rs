@@ -102,7 +102,12 @@ impl Timing {
     /// came to nothing.
     #[must_use]
     pub const fn leaderless_ms(&self) -> u64 {
-        3 * self.election_ms_max()
+        self.tick_ms * self.leaderless_ticks() as u64
+    }
+
+    /// The same in ticks.
+    pub(crate) const fn leaderless_ticks(&self) -> usize {
+        3 * self.election_ticks_max
     }
 
     /// Shortest such time.
