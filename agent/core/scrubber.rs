@@ -2,13 +2,13 @@
 //!
 //! The leader asks for a scrub when it is time, and for parts while tables differ;
 //! each board's report, and each wish, is a write like any other, repeated until it
-//! is done. A fenced board answers no reads and never leads: it hands leadership
+//! is done. A fenced board answers no reads and executes nothing: it hands leadership
 //! over, or lays it down where nobody can take it. It goes on applying and voting,
 //! so that the group keeps its majority.
 //!
-//! The price of never leading: where a fenced board alone has what a dead one had
-//! committed with it, and the others were away then, nobody leads until the dead one
-//! is back or the fence is lifted.
+//! Its rows are wrong, its log is not: where it alone has what a dead board had
+//! committed with it, nobody else can be elected. Then it stands, as the last resort,
+//! and gives its log and leadership to the next.
 
 use alloc::{collections::BTreeSet, collections::VecDeque, string::String, vec::Vec};
 
@@ -199,7 +199,8 @@ impl Node {
         self.scrubber.answered(now, reply, pause_ms);
     }
 
-    /// A fenced board leads nobody: where no other can take over, nobody leads.
+    /// A fenced board leads only to hand over: where no other can take over, nobody
+    /// leads.
     fn lay_down(&mut self, now: Millis) {
         if !(self.leads() && self.is_fenced()) || mutant::is(17) {
             self.scrubber.leads_fenced = None;
@@ -346,6 +347,22 @@ mod tests {
         assert!(!rig.nodes[&leader].leads());
         let journalled = rig.journals.values().flatten().filter(|entry| entry.data.ends_with(b"a"));
         assert_eq!(journalled.count(), 0, "it executes nothing on rows that are wrong");
+    }
+
+    #[test]
+    fn a_board_that_is_contradicted_hands_its_log_on_where_nobody_else_holds_it() {
+        let (mut rig, leader) = group();
+        let board = leader % 3 + 1;
+        let other = board % 3 + 1;
+        tell(&mut rig, &found(&[board]));
+        rig.cut = Vec::from([other]);
+        rig.ask(leader, 1, write("kept"));
+        rig.run(300);
+        assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
+        rig.cut = Vec::from([leader]);
+        rig.run(15_000);
+        assert!(rig.nodes[&other].leads() && !rig.nodes[&board].leads());
+        assert_eq!(entries(&rig, other, "kept"), 1);
     }
 
     #[test]
