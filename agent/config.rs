@@ -18,12 +18,9 @@ use understudy_core::{
 
 use crate::{
     driver::{control, udp},
-    settings,
+    http, settings,
     store::database::Options,
 };
-
-/// The port HTTP listens on unless told otherwise.
-pub const HTTP_PORT: u16 = 4001;
 
 /// Everything the agent is told, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -333,12 +330,12 @@ impl RunOptions {
     /// When HTTP would be open to the network without being told so, or the name
     /// is none.
     pub fn resolve(places: &Places, config: &Config, flags: RunFlags) -> Result<Self, String> {
-        let http = flags.http.or(config.http.address);
-        let http = http.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT)));
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, http::PORT));
+        let http = flags.http.or(config.http.address).unwrap_or(loopback);
         let udp = flags.udp.or(config.udp.address);
         let udp = udp.unwrap_or_else(|| SocketAddr::from((Ipv6Addr::UNSPECIFIED, udp::PORT)));
         let http_open = flags.http_open || config.http.open;
-        crate::http::check_address(http, http_open)?;
+        http::check_address(http, http_open)?;
         let name = flags.name.or_else(|| config.name.clone());
         if let Some(name) = &name {
             check_name("board", name).map_err(|refusal| format!("--name {name:?}: {refusal}"))?;

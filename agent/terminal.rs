@@ -4,6 +4,9 @@
 
 use std::io::{ErrorKind, Write};
 
+/// The longest line that wraps nowhere.
+pub const COLUMNS: usize = 79;
+
 /// To standard output, as it is.
 ///
 /// # Errors

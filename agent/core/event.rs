@@ -17,8 +17,7 @@ use crate::{
     scrub::{Report, Scrubs},
 };
 
-/// A member of the group. Never 0, never used twice.
-pub type NodeId = u64;
+pub use crate::member::NodeId;
 
 /// Boot time in milliseconds: monotonic, counts through suspend, starts anywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

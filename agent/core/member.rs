@@ -9,7 +9,10 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::Refusal, event::NodeId, limits};
+use crate::{error::Refusal, limits};
+
+/// A member of the group. Never 0, never used twice.
+pub type NodeId = u64;
 
 /// An X25519 public key.
 pub type PublicKey = [u8; 32];

@@ -26,8 +26,8 @@ use alloc::{
 };
 
 use crate::{
-    event::NodeId,
     limits::{SCRUB_CUTS, SCRUB_PARTS_MAX, SCRUB_ROWS_NAMED_MAX},
+    member::NodeId,
     mutant,
     sql::{self, Origin, Parameters, RequestKind, SqlRequest, Statement, Value},
 };

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::screen::COLUMNS;
+use crate::terminal::COLUMNS;
 
 /// Acknowledged readings, by the board they were taken on.
 pub(super) type Acknowledged = BTreeMap<&'static str, u64>;

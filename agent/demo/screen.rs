@@ -6,13 +6,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use understudy_core::event::Millis;
 
 use super::{boards::Board, writers::Glance};
-use crate::terminal;
+use crate::terminal::{self, COLUMNS};
 
 /// Between two pictures.
 const PICTURE_MS: u64 = 250;
-
-/// Longest line.
-pub(super) const COLUMNS: usize = 79;
 
 /// Readings shown.
 const READINGS: usize = 10;

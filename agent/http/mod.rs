@@ -49,6 +49,9 @@ mod served;
 
 pub(crate) use render::rfc3339;
 
+/// The port HTTP listens on unless told otherwise.
+pub const PORT: u16 = 4001;
+
 /// Refuses to open HTTP to the network unless told so.
 ///
 /// # Errors
@@ -57,7 +60,7 @@ pub fn check_address(address: SocketAddr, open: bool) -> Result<(), String> {
     if open || address.ip().is_loopback() {
         return Ok(());
     }
-    let port = if address.port() == 0 { crate::config::HTTP_PORT } else { address.port() };
+    let port = if address.port() == 0 { PORT } else { address.port() };
     Err(format!(
         "HTTP on {address} would be open to everybody on that network: there are no accounts yet.\n\
          Keep it on 127.0.0.1 and reach it through ssh:  ssh -L {port}:127.0.0.1:{port} THIS-BOARD\n\

@@ -4,7 +4,7 @@
 
 use understudy_core::sql::{Parameters, Value};
 
-use super::{Bound, statement::words};
+use super::{Bound, text::words};
 
 /// See the module's description.
 pub(super) struct Given<'a> {

@@ -59,6 +59,7 @@ mod refusal;
 mod schema;
 mod scrub;
 mod statement;
+mod text;
 mod vacuum;
 
 pub use read::{QueryOutcome, Reader};

@@ -16,7 +16,7 @@ use super::{
     budget::Budget,
     capture::value_of,
     connect, refusal,
-    statement::{next_statement, words},
+    text::{next_statement, words},
 };
 use crate::store::StoreError;
 

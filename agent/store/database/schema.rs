@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use rusqlite::Connection;
 use understudy_core::sql::Value;
 
-use super::{refusal, statement::words};
+use super::{refusal, text::words};
 
 /// One table, ordinary, WITHOUT ROWID or a shadow of a virtual one.
 #[derive(Debug)]

@@ -329,7 +329,7 @@ impl Trouble {
             error.sqlite_error_code(),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure)
         );
-        let why = super::statement::words(error);
+        let why = super::text::words(error);
         if is_damage { Self::Damage(why) } else { Self::Ended(why) }
     }
 }

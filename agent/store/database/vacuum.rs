@@ -7,7 +7,7 @@
 
 use understudy_core::sql::SqlRequest;
 
-use super::{Database, Failure, authorize::Mode, refusal, statement::without_comments};
+use super::{Database, Failure, authorize::Mode, refusal, text::without_comments};
 
 /// As it stands in an entry.
 pub(super) const VACUUM: &str = "VACUUM";
