@@ -18,7 +18,7 @@ pub fn print(text: &str) -> Result<(), String> {
 /// To standard output, as a line.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn line(text: &str) -> Result<(), String> {
     print(&format!("{text}\n"))
 }

@@ -121,7 +121,17 @@ impl Process {
         }
         self.journal.write(&batch)?;
         waiting.drain(..batch.len());
+        let end = batch.iter().rev().find_map(|persist| Some(persist.entries.last()?.index));
+        if let Some(end) = end {
+            self.check_end(end);
+        }
         Ok(Event::Persisted { number: last })
+    }
+
+    /// What was replaced is gone, however far it went.
+    fn check_end(&mut self, end: u64) {
+        let behind = self.journal.read(end + 1, end + 2, 1);
+        assert!(!behind.is_ok_and(|entries| !entries.is_empty()), "the log does not end at {end}");
     }
 }
 

@@ -224,7 +224,7 @@ fn kinds_of_rows(guess: Guess<'_>, count: usize) -> (bool, bool) {
     (guess.first() + linked < count, linked > 0)
 }
 
-/// Reads what [`write`] wrote behind its head.
+/// Reads what [`write()`] wrote behind its head.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     head: u8,
