@@ -287,6 +287,12 @@ impl Node {
         self.raw.raft.state == StateRole::Leader
     }
 
+    /// Its term.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
     /// Whom this node takes for the leader; itself when it leads.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         Some(self.raw.raft.leader_id).filter(|id| *id != 0)

@@ -392,11 +392,12 @@ impl Region {
             0 => part.high.clone(),
             _ => first[first.len() - behind].start.clone(),
         };
-        let count = |items: &[Item]| items.iter().map(|item| item.rows).sum();
-        let counts = lists.iter().map(|list| count(&list[from..list.len() - behind]));
-        let rows = counts.max().unwrap_or(0);
+        let between: Vec<&[Item]> =
+            lists.iter().map(|list| &list[from..list.len() - behind]).collect();
+        let count = |items: &&[Item]| items.iter().map(|item| item.rows).sum();
+        let rows = between.iter().map(count).max().unwrap_or(0);
         let words = match part.every {
-            1 => single_rows(&lists),
+            1 => single_rows(&between),
             _ => stretch(&low, &high),
         };
         Some(Self { low, high, rows, words })

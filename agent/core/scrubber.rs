@@ -138,7 +138,8 @@ impl Node {
     }
 
     /// A majority of the boards, or a person, has found this one wrong.
-    pub(crate) fn is_fenced(&self) -> bool {
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
         self.scrubber.fenced.contains(&self.config.id)
     }
 

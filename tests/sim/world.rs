@@ -194,15 +194,13 @@ impl World {
     }
 
     pub(crate) fn carry_out(&mut self, id: NodeId, effects: Effects) {
-        let now = self.now;
-        let time = self.boards[&id].time(now);
         let Some(process) = &self.boards[&id].process else { return };
-        let status = process.node.status(time);
-        let leads = process.node.leads();
+        let (leads, term) = (process.node.leads(), process.node.term());
+        let is_fenced = process.node.is_fenced();
         let epoch = self.boards[&id].epoch;
-        self.note_fence(id, status.fenced.contains(&id));
-        if leads && self.check.leads(status.term, id) {
-            self.tell(|| format!("board {id} leads term {}", status.term));
+        self.note_fence(id, is_fenced);
+        if leads && self.check.leads(term, id) {
+            self.tell(|| format!("board {id} leads term {term}"));
         }
         for effect in effects {
             self.tell(|| format!("board {id}: {}", trace::effect(&effect)));
