@@ -2,7 +2,8 @@
 //!
 //! This file matches and calls. What it calls lives beside it, by job:
 //! [`crate::ready`] turns raft-rs's wishes into effects and keeps "send only
-//! after durable"; [`crate::serve`] answers callers; the states they share
+//! after durable"; [`crate::leadership`] says when it may lead; [`crate::serve`]
+//! answers callers; `scrubber` compares boards; the states they share
 //! (`log`, `apply`, `writes`, `reads`, `forward`, `promise`, `link`) know
 //! nothing of raft-rs's node and nothing of each other.
 
@@ -540,9 +541,7 @@ fn standing(now: Millis, config: &Config, voters: &[NodeId], restored: &Restored
     let held = Held { term, vote, last_index: restored.last_index };
     let (trust, suspect) = (restored.trust.clone(), restored.suspect);
     let mut standing = Standing::start(now, config.id, voters, held, trust, suspect);
-    let ahead = restored.applied.index > restored.last_index;
-    assert_eq!(ahead, restored.lost, "a database ahead of the journal is a lost disk");
-    if restored.lost {
+    if restored.is_lost() {
         standing.lose();
     }
     standing

@@ -43,9 +43,15 @@ pub struct Restored {
     pub suspect: bool,
     /// What earlier starts wrote down of this disk.
     pub trust: Trust,
-    /// The journal ends before what the database holds, which was in the journal
-    /// first: this disk has lost what it promised. It is read, and does nothing else.
-    pub lost: bool,
     /// What the group's scrubs have come to.
     pub scrubs: Scrubs,
+}
+
+impl Restored {
+    /// The journal ends before what the database holds, which was in the journal
+    /// first: this disk has lost what it promised. It is read, and does nothing else.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.applied.index > self.last_index
+    }
 }

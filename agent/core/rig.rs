@@ -84,7 +84,7 @@ impl Rig {
 
     /// The same with a database that is ahead of what is left of the journal.
     pub(crate) fn restart_lost(&mut self, id: NodeId, applied: Position, ids: &[NodeId]) {
-        let mut restored = Restored { applied, lost: true, ..self.restored(id, ids) };
+        let mut restored = Restored { applied, ..self.restored(id, ids) };
         restored.hard_state.commit = restored.last_index;
         self.start(id, 2, restored);
         self.settle();
@@ -104,7 +104,7 @@ impl Rig {
         let membership = membership(ids);
         let trust = self.trusts.get(&id).cloned().unwrap_or_default();
         let promises = self.promises.get(&id).cloned().unwrap_or_default().into_iter().collect();
-        let (suspect, lost, applied) = (false, false, Position::default());
+        let (suspect, applied) = (false, Position::default());
         Restored {
             hard_state,
             applied,
@@ -115,7 +115,6 @@ impl Rig {
             promises,
             suspect,
             trust,
-            lost,
             scrubs: crate::scrub::Scrubs::default(),
         }
     }

@@ -150,22 +150,25 @@ impl Scrub {
     /// Have two boards reported different things?
     #[must_use]
     pub fn differs(&self) -> bool {
-        let finished = |report: &&Report| !matches!(report.finding, Finding::Unfinished(_));
-        let mut reports = self.reports.values().filter(finished);
-        let Some(first) = reports.next() else { return false };
+        let mut reports = self.finished();
+        let Some((_, first)) = reports.next() else { return false };
         let unreadable = matches!(first.finding, Finding::Unreadable(_));
-        unreadable || reports.any(|report| report.finding != first.finding)
+        unreadable || reports.any(|(_, report)| report.finding != first.finding)
     }
 
-    fn readable(&self) -> impl Iterator<Item = (NodeId, &Report)> {
+    /// What boards reported that came to an end.
+    fn finished(&self) -> impl Iterator<Item = (NodeId, &Report)> {
         let whole = |report: &Report| !matches!(report.finding, Finding::Unfinished(_));
         self.reports.iter().filter(move |(_, report)| whole(report)).map(|(id, r)| (*id, r))
     }
 
     /// Tables that differ, or cannot be read somewhere.
     fn differences(&self) -> Vec<Difference> {
+        if !self.differs() {
+            return Vec::new();
+        }
         let mut tables: Vec<&str> = Vec::new();
-        for (_, report) in self.readable() {
+        for (_, report) in self.finished() {
             for item in &report.items {
                 if !tables.contains(&item.table.as_str()) {
                     tables.push(&item.table);
@@ -179,7 +182,7 @@ impl Scrub {
         let mut sides: Vec<(Option<u64>, Vec<NodeId>)> = Vec::new();
         let mut problems = Vec::new();
         let mut rows_max = 0;
-        for (board, report) in self.readable() {
+        for (board, report) in self.finished() {
             let item = report.items.iter().find(|item| item.table == table);
             if let Some(item) = item.filter(|item| item.digest.is_none()) {
                 problems.push((board, item.problem.clone()));
@@ -285,7 +288,7 @@ impl Scrubs {
         for difference in &mut differences {
             let regions = parts.iter().rev().filter_map(|scrub| {
                 let part = scrub.part.as_ref().filter(|part| part.table == difference.table)?;
-                Some(Region::of(part, scrub)?.words)
+                Some(Region::of(part, scrub)?.words(part))
             });
             difference.rows = { regions }.next().unwrap_or_default();
         }
@@ -358,17 +361,18 @@ fn spread(rows: u64) -> u64 {
 }
 
 /// Where boards differ in a part.
-struct Region {
+struct Region<'a> {
     low: Vec<u8>,
     high: Vec<u8>,
     rows: u64,
-    words: String,
+    /// What each board found there.
+    between: Vec<&'a [Item]>,
 }
 
-impl Region {
+impl<'a> Region<'a> {
     /// What lies between the cuts up to which all agree and those from which they
     /// agree again.
-    fn of(part: &Part, scrub: &Scrub) -> Option<Self> {
+    fn of(part: &Part, scrub: &'a Scrub) -> Option<Self> {
         let reports = scrub.reports.values();
         let lists: Vec<&[Item]> = reports
             .filter(|report| matches!(report.finding, Finding::Digest(_)))
@@ -396,11 +400,14 @@ impl Region {
             lists.iter().map(|list| &list[from..list.len() - behind]).collect();
         let count = |items: &&[Item]| items.iter().map(|item| item.rows).sum();
         let rows = between.iter().map(count).max().unwrap_or(0);
-        let words = match part.every {
-            1 => single_rows(&between),
-            _ => stretch(&low, &high),
-        };
-        Some(Self { low, high, rows, words })
+        Some(Self { low, high, rows, between })
+    }
+
+    fn words(&self, part: &Part) -> String {
+        match part.every {
+            1 => single_rows(&self.between),
+            _ => stretch(&self.low, &self.high),
+        }
     }
 }
 

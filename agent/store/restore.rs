@@ -56,8 +56,7 @@ pub fn restore(
     let mut hard_state = journal.hard_state();
     let last_index = journal.last_index();
     let terms = journal.terms().map_err(|error| at(&error))?;
-    let lost = database.applied().index > last_index;
-    if !lost {
+    if database.applied().index <= last_index {
         belong_together(database.applied(), &terms).map_err(|error| at(&error))?;
     }
     // The start-up case of raft-rs's #537: see `Restored`.
@@ -78,7 +77,6 @@ pub fn restore(
         promises: journal.promises().map_err(|error| at(&error))?,
         suspect: journal.suspect(),
         trust: journal.trust().clone(),
-        lost,
         scrubs: database.scrubs().clone(),
     })
 }
@@ -152,7 +150,7 @@ mod tests {
     #[test]
     fn a_journal_that_ends_before_the_database_is_a_lost_disk() {
         let restored = restored(&[entry(1, 1)], &[entry(1, 1), entry(2, 1)]).unwrap();
-        assert!(restored.lost);
+        assert!(restored.is_lost());
         assert_eq!((restored.applied.index, restored.last_index), (2, 1));
         assert_eq!(restored.hard_state.commit, 1);
     }
@@ -160,7 +158,7 @@ mod tests {
     #[test]
     fn a_commit_index_behind_the_database_is_raised() {
         let restored = restored(&[entry(1, 1), entry(2, 1)], &[entry(1, 1)]).unwrap();
-        assert!(!restored.lost);
+        assert!(!restored.is_lost());
         assert_eq!((restored.hard_state.commit, restored.tail.len()), (1, 1));
     }
 

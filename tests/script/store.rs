@@ -66,7 +66,6 @@ impl Store {
             promises: self.promises.clone(),
             suspect: false,
             trust: Trust::default(),
-            lost: false,
             ..Restored::default()
         };
         (self.boot, restored)
