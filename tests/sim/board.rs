@@ -245,8 +245,9 @@ impl Board {
         Ok(effects)
     }
 
-    /// Changes a row that is there while no process of its agent is.
+    /// Changes a row that is there while no process of its agent is, and the power on.
     pub(crate) fn diverge(&mut self) {
+        self.disk.borrow_mut().spare();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let path = self.directory().join("state.db");
         let changed = Connection::open_with_flags_and_vfs(path, flags, vfs::NAME)

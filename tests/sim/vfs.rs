@@ -95,6 +95,11 @@ impl Disk {
         self.countdown = Some(calls);
     }
 
+    /// The power stays on for now.
+    pub(crate) fn spare(&mut self) {
+        self.countdown = None;
+    }
+
     /// The next syncs fail: what they were to make durable is lost for the disk.
     pub(crate) fn fail_syncs(&mut self, count: u32) {
         self.failing_syncs = count;
