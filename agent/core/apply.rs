@@ -17,6 +17,8 @@ pub(crate) struct Applier {
     applied: Position,
     /// The last entry handed to the database.
     handed: Position,
+    /// The last entry handed to it before it fell back: callers were told of that.
+    fell_from: u64,
     /// Last index committed and on this node's disk.
     target: u64,
     open: VecDeque<(u64, Vec<Position>)>,
@@ -34,7 +36,14 @@ pub(crate) enum Step {
 
 impl Applier {
     pub(crate) const fn new(applied: Position) -> Self {
-        Self { applied, handed: applied, target: applied.index, open: VecDeque::new(), fetch: None }
+        Self {
+            applied,
+            handed: applied,
+            fell_from: 0,
+            target: applied.index,
+            open: VecDeque::new(),
+            fetch: None,
+        }
     }
 
     pub(crate) const fn applied(&self) -> Position {
@@ -50,6 +59,21 @@ impl Applier {
     /// thing after the other. `None` while not all that is committed is with it.
     pub(crate) fn base(&self) -> Option<Position> {
         (self.handed.index == self.target).then_some(self.handed)
+    }
+
+    /// Index of the last entry that whatever the database is given now finds applied.
+    pub(crate) const fn handed_index(&self) -> u64 {
+        self.handed.index
+    }
+
+    /// Index of the last entry it had been given before it fell back.
+    pub(crate) const fn fell_from(&self) -> u64 {
+        self.fell_from
+    }
+
+    /// The database fell back and is being brought to where it was.
+    pub(crate) const fn has_fallen_back(&self) -> bool {
+        self.applied.index < self.fell_from
     }
 
     /// Entries up to `index` are committed and on disk here.
@@ -109,6 +133,7 @@ impl Applier {
     /// The database is back at `applied`: everything above it comes again.
     pub(crate) fn reset(&mut self, applied: Position) {
         assert!(applied.index <= self.handed.index, "the database holds what it was never given");
+        self.fell_from = self.fell_from.max(self.handed.index);
         self.applied = applied;
         self.handed = applied;
         self.open.clear();

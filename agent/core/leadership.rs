@@ -4,6 +4,8 @@
 //! Left out: elections themselves, which are raft-rs's, and what a leader does
 //! for callers (`serve`).
 
+use alloc::vec::Vec;
+
 use raft::{StateRole, prelude::MessageType};
 
 use crate::{
@@ -50,21 +52,36 @@ impl Node {
                 || (validate::settled(raft) && self.may_stand()))
     }
 
-    /// Nothing keeps this board from standing for election. One whose rows are
-    /// wrong does so where nobody else could be elected for long: its log may be the
-    /// only whole one, and as a leader it proposes nothing and hands over.
+    /// Nothing keeps this board from standing for election. One that could only
+    /// hand over, its rows being wrong or its database held by a reader, does so
+    /// where nobody else could be elected for long: its log may be the only whole one.
     pub(crate) fn may_stand(&self) -> bool {
-        let is_last_resort =
-            self.raw.raft.election_elapsed >= self.config.timing.leaderless_ticks();
-        self.hindrance().is_none()
+        let can_write = !self.disk_full && !self.database_full;
+        can_write
             && !self.stopping
-            && (!self.is_fenced() || is_last_resort || mutant::is(17))
+            && (self.may_lead() || self.is_last_resort())
             && self.standing.may_elect(self.last())
+    }
+
+    /// Drawn like any election timeout: two boards that are nobody's choice must
+    /// not stand in the same moment for ever.
+    fn is_last_resort(&self) -> bool {
+        let raft = &self.raw.raft;
+        let drawn = raft.randomized_election_timeout();
+        raft.election_elapsed >= self.config.timing.leaderless_ticks() + drawn
     }
 
     /// Nothing keeps this board from leading.
     pub(crate) fn may_lead(&self) -> bool {
         self.hindrance().is_none() && !self.stopping && (!self.is_fenced() || mutant::is(17))
+    }
+
+    /// Leads no longer, and knows of nobody who does.
+    pub(crate) fn step_down(&mut self, now: Millis) {
+        let term = self.raw.raft.term;
+        self.raw.raft.become_follower(term, raft::INVALID_ID);
+        self.pin_election_timeout();
+        self.note_role(now);
     }
 
     /// Where its log ends.
@@ -84,22 +101,32 @@ impl Node {
         }
     }
 
-    /// Gives leadership to the voter that has most, among those heard lately whose
-    /// rows are right.
+    /// Gives leadership to a voter that has most, among those heard lately whose
+    /// rows are right: to each of them in turn, for what else keeps one from taking
+    /// it is known there only.
     pub(crate) fn hand_over(&mut self, now: Millis) {
         if self.raw.raft.lead_transferee.is_some() {
             return;
         }
         let unreachable_ms = self.config.timing.unreachable_ms;
-        let matched = |id: NodeId| self.raw.raft.prs().get(id).map(|progress| progress.matched);
-        let best = voters_of(&self.membership)
-            .into_iter()
-            .filter(|id| *id != self.config.id && self.heard_within(now, *id, unreachable_ms))
-            .filter(|id| !self.is_fenced_board(*id))
-            .max_by_key(|id| (matched(*id), *id));
-        if let Some(successor) = best {
+        let mut able = self.successors();
+        able.retain(|(id, _)| self.heard_within(now, *id, unreachable_ms));
+        let most = able.iter().map(|(_, matched)| *matched).max();
+        able.retain(|(_, matched)| Some(*matched) == most);
+        if !able.is_empty() {
+            let (successor, _) = able[self.handed_over % able.len()];
+            self.handed_over = self.handed_over.wrapping_add(1);
             self.raw.transfer_leader(successor);
         }
+    }
+
+    /// The other voters whose rows are right, last come first, and up to where each
+    /// has this leader's log.
+    pub(crate) fn successors(&self) -> Vec<(NodeId, u64)> {
+        let matched = |id| self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
+        let others = voters_of(&self.membership).into_iter().rev();
+        let others = others.filter(|id| *id != self.config.id && !self.is_fenced_board(*id));
+        others.map(|id| (id, matched(id))).collect()
     }
 
     /// raft-rs draws its election timeout from the thread's own randomness; ours
@@ -124,4 +151,48 @@ const fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        event::{Event, NodeId, Reply},
+        rig::{Rig, write},
+    };
+
+    use super::*;
+
+    /// A leader, and two that follow it.
+    fn group() -> (Rig, NodeId, NodeId, NodeId) {
+        let mut rig = Rig::new(&[1, 2, 3]);
+        rig.run(2_000);
+        let leader = rig.leader().expect("a connected group elects a leader");
+        (rig, leader, leader % 3 + 1, (leader + 1) % 3 + 1)
+    }
+
+    #[test]
+    fn a_board_held_by_a_reader_hands_its_log_on_where_nobody_else_holds_it() {
+        let (mut rig, leader, held, other) = group();
+        rig.event(held, Event::DatabaseHeld(true));
+        rig.cut = Vec::from([other]);
+        rig.ask(leader, 1, write("kept"));
+        rig.run(300);
+        assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
+        rig.cut = Vec::from([leader]);
+        rig.run(15_000);
+        assert!(rig.nodes[&other].leads() && !rig.nodes[&held].leads());
+        assert!(rig.journals[&other].iter().any(|entry| entry.data.ends_with(b"kept")));
+    }
+
+    #[test]
+    fn leadership_is_offered_to_each_that_could_take_it() {
+        for asked_first in 0..2 {
+            let (mut rig, leader, one, two) = group();
+            let held = [one, two][asked_first];
+            rig.event(held, Event::DatabaseHeld(true));
+            rig.event(leader, Event::DiskFull(true));
+            rig.run(2_000);
+            assert_eq!(rig.leader(), Some([two, one][asked_first]));
+        }
+    }
 }

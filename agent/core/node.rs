@@ -30,10 +30,11 @@ use crate::{
     ready::Pending,
     restored::Restored,
     scrubber::Scrubber,
+    serve::Owed,
     timing::Timing,
     validate,
     wire::{Frame, FrameEntry, RaftFrame},
-    writes::{Answered, Ticket, Writes},
+    writes::{Ticket, Writes},
 };
 
 /// What a node is told once.
@@ -117,9 +118,14 @@ pub struct Node {
     pub(crate) scrubber: Scrubber,
     /// Times the database fell back: see [`Effect::resets`].
     pub(crate) resets: u64,
-    /// Answers that wait until the database is back where it was.
-    pub(crate) after_replay: Vec<Answered>,
+    pub(crate) owed: Vec<Owed>,
     pub(crate) led: bool,
+    /// Times leadership was offered to another.
+    pub(crate) handed_over: usize,
+    /// Boards that turn entries away.
+    pub(crate) without_room: BTreeSet<NodeId>,
+    /// Entries were turned away for want of room, and nothing has made any since.
+    pub(crate) turned_away: bool,
     pub(crate) disk_full: bool,
     pub(crate) database_full: bool,
     pub(crate) database_held: bool,
@@ -179,8 +185,11 @@ impl Node {
             freshness: Freshness::default(),
             scrubber: Scrubber::new(now, config.id, restored.scrubs, &boards),
             resets: 0,
-            after_replay: Vec::new(),
+            owed: Vec::new(),
             led: false,
+            handed_over: 0,
+            without_room: BTreeSet::new(),
+            turned_away: false,
             disk_full: false,
             database_full: false,
             database_held: false,
@@ -237,6 +246,7 @@ impl Node {
             (self.reads.deadline(timing.read_retry_ms), Reason::Read),
             (self.writes.deadline(), Reason::Write),
             (self.outbox.deadline(timing.forward_retry_ms), Reason::Forward),
+            (self.owed.iter().map(|owed| owed.deadline).min(), Reason::Write),
         ];
         let due = all.into_iter().filter_map(|(at, reason)| Some((at?, reason)));
         due.min().expect("Raft's clock always ticks")
@@ -346,6 +356,9 @@ impl Node {
             return Ok(());
         }
         let message = validate::inbound(&self.raw.raft, from, frame.clone())?;
+        if let RaftFrame::HeartbeatAnswer { has_room, .. } = &frame {
+            self.note_room(from, *has_room);
+        }
         // Errors mean "not for me now": an unknown peer's answer, a dropped proposal.
         let _ = self.raw.step(message);
         self.pin_election_timeout();
@@ -359,14 +372,18 @@ impl Node {
     /// its disk: what peers remember is held against what the disk held before.
     /// Nor at a bound: the leader repeats it. Nor a round asked of a node
     /// that does not lead: raft-rs would pass it on in this node's name.
-    fn takes(&self, from: NodeId, frame: &RaftFrame) -> bool {
+    fn takes(&mut self, from: NodeId, frame: &RaftFrame) -> bool {
         if !self.standing.deals_with(from) {
             return false;
         }
         // A term beyond this node's is written down, and so are entries.
         let has_room = self.pending.len() < limits::PERSISTS_OPEN_MAX;
         match frame {
-            RaftFrame::Append { entries, .. } => has_room && self.has_room_for(entries),
+            RaftFrame::Append { entries, .. } => {
+                let takes = has_room && self.has_room_for(entries);
+                self.turned_away |= !takes;
+                takes
+            }
             RaftFrame::VoteAsk { log_term: term, index, .. }
                 if !self.standing.may_elect(Position { term: *term, index: *index }) =>
             {
@@ -500,9 +517,9 @@ impl Node {
         for (id, reply) in self.reads.expire(now, &refusal) {
             self.effects.push(Effect::Reply { id, reply });
         }
-        for answered in self.writes.expire(now, &refusal) {
-            self.answer(now, answered);
-        }
+        let answered = self.writes.expire(now, &refusal);
+        self.answer_all(now, answered);
+        self.pay(now, |owed| owed.deadline <= now);
         let retry_ms = self.config.timing.forward_retry_ms;
         for returned in self.outbox.expire(now, self.applier.applied().term, retry_ms) {
             self.answer(now, (returned.ticket, returned.reply));

@@ -233,6 +233,69 @@ fn a_read_that_had_to_wait_is_as_fresh_when_it_is_run() {
 }
 
 #[test]
+fn a_caller_is_answered_when_its_board_shows_what_it_wrote() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let follower = other(leader);
+    rig.ask(leader, 9, write("before"));
+    rig.run(300);
+    rig.cut.push(follower);
+    for request in [1, 2] {
+        rig.ask(follower, request, write("own"));
+    }
+    let index = rig.nodes[&leader].applied().index + 1;
+    for (sequence, index) in [(1, index), (2, 99)] {
+        let reply = Reply::Done { index, answer: Vec::new() };
+        rig.hear(follower, leader, &Frame::Answer { boot: 1, sequence, reply });
+    }
+    assert_eq!(rig.answer_of(1), None, "what it wrote is not here yet");
+    rig.cut.clear();
+    rig.ask(leader, 3, write("more"));
+    rig.run(300);
+    assert_eq!(rig.answer_of(1), Some(&Reply::Done { index, answer: Vec::new() }));
+    assert_eq!(rig.answer_of(2), None);
+    rig.run(Timing::WIRED.request_timeout_ms);
+    let late = Reply::Done { index: 99, answer: Vec::new() };
+    assert_eq!(rig.answer_of(2), Some(&late), "it is done in any case");
+}
+
+#[test]
+fn a_database_that_fell_back_is_not_read_before_it_is_where_callers_saw_it() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    rig.ask(leader, 1, write("a"));
+    rig.run(300);
+    let applied = rig.nodes[&leader].applied();
+    rig.idle.push(leader);
+    rig.ask(leader, 2, write("b"));
+    assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })), "it is on its way");
+    rig.event(leader, Event::DatabaseHeld(true));
+    rig.idle.clear();
+    rig.event(leader, Event::DatabaseReset { applied, ended_by: None });
+    let level = ReadLevel::None { freshness_ms: None };
+    rig.ask(leader, 3, Request::Read { level, sql: Vec::new() });
+    assert_eq!(rig.answer_of(3), None, "the rows are not back yet");
+    rig.event(leader, Event::DatabaseHeld(false));
+    assert!(matches!(rig.answer_of(3), Some(Reply::Done { .. })));
+}
+
+#[test]
+fn a_board_without_room_gets_no_entries_until_it_has() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let follower = other(leader);
+    rig.event(follower, Event::DatabaseHeld(true));
+    for request in 1..=8 {
+        rig.ask(leader, request, Request::Write(alloc::vec![7; 4 << 20]));
+        rig.run(1_000);
+    }
+    let sent = |rig: &Rig| rig.nodes[&leader].links.counters().fragments_sent;
+    let before = sent(&rig);
+    rig.run(5_000);
+    assert_eq!(sent(&rig), before, "nothing that it would turn away");
+    rig.event(follower, Event::DatabaseHeld(false));
+    rig.run(4_000);
+    assert_eq!(rig.nodes[&follower].applied(), rig.nodes[&leader].applied());
+}
+
+#[test]
 fn a_read_without_an_answer_says_why_and_never_speaks_of_a_change() {
     let (mut rig, leader) = led(&[1, 2, 3]);
     let read = |level| Request::Read { level, sql: b"q".to_vec() };
@@ -620,7 +683,7 @@ fn without_term() -> Vec<RaftFrame> {
         answer(true),
         answer(false),
         RaftFrame::AppendAnswer { term, index, commit: 0, refused: None },
-        RaftFrame::HeartbeatAnswer { term, commit: 0, context: None },
+        RaftFrame::HeartbeatAnswer { term, commit: 0, context: None, has_room: true },
         RaftFrame::Heartbeat { term, commit: 0, context: None, committed: 0 },
         RaftFrame::TimeoutNow { term },
         RaftFrame::ReadAnswer { term, index, context: read_context(1, 1, 1) },
@@ -662,9 +725,14 @@ fn raft_frame() -> impl Strategy<Value = RaftFrame> {
                 committed
             }
         ),
-        (numbers(), proptest::option::of(context())).prop_map(|([term, commit, ..], context)| {
-            RaftFrame::HeartbeatAnswer { term, commit, context }
-        }),
+        (numbers(), proptest::option::of(context()), any::<bool>()).prop_map(
+            |([term, commit, ..], context, has_room)| RaftFrame::HeartbeatAnswer {
+                term,
+                commit,
+                context,
+                has_room
+            }
+        ),
         (numbers(), any::<bool>(), any::<bool>()).prop_map(
             |([term, index, log_term, commit, commit_term], pre, transfer)| RaftFrame::VoteAsk {
                 pre,

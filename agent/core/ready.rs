@@ -22,7 +22,7 @@ use raft::{
 
 use crate::{
     apply::Step,
-    event::{Effect, Entry, EntryKind, HardState, Millis, Outcome, Position, Trust},
+    event::{Effect, Entry, EntryKind, HardState, Millis, NodeId, Outcome, Position, Trust},
     limits::{APPLY_BYTES_MAX, MESSAGES_HELD_MAX},
     log::{RaftEntry, conf_change, from_raft},
     member::MembershipChange,
@@ -62,7 +62,8 @@ impl Node {
             for state in mem::take(&mut self.raw.raft.read_states) {
                 self.reads.confirmed(&state.request_ctx, state.index);
             }
-            let messages = mem::take(&mut self.raw.raft.msgs);
+            let mut messages = mem::take(&mut self.raw.raft.msgs);
+            self.hold_entries_back(&mut messages);
             if self.raw.has_ready() {
                 let ready = self.raw.ready();
                 self.take_ready(ready);
@@ -80,6 +81,26 @@ impl Node {
                 bytes_max: crate::limits::APPEND_BYTES_MAX,
             });
         }
+    }
+
+    /// A board says whether it would turn entries away.
+    pub(crate) fn note_room(&mut self, board: NodeId, has_room: bool) {
+        if has_room {
+            self.without_room.remove(&board);
+        } else {
+            self.without_room.insert(board);
+        }
+    }
+
+    /// raft-rs sends a board that is behind entries after each of its heartbeats'
+    /// answers, also to one that has no room for them: it gets them once it has.
+    fn hold_entries_back(&self, messages: &mut Vec<Message>) {
+        let is_held = |message: &Message| {
+            !message.entries.is_empty()
+                && message.get_msg_type() == MessageType::MsgAppend
+                && self.without_room.contains(&message.to)
+        };
+        messages.retain(|message| !is_held(message));
     }
 
     fn take_ready(&mut self, mut ready: Ready) {
@@ -108,9 +129,7 @@ impl Node {
     /// for its own.
     pub(crate) fn record_standing(&mut self, now: Millis) {
         if self.standing.is_lost() && self.leads() {
-            let term = self.raw.raft.term;
-            self.raw.raft.become_follower(term, 0);
-            self.note_role(now);
+            self.step_down(now);
         }
         if !self.pending.is_empty() {
             return;
@@ -158,7 +177,7 @@ impl Node {
             return;
         }
         let committed = self.raw.raft.raft_log.committed;
-        if let Some(frame) = validate::outbound(message, committed) {
+        if let Some(frame) = validate::outbound(message, committed, !self.turned_away) {
             self.say(now, message.to, &Frame::Raft(frame));
         }
     }
@@ -180,6 +199,7 @@ impl Node {
 
     /// The journal has everything up to `number`.
     pub(crate) fn on_persisted(&mut self, now: Millis, number: u64) {
+        self.turned_away = false;
         while self.pending.front().is_some_and(|pending| pending.number <= number) {
             let pending = self.pending.pop_front().expect("just seen");
             self.durable = pending.hard_state;
@@ -194,7 +214,7 @@ impl Node {
     }
 
     /// Tells the driver when leadership came or went, and callers what follows.
-    fn note_role(&mut self, now: Millis) {
+    pub(crate) fn note_role(&mut self, now: Millis) {
         let leads = self.raw.raft.state == StateRole::Leader;
         if leads == self.led {
             return;
@@ -234,9 +254,8 @@ impl Node {
         let batches: Vec<_> = batches.map(Entry::position).collect();
         self.effects.push(Effect::Apply { number, resets: self.resets, entries });
         for position in batches {
-            for answered in self.writes.applied(position, Outcome::Changed) {
-                self.answer(now, answered);
-            }
+            let answered = self.writes.applied(position, Outcome::Changed);
+            self.answer_all(now, answered);
         }
     }
 
@@ -261,10 +280,10 @@ impl Node {
                 self.change_membership(position);
                 self.raw.advance_apply_to(position.index);
             }
-            for answered in self.writes.applied(position, outcome) {
-                self.answer(now, answered);
-            }
+            let answered = self.writes.applied(position, outcome);
+            self.answer_all(now, answered);
         }
+        self.turned_away = false;
         let applied = self.applier.applied().index;
         self.raw.mut_store().release(applied);
         self.freshness.applied(applied);
@@ -287,6 +306,7 @@ impl Node {
         if let MembershipChange::Remove(id) = change {
             self.links.forget(id);
             self.heard.remove(&id);
+            self.without_room.remove(&id);
             self.standing.forget(id);
         }
     }

@@ -2,7 +2,11 @@
 //! world in which the core's own tests can watch a group. Faults, real SQLite
 //! and time's tricks belong to the simulator.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    vec::Vec,
+};
 
 use crate::{
     event::{
@@ -30,6 +34,10 @@ pub(crate) struct Rig {
     pub(crate) stalled: Vec<NodeId>,
     /// Boards whose database applies nothing.
     pub(crate) idle: Vec<NodeId>,
+    /// Payloads that all roads together carry in 10 ms.
+    pub(crate) pace: usize,
+    /// What is on the road.
+    road: VecDeque<(NodeId, Event)>,
     queue: Vec<(NodeId, Event)>,
 }
 
@@ -57,6 +65,8 @@ impl Rig {
             cut: Vec::new(),
             stalled: Vec::new(),
             idle: Vec::new(),
+            pace: usize::MAX,
+            road: VecDeque::new(),
             queue: Vec::new(),
         };
         for id in ids {
@@ -124,6 +134,12 @@ impl Rig {
         self.settle();
     }
 
+    /// All of these are there at once.
+    pub(crate) fn events(&mut self, id: NodeId, events: impl IntoIterator<Item = Event>) {
+        self.queue.extend(events.into_iter().map(|event| (id, event)));
+        self.settle();
+    }
+
     pub(crate) fn ask(&mut self, id: NodeId, request: RequestId, wish: Request) {
         self.event(id, Event::Requested { id: request, request: wish });
     }
@@ -154,6 +170,8 @@ impl Rig {
             for id in self.nodes.keys().copied().collect::<Vec<_>>() {
                 self.queue.push((id, Event::Tick));
             }
+            let arriving = self.pace.min(self.road.len());
+            self.queue.extend(self.road.drain(..arriving));
             self.settle();
         }
     }
@@ -171,7 +189,12 @@ impl Rig {
             match effect {
                 Effect::Send { to, payload } => {
                     if !self.cut.contains(&id) && !self.cut.contains(&to) {
-                        self.queue.push((to, Event::Received { from: id, payload }));
+                        let event = Event::Received { from: id, payload };
+                        if self.pace == usize::MAX {
+                            self.queue.push((to, event));
+                        } else {
+                            self.road.push_back((to, event));
+                        }
                     }
                 }
                 Effect::Persist { number, entries, hard_state, promises, trust } => {

@@ -38,8 +38,9 @@ pub(crate) struct Scrubber {
     under_way: bool,
     /// The next wish goes no earlier.
     pause: Millis,
-    /// Since when it leads although it is fenced.
-    leads_fenced: Option<Millis>,
+    /// It leads although it is fenced: when its log last got on to others, and how
+    /// far they had it then.
+    leads_fenced: Option<(Millis, u64)>,
 }
 
 /// A write this board wants done.
@@ -84,13 +85,26 @@ impl Scrubber {
         scrubber
     }
 
-    fn wish_to_tell(&mut self, scrub: u64, own: NodeId, report: &Report) {
-        if self.wishes.len() >= SCRUB_WISHES_MAX {
-            // The first may be under way.
-            self.wishes.remove(1);
+    /// Goes before all that is not under way. One at a time: the next is about
+    /// what this one brings.
+    fn wish_to_ask(&mut self, request: Vec<u8>) {
+        if !self.wishes.iter().any(|wish| matches!(wish, Wish::Ask(_))) {
+            self.make_room();
+            self.wishes.insert(usize::from(self.under_way), Wish::Ask(request));
         }
+    }
+
+    fn wish_to_tell(&mut self, scrub: u64, own: NodeId, report: &Report) {
+        self.make_room();
         let request = scrub::report(scrub, own, report);
         self.wishes.push_back(Wish::Tell { scrub, request });
+    }
+
+    /// The oldest gives way, save the first, which may be under way.
+    fn make_room(&mut self) {
+        if self.wishes.len() >= SCRUB_WISHES_MAX {
+            self.wishes.remove(1);
+        }
     }
 
     /// The next write, unless one is under way.
@@ -200,18 +214,21 @@ impl Node {
         self.scrubber.answered(now, reply, pause_ms);
     }
 
-    /// A fenced board leads only to hand over: where no other can take over, nobody
-    /// leads.
+    /// A fenced board leads only to hand over: where no other can take over, and
+    /// none is on its way to what it needs for that, nobody leads.
     fn lay_down(&mut self, now: Millis) {
         if !(self.leads() && self.is_fenced()) || mutant::is(17) {
             self.scrubber.leads_fenced = None;
             return;
         }
-        let since = *self.scrubber.leads_fenced.get_or_insert(now);
+        let successors = self.successors();
+        let matched = successors.iter().map(|(_, matched)| matched).sum();
+        let under_way = successors.iter().filter_map(|(id, _)| self.links.progressed(*id)).max();
+        let (since, before) = self.scrubber.leads_fenced.unwrap_or((now, matched));
+        let since = if matched > before { now } else { since.max(under_way.unwrap_or(since)) };
+        self.scrubber.leads_fenced = Some((since, matched));
         if now.since(since) >= self.config.timing.election_ms_max() {
-            let term = self.raw.raft.term;
-            self.raw.raft.become_follower(term, raft::INVALID_ID);
-            self.pin_election_timeout();
+            self.step_down(now);
         }
     }
 
@@ -235,7 +252,7 @@ impl Node {
             let part = if due { None } else { part };
             let request = self.scrubber.scrubs.ask(&self.boards(), part);
             self.scrubber.asked = Some((last, now));
-            self.scrubber.wishes.push_front(Wish::Ask(request));
+            self.scrubber.wish_to_ask(request);
         }
     }
 
@@ -283,6 +300,7 @@ mod tests {
         event::{Event, ReadLevel},
         rig::{Rig, write},
         scrub::Item,
+        timing::Timing,
         wire::{Frame, RaftFrame},
     };
 
@@ -333,6 +351,71 @@ mod tests {
             rig.cut.clear();
             rig.run(3_000);
         }
+    }
+
+    #[test]
+    fn a_leader_that_is_contradicted_waits_while_its_log_is_on_its_way_to_the_next() {
+        let (mut rig, leader) = group();
+        let term = rig.nodes[&leader].raw.raft.term;
+        rig.cut = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
+        rig.ask(leader, 1, Request::Write(alloc::vec![7; 1 << 20]));
+        rig.cut.clear();
+        rig.pace = 10;
+        rig.event(leader, Event::Scrubs(found(&[leader])));
+        rig.run(8 * Timing::WIRED.election_ms_max());
+        let next = rig.leader().expect("another leads");
+        assert_ne!(next, leader);
+        assert_eq!(rig.nodes[&next].raw.raft.term, term + 1, "by the first election");
+        assert!(
+            rig.journals[&next].iter().any(|entry| entry.data.len() > 1 << 20),
+            "with all of it"
+        );
+    }
+
+    #[test]
+    fn a_batch_executed_before_the_leader_was_contradicted_is_executed_by_the_next() {
+        let (mut rig, leader) = group();
+        let request = |id, request| Event::Requested { id, request };
+        let level = ReadLevel::None { freshness_ms: None };
+        let read = Request::Read { level, sql: Vec::new() };
+        let scrubs = Event::Scrubs(found(&[leader]));
+        rig.events(leader, [request(1, write("late")), request(2, read), scrubs]);
+        assert_eq!(rig.answer_of(2), Some(&Reply::Refused(Refusal::Fenced)));
+        tell(&mut rig, &found(&[leader]));
+        rig.run(2_000);
+        let next = rig.leader().unwrap();
+        assert_ne!(next, leader);
+        assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
+        let entry = rig.journals[&next].iter().find(|entry| entry.data.ends_with(b"late"));
+        assert_eq!(entry.unwrap().term, rig.nodes[&next].raw.raft.term);
+    }
+
+    #[test]
+    fn two_boards_that_are_contradicted_do_not_stand_against_each_other_for_ever() {
+        let (mut rig, leader) = group();
+        for id in [1, 2, 3].into_iter().filter(|id| *id != leader) {
+            let fenced = &mut rig.nodes.get_mut(&id).unwrap().scrubber.fenced;
+            fenced.extend([1, 2, 3].into_iter().filter(|id| *id != leader));
+        }
+        rig.cut = Vec::from([leader]);
+        let mut led = false;
+        for _ in 0..100 {
+            rig.run(100);
+            led |= rig.leader().is_some();
+        }
+        assert!(led, "one of them stands first");
+    }
+
+    #[test]
+    fn wishes_for_a_scrub_do_not_gather_while_nothing_is_applied() {
+        let (mut rig, leader) = group();
+        rig.idle = Vec::from([leader]);
+        rig.ask(leader, 1, write("a"));
+        for node in rig.nodes.values_mut() {
+            node.set_scrub_interval(1);
+        }
+        rig.run(4 * Timing::WIRED.request_timeout_ms);
+        assert_eq!(rig.nodes[&leader].scrubber.wishes.len(), 1);
     }
 
     #[test]

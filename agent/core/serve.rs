@@ -19,6 +19,15 @@ use crate::{
     writes::{Answer, Answered, Ticket, Waiting},
 };
 
+/// An answer that waits: what its caller reads next here must show what it says.
+pub(crate) struct Owed {
+    /// The database is given this entry before it is answered.
+    index: u64,
+    answered: Answered,
+    /// It is given then at the latest; it is true in any case.
+    pub(crate) deadline: Millis,
+}
+
 impl Node {
     /// A caller on this board asks.
     pub(crate) fn on_request(&mut self, now: Millis, id: RequestId, request: Request) {
@@ -100,6 +109,28 @@ impl Node {
         }
     }
 
+    pub(crate) fn answer_all(&mut self, now: Millis, answered: Vec<Answered>) {
+        for answered in answered {
+            self.answer(now, answered);
+        }
+    }
+
+    /// Answers once the database has been given the entry.
+    fn owe(&mut self, now: Millis, owed: Owed) {
+        let is_full = self.owed.len() >= limits::REQUESTS_WAITING_MAX;
+        if owed.index <= self.applier.handed_index() || is_full {
+            self.answer(now, owed.answered);
+        } else {
+            self.owed.push(owed);
+        }
+    }
+
+    /// Gives those answers for which it is time.
+    pub(crate) fn pay(&mut self, now: Millis, is_due: impl Fn(&Owed) -> bool) {
+        let due: Vec<_> = self.owed.extract_if(.., |owed| is_due(owed)).collect();
+        self.answer_all(now, due.into_iter().map(|owed| owed.answered).collect());
+    }
+
     fn pass_barrier(&mut self, now: Millis, id: RequestId, sql: Vec<u8>, reply: Reply) {
         match reply {
             Reply::Done { index, .. } => {
@@ -120,6 +151,8 @@ impl Node {
 
     /// Starts whatever can be started for those who wait.
     pub(crate) fn serve(&mut self, now: Millis) {
+        let handed = self.applier.handed_index();
+        self.pay(now, |owed| owed.index <= handed);
         self.serve_reads(now);
         if self.leads() {
             match self.hindrance() {
@@ -132,9 +165,8 @@ impl Node {
     }
 
     fn refuse_waiting(&mut self, now: Millis, refusal: &Refusal) {
-        for answered in self.writes.refuse_waiting(refusal) {
-            self.answer(now, answered);
-        }
+        let answered = self.writes.refuse_waiting(refusal);
+        self.answer_all(now, answered);
     }
 
     fn serve_reads(&mut self, now: Millis) {
@@ -143,15 +175,11 @@ impl Node {
         } else if let Some(context) = self.reads.next_round(now, self.config.timing.read_retry_ms) {
             self.raw.read_index(Vec::from(context));
         }
-        let applied = self.applier.applied();
-        if applied.index < self.raw.raft.raft_log.applied {
-            // The database is being brought back to where it was: no caller may
-            // see it go backwards.
+        if self.applier.has_fallen_back() {
+            // No caller may see the database go backwards.
             return;
         }
-        for answered in core::mem::take(&mut self.after_replay) {
-            self.answer(now, answered);
-        }
+        let applied = self.applier.applied();
         while let Some(read) = self.reads.next_query(applied.index) {
             if self.refuses_reads() {
                 self.reply(read.id, Reply::Refused(Refusal::Fenced));
@@ -171,7 +199,9 @@ impl Node {
     /// The database has answered a read.
     pub(crate) fn on_queried(&mut self, number: u64, answer: Vec<u8>) {
         if let Some((id, reply)) = self.reads.queried(number, answer) {
-            self.reply(id, reply);
+            // What was read may be what the scrub found wrong meanwhile.
+            let refused = self.refuses_reads().then_some(Reply::Refused(Refusal::Fenced));
+            self.reply(id, refused.unwrap_or(reply));
         }
     }
 
@@ -186,8 +216,10 @@ impl Node {
         self.applier.reset(applied);
         self.reads.reset();
         if let Some((ticket, answer)) = self.writes.reset(ended_by) {
-            let index = self.raw.raft.raft_log.applied;
-            self.after_replay.push((ticket, Reply::Done { index, answer }));
+            let index = self.applier.fell_from();
+            let answered = (ticket, Reply::Done { index, answer });
+            let deadline = now.plus(self.config.timing.request_timeout_ms);
+            self.owe(now, Owed { index, answered, deadline });
         }
         if !self.leads() {
             self.turn_away(now);
@@ -196,9 +228,13 @@ impl Node {
 
     /// What came from other boards waits here in vain: this node leads no longer.
     pub(crate) fn turn_away(&mut self, now: Millis) {
-        for answered in self.writes.turn_away() {
-            self.answer(now, answered);
-        }
+        let answered = self.writes.turn_away();
+        self.answer_all(now, answered);
+    }
+
+    /// What is executed on wrong rows would be wrong on all boards.
+    fn may_execute(&self) -> bool {
+        !self.is_fenced() || mutant::is(17)
     }
 
     /// One thing at a time: a batch, or a membership change, on top of all that
@@ -209,7 +245,7 @@ impl Node {
             && self.writes.has_waiting()
             && self.leads_for_sure()
             && self.raw.raft.lead_transferee.is_none()
-            && (!self.is_fenced() || mutant::is(17));
+            && self.may_execute();
         let base = self.applier.base().filter(|base| ready && base.index == last_index);
         let Some(base) = base else { return };
         let batch = self.writes.gather();
@@ -241,6 +277,10 @@ impl Node {
         if !self.leads() {
             self.turn_away(now);
         }
+        if !self.may_execute() {
+            self.give_back(now, batch.into_iter().map(|(waiting, _)| waiting).collect());
+            return;
+        }
         if batch.iter().all(|(_, answer)| answer.is_err()) {
             for (waiting, answer) in batch {
                 self.answer(now, (waiting.ticket, reply_at(0, answer)));
@@ -257,9 +297,8 @@ impl Node {
     }
 
     fn give_back(&mut self, now: Millis, batch: Vec<Waiting>) {
-        for answered in self.writes.give_back(batch) {
-            self.answer(now, answered);
-        }
+        let answered = self.writes.give_back(batch);
+        self.answer_all(now, answered);
     }
 
     fn proposed(&mut self, now: Millis, at: Position, answers: Vec<(Ticket, Answer)>) {
@@ -413,9 +452,14 @@ impl Node {
             let (ticket, request, deadline) =
                 (returned.ticket, returned.request, returned.deadline);
             self.wait(now, Waiting { ticket, request, deadline });
-        } else {
-            self.answer(now, (returned.ticket, returned.reply));
+            return;
         }
+        let index = match &returned.reply {
+            Reply::Done { index, .. } => *index,
+            Reply::Refused(_) => 0,
+        };
+        let answered = (returned.ticket, returned.reply);
+        self.owe(now, Owed { index, answered, deadline: returned.deadline });
     }
 }
 

@@ -161,7 +161,7 @@ fn translate(frame: RaftFrame) -> Result<Message, Rejection> {
             message.commit = commit;
             message.context = context_bytes(context).into();
         }
-        RaftFrame::HeartbeatAnswer { term, commit, context } => {
+        RaftFrame::HeartbeatAnswer { term, commit, context, has_room: _ } => {
             message.set_msg_type(MessageType::MsgHeartbeatResponse);
             message.term = term;
             message.commit = commit;
@@ -239,10 +239,10 @@ fn read_entry(context: ReadContext) -> Vec<raft::prelude::Entry> {
     Vec::from([raft::prelude::Entry { data, ..raft::prelude::Entry::default() }])
 }
 
-/// What raft-rs wants said, as a frame, by a node that knows `committed`; `None`
-/// for what must not leave the node: proposals are never forwarded by raft-rs
+/// What raft-rs wants said, as a frame, by a node that knows `committed` and
+/// `has_room` for entries or not; `None` for what must not leave the node: proposals are never forwarded by raft-rs
 /// (ours are, before execution).
-pub(crate) fn outbound(message: &Message, committed: u64) -> Option<RaftFrame> {
+pub(crate) fn outbound(message: &Message, committed: u64, has_room: bool) -> Option<RaftFrame> {
     let Message { term, index, log_term, commit, commit_term, .. } = *message;
     match message.get_msg_type() {
         MessageType::MsgAppend => Some(RaftFrame::Append {
@@ -266,6 +266,7 @@ pub(crate) fn outbound(message: &Message, committed: u64) -> Option<RaftFrame> {
             term,
             commit,
             context: read_context(&message.context),
+            has_room,
         }),
         kind @ (MessageType::MsgRequestVote | MessageType::MsgRequestPreVote) => {
             Some(RaftFrame::VoteAsk {

@@ -155,6 +155,8 @@ pub enum RaftFrame {
         commit: u64,
         /// As asked.
         context: Option<ReadContext>,
+        /// It turned no entries away that it would turn away still.
+        has_room: bool,
     },
     /// Candidate to voter.
     VoteAsk {

@@ -284,6 +284,12 @@ impl Links {
         self.links.get(&peer)?.sender.as_ref()?.round_trip_ms()
     }
 
+    /// When a large frame on its way to a peer was last seen to get on.
+    #[must_use]
+    pub fn progressed(&self, peer: NodeId) -> Option<Millis> {
+        self.links.get(&peer)?.sender.as_ref()?.progressed()
+    }
+
     /// Bytes reserved for frames partly received, at most [`REASSEMBLY_BYTES_MAX`].
     #[must_use]
     pub fn reassembly_bytes(&self) -> usize {

@@ -142,6 +142,11 @@ impl Sender {
         self.bytes
     }
 
+    /// When what is under way was last seen to get on.
+    pub(super) fn progressed(&self) -> Option<Millis> {
+        (!self.transfers.is_empty()).then_some(self.progressed)
+    }
+
     pub(super) fn round_trip_ms(&self) -> Option<u64> {
         self.round_trip.smoothed_ms()
     }
