@@ -3,10 +3,7 @@
 
 use understudy_core::{
     limits::{VOTERS_DEFAULT, VOTERS_MAX},
-    sql::{
-        Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
-        Value,
-    },
+    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
     timing::Timing,
 };
 
@@ -147,16 +144,7 @@ pub fn unknown(name: &str) -> String {
 }
 
 fn request(kind: RequestKind, sql: &str, parameters: Vec<Value>) -> SqlRequest {
-    SqlRequest {
-        kind,
-        transaction: false,
-        origin: Origin::Agent,
-        statement_timeout_ms: None,
-        statements: vec![Statement {
-            sql: sql.to_owned(),
-            parameters: Parameters::Positional(parameters),
-        }],
-    }
+    SqlRequest::new(kind, Origin::Agent, vec![Statement::new(sql, parameters)])
 }
 
 #[cfg(test)]

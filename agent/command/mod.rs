@@ -5,7 +5,7 @@ use std::{io::Read as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use understudy_core::sql::{
-    Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
+    Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
 };
 
 use crate::{
@@ -252,14 +252,8 @@ fn execute(
     transaction: bool,
     sql: Vec<String>,
 ) -> Result<ExitCode, String> {
-    let statement = |sql| Statement { sql, parameters: Parameters::Positional(Vec::new()) };
-    let request = SqlRequest {
-        kind,
-        transaction,
-        origin: Origin::User,
-        statement_timeout_ms: None,
-        statements: sql.into_iter().map(statement).collect(),
-    };
+    let statements = sql.into_iter().map(|sql| Statement::new(sql, Vec::new())).collect();
+    let request = SqlRequest { transaction, ..SqlRequest::new(kind, Origin::User, statements) };
     let read = kind == RequestKind::Query;
     let ControlResponse::Sql(response) = ask(places, &ControlRequest::Sql { request, read })?
     else {

@@ -169,7 +169,7 @@ async fn execute(
 async fn query_get(State(front): State<Front>, RawQuery(query): RawQuery) -> Response {
     let answer = async {
         let parameters = Parameters::parse(query.as_deref())?;
-        let statements = parameters.q.iter().map(|sql| parse::plain(sql)).collect();
+        let statements = parameters.q.iter().map(|sql| Statement::new(sql, Vec::new())).collect();
         read(&front, RequestKind::Query, parameters, statements).await
     };
     settle(answer.await)
@@ -239,11 +239,9 @@ fn sql_request(
     statements: Vec<Statement>,
 ) -> SqlRequest {
     SqlRequest {
-        kind,
         transaction: parameters.transaction,
-        origin: Origin::User,
         statement_timeout_ms: parameters.db_timeout_ms,
-        statements,
+        ..SqlRequest::new(kind, Origin::User, statements)
     }
 }
 
