@@ -234,6 +234,10 @@ fn ask(places: &Places, request: &ControlRequest) -> Result<ControlResponse, Str
     }
 }
 
+fn something_else<T>() -> Result<T, String> {
+    Err(String::from("the agent answered something else"))
+}
+
 fn read_token() -> Result<String, String> {
     let mut token = String::new();
     let read = std::io::stdin().take(8_192).read_to_string(&mut token);
@@ -257,14 +261,14 @@ fn execute(
     let read = kind == RequestKind::Query;
     let ControlResponse::Sql(response) = ask(places, &ControlRequest::Sql { request, read })?
     else {
-        return Err(String::from("the agent answered something else"));
+        return something_else();
     };
     Ok(if show::sql(&response, transaction)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn responded(response: ControlResponse) -> Result<SqlResponse, String> {
     let ControlResponse::Sql(response) = response else {
-        return Err(String::from("the agent answered something else"));
+        return something_else();
     };
     let failed = response.results.iter().find_map(|result| match &result.outcome {
         StatementOutcome::Error(reason) => Some(reason.clone()),
@@ -289,15 +293,10 @@ fn value_of<'a>(stored: &'a [(String, String)], setting: &'a settings::Setting) 
 }
 
 fn asked_status(places: &Places) -> Result<Status, String> {
-    match ask(places, &ControlRequest::Status)? {
-        ControlResponse::Status(status) => Ok(*status),
-        ControlResponse::Token(_)
-        | ControlResponse::Joined { .. }
-        | ControlResponse::Sql(_)
-        | ControlResponse::Done
-        | ControlResponse::Scrub(_)
-        | ControlResponse::Refused(_) => Err(String::from("the agent answered something else")),
-    }
+    let ControlResponse::Status(status) = ask(places, &ControlRequest::Status)? else {
+        return something_else();
+    };
+    Ok(*status)
 }
 
 fn status(places: &Places, json: bool) -> Result<ExitCode, String> {

@@ -5,14 +5,14 @@ use std::{fmt::Write as _, process::ExitCode, thread, time::Duration};
 
 use understudy_core::limits::SCRUB_TABLES_MAX;
 
-use super::{ask, asked_status};
+use super::{ask, asked_status, something_else};
 use crate::{
     config::Places,
     control::{ControlRequest, ControlResponse},
     driver::clock,
-    http::rfc3339,
     status::{DifferenceStatus, ScrubStatus, Status},
     terminal,
+    time::rfc3339,
 };
 
 /// Between two looks at how far it is.
@@ -27,7 +27,7 @@ const WAIT_MS_MAX: u64 = 600_000;
 /// Asks for a scrub and waits for what it comes to; success when all agree.
 pub(super) fn run(places: &Places) -> Result<ExitCode, String> {
     let ControlResponse::Scrub(id) = ask(places, &ControlRequest::Scrub)? else {
-        return Err(String::from("the agent answered something else"));
+        return something_else();
     };
     let started = clock::now();
     loop {
