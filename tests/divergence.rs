@@ -158,6 +158,23 @@ fn a_flipped_bit_in_one_boards_file_fences_it() {
 }
 
 #[test]
+fn a_fenced_board_goes_by_what_the_group_sets_but_not_by_a_row_that_is_none() {
+    let mut agents = group();
+    change(
+        &mut agents,
+        "c",
+        "UPDATE reading SET value = 0 WHERE id = 9;
+         INSERT INTO _understudy_setting VALUES ('voters', 'many')",
+    );
+    let _ = scrub(&agents, "a");
+    agents.wait("c", "to be fenced", |status| status["fenced"] == true);
+    let patience = |status: &serde_json::Value| status["leaderless_ms_max"].as_u64();
+    let wired = agents.status("c").as_ref().and_then(patience).expect("it is told");
+    let _ = agents.told("a", &["set", "profile", "radio"]);
+    agents.wait("c", "to take up its timing", |status| patience(status) > Some(2 * wired));
+}
+
+#[test]
 fn where_no_majority_agrees_nobody_is_fenced_until_somebody_decides() {
     let mut agents = group();
     let nothing = agents.refused("a", &["repair", "--from", "a"]);
