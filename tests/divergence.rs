@@ -91,7 +91,7 @@ fn readyz(agents: &Agents, board: &str) -> String {
     answer
 }
 
-/// It reads nothing, says why, and never leads; the others read and write.
+/// It reads nothing, says why, and does not lead; the others read and write.
 fn is_fenced(agents: &Agents, board: &str) {
     let _ = agents.told(board, &["execute", "INSERT INTO reading(value) VALUES (1)"]);
     let refused = agents.refused(board, &["query", "SELECT 1"]);

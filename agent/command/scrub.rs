@@ -52,7 +52,7 @@ pub(super) fn repair(places: &Places, board: &str) -> Result<(), String> {
     ask(places, &ControlRequest::Repair { board: board.to_owned() })?;
     terminal::line(&format!(
         "Recorded: {board} is right. Boards that differ from it are fenced: they answer no reads \
-         and never lead."
+         and start no writes."
     ))?;
     terminal::line(
         "Copying its rows over theirs is not built yet. Until then, on each fenced board: move the \
@@ -127,9 +127,10 @@ fn where_they_differ(status: &Status) -> String {
 pub(super) fn fenced(status: &Status) -> String {
     format!(
         "This board is fenced: its rows contradict those of the other boards{}. It answers no \
-         reads and never leads; writes still pass through it. The data is safe on the others: move \
-         this board's data directory away, start its agent and `understudy join TOKEN` anew. If \
-         its rows were put right, `understudy scrub` lifts the fence.",
+         reads and starts no writes; what is written here goes through the board that leads. The \
+         data is safe on the others: move this board's data directory away, start its agent and \
+         `understudy join TOKEN` anew. If its rows were put right, `understudy scrub` lifts the \
+         fence.",
         where_they_differ(status)
     )
 }
