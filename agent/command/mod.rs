@@ -25,7 +25,7 @@ mod show;
 #[derive(Debug, Parser)]
 #[command(name = "understudy", version, about)]
 struct Arguments {
-    /// Keep everything under this directory instead of the system's places.
+    /// Keep everything under this directory.
     #[arg(long, global = true, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Read this configuration file.
@@ -45,10 +45,10 @@ enum Command {
         /// Where rqlite's API is served (127.0.0.1:4001).
         #[arg(long, value_name = "ADDR:PORT")]
         http: Option<SocketAddr>,
-        /// Allow an HTTP address beyond loopback: there are no accounts yet.
+        /// Serve HTTP beyond loopback too: it has no accounts.
         #[arg(long)]
         http_open: bool,
-        /// Where the boards' sealed datagrams come in (`[::]:4002`).
+        /// Where datagrams of boards come in (`[::]:4002`).
         #[arg(long, value_name = "ADDR:PORT")]
         udp: Option<SocketAddr>,
         /// This board's name, instead of its host name.
@@ -63,7 +63,7 @@ enum Command {
         /// What to call the group.
         #[arg(default_value = "group")]
         group: String,
-        /// This board's name, instead of the one it was started with.
+        /// This board's name, instead of that of its start.
         #[arg(long)]
         name: Option<String>,
     },
@@ -71,7 +71,7 @@ enum Command {
     Join {
         /// The token; read from standard input when absent.
         token: Option<String>,
-        /// This board's name, instead of the one it was started with.
+        /// This board's name, instead of that of its start.
         #[arg(long)]
         name: Option<String>,
     },
@@ -170,12 +170,12 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         }
         Command::Init { group, name } => {
             let answer = ask(places, &ControlRequest::Init { group: group.clone(), name })?;
-            terminal::print(&show::init(&group, &answer))?;
+            terminal::prose(&show::init(&group, &answer))?;
         }
         Command::Join { token, name } => {
             let token = token.map_or_else(read_token, Ok)?;
             let answer = ask(places, &ControlRequest::Join { token, name })?;
-            terminal::print(&show::joined(&answer))?;
+            terminal::prose(&show::joined(&answer))?;
         }
         Command::Token => {
             terminal::print(&show::token(&ask(places, &ControlRequest::Token)?))?;
@@ -192,7 +192,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
             let setting = settings::find(&name).ok_or_else(|| settings::unknown(&name))?;
             terminal::line(value_of(&stored(places)?, setting))?;
         }
-        Command::Settings => terminal::print(&show::settings(&stored(places)?))?,
+        Command::Settings => terminal::prose(&show::settings(&stored(places)?))?,
         Command::Rename { mut names } => {
             let name = names.pop().unwrap_or_default();
             ask(places, &ControlRequest::Rename { board: names.pop(), name })?;
@@ -305,7 +305,7 @@ fn status(places: &Places, json: bool) -> Result<ExitCode, String> {
         let json = serde_json::to_string_pretty(&status).map_err(|error| error.to_string())?;
         terminal::line(&json)?;
     } else {
-        terminal::print(&show::status(&status))?;
+        terminal::prose(&show::status(&status))?;
     }
     Ok(ExitCode::SUCCESS)
 }
