@@ -186,11 +186,11 @@ pub const SAMPLE: &str = "\
 
 [database]
 # What is written is safe in journal.db at once. state.db itself, for programs
-# that read the file directly, follows this often, seconds. Shorter costs more of
-# the card.
+# that read the file directly, follows this often, seconds. Shorter costs more
+# of the card.
 #commit_interval_s = 60
-# While such a program reads for minutes on end, state.db-wal grows, to this many
-# megabytes; then the board applies nothing more until it is done.
+# While such a program reads for minutes on end, state.db-wal grows, to this
+# many megabytes; then the board applies nothing more until it is done.
 #wal_mb_max = 32
 ";
 

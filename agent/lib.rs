@@ -2,10 +2,10 @@
 //!
 //! The deciding half is [`understudy_core`]; this package carries out what it
 //! decides. [`run`] is the loop and the only place that sees both the node and
-//! the drivers; [`start`] puts a board together, [`waiting`] is one without a group; [`store`] is the two SQLite
-//! files, [`seal`] the sealed sessions, [`driver`] everything that touches the
-//! system, [`http`] and [`control`] the front doors, [`command`] the command
-//! line, [`demo`] the demonstration.
+//! the drivers; [`start`] puts a board together, [`waiting`] is one without a
+//! group; [`store`] is the two SQLite files, [`seal`] the sealed sessions,
+//! [`driver`] everything that touches the system, [`http`] and [`control`] the
+//! front doors, [`command`] the command line, [`demo`] the demonstration.
 //!
 //! Dependencies point downward: `command` -> `start` -> `run` -> drivers, seal,
 //! store, front doors -> `call`, `status`, `identity` -> the core.
@@ -29,6 +29,7 @@ pub mod status;
 pub mod store;
 pub mod survey;
 pub mod terminal;
+pub mod time;
 pub mod token;
 pub mod view;
 pub mod waiting;

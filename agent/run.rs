@@ -260,7 +260,7 @@ impl Member {
     }
 
     /// Settings are rows like any other: what was applied since the last look may
-    /// have changed them.
+    /// have changed them. A board whose rows are wrong elsewhere follows them too.
     fn look_at_settings(&mut self, now: Millis) {
         let (seen, looked) = self.settings;
         if self.node.applied().index == seen || now.since(looked) < SETTINGS_MS {
@@ -268,8 +268,8 @@ impl Member {
         }
         self.settings.1 = now;
         let id = self.wait(Waiter::Settings);
-        let level = ReadLevel::None { freshness_ms: None };
-        let request = Request::Read { level, sql: sql::encode(&settings::read_all()) };
+        let sql = sql::encode(&settings::read_all());
+        let request = Request::Read { level: ReadLevel::Own, sql };
         self.happen(Event::Requested { id, request });
     }
 
@@ -279,9 +279,7 @@ impl Member {
         let Ok(response) = sql::decode(answer) else { return };
         let Some(stored) = settings::rows(response) else { return };
         self.settings.0 = *index;
-        self.node.set_timing(now, settings::timing(&stored));
-        self.node.set_voters_max(settings::voters(&stored));
-        self.node.set_scrub_interval(settings::scrub_interval_ms(&stored));
+        settings::follow(&mut self.node, now, &stored);
     }
 
     fn wait(&mut self, waiter: Waiter) -> RequestId {

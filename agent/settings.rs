@@ -2,11 +2,10 @@
 //! `understudy set` on any board holds for all.
 
 use understudy_core::{
+    event::Millis,
     limits::{VOTERS_DEFAULT, VOTERS_MAX},
-    sql::{
-        Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
-        Value,
-    },
+    node::Node,
+    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
     timing::Timing,
 };
 
@@ -121,6 +120,14 @@ fn value<'a>(stored: &'a [(String, String)], name: &str) -> Option<&'a str> {
     stored.iter().find(|(stored, _)| stored == name).map(|(_, value)| value.as_str())
 }
 
+/// Has the node go by what the group has set. A value that no check lets through,
+/// in a row that was damaged, counts as never set.
+pub fn follow(node: &mut Node, now: Millis, stored: &[(String, String)]) {
+    node.set_timing(now, timing(stored));
+    node.set_voters_max(voters(stored));
+    node.set_scrub_interval(scrub_interval_ms(stored));
+}
+
 /// The group's timing profile.
 #[must_use]
 pub fn timing(stored: &[(String, String)]) -> Timing {
@@ -128,14 +135,12 @@ pub fn timing(stored: &[(String, String)]) -> Timing {
 }
 
 /// How many boards of the group vote.
-#[must_use]
-pub fn voters(stored: &[(String, String)]) -> usize {
+fn voters(stored: &[(String, String)]) -> usize {
     value(stored, "voters").and_then(voters_named).unwrap_or(VOTERS_DEFAULT)
 }
 
 /// Milliseconds between two comparisons of all boards, 0 for none.
-#[must_use]
-pub fn scrub_interval_ms(stored: &[(String, String)]) -> u64 {
+fn scrub_interval_ms(stored: &[(String, String)]) -> u64 {
     value(stored, "scrub_interval").and_then(interval_named).unwrap_or(3_600_000)
 }
 
@@ -147,16 +152,7 @@ pub fn unknown(name: &str) -> String {
 }
 
 fn request(kind: RequestKind, sql: &str, parameters: Vec<Value>) -> SqlRequest {
-    SqlRequest {
-        kind,
-        transaction: false,
-        origin: Origin::Agent,
-        statement_timeout_ms: None,
-        statements: vec![Statement {
-            sql: sql.to_owned(),
-            parameters: Parameters::Positional(parameters),
-        }],
-    }
+    SqlRequest::new(kind, Origin::Agent, vec![Statement::new(sql, parameters)])
 }
 
 #[cfg(test)]

@@ -136,8 +136,7 @@ async fn member(
     let config = NodeConfig { id: identity.node, seed, boot: journal.boot(), timing };
     let (mut node, first) = Node::new(clock::now(), config, restored);
     node.set_presence(format!("http://{}", doors.http));
-    node.set_voters_max(settings::voters(&stored));
-    node.set_scrub_interval(settings::scrub_interval_ms(&stored));
+    settings::follow(&mut node, clock::now(), &stored);
     let keys = Keys {
         group: identity.group,
         group_key: identity.group_key,

@@ -65,7 +65,7 @@ pub struct Status {
     /// This board's peers found its disk to be behind what it promised.
     pub disk_lost: bool,
     /// This board's rows contradict those of the others: it answers no reads and
-    /// never leads.
+    /// starts no writes.
     #[serde(default)]
     pub fenced: bool,
     /// The last comparison of all boards; none before the first.

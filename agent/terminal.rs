@@ -1,8 +1,9 @@
 //! Text for whoever reads it. A reader that went away, as in `understudy status
 //! | head -1`, is no failure: the work is done all the same. Text that is lost in
-//! any other way, as on a full disk, is.
+//! any other way, as on a full disk, is. Sentences are broken between words where a
+//! person reads them; in a pipe or a file each stays on its line.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 /// The longest line that wraps nowhere.
 pub const COLUMNS: usize = 79;
@@ -23,10 +24,49 @@ pub fn line(text: &str) -> Result<(), String> {
     print(&format!("{text}\n"))
 }
 
+/// To standard output, sentences rather than tables.
+///
+/// # Errors
+/// As [`print()`].
+pub fn prose(text: &str) -> Result<(), String> {
+    let out = std::io::stdout();
+    print(&if out.is_terminal() { wrapped(text) } else { text.to_owned() })
+}
+
 /// To standard error, as a line.
 pub fn complain(text: &str) {
+    let mut out = std::io::stderr();
+    let text = format!("{text}\n");
+    let text = if out.is_terminal() { wrapped(&text) } else { text };
     // Nobody is left to be told that nobody is told.
-    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+    let _ = out.write_all(text.as_bytes());
+}
+
+/// Lines that are too long are broken between words, and go on as far in as they
+/// began; a word that is too long by itself, such as a token, stays whole.
+fn wrapped(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let words = line.trim_start();
+        let margin = &line[..line.len() - words.len()];
+        out.push_str(margin);
+        let mut column = margin.len();
+        for (place, word) in words.split(' ').enumerate() {
+            let width = word.chars().count();
+            if place > 0 && column + 1 + width > COLUMNS {
+                out.push('\n');
+                out.push_str(margin);
+                column = margin.len();
+            } else if place > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            out.push_str(word);
+            column += width;
+        }
+        out.push('\n');
+    }
+    out
 }
 
 fn tell(out: &mut impl Write, text: &str) -> Result<(), String> {
@@ -41,6 +81,14 @@ fn tell(out: &mut impl Write, text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_broken_between_words_and_a_token_is_not() {
+        let (words, token) = ("word ".repeat(15), "t".repeat(2 * COLUMNS));
+        let text = format!("{words}and on\n  {words}to {token}\na  b\n");
+        let expected = format!("{words}and\non\n  {words}to\n  {token}\na  b\n");
+        assert_eq!(wrapped(&text), expected);
+    }
 
     #[test]
     fn text_that_is_lost_is_a_failure_and_a_reader_that_went_away_is_none() {

@@ -83,7 +83,10 @@ async fn answer(
         }
         ControlRequest::Init { .. } | ControlRequest::Join { .. } => {
             let status = caller.status().await.ok_or_else(ended)?;
-            Err(format!("this board is {} of the group {} already", status.board, status.group))
+            Err(format!(
+                "this board is {}, a member of the group \"{}\", already",
+                status.board, status.group
+            ))
         }
         ControlRequest::Token => {
             let token = Token::issue(&home.identity, &home.options, home.bound);

@@ -91,7 +91,7 @@ fn readyz(agents: &Agents, board: &str) -> String {
     answer
 }
 
-/// It reads nothing, says why, and never leads; the others read and write.
+/// It reads nothing, says why, and does not lead; the others read and write.
 fn is_fenced(agents: &Agents, board: &str) {
     let _ = agents.told(board, &["execute", "INSERT INTO reading(value) VALUES (1)"]);
     let refused = agents.refused(board, &["query", "SELECT 1"]);
@@ -155,6 +155,23 @@ fn a_flipped_bit_in_one_boards_file_fences_it() {
     assert!(!agree && said.contains("table reading, row 123: a and c against b"), "{said}");
     agents.wait("b", "to be fenced", |status| status["fenced"] == true);
     is_fenced(&agents, "b");
+}
+
+#[test]
+fn a_fenced_board_goes_by_what_the_group_sets_but_not_by_a_row_that_is_none() {
+    let mut agents = group();
+    change(
+        &mut agents,
+        "c",
+        "UPDATE reading SET value = 0 WHERE id = 9;
+         INSERT INTO _understudy_setting VALUES ('voters', 'many')",
+    );
+    let _ = scrub(&agents, "a");
+    agents.wait("c", "to be fenced", |status| status["fenced"] == true);
+    let patience = |status: &serde_json::Value| status["leaderless_ms_max"].as_u64();
+    let wired = agents.status("c").as_ref().and_then(patience).expect("it is told");
+    let _ = agents.told("a", &["set", "profile", "radio"]);
+    agents.wait("c", "to take up its timing", |status| patience(status) > Some(2 * wired));
 }
 
 #[test]

@@ -106,6 +106,7 @@ pub fn request(request: &Request) -> String {
                 format!("read linearizable within {ms} ms")
             }
             ReadLevel::Strong => "read strong".to_owned(),
+            ReadLevel::Own => "read own".to_owned(),
         },
         Request::Admit(candidate) => format!("admit {}", candidate.name),
         Request::Rename { id, name } => format!("rename n{id} {name}"),

@@ -5,7 +5,7 @@ use std::{io::Read as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use understudy_core::sql::{
-    Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
+    Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
 };
 
 use crate::{
@@ -25,7 +25,7 @@ mod show;
 #[derive(Debug, Parser)]
 #[command(name = "understudy", version, about)]
 struct Arguments {
-    /// Keep everything under this directory instead of the system's places.
+    /// Keep everything under this directory.
     #[arg(long, global = true, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Read this configuration file.
@@ -45,10 +45,10 @@ enum Command {
         /// Where rqlite's API is served (127.0.0.1:4001).
         #[arg(long, value_name = "ADDR:PORT")]
         http: Option<SocketAddr>,
-        /// Allow an HTTP address beyond loopback: there are no accounts yet.
+        /// Serve HTTP beyond loopback too: it has no accounts.
         #[arg(long)]
         http_open: bool,
-        /// Where the boards' sealed datagrams come in (`[::]:4002`).
+        /// Where datagrams of boards come in (`[::]:4002`).
         #[arg(long, value_name = "ADDR:PORT")]
         udp: Option<SocketAddr>,
         /// This board's name, instead of its host name.
@@ -63,7 +63,7 @@ enum Command {
         /// What to call the group.
         #[arg(default_value = "group")]
         group: String,
-        /// This board's name, instead of the one it was started with.
+        /// This board's name, instead of that of its start.
         #[arg(long)]
         name: Option<String>,
     },
@@ -71,7 +71,7 @@ enum Command {
     Join {
         /// The token; read from standard input when absent.
         token: Option<String>,
-        /// This board's name, instead of the one it was started with.
+        /// This board's name, instead of that of its start.
         #[arg(long)]
         name: Option<String>,
     },
@@ -170,12 +170,12 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         }
         Command::Init { group, name } => {
             let answer = ask(places, &ControlRequest::Init { group: group.clone(), name })?;
-            terminal::print(&show::init(&group, &answer))?;
+            terminal::prose(&show::init(&group, &answer))?;
         }
         Command::Join { token, name } => {
             let token = token.map_or_else(read_token, Ok)?;
             let answer = ask(places, &ControlRequest::Join { token, name })?;
-            terminal::print(&show::joined(&answer))?;
+            terminal::prose(&show::joined(&answer))?;
         }
         Command::Token => {
             terminal::print(&show::token(&ask(places, &ControlRequest::Token)?))?;
@@ -192,7 +192,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
             let setting = settings::find(&name).ok_or_else(|| settings::unknown(&name))?;
             terminal::line(value_of(&stored(places)?, setting))?;
         }
-        Command::Settings => terminal::print(&show::settings(&stored(places)?))?,
+        Command::Settings => terminal::prose(&show::settings(&stored(places)?))?,
         Command::Rename { mut names } => {
             let name = names.pop().unwrap_or_default();
             ask(places, &ControlRequest::Rename { board: names.pop(), name })?;
@@ -234,6 +234,10 @@ fn ask(places: &Places, request: &ControlRequest) -> Result<ControlResponse, Str
     }
 }
 
+fn something_else<T>() -> Result<T, String> {
+    Err(String::from("the agent answered something else"))
+}
+
 fn read_token() -> Result<String, String> {
     let mut token = String::new();
     let read = std::io::stdin().take(8_192).read_to_string(&mut token);
@@ -252,25 +256,19 @@ fn execute(
     transaction: bool,
     sql: Vec<String>,
 ) -> Result<ExitCode, String> {
-    let statement = |sql| Statement { sql, parameters: Parameters::Positional(Vec::new()) };
-    let request = SqlRequest {
-        kind,
-        transaction,
-        origin: Origin::User,
-        statement_timeout_ms: None,
-        statements: sql.into_iter().map(statement).collect(),
-    };
+    let statements = sql.into_iter().map(|sql| Statement::new(sql, Vec::new())).collect();
+    let request = SqlRequest { transaction, ..SqlRequest::new(kind, Origin::User, statements) };
     let read = kind == RequestKind::Query;
     let ControlResponse::Sql(response) = ask(places, &ControlRequest::Sql { request, read })?
     else {
-        return Err(String::from("the agent answered something else"));
+        return something_else();
     };
     Ok(if show::sql(&response, transaction)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn responded(response: ControlResponse) -> Result<SqlResponse, String> {
     let ControlResponse::Sql(response) = response else {
-        return Err(String::from("the agent answered something else"));
+        return something_else();
     };
     let failed = response.results.iter().find_map(|result| match &result.outcome {
         StatementOutcome::Error(reason) => Some(reason.clone()),
@@ -295,15 +293,10 @@ fn value_of<'a>(stored: &'a [(String, String)], setting: &'a settings::Setting) 
 }
 
 fn asked_status(places: &Places) -> Result<Status, String> {
-    match ask(places, &ControlRequest::Status)? {
-        ControlResponse::Status(status) => Ok(*status),
-        ControlResponse::Token(_)
-        | ControlResponse::Joined { .. }
-        | ControlResponse::Sql(_)
-        | ControlResponse::Done
-        | ControlResponse::Scrub(_)
-        | ControlResponse::Refused(_) => Err(String::from("the agent answered something else")),
-    }
+    let ControlResponse::Status(status) = ask(places, &ControlRequest::Status)? else {
+        return something_else();
+    };
+    Ok(*status)
 }
 
 fn status(places: &Places, json: bool) -> Result<ExitCode, String> {
@@ -312,7 +305,7 @@ fn status(places: &Places, json: bool) -> Result<ExitCode, String> {
         let json = serde_json::to_string_pretty(&status).map_err(|error| error.to_string())?;
         terminal::line(&json)?;
     } else {
-        terminal::print(&show::status(&status))?;
+        terminal::prose(&show::status(&status))?;
     }
     Ok(ExitCode::SUCCESS)
 }

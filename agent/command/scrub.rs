@@ -5,14 +5,14 @@ use std::{fmt::Write as _, process::ExitCode, thread, time::Duration};
 
 use understudy_core::limits::SCRUB_TABLES_MAX;
 
-use super::{ask, asked_status};
+use super::{ask, asked_status, something_else};
 use crate::{
     config::Places,
     control::{ControlRequest, ControlResponse},
     driver::clock,
-    http::rfc3339,
     status::{DifferenceStatus, ScrubStatus, Status},
     terminal,
+    time::rfc3339,
 };
 
 /// Between two looks at how far it is.
@@ -27,14 +27,14 @@ const WAIT_MS_MAX: u64 = 600_000;
 /// Asks for a scrub and waits for what it comes to; success when all agree.
 pub(super) fn run(places: &Places) -> Result<ExitCode, String> {
     let ControlResponse::Scrub(id) = ask(places, &ControlRequest::Scrub)? else {
-        return Err(String::from("the agent answered something else"));
+        return something_else();
     };
     let started = clock::now();
     loop {
         let status = asked_status(places)?;
         let scrub = status.scrub.filter(|scrub| scrub.id >= id && !scrub.under_way);
         if let Some(scrub) = scrub {
-            terminal::print(&told(&scrub))?;
+            terminal::prose(&told(&scrub))?;
             let agrees = scrub.differences.is_empty() && scrub.unfinished.is_empty();
             return Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -50,14 +50,12 @@ pub(super) fn run(places: &Places) -> Result<ExitCode, String> {
 /// Records which board is right.
 pub(super) fn repair(places: &Places, board: &str) -> Result<(), String> {
     ask(places, &ControlRequest::Repair { board: board.to_owned() })?;
-    terminal::line(&format!(
+    terminal::prose(&format!(
         "Recorded: {board} is right. Boards that differ from it are fenced: they answer no reads \
-         and never lead."
-    ))?;
-    terminal::line(
-        "Copying its rows over theirs is not built yet. Until then, on each fenced board: move the \
-         data directory away, start its agent and `understudy join TOKEN` anew.",
-    )
+         and start no writes.\n\
+         Copying its rows over theirs is not built yet. Until then, on each fenced board: move the \
+         data directory away, start its agent and `understudy join TOKEN` anew.\n"
+    ))
 }
 
 /// The last comparison, for people.
@@ -69,7 +67,7 @@ pub(super) fn told(scrub: &ScrubStatus) -> String {
     if let Some(entry) = scrub.entry {
         let _ = write!(out, ", as of entry {entry}");
     }
-    out.push_str(if scrub.under_way { ", under way: " } else { ": " });
+    out.push_str(if scrub.under_way { ", under way\n  " } else { "\n  " });
     out.push_str(match (scrub.differences.is_empty(), scrub.entry) {
         (true, Some(_)) => "all boards that reported hold the same rows\n",
         (true, None) => "no board has reported\n",
@@ -127,9 +125,10 @@ fn where_they_differ(status: &Status) -> String {
 pub(super) fn fenced(status: &Status) -> String {
     format!(
         "This board is fenced: its rows contradict those of the other boards{}. It answers no \
-         reads and never leads; writes still pass through it. The data is safe on the others: move \
-         this board's data directory away, start its agent and `understudy join TOKEN` anew. If \
-         its rows were put right, `understudy scrub` lifts the fence.",
+         reads and starts no writes; what is written here goes through the board that leads. The \
+         data is safe on the others: move this board's data directory away, start its agent and \
+         `understudy join TOKEN` anew. If its rows were put right, `understudy scrub` lifts the \
+         fence.",
         where_they_differ(status)
     )
 }
@@ -189,7 +188,7 @@ mod tests {
             ScrubStatus { fenced: vec!["c".into()], ..scrub(&[&["a", "b"], &["c"]], true) };
         let text = told(&decided);
         assert!(text.contains("table t, row 5: a and b against c\n  fenced: c"), "{text}");
-        assert!(text.starts_with("scrub      number 3, 2020-01-01T00:00:00Z, as of entry 17: "));
+        assert!(text.starts_with("scrub      number 3, 2020-01-01T00:00:00Z, as of entry 17\n  "));
         assert!(!text.contains("repair"), "{text}");
         let text = told(&scrub(&[&["a"], &["b"], &["c"]], false));
         assert!(text.contains("a against b against c"), "{text}");

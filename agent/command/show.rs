@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) fn init(group: &str, answer: &ControlResponse) -> String {
     format!(
-        "The group {group} is made; this board is its first member.\n\
+        "The group \"{group}\" is made; this board is its first member.\n\
          On each other board run `understudy join` with this token. Keep it secret:\n\
          who has it can read and write everything.\n{}",
         token(answer)
@@ -32,7 +32,7 @@ pub(super) fn joined(answer: &ControlResponse) -> String {
         return String::new();
     };
     let mut out =
-        format!("This board is {name}, a member of the group {group} ({members} boards).\n");
+        format!("This board is {name}, a member of the group \"{group}\" ({members} boards).\n");
     if name != wished {
         let _ = writeln!(out, "The name {wished} was taken; `understudy rename NAME` changes it.");
     }
@@ -96,6 +96,7 @@ fn told(response: &SqlResponse, all_or_nothing: bool) -> String {
     }
     let shown = response.results.iter().map(|result| match &result.outcome {
         StatementOutcome::Rows { columns, rows, .. } => table(columns, rows),
+        StatementOutcome::Changed { rows_affected: 1, .. } => String::from("1 row changed\n"),
         StatementOutcome::Changed { rows_affected, .. } => {
             format!("{rows_affected} rows changed\n")
         }
@@ -470,7 +471,7 @@ mod tests {
         let result = |outcome| StatementResult { outcome, time_ns: 0 };
         let response = SqlResponse { results: vec![result(changed), result(failed)], error: None };
         assert_eq!(told(&response, true), "");
-        assert_eq!(told(&response, false), "1 rows changed\n");
+        assert_eq!(told(&response, false), "1 row changed\n");
         assert_eq!(errors(&response), ["near \"BAD\": syntax error"]);
     }
 

@@ -150,6 +150,9 @@ pub enum ReadLevel {
     },
     /// Through the log: an entry of its own is committed first.
     Strong,
+    /// This board's applied state, even where it is fenced: for the agent, which
+    /// checks what it reads. No caller can ask for it.
+    Own,
 }
 
 /// What a caller wants. SQL travels as the postcard bytes of

@@ -24,6 +24,8 @@ pub(crate) struct Read {
     pub(crate) deadline: Millis,
     /// Largest age of what it is run on, when it is handed to the database.
     pub(crate) freshness_ms: Option<u64>,
+    /// The agent's, which a fenced board answers as well.
+    pub(crate) is_own: bool,
 }
 
 /// See the module's description.
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
 
     fn read(id: RequestId) -> Read {
-        Read { id, sql: Vec::new(), deadline: Millis(1_000), freshness_ms: None }
+        Read { id, sql: Vec::new(), deadline: Millis(1_000), freshness_ms: None, is_own: false }
     }
 
     #[test]

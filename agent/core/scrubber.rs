@@ -465,8 +465,10 @@ mod tests {
         }
         rig.ask(board, 4, write("a"));
         rig.ask(leader, 5, read(linearizable));
+        // Its agent goes by what the group has set.
+        rig.ask(board, 7, read(ReadLevel::Own));
         rig.run(300);
-        for id in [4, 5] {
+        for id in [4, 5, 7] {
             assert!(matches!(rig.answer_of(id), Some(Reply::Done { .. })));
         }
         tell(&mut rig, &found(&[]));

@@ -33,11 +33,14 @@ impl Node {
     pub(crate) fn on_request(&mut self, now: Millis, id: RequestId, request: Request) {
         let deadline = now.plus(self.config.timing.request_timeout_ms);
         match request {
-            Request::Read { .. } if self.refuses_reads() => {
-                self.reply(id, Reply::Refused(Refusal::Fenced));
-            }
             Request::Read { level, sql } => {
-                self.on_read(now, level, Read { id, sql, deadline, freshness_ms: None });
+                let is_own = level == ReadLevel::Own;
+                let read = Read { id, sql, deadline, freshness_ms: None, is_own };
+                if self.refuses(&read) {
+                    self.reply(id, Reply::Refused(Refusal::Fenced));
+                } else {
+                    self.on_read(now, level, read);
+                }
             }
             Request::Write(_)
             | Request::Admit(_)
@@ -61,6 +64,7 @@ impl Node {
     fn on_read(&mut self, now: Millis, level: ReadLevel, read: Read) {
         let taken = match level {
             ReadLevel::None { freshness_ms } => self.reads.at(0, Read { freshness_ms, ..read }),
+            ReadLevel::Own => self.reads.at(0, read),
             ReadLevel::Weak if self.leads_for_sure() => self.reads.at(0, read),
             ReadLevel::Linearizable { .. } if mutant::is(11) => self.reads.at(0, read),
             ReadLevel::Linearizable { timeout_ms: Some(ms) } => {
@@ -82,8 +86,8 @@ impl Node {
     }
 
     /// What a fenced board holds is not what the group holds.
-    fn refuses_reads(&self) -> bool {
-        self.is_fenced() && !mutant::is(18)
+    fn refuses(&self, read: &Read) -> bool {
+        self.is_fenced() && !read.is_own && !mutant::is(18)
     }
 
     /// Leads, and has applied its own first entry: nothing older is missing.
@@ -135,7 +139,7 @@ impl Node {
         match reply {
             Reply::Done { index, .. } => {
                 let deadline = now.plus(self.config.timing.request_timeout_ms);
-                let read = Read { id, sql, deadline, freshness_ms: None };
+                let read = Read { id, sql, deadline, freshness_ms: None, is_own: false };
                 if let Err(id) = self.reads.at(index, read) {
                     self.reply(id, Reply::Refused(Refusal::Busy));
                 }
@@ -181,7 +185,7 @@ impl Node {
         }
         let applied = self.applier.applied();
         while let Some(read) = self.reads.next_query(applied.index) {
-            if self.refuses_reads() {
+            if self.refuses(&read) {
                 self.reply(read.id, Reply::Refused(Refusal::Fenced));
                 continue;
             }

@@ -68,6 +68,14 @@ pub struct Statement {
     pub parameters: Parameters,
 }
 
+impl Statement {
+    /// With these values bound by place.
+    #[must_use]
+    pub fn new(sql: impl Into<String>, values: Vec<Value>) -> Self {
+        Self { sql: sql.into(), parameters: Parameters::Positional(values) }
+    }
+}
+
 /// What kinds of statement a request may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RequestKind {
@@ -101,6 +109,14 @@ pub struct SqlRequest {
     pub statement_timeout_ms: Option<u64>,
     /// In order.
     pub statements: Vec<Statement>,
+}
+
+impl SqlRequest {
+    /// Each statement by itself, as long as any may take.
+    #[must_use]
+    pub const fn new(kind: RequestKind, origin: Origin, statements: Vec<Statement>) -> Self {
+        Self { kind, transaction: false, origin, statement_timeout_ms: None, statements }
+    }
 }
 
 /// How one statement ended.

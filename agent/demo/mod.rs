@@ -38,7 +38,7 @@ mod writers;
 /// `understudy demo`
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// One round unattended, then check everything; the exit code tells.
+    /// One round, then check everything; the exit code tells.
     #[arg(long)]
     once: bool,
     /// The last line as JSON.

@@ -286,21 +286,15 @@ mod tests {
     use understudy_core::{
         event::{Entry, EntryKind, Position},
         limits::APPLIES_OPEN_MAX,
-        sql::{Origin, Parameters, RequestKind, SqlRequest, Statement},
+        sql::{Origin, RequestKind, SqlRequest, Statement},
     };
 
     use super::*;
     use crate::store::database::Options;
 
     fn request(kind: RequestKind, sql: &str) -> Vec<u8> {
-        let parameters = Parameters::Positional(Vec::new());
-        sql::encode(&SqlRequest {
-            kind,
-            transaction: false,
-            origin: Origin::User,
-            statement_timeout_ms: None,
-            statements: vec![Statement { sql: sql.to_owned(), parameters }],
-        })
+        let statement = Statement::new(sql, Vec::new());
+        sql::encode(&SqlRequest::new(kind, Origin::User, vec![statement]))
     }
 
     fn applied(events: &mut Receiver<Event>) -> u64 {

@@ -6,8 +6,9 @@
 //! nothing to do); every board answers, so `redirect` and `retries` have nothing
 //! to do either; `queue` is a durable write like any other and its sequence
 //! number is the log index; `linearizable_timeout`, where it is not given, is that
-//! of the group's timing profile (10 s when wired). A request that could not be carried out answers 200
-//! with a top-level `error`, as rqlite does, except that no leader is 503.
+//! of the group's timing profile (10 s when wired). A request that could not be
+//! carried out answers 200 with a top-level `error`, as rqlite does, except that no
+//! leader is 503.
 //!
 //! Left out as yet: backup, load, boot, remove, snapshot, accounts, TLS.
 
@@ -46,8 +47,6 @@ mod parameters;
 mod parse;
 mod render;
 mod served;
-
-pub(crate) use render::rfc3339;
 
 /// The port HTTP listens on unless told otherwise.
 pub const PORT: u16 = 4001;
@@ -169,7 +168,7 @@ async fn execute(
 async fn query_get(State(front): State<Front>, RawQuery(query): RawQuery) -> Response {
     let answer = async {
         let parameters = Parameters::parse(query.as_deref())?;
-        let statements = parameters.q.iter().map(|sql| parse::plain(sql)).collect();
+        let statements = parameters.q.iter().map(|sql| Statement::new(sql, Vec::new())).collect();
         read(&front, RequestKind::Query, parameters, statements).await
     };
     settle(answer.await)
@@ -239,11 +238,9 @@ fn sql_request(
     statements: Vec<Statement>,
 ) -> SqlRequest {
     SqlRequest {
-        kind,
         transaction: parameters.transaction,
-        origin: Origin::User,
         statement_timeout_ms: parameters.db_timeout_ms,
-        statements,
+        ..SqlRequest::new(kind, Origin::User, statements)
     }
 }
 

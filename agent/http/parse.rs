@@ -6,18 +6,13 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use understudy_core::sql::{Parameters, Statement, Value};
 
-/// A statement without parameters.
-pub(super) fn plain(sql: &str) -> Statement {
-    Statement { sql: sql.to_owned(), parameters: Parameters::Positional(Vec::new()) }
-}
-
 /// A body that is one SQL text.
 pub(super) fn text(body: &[u8]) -> Result<Vec<Statement>, String> {
     let sql = std::str::from_utf8(body).map_err(|_| String::from("the SQL text is not UTF-8"))?;
     if sql.trim().is_empty() {
         return Err(String::from("no statements"));
     }
-    Ok(vec![plain(sql)])
+    Ok(vec![Statement::new(sql, Vec::new())])
 }
 
 /// A JSON array of statements.
@@ -71,7 +66,7 @@ impl<'de> Visitor<'de> for WireVisitor {
     }
 
     fn visit_str<E: de::Error>(self, sql: &str) -> Result<Wire, E> {
-        Ok(Wire(plain(sql)))
+        Ok(Wire(Statement::new(sql, Vec::new())))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Wire, A::Error> {
@@ -178,7 +173,7 @@ mod tests {
     fn all_shapes_of_statements_are_understood() {
         let body = br#"["SELECT 1", ["I ?", 1, 2.5, true, null, "t", [222, 173], "x'beef'"], ["I :a", {"a": 7}]]"#;
         let statements = json(body).unwrap();
-        assert_eq!(statements[0], plain("SELECT 1"));
+        assert_eq!(statements[0], Statement::new("SELECT 1", Vec::new()));
         let values = vec![
             Value::Integer(1),
             Value::Real(2.5),

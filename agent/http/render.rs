@@ -6,6 +6,8 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use understudy_core::sql::{SqlResponse, StatementOutcome, StatementResult, Value};
 
+use crate::time::rfc3339;
+
 /// How a response is to look.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Shape {
@@ -386,26 +388,6 @@ const fn days_in(month: u32, year: u32) -> u32 {
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     }
-}
-
-/// Seconds since 1970 as RFC 3339 (days to date after Howard Hinnant's
-/// `civil_from_days`).
-pub(crate) fn rfc3339(seconds: i64, ms: i64) -> String {
-    let (days, clock) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_place = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_place + 2) / 5 + 1;
-    let month = if month_place < 10 { month_place + 3 } else { month_place - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let fraction = if ms == 0 { String::new() } else { format!(".{ms:03}") };
-    let fraction = fraction.trim_end_matches('0');
-    let (hour, minute, second) = (clock / 3_600, clock / 60 % 60, clock % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
 }
 
 #[cfg(test)]

@@ -225,10 +225,24 @@ impl Seal {
         let nodes: BTreeMap<_, _> = self.nodes.iter().map(|(node, key)| (*key, *node)).collect();
         self.peers.retain(|id, peer| peer.node.is_none() || nodes.contains_key(&id.key));
         for (key, node) in nodes {
-            let peer = self.peers.entry(PeerId::member(key)).or_insert_with(|| Peer::new(now));
-            peer.node = Some(node);
+            self.peer(now, PeerId::member(key)).node = Some(node);
         }
         self.forget_sessions();
+    }
+
+    /// What lies between this board and that key; nothing as yet, maybe.
+    fn peer(&mut self, now: Millis, id: PeerId) -> &mut Peer {
+        self.peers.entry(id).or_insert_with(|| Peer::new(now))
+    }
+
+    /// Whose session, or call, that number is.
+    fn peer_of(&mut self, local: u32) -> Result<(PeerId, &mut Peer), Drop> {
+        let id = *self.sessions.get(&local).ok_or(Drop::Unknown)?;
+        Ok((id, self.peers.get_mut(&id).ok_or(Drop::Unknown)?))
+    }
+
+    fn count(&mut self, reason: Drop) {
+        *self.drops.entry(reason).or_default() += 1;
     }
 
     /// Sessions that no peer uses any more.
@@ -279,7 +293,7 @@ impl Seal {
         out: &mut Vec<Outgoing>,
     ) {
         assert!(payload.len() <= PAYLOAD_BYTES_MAX, "a payload fits its datagram");
-        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(now));
+        let peer = self.peer(now, id);
         let wants_call = if peer.session.is_some() {
             let mut datagrams = Vec::new();
             let is_worn = peer.seal(now, payload, &mut datagrams);
@@ -287,7 +301,7 @@ impl Seal {
             is_worn
         } else {
             if let Err(reason) = peer.hold(payload) {
-                *self.drops.entry(reason).or_default() += 1;
+                self.count(reason);
             }
             true
         };
@@ -302,7 +316,7 @@ impl Seal {
         let members = self.nodes.iter().map(|(node, key)| (*node, PeerId::member(*key)));
         for (node, id) in members.collect::<Vec<_>>() {
             let to = To::Node(node);
-            match self.peers.entry(id).or_insert_with(|| Peer::new(now)).due(now) {
+            match self.peer(now, id).due(now) {
                 Due::Nothing => {}
                 Due::Word => self.seal_for(now, id, to, &[], out),
                 Due::Call => self.call(now, id, to, out),
@@ -319,8 +333,7 @@ impl Seal {
         self.number.1 = now.0.max(self.number.1 + 1);
         let call = handshake::call(&self.keys, &id, local, self.number);
         let Some((handshake, datagram)) = call else { return };
-        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(now));
-        peer.called(now, local, handshake);
+        self.peer(now, id).called(now, local, handshake);
         self.sessions.insert(local, id);
         self.forget_sessions();
         out.push(Outgoing { to, datagram });
@@ -356,7 +369,7 @@ impl Seal {
             }
         };
         opened.unwrap_or_else(|reason| {
-            *self.drops.entry(reason).or_default() += 1;
+            self.count(reason);
             Opened::Nothing
         })
     }
@@ -380,8 +393,7 @@ impl Seal {
         }
         let (number, remote, local) = (called.number, called.remote, self.free_session());
         let (transport, answer) = called.answer(local).ok_or(Drop::Malformed)?;
-        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(now));
-        peer.prepare(now, number, transport, (local, remote));
+        self.peer(now, id).prepare(now, number, transport, (local, remote));
         self.sessions.insert(local, id);
         self.forget_sessions();
         out.push(Outgoing { to: To::Address(source), datagram: answer });
@@ -399,7 +411,7 @@ impl Seal {
         if guests >= GUESTS_MAX || self.peers.len() >= MEMBERS_MAX + GUESTS_MAX {
             return Err(Drop::Rationed);
         }
-        self.peers.insert(id, Peer::new(now));
+        self.peer(now, id);
         Ok(())
     }
 
@@ -411,8 +423,7 @@ impl Seal {
         out: &mut Vec<Outgoing>,
     ) -> Result<Opened, Drop> {
         let (local, remote, noise) = handshake::read_answer(datagram)?;
-        let id = *self.sessions.get(&local).ok_or(Drop::Unknown)?;
-        let peer = self.peers.get_mut(&id).ok_or(Drop::Unknown)?;
+        let (id, peer) = self.peer_of(local)?;
         peer.answered(now, local, remote, noise)?;
         let node = peer.node;
         // An empty message confirms the session to its other end.
@@ -432,8 +443,7 @@ impl Seal {
             return Err(Drop::Malformed);
         }
         let local = session_number(&datagram[1..5]);
-        let id = *self.sessions.get(&local).ok_or(Drop::Unknown)?;
-        let peer = self.peers.get_mut(&id).ok_or(Drop::Unknown)?;
+        let (id, peer) = self.peer_of(local)?;
         let payload = peer.open(now, local, datagram)?;
         let node = peer.node;
         if peer.has_held() {

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use understudy::store::database::{Database, Options};
 use understudy_core::{
     event::{Entry, EntryKind, Position},
-    sql::{self, Origin, Parameters, RequestKind, SqlRequest, Statement, Value},
+    sql::{self, Origin, RequestKind, SqlRequest, Statement, Value},
 };
 
 use crate::{Spread, readings, readings::Reading};
@@ -128,17 +128,8 @@ fn inserts(rows: &[Reading]) -> Vec<u8> {
 }
 
 fn request(statements: &[(&str, &[Value])]) -> Vec<u8> {
-    let statement = |(sql, values): &(&str, &[Value])| Statement {
-        sql: (*sql).to_owned(),
-        parameters: Parameters::Positional(values.to_vec()),
-    };
-    sql::encode(&SqlRequest {
-        kind: RequestKind::Execute,
-        transaction: false,
-        origin: Origin::User,
-        statement_timeout_ms: None,
-        statements: statements.iter().map(statement).collect(),
-    })
+    let statements = statements.iter().map(|(sql, values)| Statement::new(*sql, values.to_vec()));
+    sql::encode(&SqlRequest::new(RequestKind::Execute, Origin::User, statements.collect()))
 }
 
 struct Plain {

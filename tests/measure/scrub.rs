@@ -16,7 +16,7 @@ use understudy::{
 };
 use understudy_core::{
     event::{Entry, EntryKind},
-    sql::{self, Origin, Parameters, RequestKind, SqlRequest, Statement},
+    sql::{self, Origin, RequestKind, SqlRequest, Statement},
 };
 
 use crate::Spread;
@@ -60,14 +60,8 @@ fn microseconds(ns: u64) -> f64 {
 }
 
 fn request(sql: &str) -> Vec<u8> {
-    let parameters = Parameters::Positional(Vec::new());
-    sql::encode(&SqlRequest {
-        kind: RequestKind::Execute,
-        transaction: false,
-        origin: Origin::User,
-        statement_timeout_ms: None,
-        statements: vec![Statement { sql: sql.to_owned(), parameters }],
-    })
+    let statements = vec![Statement::new(sql, Vec::new())];
+    sql::encode(&SqlRequest::new(RequestKind::Execute, Origin::User, statements))
 }
 
 /// Of this process, kB.

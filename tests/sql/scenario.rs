@@ -6,8 +6,7 @@
 //! expressions to bind). `! own values` says that plain SQLite would give others.
 
 use understudy_core::sql::{
-    self, Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
-    Value,
+    self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value,
 };
 
 use super::{
@@ -78,27 +77,12 @@ fn carry_out(
 
 /// A plain request of these statements.
 pub(crate) fn request(kind: RequestKind, statements: &[&str]) -> Vec<u8> {
-    let statements = statements.iter().map(|sql| Statement {
-        sql: (*sql).to_owned(),
-        parameters: Parameters::Positional(Vec::new()),
-    });
-    sql::encode(&SqlRequest {
-        kind,
-        transaction: false,
-        origin: Origin::User,
-        statement_timeout_ms: None,
-        statements: statements.collect(),
-    })
+    let statements = statements.iter().map(|sql| Statement::new(*sql, Vec::new())).collect();
+    sql::encode(&SqlRequest::new(kind, Origin::User, statements))
 }
 
 fn parse(line: &str) -> Result<SqlRequest, String> {
-    let mut request = SqlRequest {
-        kind: RequestKind::Mixed,
-        transaction: false,
-        origin: Origin::User,
-        statement_timeout_ms: None,
-        statements: Vec::new(),
-    };
+    let mut request = SqlRequest::new(RequestKind::Mixed, Origin::User, Vec::new());
     let mut values = Vec::new();
     let mut sql = line;
     while let Some((words, rest)) = sql.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
@@ -113,8 +97,7 @@ fn parse(line: &str) -> Result<SqlRequest, String> {
             (other, _) => return Err(format!("{other} is no such word")),
         }
     }
-    let parameters = Parameters::Positional(values);
-    request.statements.push(Statement { sql: sql.to_owned(), parameters });
+    request.statements.push(Statement::new(sql, values));
     Ok(request)
 }
 
