@@ -26,6 +26,7 @@ pub(crate) struct Plan {
     pub(crate) pauses: u64,
     pub(crate) damage: u64,
     pub(crate) diverge: u64,
+    pub(crate) depose: u64,
 }
 
 impl Plan {
@@ -44,6 +45,7 @@ impl Plan {
             damage: rate(300),
             crashes: 8 + rate(16),
             diverge: rate(200),
+            depose: rate(30),
         }
     }
 }
@@ -144,7 +146,7 @@ impl World {
         if self.faults.chance(cuts) {
             let to = 1 + self.faults.below(3);
             self.tell(|| format!("nothing passes from {id} to {to}"));
-            self.cut.insert((id, to), true);
+            self.cut.insert((id, to));
             let ms = 500 + self.faults.below(6_000);
             self.plan_in(ms, Happening::Mend { from: id, to });
         }
@@ -172,12 +174,16 @@ impl World {
             let ms = 200 + self.faults.below(4_000);
             self.plan_in(ms, Happening::Resume { board: id });
         }
+        if self.faults.chance(self.plan.depose) {
+            self.depose();
+        }
     }
 
     pub(crate) fn heal(&mut self) {
         self.tell(|| String::from("all heals"));
         self.heals = true;
         self.cut.clear();
+        self.deposing = None;
         for id in BOARDS {
             self.resume(id);
             let mut disk = self.boards[&id].disk.borrow_mut();

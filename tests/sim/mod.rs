@@ -4,13 +4,14 @@
 //! What is real: every node, every line of `store`, every byte SQLite writes.
 //! What is simulated: the disks under SQLite (`vfs`), the network and the clocks
 //! (`world`, `agenda`), the drivers' threads (`threads`), the callers (`calls`),
-//! and what goes wrong (`faults`). Not in the loop: sockets, the seal, HTTP. What
+//! and what goes wrong (`faults`, `deposed`). Not in the loop: sockets, the seal, HTTP. What
 //! must hold stands in `check`.
 
 mod agenda;
 mod board;
 mod calls;
 mod check;
+mod deposed;
 mod faults;
 mod file;
 mod locks;

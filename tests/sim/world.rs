@@ -3,7 +3,7 @@
 //! the group must work and agree.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
 };
 
@@ -21,6 +21,7 @@ use super::{
     board::{BOARDS, Board, set_now},
     calls::{self, Asked},
     check::Check,
+    deposed::Deposing,
     faults::Plan,
     random::Random,
     vfs,
@@ -39,7 +40,8 @@ pub(crate) struct World {
     pub(crate) disks: Random,
     pub(crate) faults: Random,
     pub(crate) calls: Random,
-    pub(crate) cut: BTreeMap<(NodeId, NodeId), bool>,
+    pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    pub(crate) deposing: Option<Deposing>,
     pub(crate) asked: BTreeMap<(NodeId, u64, RequestId), Asked>,
     pub(crate) requests: RequestId,
     pub(crate) check: Check,
@@ -81,7 +83,8 @@ impl World {
             disks: stream(),
             faults: stream(),
             calls: stream(),
-            cut: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            deposing: None,
             asked: BTreeMap::new(),
             requests: 0,
             check: Check::default(),
@@ -202,6 +205,7 @@ impl World {
         if leads && self.check.leads(term, id) {
             self.tell(|| format!("board {id} leads term {term}"));
         }
+        self.look_at_deposing(id, leads, false);
         for effect in effects {
             self.tell(|| format!("board {id}: {}", trace::effect(&effect)));
             match effect {
@@ -210,8 +214,12 @@ impl World {
                     self.send(id, to, &payload);
                 }
                 Effect::Reply { id: request, reply } => self.replied((id, epoch, request), reply),
-                Effect::Persist { .. }
-                | Effect::Fetch { .. }
+                Effect::Persist { ref entries, .. } => {
+                    // What it sends of them comes after.
+                    self.look_at_deposing(id, leads, !entries.is_empty());
+                    self.hand_over(id, effect);
+                }
+                Effect::Fetch { .. }
                 | Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }
@@ -238,7 +246,7 @@ impl World {
         let copies = 1 + u64::from(self.network.chance(self.plan.repeat));
         for _ in 0..copies {
             let lost = !self.heals && self.network.chance(self.plan.loss);
-            if lost || self.cut.contains_key(&(from, to)) || !BOARDS.contains(&to) {
+            if lost || self.is_cut(from, to) || !BOARDS.contains(&to) {
                 continue;
             }
             let spike = !self.heals && self.network.chance(self.plan.spike);
@@ -246,6 +254,11 @@ impl World {
             let delay = self.network.below(self.plan.delay_ms) + extra;
             self.plan_in(delay, Happening::Deliver { from, to, payload: payload.to_vec() });
         }
+    }
+
+    fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        let passes = self.deposing.as_ref().is_none_or(|deposing| deposing.passes(from, to));
+        !passes || self.cut.contains(&(from, to))
     }
 
     /// After healing: one leader, all applied, the same rows and pages, nothing
