@@ -170,7 +170,8 @@ impl World {
         }
         if self.faults.chance(self.plan.pauses) {
             self.tell(|| format!("board {id} stands still"));
-            self.board(id).is_paused = true;
+            let now = self.now;
+            self.board(id).paused_since.get_or_insert(now);
             let ms = 200 + self.faults.below(4_000);
             self.plan_in(ms, Happening::Resume { board: id });
         }

@@ -129,7 +129,9 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Deliver { from, to, payload } => {
+            Happening::Deliver { from, to, sent, payload } => {
+                let now = self.now;
+                self.board(to).lateness.came(now, now - sent);
                 self.give(to, Event::Received { from, payload });
             }
             Happening::Work { board, epoch, thread } => self.work(board, epoch, thread),
@@ -174,7 +176,7 @@ impl World {
     pub(crate) fn give(&mut self, id: NodeId, event: Event) {
         let now = self.now;
         let board = self.board(id);
-        if board.is_paused {
+        if board.paused_since.is_some() {
             return board.hold(event);
         }
         let time = board.time(now);
@@ -189,8 +191,10 @@ impl World {
 
     /// What waited in queues and sockets while it stood still comes at once.
     pub(crate) fn resume(&mut self, id: NodeId) {
+        let now = self.now;
         let board = self.board(id);
-        board.is_paused = false;
+        let Some(since) = board.paused_since.take() else { return };
+        board.lateness.stood_still(now, since);
         for event in std::mem::take(&mut board.held) {
             self.give(id, event);
         }
@@ -252,7 +256,8 @@ impl World {
             let spike = !self.heals && self.network.chance(self.plan.spike);
             let extra = if spike { self.network.below(3_000) } else { 0 };
             let delay = self.network.below(self.plan.delay_ms) + extra;
-            self.plan_in(delay, Happening::Deliver { from, to, payload: payload.to_vec() });
+            let (sent, payload) = (self.now, payload.to_vec());
+            self.plan_in(delay, Happening::Deliver { from, to, sent, payload });
         }
     }
 
