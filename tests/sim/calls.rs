@@ -21,6 +21,8 @@ pub(crate) enum Asked {
     Write(u64),
     Read(Promise),
     Schema,
+    /// Only its answer is of interest.
+    Plain,
 }
 
 /// What a read must see.
@@ -98,6 +100,7 @@ impl World {
                 }
                 self.check_read(to.0, promise, number(&answer).unwrap_or(0));
             }
+            (Some(Asked::Plain), reply) => self.told = Some(reply),
             (Some(_) | None, _) => {}
         }
     }
@@ -167,7 +170,7 @@ fn encoded(statements: &[&str], transaction: bool) -> Vec<u8> {
     })
 }
 
-fn write(statements: &[&str]) -> Request {
+pub(crate) fn write(statements: &[&str]) -> Request {
     Request::Write(sql_of(statements))
 }
 
@@ -197,7 +200,7 @@ fn outcomes(answer: &[u8]) -> Vec<StatementOutcome> {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "only errors matter here")]
-fn failure(answer: &[u8]) -> Option<String> {
+pub(crate) fn failure(answer: &[u8]) -> Option<String> {
     outcomes(answer).into_iter().find_map(|outcome| match outcome {
         StatementOutcome::Error(words) => Some(words),
         _ => None,

@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) spike: u64,
     pub(crate) cuts: u64,
     pub(crate) crashes: u64,
+    /// Of starts that end in the middle.
+    pub(crate) starts: u64,
     pub(crate) stalls: u64,
     pub(crate) full: u64,
     pub(crate) bad_syncs: u64,
@@ -44,8 +46,29 @@ impl Plan {
             pauses: rate(4),
             damage: rate(300),
             crashes: 8 + rate(16),
+            starts: 100,
             diverge: rate(200),
             depose: rate(30),
+        }
+    }
+
+    /// Roads lose, repeat and reorder; nothing else goes wrong.
+    pub(crate) const fn of_roads_alone() -> Self {
+        Self {
+            loss: 150,
+            repeat: 100,
+            delay_ms: 8,
+            spike: 0,
+            cuts: 0,
+            crashes: 0,
+            starts: 0,
+            stalls: 0,
+            full: 0,
+            bad_syncs: 0,
+            pauses: 0,
+            damage: 0,
+            diverge: 0,
+            depose: 0,
         }
     }
 }
@@ -78,7 +101,7 @@ impl World {
 
     pub(crate) fn power_on(&mut self, id: NodeId) {
         let now = self.now;
-        let inside = !self.heals && self.faults.chance(100);
+        let inside = !self.heals && self.faults.chance(self.plan.starts);
         let calls = self.faults.below(40);
         let board = self.board(id);
         if board.process.is_some() {

@@ -14,6 +14,7 @@ mod check;
 mod deposed;
 mod faults;
 mod file;
+mod large;
 mod lateness;
 mod locks;
 mod random;
@@ -21,6 +22,7 @@ mod threads;
 mod vfs;
 mod world;
 
+pub use large::{Crossing, Held, Roads};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 

@@ -9,7 +9,7 @@ use std::{
 
 use understudy::store::database::QueryOutcome;
 use understudy_core::{
-    event::{Effect, Event, NodeId, RequestId},
+    event::{Effect, Event, NodeId, Reply, RequestId},
     node::Effects,
 };
 
@@ -44,6 +44,11 @@ pub(crate) struct World {
     pub(crate) deposing: Option<Deposing>,
     pub(crate) asked: BTreeMap<(NodeId, u64, RequestId), Asked>,
     pub(crate) requests: RequestId,
+    /// The answer to a request that is only about its answer.
+    pub(crate) told: Option<Reply>,
+    /// Datagrams lost, and sent twice.
+    pub(crate) lost: u64,
+    pub(crate) repeated: u64,
     pub(crate) check: Check,
     pub(crate) outcome: Report,
     pub(crate) verbose: bool,
@@ -54,7 +59,9 @@ pub(crate) struct World {
 pub(crate) fn run(seed: u64, verbose: bool) -> Report {
     vfs::seed(seed);
     let mut world = World { verbose, ..World::new(seed) };
-    world.begin();
+    world.found();
+    world.plan_in(1_500, Happening::Call);
+    world.plan_in(2_000, Happening::Fault);
     world.play(CHAOS_MS);
     world.heal();
     world.play(CHAOS_MS + HEAL_MS);
@@ -65,7 +72,7 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Report {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut streams = Random::new(seed);
         let mut stream = || Random::new(streams.next());
         let plan = Plan::draw(&mut stream());
@@ -87,6 +94,9 @@ impl World {
             deposing: None,
             asked: BTreeMap::new(),
             requests: 0,
+            told: None,
+            lost: 0,
+            repeated: 0,
             check: Check::default(),
             outcome: Report::default(),
             heals: false,
@@ -94,22 +104,21 @@ impl World {
         }
     }
 
-    fn begin(&mut self) {
+    /// A group of boards, all with power.
+    pub(crate) fn found(&mut self) {
         for id in BOARDS {
             if let Err(reason) = self.boards[&id].found() {
                 self.check.fail(format!("board {id} cannot be founded: {reason}"));
             }
             self.power_on(id);
         }
-        self.plan_in(1_500, Happening::Call);
-        self.plan_in(2_000, Happening::Fault);
     }
 
     pub(crate) fn plan_in(&mut self, ms: u64, happening: Happening) {
         self.agenda.plan(self.now + ms, happening);
     }
 
-    fn play(&mut self, until: u64) {
+    pub(crate) fn play(&mut self, until: u64) {
         while self.check.violation.is_none()
             && let Some((at, happening)) = self.agenda.next(until)
         {
@@ -248,8 +257,10 @@ impl World {
             self.check.spoke(from, durable);
         }
         let copies = 1 + u64::from(self.network.chance(self.plan.repeat));
+        self.repeated += copies - 1;
         for _ in 0..copies {
             let lost = !self.heals && self.network.chance(self.plan.loss);
+            self.lost += u64::from(lost);
             if lost || self.is_cut(from, to) || !BOARDS.contains(&to) {
                 continue;
             }
