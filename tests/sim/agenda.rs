@@ -6,7 +6,7 @@ use std::{cmp::Ordering, collections::BinaryHeap};
 use understudy_core::event::NodeId;
 
 pub(crate) enum Happening {
-    Deliver { from: NodeId, to: NodeId, payload: Vec<u8> },
+    Deliver { from: NodeId, to: NodeId, sent: u64, payload: Vec<u8> },
     Work { board: NodeId, epoch: u64, thread: usize },
     Tick { board: NodeId, epoch: u64 },
     Digest { board: NodeId, epoch: u64 },

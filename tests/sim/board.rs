@@ -26,7 +26,10 @@ use understudy_core::{
     timing::Timing,
 };
 
-use super::vfs::{self, Disk};
+use super::{
+    lateness::Lateness,
+    vfs::{self, Disk},
+};
 
 thread_local! {
     static NOW: Cell<u64> = const { Cell::new(0) };
@@ -61,7 +64,9 @@ pub(crate) struct Board {
     pub(crate) epoch: u64,
     /// Its own drift: milliseconds it counts while a thousand pass.
     pub(crate) pace: u64,
-    pub(crate) is_paused: bool,
+    /// Since when it stands still.
+    pub(crate) paused_since: Option<u64>,
+    pub(crate) lateness: Lateness,
     /// What came while it stood still.
     pub(crate) held: Vec<Event>,
     /// Its card changed a bit.
@@ -88,6 +93,10 @@ pub(crate) struct Process {
     pub(crate) role_changed: bool,
     /// What it last said of room for the database.
     pub(crate) told_full: bool,
+    /// When each read that waits was handed to the database, in order.
+    queries: VecDeque<u64>,
+    /// And the one that was run last.
+    pub(crate) read_at: u64,
     /// Digests to be made, each on a thread of its own.
     pub(crate) digests: VecDeque<Scrubbing>,
 }
@@ -97,9 +106,28 @@ pub(crate) const JOURNAL: usize = 0;
 pub(crate) const DATABASE: usize = 1;
 
 /// What their queues hold in the program, which ends when they overflow.
-pub(crate) const WAITING_MAX: [usize; 2] = [JOURNAL_EFFECTS_MAX, DATABASE_EFFECTS_MAX];
+const WAITING_MAX: [usize; 2] = [JOURNAL_EFFECTS_MAX, DATABASE_EFFECTS_MAX];
 
 impl Process {
+    /// Puts work in a thread's queue.
+    pub(crate) fn put(&mut self, now: u64, thread: usize, effect: Effect) {
+        if matches!(effect, Effect::Query { .. }) {
+            self.queries.push_back(now);
+        }
+        self.waiting[thread].push_back(effect);
+        let waiting = self.waiting[thread].len();
+        assert!(waiting <= WAITING_MAX[thread], "{waiting} effects wait for thread {thread}");
+    }
+
+    /// The next piece of work, out of a thread's queue.
+    pub(crate) fn take(&mut self, thread: usize) -> Option<Effect> {
+        let effect = self.waiting[thread].pop_front()?;
+        if matches!(effect, Effect::Query { .. }) {
+            self.read_at = self.queries.pop_front().expect("it was put there with it");
+        }
+        Some(effect)
+    }
+
     /// Writes every persist that waits, as the journal's thread does; nothing is
     /// taken from the queue when the disk is full.
     pub(crate) fn persist(&mut self) -> Result<Event, JournalError> {
@@ -144,7 +172,8 @@ impl Board {
             process: None,
             epoch: 0,
             pace,
-            is_paused: false,
+            paused_since: None,
+            lateness: Lateness::default(),
             held: Vec::new(),
             is_full: false,
             is_damaged: false,
@@ -227,7 +256,7 @@ impl Board {
         let (mut node, effects) = Node::new(self.time(now), config, restored);
         node.set_scrub_interval(SCRUB_INTERVAL_MS);
         self.epoch += 1;
-        self.is_paused = false;
+        self.paused_since = None;
         self.held.clear();
         self.is_full = false;
         self.fenced_since = None;
@@ -240,6 +269,8 @@ impl Board {
             resets: 0,
             role_changed: false,
             told_full: false,
+            queries: VecDeque::new(),
+            read_at: 0,
             digests: VecDeque::new(),
         });
         Ok(effects)

@@ -27,6 +27,8 @@ pub(crate) struct Check {
     /// Highest term each board was heard to be in.
     terms: BTreeMap<NodeId, u64>,
     pub(crate) writes: BTreeMap<u64, Fate>,
+    /// When each write was acknowledged.
+    acknowledged: Vec<u64>,
     pub(crate) violation: Option<String>,
 }
 
@@ -77,9 +79,14 @@ impl Check {
         self.terms.remove(&node);
     }
 
-    /// Writes acknowledged by now: what a linearizable read must see.
-    pub(crate) fn floor(&self) -> u64 {
-        self.writes.values().filter(|fate| **fate == Fate::Done).count() as u64
+    /// A write is acknowledged.
+    pub(crate) fn acknowledge(&mut self, now: u64) {
+        self.acknowledged.push(now);
+    }
+
+    /// Writes acknowledged by then: what a read as of then must see.
+    pub(crate) fn acknowledged(&self, then: u64) -> u64 {
+        self.acknowledged.partition_point(|at| *at <= then) as u64
     }
 
     /// What a board holds in the end, each value with how often.

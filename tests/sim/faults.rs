@@ -20,12 +20,15 @@ pub(crate) struct Plan {
     pub(crate) spike: u64,
     pub(crate) cuts: u64,
     pub(crate) crashes: u64,
+    /// Of starts that end in the middle.
+    pub(crate) starts: u64,
     pub(crate) stalls: u64,
     pub(crate) full: u64,
     pub(crate) bad_syncs: u64,
     pub(crate) pauses: u64,
     pub(crate) damage: u64,
     pub(crate) diverge: u64,
+    pub(crate) depose: u64,
 }
 
 impl Plan {
@@ -43,7 +46,29 @@ impl Plan {
             pauses: rate(4),
             damage: rate(300),
             crashes: 8 + rate(16),
+            starts: 100,
             diverge: rate(200),
+            depose: rate(30),
+        }
+    }
+
+    /// Roads lose, repeat and reorder; nothing else goes wrong.
+    pub(crate) const fn of_roads_alone() -> Self {
+        Self {
+            loss: 150,
+            repeat: 100,
+            delay_ms: 8,
+            spike: 0,
+            cuts: 0,
+            crashes: 0,
+            starts: 0,
+            stalls: 0,
+            full: 0,
+            bad_syncs: 0,
+            pauses: 0,
+            damage: 0,
+            diverge: 0,
+            depose: 0,
         }
     }
 }
@@ -76,7 +101,7 @@ impl World {
 
     pub(crate) fn power_on(&mut self, id: NodeId) {
         let now = self.now;
-        let inside = !self.heals && self.faults.chance(100);
+        let inside = !self.heals && self.faults.chance(self.plan.starts);
         let calls = self.faults.below(40);
         let board = self.board(id);
         if board.process.is_some() {
@@ -144,7 +169,7 @@ impl World {
         if self.faults.chance(cuts) {
             let to = 1 + self.faults.below(3);
             self.tell(|| format!("nothing passes from {id} to {to}"));
-            self.cut.insert((id, to), true);
+            self.cut.insert((id, to));
             let ms = 500 + self.faults.below(6_000);
             self.plan_in(ms, Happening::Mend { from: id, to });
         }
@@ -168,9 +193,13 @@ impl World {
         }
         if self.faults.chance(self.plan.pauses) {
             self.tell(|| format!("board {id} stands still"));
-            self.board(id).is_paused = true;
+            let now = self.now;
+            self.board(id).paused_since.get_or_insert(now);
             let ms = 200 + self.faults.below(4_000);
             self.plan_in(ms, Happening::Resume { board: id });
+        }
+        if self.faults.chance(self.plan.depose) {
+            self.depose();
         }
     }
 
@@ -178,6 +207,7 @@ impl World {
         self.tell(|| String::from("all heals"));
         self.heals = true;
         self.cut.clear();
+        self.deposing = None;
         for id in BOARDS {
             self.resume(id);
             let mut disk = self.boards[&id].disk.borrow_mut();

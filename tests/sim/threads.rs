@@ -11,7 +11,7 @@ use understudy_core::event::{Effect, Entry, Event, NodeId};
 
 use super::{
     agenda::Happening,
-    board::{DATABASE, JOURNAL, WAITING_MAX, set_now},
+    board::{DATABASE, JOURNAL, set_now},
     calls,
     world::World,
 };
@@ -49,15 +49,14 @@ fn survived(done: Result<Event, Failure>) -> Result<Option<Event>, Trouble> {
 impl World {
     /// Each thread does its work in order, one piece after the other.
     pub(crate) fn hand_over(&mut self, board: NodeId, effect: Effect) {
+        let now = self.now;
         let Some(process) = &mut self.board(board).process else { return };
         if matches!(effect, Effect::RoleChanged { .. }) {
             process.role_changed = true;
             return;
         }
         let thread = usize::from(!matches!(effect, Effect::Persist { .. } | Effect::Fetch { .. }));
-        process.waiting[thread].push_back(effect);
-        let waiting = process.waiting[thread].len();
-        assert!(waiting <= WAITING_MAX[thread], "{waiting} effects wait for thread {thread}");
+        process.put(now, thread, effect);
         if !std::mem::replace(&mut process.busy[thread], true) {
             self.start_work(board, thread);
         }
@@ -113,7 +112,7 @@ impl World {
         let resets = process.waiting[DATABASE].front().and_then(Effect::resets);
         let is_void = resets.is_some_and(|resets| resets < process.resets);
         if is_void {
-            process.waiting[DATABASE].pop_front();
+            process.take(DATABASE);
         }
         is_void
     }
@@ -151,10 +150,10 @@ impl World {
             && std::mem::take(&mut process.role_changed)
             && let Err(failure) = process.database.role_changed()
         {
-            process.waiting[DATABASE].pop_front();
+            process.take(DATABASE);
             return survived(Err(failure));
         }
-        let effect = process.waiting[thread].pop_front().expect("work is planned when there is");
+        let effect = process.take(thread).expect("work is planned when there is");
         match effect {
             Effect::Fetch { number, low, high, bytes_max } => {
                 let entries = process.journal.read(low, high, bytes_max)?;

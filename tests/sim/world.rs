@@ -3,13 +3,13 @@
 //! the group must work and agree.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
 };
 
 use understudy::store::database::QueryOutcome;
 use understudy_core::{
-    event::{Effect, Event, NodeId, RequestId},
+    event::{Effect, Event, NodeId, Reply, RequestId},
     node::Effects,
 };
 
@@ -21,6 +21,7 @@ use super::{
     board::{BOARDS, Board, set_now},
     calls::{self, Asked},
     check::Check,
+    deposed::Deposing,
     faults::Plan,
     random::Random,
     vfs,
@@ -39,9 +40,15 @@ pub(crate) struct World {
     pub(crate) disks: Random,
     pub(crate) faults: Random,
     pub(crate) calls: Random,
-    pub(crate) cut: BTreeMap<(NodeId, NodeId), bool>,
+    pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    pub(crate) deposing: Option<Deposing>,
     pub(crate) asked: BTreeMap<(NodeId, u64, RequestId), Asked>,
     pub(crate) requests: RequestId,
+    /// The answer to a request that is only about its answer.
+    pub(crate) told: Option<Reply>,
+    /// Datagrams lost, and sent twice.
+    pub(crate) lost: u64,
+    pub(crate) repeated: u64,
     pub(crate) check: Check,
     pub(crate) outcome: Report,
     pub(crate) verbose: bool,
@@ -52,7 +59,9 @@ pub(crate) struct World {
 pub(crate) fn run(seed: u64, verbose: bool) -> Report {
     vfs::seed(seed);
     let mut world = World { verbose, ..World::new(seed) };
-    world.begin();
+    world.found();
+    world.plan_in(1_500, Happening::Call);
+    world.plan_in(2_000, Happening::Fault);
     world.play(CHAOS_MS);
     world.heal();
     world.play(CHAOS_MS + HEAL_MS);
@@ -63,7 +72,7 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Report {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut streams = Random::new(seed);
         let mut stream = || Random::new(streams.next());
         let plan = Plan::draw(&mut stream());
@@ -81,9 +90,13 @@ impl World {
             disks: stream(),
             faults: stream(),
             calls: stream(),
-            cut: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            deposing: None,
             asked: BTreeMap::new(),
             requests: 0,
+            told: None,
+            lost: 0,
+            repeated: 0,
             check: Check::default(),
             outcome: Report::default(),
             heals: false,
@@ -91,22 +104,21 @@ impl World {
         }
     }
 
-    fn begin(&mut self) {
+    /// A group of boards, all with power.
+    pub(crate) fn found(&mut self) {
         for id in BOARDS {
             if let Err(reason) = self.boards[&id].found() {
                 self.check.fail(format!("board {id} cannot be founded: {reason}"));
             }
             self.power_on(id);
         }
-        self.plan_in(1_500, Happening::Call);
-        self.plan_in(2_000, Happening::Fault);
     }
 
     pub(crate) fn plan_in(&mut self, ms: u64, happening: Happening) {
         self.agenda.plan(self.now + ms, happening);
     }
 
-    fn play(&mut self, until: u64) {
+    pub(crate) fn play(&mut self, until: u64) {
         while self.check.violation.is_none()
             && let Some((at, happening)) = self.agenda.next(until)
         {
@@ -126,7 +138,9 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Deliver { from, to, payload } => {
+            Happening::Deliver { from, to, sent, payload } => {
+                let now = self.now;
+                self.board(to).lateness.came(now, now - sent);
                 self.give(to, Event::Received { from, payload });
             }
             Happening::Work { board, epoch, thread } => self.work(board, epoch, thread),
@@ -171,7 +185,7 @@ impl World {
     pub(crate) fn give(&mut self, id: NodeId, event: Event) {
         let now = self.now;
         let board = self.board(id);
-        if board.is_paused {
+        if board.paused_since.is_some() {
             return board.hold(event);
         }
         let time = board.time(now);
@@ -186,8 +200,10 @@ impl World {
 
     /// What waited in queues and sockets while it stood still comes at once.
     pub(crate) fn resume(&mut self, id: NodeId) {
+        let now = self.now;
         let board = self.board(id);
-        board.is_paused = false;
+        let Some(since) = board.paused_since.take() else { return };
+        board.lateness.stood_still(now, since);
         for event in std::mem::take(&mut board.held) {
             self.give(id, event);
         }
@@ -202,6 +218,7 @@ impl World {
         if leads && self.check.leads(term, id) {
             self.tell(|| format!("board {id} leads term {term}"));
         }
+        self.look_at_deposing(id, leads, false);
         for effect in effects {
             self.tell(|| format!("board {id}: {}", trace::effect(&effect)));
             match effect {
@@ -210,8 +227,12 @@ impl World {
                     self.send(id, to, &payload);
                 }
                 Effect::Reply { id: request, reply } => self.replied((id, epoch, request), reply),
-                Effect::Persist { .. }
-                | Effect::Fetch { .. }
+                Effect::Persist { ref entries, .. } => {
+                    // What it sends of them comes after.
+                    self.look_at_deposing(id, leads, !entries.is_empty());
+                    self.hand_over(id, effect);
+                }
+                Effect::Fetch { .. }
                 | Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }
@@ -236,16 +257,24 @@ impl World {
             self.check.spoke(from, durable);
         }
         let copies = 1 + u64::from(self.network.chance(self.plan.repeat));
+        self.repeated += copies - 1;
         for _ in 0..copies {
             let lost = !self.heals && self.network.chance(self.plan.loss);
-            if lost || self.cut.contains_key(&(from, to)) || !BOARDS.contains(&to) {
+            self.lost += u64::from(lost);
+            if lost || self.is_cut(from, to) || !BOARDS.contains(&to) {
                 continue;
             }
             let spike = !self.heals && self.network.chance(self.plan.spike);
             let extra = if spike { self.network.below(3_000) } else { 0 };
             let delay = self.network.below(self.plan.delay_ms) + extra;
-            self.plan_in(delay, Happening::Deliver { from, to, payload: payload.to_vec() });
+            let (sent, payload) = (self.now, payload.to_vec());
+            self.plan_in(delay, Happening::Deliver { from, to, sent, payload });
         }
+    }
+
+    fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        let passes = self.deposing.as_ref().is_none_or(|deposing| deposing.passes(from, to));
+        !passes || self.cut.contains(&(from, to))
     }
 
     /// After healing: one leader, all applied, the same rows and pages, nothing
