@@ -136,6 +136,23 @@ fn the_leader_whose_row_was_changed_hands_over_and_is_fenced_until_it_is_right_a
 }
 
 #[test]
+fn what_a_leader_with_another_row_proposes_stops_nobody_and_it_is_fenced() {
+    let mut agents = group();
+    change(&mut agents, "c", "INSERT INTO reading VALUES (777, 'nowhere', 0)");
+    make_leader(&mut agents, "c");
+    let _ = agents.told("c", &["execute", "UPDATE reading SET value = 2000 + id"]);
+    for board in ["a", "b"] {
+        let sum = "SELECT count(*) || ' of ' || sum(value = 2000 + id) FROM reading";
+        let sum = agents.told(board, &["query", sum]);
+        assert!(sum.contains("500 of 500"), "{sum}");
+    }
+    let (said, agree) = scrub(&agents, "a");
+    assert!(!agree && said.contains("table reading, row 777: a and b against c"), "{said}");
+    agents.wait("c", "to be fenced", |status| status["fenced"] == true);
+    is_fenced(&agents, "c");
+}
+
+#[test]
 fn a_flipped_bit_in_one_boards_file_fences_it() {
     let mut agents = group();
     agents.stop("b");

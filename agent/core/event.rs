@@ -208,6 +208,9 @@ pub enum Reply {
 pub enum Outcome {
     /// Its changes are in the database.
     Changed,
+    /// The same, but for rows that did not fit this board's and were left out:
+    /// boards hold different rows, here or where it was executed.
+    ChangedInPart,
     /// Recorded and skipped, on every board alike: it was executed on another
     /// base than the entry before it.
     Skipped,

@@ -19,7 +19,8 @@
 //! 7. Bytes from a peer can be rejected, never crash a node. A broken local
 //!    invariant must crash it: the supervisor restarts it from its disk.
 //! 8. A replicated change that fails the same way everywhere is an answer; one
-//!    that fails only here halts this node.
+//!    that fails only here halts this node. Rows that do not fit are left out
+//!    ([`event::Outcome::ChangedInPart`]): who is wrong is found by comparing boards.
 //!
 //! # Reading order
 //!

@@ -202,7 +202,7 @@ impl Writes {
         if at.index < expected.index {
             return Vec::new();
         }
-        let ours = at == *expected && outcome == Outcome::Changed;
+        let ours = at == *expected && outcome != Outcome::Skipped;
         let Slot::Proposed { answers, .. } = core::mem::take(&mut self.slot) else {
             return Vec::new();
         };

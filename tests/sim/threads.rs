@@ -7,7 +7,7 @@ use understudy::store::{
     database::{Failure, QueryOutcome},
     journal::JournalError,
 };
-use understudy_core::event::{Effect, Entry, Event, NodeId};
+use understudy_core::event::{Effect, Entry, Event, NodeId, Outcome};
 
 use super::{
     agenda::Happening,
@@ -196,6 +196,11 @@ impl World {
                 false => None,
             };
             self.check.applied(id, entry.index, chain);
+            // What changes behind an agent's back here is a value, never which rows
+            // there are.
+            if outcomes.last() == Some(&Outcome::ChangedInPart) {
+                self.check.fail(format!("board {id} left out rows of entry {}", entry.index));
+            }
             if let Some(digest) = digest
                 && !self.boards[&id].is_diverged
             {

@@ -221,7 +221,10 @@ fn bring_forward(
         let low = database.applied().index + 1;
         let entries = journal.read(low, last_index + 1, APPLY_BYTES_MAX);
         let entries = entries.map_err(|error| format!("{error:?}"))?;
-        database.apply(&entries).map_err(|failure| format!("{failure:?}"))?;
+        let outcomes = database.apply(&entries).map_err(|failure| format!("{failure:?}"))?;
+        if outcomes.iter().any(|outcome| *outcome != Outcome::Changed) {
+            return Err(format!("from entry {low} on: {outcomes:?}"));
+        }
     }
     Ok(())
 }

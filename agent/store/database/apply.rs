@@ -5,10 +5,16 @@
 //! tried as plain inserts; when one meets a row that is there, everything that
 //! the segment puts is removed first and then put, so that values may swap places
 //! under a UNIQUE index. Both ways are functions of the state before, so all
-//! boards take the same one and their pages stay the same. An update touches no
-//! column of such an index and finds its row, or the board stops.
+//! boards take the same one and their pages stay the same.
+//!
+//! A row that does not fit is left out, and the others are written: one to change
+//! or delete that is not here, one to put whose UNIQUE value a row holds that the
+//! entry does not know. Capture lets no such row travel, so boards differ, and the
+//! outcome says so. Who is wrong is not known here, least of all where the leader
+//! is: a board that stopped would stop all that are right. It stops where guessing
+//! would be worse: on another schema, or at a row of another shape.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use rusqlite::{CachedStatement, ErrorCode, config::DbConfig};
 use understudy_core::{
@@ -18,13 +24,20 @@ use understudy_core::{
     sql::{self, Value},
 };
 
-use super::{Bound, Database, Failure, authorize::Mode, schema::Table, vacuum::VACUUM};
+use super::{
+    Bound, Database, Failure, authorize::Mode, left_out::LeftOut, schema::Table, text::words,
+    vacuum::VACUUM,
+};
+
+/// Rows that bar others' way by being left out themselves are looked for so often;
+/// then all that stand together are left out.
+const ROUNDS_MAX: usize = 8;
 
 /// Why an entry could not be applied.
 enum Trouble {
     Sqlite(rusqlite::Error),
     Failure(Failure),
-    /// The entry and this board's database do not fit together.
+    /// The entry as a whole and this board's database do not fit together.
     Unfit(String),
 }
 
@@ -109,6 +122,7 @@ impl Database {
             self.vacuum().map_err(Trouble::Failure)?;
             return Ok(Outcome::Changed);
         }
+        let mut left_out = LeftOut::default();
         for segment in change.segments {
             match segment {
                 Segment::Schema(sql) => {
@@ -116,13 +130,18 @@ impl Database {
                     self.connection.execute_batch(&sql)?;
                     self.refresh_schema().map_err(|error| Trouble::Unfit(format!("{error:?}")))?;
                 }
-                Segment::Rows { table, rows } => self.apply_rows(table, &rows)?,
+                Segment::Rows { table, rows } => self.apply_rows(table, &rows, &mut left_out)?,
             }
         }
-        Ok(Outcome::Changed)
+        Ok(left_out.outcome(entry.index))
     }
 
-    fn apply_rows(&mut self, place: u32, rows: &[Row]) -> Result<(), Trouble> {
+    fn apply_rows(
+        &mut self,
+        place: u32,
+        rows: &[Row],
+        left_out: &mut LeftOut,
+    ) -> Result<(), Trouble> {
         let Some(table) = self.schema.at(place).map(Arc::clone) else {
             return Err(Trouble::Unfit(format!("there is no table {place}")));
         };
@@ -141,49 +160,118 @@ impl Database {
         if checks {
             self.connection.execute_batch("PRAGMA ignore_check_constraints = ON")?;
         }
-        let done = self.write_rows(&table, rows);
+        let done = self.write_rows(&table, rows, left_out);
         if checks {
             self.connection.execute_batch("PRAGMA ignore_check_constraints = OFF")?;
         }
         if quiet {
             self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
         }
-        done
+        Ok(done?)
     }
 
-    fn write_rows(&self, table: &Table, rows: &[Row]) -> Result<(), Trouble> {
-        match self.write_in_order(table, rows) {
-            Err(Trouble::Sqlite(error)) if is_constraint(&error) => {}
-            done => return done,
-        }
-        let mut delete = self.connection.prepare_cached(&table.delete)?;
-        for row in rows {
-            match row {
-                Row::Put { rowid, columns } => {
-                    let key = table.key.iter().map(|at| &columns[*at]);
-                    run(&mut delete, *rowid, key)?;
-                }
-                Row::Delete { .. } | Row::Update { .. } => {}
-            }
-        }
-        self.write_in_order(table, rows)
-    }
-
-    fn write_in_order(&self, table: &Table, rows: &[Row]) -> Result<(), Trouble> {
+    fn write_rows(
+        &self,
+        table: &Table,
+        rows: &[Row],
+        left_out: &mut LeftOut,
+    ) -> rusqlite::Result<()> {
         for rows in rows.chunk_by(is_same_statement) {
-            let mut statement = match &rows[0] {
-                Row::Put { .. } => self.connection.prepare_cached(&table.insert)?,
-                Row::Delete { .. } => self.connection.prepare_cached(&table.delete)?,
+            match &rows[0] {
+                Row::Put { .. } => self.put(table, rows, left_out)?,
+                Row::Delete { .. } => self.change(table, &table.delete, rows, left_out)?,
                 Row::Update { changed, .. } => {
                     let places = changed.iter().map(|(place, _)| usize::from(*place));
-                    self.connection.prepare_cached(&table.update(places))?
+                    self.change(table, &table.update(places), rows, left_out)?;
                 }
-            };
-            for row in rows {
-                write(&mut statement, table, row)?;
             }
         }
         Ok(())
+    }
+
+    /// Rows that are here, or are left out.
+    fn change(
+        &self,
+        table: &Table,
+        sql: &str,
+        rows: &[Row],
+        left_out: &mut LeftOut,
+    ) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        for row in rows {
+            match write(&mut statement, row) {
+                Ok(0) => left_out.add(table, row, "no such row is here"),
+                Ok(_) => {}
+                Err(error) if is_constraint(&error) => left_out.add(table, row, &words(&error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, table: &Table, rows: &[Row], left_out: &mut LeftOut) -> rusqlite::Result<()> {
+        let mut insert = self.connection.prepare_cached(&table.insert)?;
+        let mut inserted = 0;
+        for row in rows {
+            match write(&mut insert, row) {
+                Ok(_) => inserted += 1,
+                Err(error) if is_constraint(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if inserted == rows.len() {
+            return Ok(());
+        }
+        let mut delete = self.connection.prepare_cached(&table.delete)?;
+        for row in &rows[..inserted] {
+            remove(&mut delete, table, row)?;
+        }
+        let mut unfit = BTreeSet::new();
+        for _ in 0..ROUNDS_MAX {
+            let found = self.replace(table, rows, &unfit, left_out)?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            unfit.extend(found);
+        }
+        let rest = rows.iter().enumerate().filter(|(at, _)| !unfit.contains(at));
+        rest.for_each(|(_, row)| left_out.add(table, row, "too many beside it do not fit"));
+        Ok(())
+    }
+
+    /// Removes what these rows take the place of, and puts them, all but those left
+    /// out. Nothing is done when some do not fit: which.
+    fn replace(
+        &self,
+        table: &Table,
+        rows: &[Row],
+        unfit: &BTreeSet<usize>,
+        left_out: &mut LeftOut,
+    ) -> rusqlite::Result<Vec<usize>> {
+        let run = |sql| self.connection.prepare_cached(sql)?.raw_execute();
+        let fit = || rows.iter().enumerate().filter(|(at, _)| !unfit.contains(at));
+        run("SAVEPOINT rows")?;
+        let mut delete = self.connection.prepare_cached(&table.delete)?;
+        for (_, row) in fit() {
+            remove(&mut delete, table, row)?;
+        }
+        let mut insert = self.connection.prepare_cached(&table.insert)?;
+        let mut found = Vec::new();
+        for (at, row) in fit() {
+            match write(&mut insert, row) {
+                Ok(_) => {}
+                Err(error) if is_constraint(&error) => {
+                    left_out.add(table, row, &words(&error));
+                    found.push(at);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !found.is_empty() {
+            run("ROLLBACK TO rows")?;
+        }
+        run("RELEASE rows")?;
+        Ok(found)
     }
 }
 
@@ -210,21 +298,24 @@ fn is_same_statement(one: &Row, other: &Row) -> bool {
     }
 }
 
-fn write(statement: &mut CachedStatement<'_>, table: &Table, row: &Row) -> Result<(), Trouble> {
+/// How many rows it changed.
+fn write(statement: &mut CachedStatement<'_>, row: &Row) -> rusqlite::Result<usize> {
     match row {
-        Row::Put { rowid, columns } => run(statement, *rowid, columns.iter())?,
-        Row::Delete { rowid, key } => run(statement, *rowid, key.iter())?,
+        Row::Put { rowid, columns } => run(statement, *rowid, columns.iter()),
+        Row::Delete { rowid, key } => run(statement, *rowid, key.iter()),
         Row::Update { rowid, key, changed } => {
             let changed = changed.iter().map(|(_, value)| value);
-            if run(statement, *rowid, key.iter().chain(changed))? == 0 {
-                let (name, identity) = (&table.name, rowid.map(Value::Integer));
-                let identity = identity.map_or_else(|| key.clone(), |rowid| Vec::from([rowid]));
-                return Err(Trouble::Unfit(format!("a row of {name} is not here: {identity:?}")));
-            }
-            1
+            run(statement, *rowid, key.iter().chain(changed))
         }
-    };
-    Ok(())
+    }
+}
+
+/// Deletes what a row that is to be put takes the place of.
+fn remove(delete: &mut CachedStatement<'_>, table: &Table, row: &Row) -> rusqlite::Result<usize> {
+    match row {
+        Row::Put { rowid, columns } => run(delete, *rowid, table.key_of(columns)),
+        Row::Delete { .. } | Row::Update { .. } => Ok(0),
+    }
 }
 
 /// Runs a statement with these parameters; how many rows it changed.

@@ -180,37 +180,56 @@ impl Key {
     }
 }
 
+/// What becomes of one identity.
+struct Fate {
+    key: Key,
+    /// A row of it was there before.
+    existed: bool,
+    /// None where one came and went.
+    row: Option<Row>,
+}
+
 #[derive(Default)]
 struct Rows {
-    order: Vec<(Key, Row)>,
+    order: Vec<Fate>,
     places: BTreeMap<Key, usize>,
 }
 
 impl Rows {
-    /// What it takes the place of, where all of that goes.
-    fn put(&mut self, key: Key, row: Row) -> Option<Row> {
+    /// What of all this is not to travel: what the row takes the place of, and the
+    /// row itself when it only says that one is gone which came meanwhile.
+    fn put(&mut self, key: Key, existed: bool, row: Row) -> [Option<Row>; 2] {
         let next = self.order.len();
-        match self.places.entry(key.clone()) {
+        let fate = match self.places.entry(key.clone()) {
+            Entry::Occupied(place) => &mut self.order[*place.get()],
             Entry::Vacant(place) => {
                 place.insert(next);
-                self.order.push((key, row));
-                None
+                self.order.push(Fate { key, existed, row: Some(row) });
+                return [None, None];
             }
-            Entry::Occupied(place) => merge(&mut self.order[*place.get()].1, row),
+        };
+        match (&mut fate.row, row) {
+            (former, row @ Row::Delete { .. }) if !fate.existed => [former.take(), Some(row)],
+            (Some(former), row) => [merge(former, row), None],
+            (None, row) => {
+                fate.row = Some(row);
+                [None, None]
+            }
         }
     }
 }
 
 impl Gathered {
     /// Puts a row's present state in, on top of what an earlier request of the
-    /// batch left.
-    fn put(&mut self, table: u32, key: Key, row: Row) {
+    /// batch left; `existed` when there was one before this request.
+    fn put(&mut self, table: u32, key: Key, existed: bool, row: Row) {
         self.is_exact = false;
         self.bytes += row_bytes(&row);
         self.cells += row_cells(&row);
-        if let Some(former) = self.open.entry(table).or_default().put(key, row) {
-            self.bytes -= row_bytes(&former);
-            self.cells -= row_cells(&former);
+        let gone = self.open.entry(table).or_default().put(key, existed, row);
+        for row in gone.into_iter().flatten() {
+            self.bytes -= row_bytes(&row);
+            self.cells -= row_cells(&row);
         }
     }
 
@@ -256,8 +275,8 @@ impl Gathered {
                     none.insert(rows);
                 }
                 Entry::Occupied(mut known) => {
-                    for (key, row) in rows.order {
-                        known.get_mut().put(key, row);
+                    for Fate { key, existed, row } in rows.order {
+                        row.map(|row| known.get_mut().put(key, existed, row));
                     }
                 }
             }
@@ -269,11 +288,13 @@ impl Gathered {
 
     fn close(&mut self) {
         for (table, rows) in std::mem::take(&mut self.open) {
-            let mut rows: Vec<Row> = rows.order.into_iter().map(|(_, row)| row).collect();
+            let mut rows: Vec<Row> = rows.order.into_iter().filter_map(|fate| fate.row).collect();
             // Rows make way before others take their values; rows of one shape
             // stand together.
             rows.sort_by(by_shape);
-            self.segments.push(Segment::Rows { table, rows });
+            if !rows.is_empty() {
+                self.segments.push(Segment::Rows { table, rows });
+            }
         }
     }
 
@@ -439,7 +460,7 @@ fn read_row(
     let is_same = found.as_ref().is_some_and(is_same);
     if *existed && !is_same && (found.is_none() || !mutant::is(32)) {
         let row = Row::Delete { rowid, key: key.to_vec() };
-        gathered.put(table.place, Key::new(rowid, key), row);
+        gathered.put(table.place, Key::new(rowid, key), true, row);
     }
     let Some(columns) = found else { return Ok(()) };
     let (known, row) = match changed {
@@ -449,9 +470,12 @@ fn read_row(
             (Key::new(rowid, key), row)
         }
         _ if is_same => (Key::new(rowid, key), Row::Put { rowid, columns }),
-        _ => (Key::new(rowid, &table.key_of(&columns)), Row::Put { rowid, columns }),
+        _ => {
+            let key: Vec<Value> = table.key_of(&columns).cloned().collect();
+            (Key::new(rowid, &key), Row::Put { rowid, columns })
+        }
     };
-    gathered.put(table.place, known, row);
+    gathered.put(table.place, known, *existed && is_same, row);
     Ok(())
 }
 
@@ -488,7 +512,8 @@ fn read_sequences(
             let columns = Vec::from([value_of(row.get_ref(1)?), value_of(row.get_ref(2)?)]);
             let rowid = row.get(0)?;
             let row = Row::Put { rowid: Some(rowid), columns };
-            gathered.put(sequence.place, Key::Rowid(rowid), row);
+            // Its end is never reported: only DROP TABLE removes it, on every board.
+            gathered.put(sequence.place, Key::Rowid(rowid), false, row);
         }
     }
     Ok(())
@@ -506,7 +531,8 @@ pub(crate) fn read_all(
         let columns = (1..=table.columns).map(|at| Ok(value_of(row.get_ref(at)?)));
         let columns = columns.collect::<rusqlite::Result<Vec<_>>>()?;
         let rowid = row.get(0)?;
-        gathered.put(table.place, Key::Rowid(rowid), Row::Put { rowid: Some(rowid), columns });
+        let row = Row::Put { rowid: Some(rowid), columns };
+        gathered.put(table.place, Key::Rowid(rowid), false, row);
         gathered.within_bounds()?;
     }
     Ok(())

@@ -52,6 +52,7 @@ mod checkpoint;
 mod digest;
 mod execute;
 mod head;
+mod left_out;
 mod losses;
 mod membership;
 mod read;
@@ -574,5 +575,7 @@ fn prepare_file(connection: &Connection) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unfit_tests;
 #[cfg(test)]
 mod update_tests;

@@ -212,8 +212,8 @@ struct Column {
 
 impl Table {
     /// The key among the stored columns of a row of a WITHOUT ROWID table.
-    pub(crate) fn key_of(&self, columns: &[Value]) -> Vec<Value> {
-        self.key.iter().map(|at| columns[*at].clone()).collect()
+    pub(crate) fn key_of<'v>(&self, columns: &'v [Value]) -> impl Iterator<Item = &'v Value> {
+        self.key.iter().map(|at| &columns[*at])
     }
 
     fn read(

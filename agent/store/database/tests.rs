@@ -75,7 +75,7 @@ impl Boards {
         }
     }
 
-    fn compare(&mut self) {
+    pub(super) fn compare(&mut self) {
         let rows: Vec<_> =
             self.databases.iter_mut().map(|db| db.content_digest().unwrap()).collect();
         assert!(rows.windows(2).all(|pair| pair[0] == pair[1]), "rows differ: {rows:?}");

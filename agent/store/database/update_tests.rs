@@ -184,23 +184,6 @@ fn given(boards: &mut Boards, change: &Change) -> Result<Vec<Outcome>, Failure> 
 }
 
 #[test]
-fn an_update_of_a_row_that_is_not_there_stops_the_board() {
-    let mut boards = Boards::new();
-    boards.fine("CREATE TABLE t(id INTEGER PRIMARY KEY, a)");
-    boards.fine("INSERT INTO t VALUES (1, 1)");
-    let base = boards.databases[0].applied();
-    let update = request(RequestKind::Execute, false, &["UPDATE t SET a = 2"]);
-    let made = boards.databases[0].execute(base, &[update]).unwrap().change;
-    let entry = Position { term: 1, index: base.index + 1 };
-    let mut change = Change::decode(&made, entry).unwrap();
-    let Some(Segment::Rows { rows, .. }) = change.segments.first_mut() else { panic!("rows") };
-    let Some(Row::Update { rowid, .. }) = rows.first_mut() else { panic!("an update") };
-    *rowid = Some(99);
-    let Err(Failure::Halt(reason)) = given(&mut boards, &change) else { panic!("it stops") };
-    assert!(reason.contains("a row of t is not here: [Integer(99)]"), "{reason}");
-}
-
-#[test]
 fn a_change_made_on_another_schema_stops_the_board() {
     let mut boards = Boards::new();
     boards.fine("CREATE TABLE t(a)");
