@@ -133,9 +133,9 @@ impl Reads {
     }
 
     /// The database has answered.
-    pub(crate) fn queried(&mut self, number: u64, answer: Vec<u8>) -> Option<(RequestId, Reply)> {
+    pub(crate) fn queried(&mut self, number: u64, answer: Vec<u8>) -> Option<(Read, Reply)> {
         let (read, index) = self.open.remove(&number)?;
-        Some((read.id, Reply::Done { index, answer }))
+        Some((read, Reply::Done { index, answer }))
     }
 
     /// The database lost what it was at: its reads start again.

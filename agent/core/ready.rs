@@ -280,6 +280,7 @@ impl Node {
                 self.change_membership(position);
                 self.raw.advance_apply_to(position.index);
             }
+            self.note_outcome(outcome);
             let answered = self.writes.applied(position, outcome);
             self.answer_all(now, answered);
         }

@@ -34,6 +34,8 @@ pub(crate) struct Rig {
     pub(crate) stalled: Vec<NodeId>,
     /// Boards whose database applies nothing.
     pub(crate) idle: Vec<NodeId>,
+    /// Boards whose rows no entry fits.
+    pub(crate) unfit: Vec<NodeId>,
     /// Payloads that all roads together carry in 10 ms.
     pub(crate) pace: usize,
     /// What is on the road.
@@ -65,6 +67,7 @@ impl Rig {
             cut: Vec::new(),
             stalled: Vec::new(),
             idle: Vec::new(),
+            unfit: Vec::new(),
             pace: usize::MAX,
             road: VecDeque::new(),
             queue: Vec::new(),
@@ -225,7 +228,11 @@ impl Rig {
                 }
                 Effect::Apply { .. } if self.idle.contains(&id) => {}
                 Effect::Apply { number, entries, .. } => {
-                    let outcomes = entries.iter().map(|_| Outcome::Changed).collect();
+                    let outcome = match self.unfit.contains(&id) {
+                        true => Outcome::ChangedInPart,
+                        false => Outcome::Changed,
+                    };
+                    let outcomes = alloc::vec![outcome; entries.len()];
                     self.queue.push((id, Event::Applied { number, outcomes }));
                 }
                 Effect::Query { number, sql, .. } => {

@@ -2,7 +2,7 @@
 //!
 //! The leader asks for a scrub when it is time, and for parts while tables differ;
 //! each board's report, and each wish, is a write like any other, repeated until it
-//! is done. A fenced board answers no reads and executes nothing: it hands leadership
+//! is done. A fenced board answers no reads and starts no writes: it hands leadership
 //! over, or lays it down where nobody can take it. It goes on applying and voting,
 //! so that the group keeps its majority.
 //!
@@ -14,7 +14,7 @@ use alloc::{collections::BTreeSet, collections::VecDeque, string::String, vec::V
 
 use crate::{
     error::Refusal,
-    event::{Millis, NodeId, Reply, Request},
+    event::{Millis, NodeId, Outcome, Reply, Request},
     limits::SCRUB_WISHES_MAX,
     mutant,
     node::Node,
@@ -30,10 +30,12 @@ pub(crate) struct Scrubber {
     fenced: BTreeSet<NodeId>,
     /// Between two scrubs; 0 for never.
     interval_ms: u64,
-    /// When the last scrub of everything was first seen here.
+    /// When the last scrub of everything was first seen here, or asked for in doubt.
     seen: Millis,
     /// Asked for by this leader when the last one was this, at that moment.
     asked: Option<(u64, Millis)>,
+    /// Rows came that do not fit this board's: boards differ, and nobody knows yet.
+    doubts: bool,
     wishes: VecDeque<Wish>,
     under_way: bool,
     /// The next wish goes no earlier.
@@ -166,6 +168,7 @@ impl Node {
         let newest = |scrubs: &Scrubs| scrubs.latest().map_or(0, |(whole, _)| whole.id);
         if newest(&scrubs) > newest(&self.scrubber.scrubs) {
             self.scrubber.seen = now;
+            self.scrubber.doubts = false;
         }
         self.scrubber.fenced = scrubs.fenced(&self.boards());
         self.scrubber.scrubs = scrubs;
@@ -174,6 +177,11 @@ impl Node {
     /// This board has digested what it was asked to.
     pub(crate) fn on_digested(&mut self, scrub: u64, report: &Report) {
         self.scrubber.wish_to_tell(scrub, self.config.id, report);
+    }
+
+    /// An entry is applied.
+    pub(crate) fn note_outcome(&mut self, outcome: Outcome) {
+        self.scrubber.doubts |= outcome == Outcome::ChangedInPart;
     }
 
     /// The write behind a caller's wish.
@@ -197,6 +205,7 @@ impl Node {
     pub(crate) fn tick_scrub(&mut self, now: Millis) {
         self.lay_down(now);
         self.ask_for_scrub(now);
+        self.ask_in_doubt(now);
         // A board that is behind tells of scrubs that are history elsewhere.
         let is_behind = self.applier.applied().index < self.raw.raft.raft_log.committed;
         if is_behind || self.leader().is_none() {
@@ -256,6 +265,19 @@ impl Node {
         }
     }
 
+    /// Rows that do not fit show that boards differ: any board asks who is wrong,
+    /// unless that was found lately or is being found out.
+    fn ask_in_doubt(&mut self, now: Millis) {
+        let scrubber = &self.scrubber;
+        let is_old = now.since(scrubber.seen) >= self.config.timing.request_timeout_ms;
+        let waits = scrubber.scrubs.last().is_some_and(|scrub| self.waits_for(now, scrub));
+        if scrubber.doubts && is_old && !waits && !self.is_fenced() {
+            let request = scrubber.scrubs.ask(&self.boards(), None);
+            (self.scrubber.doubts, self.scrubber.seen) = (false, now);
+            self.scrubber.wish_to_ask(request);
+        }
+    }
+
     /// A board that can be heard, or may be, has not reported.
     fn waits_for(&self, now: Millis, scrub: &Scrub) -> bool {
         let missing = |board: &NodeId| !scrub.reports.contains_key(board);
@@ -264,7 +286,7 @@ impl Node {
         self.boards().iter().filter(|board| missing(board)).any(here)
     }
 
-    /// Boards that answer no reads and never lead.
+    /// Boards that answer no reads and start no writes.
     pub(crate) fn fenced_boards(&self) -> Vec<NodeId> {
         self.scrubber.fenced.iter().copied().collect()
     }
@@ -416,6 +438,22 @@ mod tests {
         }
         rig.run(4 * Timing::WIRED.request_timeout_ms);
         assert_eq!(rig.nodes[&leader].scrubber.wishes.len(), 1);
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_have_boards_compared_once() {
+        let (mut rig, leader) = group();
+        rig.unfit = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
+        rig.run(Timing::WIRED.request_timeout_ms);
+        rig.ask(leader, 1, write("a"));
+        rig.run(300);
+        rig.unfit.clear();
+        rig.run(2_000);
+        let asked = entries(&rig, leader, "INSERT INTO _understudy_scrub");
+        assert!((1..=2).contains(&asked), "{asked} scrubs");
+        tell(&mut rig, &found(&[]));
+        rig.run(2 * Timing::WIRED.request_timeout_ms);
+        assert_eq!(entries(&rig, leader, "INSERT INTO _understudy_scrub"), asked);
     }
 
     #[test]

@@ -202,10 +202,10 @@ impl Node {
 
     /// The database has answered a read.
     pub(crate) fn on_queried(&mut self, number: u64, answer: Vec<u8>) {
-        if let Some((id, reply)) = self.reads.queried(number, answer) {
-            // What was read may be what the scrub found wrong meanwhile.
-            let refused = self.refuses_reads().then_some(Reply::Refused(Refusal::Fenced));
-            self.reply(id, refused.unwrap_or(reply));
+        if let Some((read, reply)) = self.reads.queried(number, answer) {
+            // What was read may be what a scrub has found wrong meanwhile.
+            let refused = self.refuses(&read).then_some(Reply::Refused(Refusal::Fenced));
+            self.reply(read.id, refused.unwrap_or(reply));
         }
     }
 

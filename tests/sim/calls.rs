@@ -108,6 +108,7 @@ impl World {
     fn read(&self, level: ReadLevel) -> (Asked, Request) {
         let promise = match level {
             ReadLevel::None { freshness_ms } => Promise::AtMostOld(freshness_ms.unwrap_or(0)),
+            ReadLevel::Own => Promise::AtMostOld(u64::from(u32::MAX)),
             ReadLevel::Weak => Promise::OfALeader(DEPOSED_MS_MAX),
             ReadLevel::Linearizable { .. } | ReadLevel::Strong => {
                 Promise::All(self.check.acknowledged(self.now))
