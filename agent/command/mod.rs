@@ -23,7 +23,7 @@ mod show;
 
 /// One database on every board of a sensor group, agreed through Raft.
 #[derive(Debug, Parser)]
-#[command(name = "understudy", version, about)]
+#[command(name = "understudy", version)]
 struct Arguments {
     /// Keep everything under this directory.
     #[arg(long, global = true, value_name = "DIR")]
@@ -58,7 +58,7 @@ enum Command {
         #[arg(long, hide = true)]
         die_with_parent: bool,
     },
-    /// Make a new group of this board; the last line printed is a join token.
+    /// Make a new group of this board; the last line printed is a token.
     Init {
         /// What to call the group.
         #[arg(default_value = "group")]

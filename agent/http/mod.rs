@@ -148,6 +148,7 @@ pub async fn serve(listener: TcpListener, router: Router) {
     door::serve(listener, router, Bounds::SERVING).await;
 }
 
+/// A refusal is a response as well.
 type Answer = Result<Response, Response>;
 
 async fn execute(
@@ -155,23 +156,17 @@ async fn execute(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
-) -> Response {
-    let answer = async {
-        let parameters = Parameters::parse(query.as_deref())?;
-        let (statements, _room) = statements(&front, &headers, body, true).await?;
-        let request = sql_request(RequestKind::Execute, &parameters, statements);
-        run(&front, Request::Write(sql::encode(&request)), &parameters).await
-    };
-    settle(answer.await)
+) -> Answer {
+    let parameters = Parameters::parse(query.as_deref())?;
+    let (statements, _room) = statements(&front, &headers, body, true).await?;
+    let request = sql_request(RequestKind::Execute, &parameters, statements);
+    run(&front, Request::Write(sql::encode(&request)), &parameters).await
 }
 
-async fn query_get(State(front): State<Front>, RawQuery(query): RawQuery) -> Response {
-    let answer = async {
-        let parameters = Parameters::parse(query.as_deref())?;
-        let statements = parameters.q.iter().map(|sql| Statement::new(sql, Vec::new())).collect();
-        read(&front, RequestKind::Query, parameters, statements).await
-    };
-    settle(answer.await)
+async fn query_get(State(front): State<Front>, RawQuery(query): RawQuery) -> Answer {
+    let parameters = Parameters::parse(query.as_deref())?;
+    let statements = parameters.q.iter().map(|sql| Statement::new(sql, Vec::new())).collect();
+    read(&front, RequestKind::Query, parameters, statements).await
 }
 
 async fn query_post(
@@ -179,13 +174,10 @@ async fn query_post(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
-) -> Response {
-    let answer = async {
-        let parameters = Parameters::parse(query.as_deref())?;
-        let (statements, _room) = statements(&front, &headers, body, true).await?;
-        read(&front, RequestKind::Query, parameters, statements).await
-    };
-    settle(answer.await)
+) -> Answer {
+    let parameters = Parameters::parse(query.as_deref())?;
+    let (statements, _room) = statements(&front, &headers, body, true).await?;
+    read(&front, RequestKind::Query, parameters, statements).await
 }
 
 async fn request(
@@ -193,21 +185,14 @@ async fn request(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
-) -> Response {
-    let answer = async {
-        let parameters = Parameters::parse(query.as_deref())?;
-        let (statements, _room) = statements(&front, &headers, body, false).await?;
-        if statements.iter().all(|statement| parse::only_reads(&statement.sql)) {
-            return read(&front, RequestKind::Mixed, parameters, statements).await;
-        }
-        let request = sql_request(RequestKind::Mixed, &parameters, statements);
-        run(&front, Request::Write(sql::encode(&request)), &parameters).await
-    };
-    settle(answer.await)
-}
-
-fn settle(answer: Answer) -> Response {
-    answer.unwrap_or_else(|refused| refused)
+) -> Answer {
+    let parameters = Parameters::parse(query.as_deref())?;
+    let (statements, _room) = statements(&front, &headers, body, false).await?;
+    if statements.iter().all(|statement| parse::only_reads(&statement.sql)) {
+        return read(&front, RequestKind::Mixed, parameters, statements).await;
+    }
+    let request = sql_request(RequestKind::Mixed, &parameters, statements);
+    run(&front, Request::Write(sql::encode(&request)), &parameters).await
 }
 
 /// What the body says, and the room it takes until it is answered.

@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Parameters, json as respond_json, render, settle, text};
+use super::{Answer, Parameters, json as respond_json, render, text};
 use crate::{
     call::Caller,
     status::{MemberStatus, Status},
@@ -23,19 +23,16 @@ async fn seen(caller: &Caller) -> Result<Status, Response> {
     caller.status().await.ok_or_else(stopping)
 }
 
-pub(super) async fn status(State(caller): State<Caller>, RawQuery(query): RawQuery) -> Response {
-    let answer = async {
-        let parameters = Parameters::parse(query.as_deref())?;
-        let status = seen(&caller).await?;
-        let mut tree = tree(&status);
-        if let Some(key) = parameters.value("key") {
-            tree = key
-                .split('.')
-                .fold(tree, |tree, part| tree.get(part).cloned().unwrap_or_else(|| json!({})));
-        }
-        Ok(written(&tree, parameters.shape.pretty))
-    };
-    settle(answer.await)
+pub(super) async fn status(State(caller): State<Caller>, RawQuery(query): RawQuery) -> Answer {
+    let parameters = Parameters::parse(query.as_deref())?;
+    let status = seen(&caller).await?;
+    let mut tree = tree(&status);
+    if let Some(key) = parameters.value("key") {
+        tree = key
+            .split('.')
+            .fold(tree, |tree, part| tree.get(part).cloned().unwrap_or_else(|| json!({})));
+    }
+    Ok(written(&tree, parameters.shape.pretty))
 }
 
 fn written(tree: &Value, pretty: bool) -> Response {
@@ -91,20 +88,17 @@ fn tree(status: &Status) -> Value {
     })
 }
 
-pub(super) async fn nodes(State(caller): State<Caller>, RawQuery(query): RawQuery) -> Response {
-    let answer = async {
-        let parameters = Parameters::parse(query.as_deref())?;
-        let status = seen(&caller).await?;
-        let all = parameters.has("nonvoters");
-        let shown = status.members.iter().filter(|member| all || member.voter);
-        let tree = if parameters.value("ver") == Some("2") {
-            json!({"nodes": shown.map(node).collect::<Vec<_>>()})
-        } else {
-            Value::Object(shown.map(|member| (member.id.to_string(), node(member))).collect())
-        };
-        Ok(written(&tree, parameters.shape.pretty))
+pub(super) async fn nodes(State(caller): State<Caller>, RawQuery(query): RawQuery) -> Answer {
+    let parameters = Parameters::parse(query.as_deref())?;
+    let status = seen(&caller).await?;
+    let all = parameters.has("nonvoters");
+    let shown = status.members.iter().filter(|member| all || member.voter);
+    let tree = if parameters.value("ver") == Some("2") {
+        json!({"nodes": shown.map(node).collect::<Vec<_>>()})
+    } else {
+        Value::Object(shown.map(|member| (member.id.to_string(), node(member))).collect())
     };
-    settle(answer.await)
+    Ok(written(&tree, parameters.shape.pretty))
 }
 
 /// Every field is always there: some clients break without.
@@ -127,29 +121,26 @@ fn node(member: &MemberStatus) -> Value {
     Value::Object(node)
 }
 
-pub(super) async fn readyz(State(caller): State<Caller>, RawQuery(query): RawQuery) -> Response {
-    let answer = async {
-        let parameters = Parameters::parse(query.as_deref())?;
-        if parameters.has("noleader") {
-            return Ok(text(StatusCode::OK, "[+]node ok"));
-        }
-        let status = seen(&caller).await?;
-        let unready = |body: &str| Err(text(StatusCode::SERVICE_UNAVAILABLE, body));
-        if status.leader_id.is_none() {
-            return unready("[+]node ok\n[+]leader does not exist");
-        }
-        if status.contact_ms.is_none_or(|ms| ms > 10_000) {
-            return unready("[+]node ok\n[+]leader not contactable: not heard from lately");
-        }
-        if status.fenced {
-            return unready("[+]node ok\n[+]leader ok\n[+]store fenced: its rows are wrong");
-        }
-        if parameters.has("sync") && status.applied_index < status.commit_index {
-            return unready("[+]node ok\n[+]leader ok\n[+]store ok\n[+]sync behind");
-        }
-        let sync = if parameters.has("sync") { "\n[+]sync ok" } else { "" };
-        let body = format!("[+]node ok\n[+]leader ok\n[+]store ok{sync}\n[+]db ok");
-        Ok(text(StatusCode::OK, &body))
-    };
-    settle(answer.await)
+pub(super) async fn readyz(State(caller): State<Caller>, RawQuery(query): RawQuery) -> Answer {
+    let parameters = Parameters::parse(query.as_deref())?;
+    if parameters.has("noleader") {
+        return Ok(text(StatusCode::OK, "[+]node ok"));
+    }
+    let status = seen(&caller).await?;
+    let unready = |body: &str| Err(text(StatusCode::SERVICE_UNAVAILABLE, body));
+    if status.leader_id.is_none() {
+        return unready("[+]node ok\n[+]leader does not exist");
+    }
+    if status.contact_ms.is_none_or(|ms| ms > 10_000) {
+        return unready("[+]node ok\n[+]leader not contactable: not heard from lately");
+    }
+    if status.fenced {
+        return unready("[+]node ok\n[+]leader ok\n[+]store fenced: its rows are wrong");
+    }
+    if parameters.has("sync") && status.applied_index < status.commit_index {
+        return unready("[+]node ok\n[+]leader ok\n[+]store ok\n[+]sync behind");
+    }
+    let sync = if parameters.has("sync") { "\n[+]sync ok" } else { "" };
+    let body = format!("[+]node ok\n[+]leader ok\n[+]store ok{sync}\n[+]db ok");
+    Ok(text(StatusCode::OK, &body))
 }
