@@ -265,8 +265,8 @@ impl Node {
                 self.answer(now, answered);
             }
         }
-        let applied = self.applier.applied().index;
-        self.raw.mut_store().release(applied);
+        let applied = self.applier.applied();
+        self.raw.mut_store().release(applied.index);
         self.freshness.applied(applied);
     }
 
