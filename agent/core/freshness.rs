@@ -1,44 +1,87 @@
 //! How old what this board reads of itself may be.
 //!
-//! What a leader had committed when it was heard is all there was at that moment;
-//! once it is applied here, reads are as of then. A leader has its majority's
-//! answers for that. Without clocks in common nobody can tell how long a message
-//! was under way: one that is late makes reads that much older than it says,
-//! except where a newer one came before it.
+//! What a leader had committed when it was heard is all there was at that moment,
+//! if that was in its own term: a new leader does not know yet how much of what it
+//! holds its predecessors had committed. Once it is applied here, reads are as of
+//! then. A leader has its majority's answers in its term for that.
+//!
+//! Without clocks in common nobody can tell how long a message was under way: one
+//! that is late makes reads that much older than it says, except where a newer one
+//! came before it. So only single datagrams count: a frame in fragments is repeated
+//! until it is there. In a group of more than three, followers of a leader that has
+//! been replaced are wrong by up to the time it takes to notice.
+
+use alloc::collections::BTreeMap;
 
 use crate::{
-    event::{Millis, NodeId},
-    node::Node,
-    wire::RaftFrame,
+    event::{Millis, NodeId, Position},
+    limits::PAYLOAD_BYTES_MAX,
+    mutant,
+    node::{Node, voters_of},
+    wire::{FrameEntry, RaftFrame},
 };
+
+/// An append is one datagram for sure up to so much data, bytes, counting for each
+/// entry what it costs beside its data.
+const APPEND_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 128;
+const ENTRY_BYTES: usize = 24;
 
 /// See the module's description.
 #[derive(Default)]
 pub(crate) struct Freshness {
     /// Term and index of the newest word on what is committed.
-    newest: (u64, u64),
-    mark: Option<(u64, Millis)>,
+    newest: Position,
+    mark: Option<(Position, Millis)>,
     as_of: Option<Millis>,
+    /// When each board last answered this one as leader of that term.
+    answers: (u64, BTreeMap<NodeId, Millis>),
 }
 
 impl Freshness {
-    /// At that moment, all that was committed was `index`, by the leader of `term`.
-    pub(crate) fn heard(&mut self, at: Millis, term: u64, index: u64) {
-        if (term, index) < self.newest {
+    /// At that moment, all that was committed was up to `word.index`, by the leader of
+    /// `word.term`.
+    pub(crate) fn heard(&mut self, at: Millis, word: Position) {
+        if (word.term, word.index) < (self.newest.term, self.newest.index) {
             return;
         }
-        self.newest = (term, index);
-        self.mark.get_or_insert((index, at));
+        self.newest = word;
+        self.mark.get_or_insert((word, at));
+        if mutant::is(20) {
+            self.as_of = Some(at);
+        }
     }
 
-    /// The database is at `applied`.
-    pub(crate) fn applied(&mut self, applied: u64) {
-        if let Some((index, at)) = self.mark
-            && index <= applied
+    /// The database is at `applied`. What a term has committed begins with its
+    /// leader's own entry, and everything older stands before that.
+    pub(crate) fn applied(&mut self, applied: Position) {
+        if let Some((word, at)) = self.mark
+            && word.index <= applied.index
+            && word.term <= applied.term
         {
             self.as_of = self.as_of.max(Some(at));
             self.mark = None;
         }
+    }
+
+    /// A board takes this one for the leader of `term`.
+    fn answered(&mut self, at: Millis, term: u64, from: NodeId) {
+        if self.answers.0 != term {
+            self.answers = (term, BTreeMap::new());
+        }
+        self.answers.1.insert(from, at);
+    }
+
+    /// When most of the voters, this one included, last took it for the leader of
+    /// `term`.
+    fn majority(&self, now: Millis, term: u64, own: NodeId, voters: &[NodeId]) -> Option<Millis> {
+        let answers = Some(&self.answers.1).filter(|_| self.answers.0 == term);
+        let at = |id: &NodeId| match *id == own {
+            true => Some(now),
+            false => answers.and_then(|answers| answers.get(id)).copied(),
+        };
+        let mut at: alloc::vec::Vec<_> = voters.iter().map(at).collect();
+        at.sort_unstable_by(|one, other| other.cmp(one));
+        at.get(voters.len() / 2).copied().flatten()
     }
 
     pub(crate) fn age_ms(&self, now: Millis) -> Option<u64> {
@@ -49,35 +92,40 @@ impl Freshness {
 impl Node {
     /// What a frame just taken says of this board's age.
     pub(crate) fn note_freshness(&mut self, now: Millis, from: NodeId, frame: &RaftFrame) {
+        let term = self.raw.raft.term;
         let committed = match frame {
-            RaftFrame::Append { commit, .. } => *commit,
+            RaftFrame::Append { commit, entries, .. } if is_one_datagram(entries) => *commit,
             RaftFrame::Heartbeat { committed, .. } => *committed,
             RaftFrame::AppendAnswer { .. } | RaftFrame::HeartbeatAnswer { .. } => {
-                return self.note_majority(now);
+                if self.leads() && frame.term() == Some(term) {
+                    self.freshness.answered(now, term, from);
+                    self.note_majority(now);
+                }
+                return;
             }
-            RaftFrame::VoteAsk { .. }
+            RaftFrame::Append { .. }
+            | RaftFrame::VoteAsk { .. }
             | RaftFrame::VoteAnswer { .. }
             | RaftFrame::TimeoutNow { .. }
             | RaftFrame::ReadAsk { .. }
             | RaftFrame::ReadAnswer { .. } => return,
         };
-        let term = self.raw.raft.term;
         if self.leader() == Some(from) && frame.term() == Some(term) {
-            self.freshness.heard(now, term, committed);
-            self.freshness.applied(self.applier.applied().index);
+            self.freshness.heard(now, Position { term, index: committed });
+            self.freshness.applied(self.applier.applied());
         }
     }
 
-    /// A leader knows of everything committed when its majority was last heard,
+    /// A leader knows of everything committed when its majority last answered,
     /// once it has applied an entry of its own term.
     fn note_majority(&mut self, now: Millis) {
+        let (term, index) = (self.raw.raft.term, self.raw.raft.raft_log.committed);
+        let voters = voters_of(&self.membership);
         if self.leads_for_sure()
-            && let Some(age) = self.contact_ms(now)
+            && let Some(at) = self.freshness.majority(now, term, self.config.id, &voters)
         {
-            let at = Millis(now.0.saturating_sub(age));
-            let (term, committed) = (self.raw.raft.term, self.raw.raft.raft_log.committed);
-            self.freshness.heard(at, term, committed);
-            self.freshness.applied(self.applier.applied().index);
+            self.freshness.heard(at, Position { term, index });
+            self.freshness.applied(self.applier.applied());
         }
     }
 
@@ -88,28 +136,61 @@ impl Node {
     }
 }
 
+/// One that needs more may be long under way.
+fn is_one_datagram(entries: &[FrameEntry]) -> bool {
+    entries.iter().map(|entry| entry.data.len() + ENTRY_BYTES).sum::<usize>() <= APPEND_BYTES_MAX
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn at(term: u64, index: u64) -> Position {
+        Position { term, index }
+    }
+
     #[test]
     fn reads_are_as_of_the_word_whose_entries_are_applied() {
         let mut freshness = Freshness::default();
-        freshness.heard(Millis(100), 1, 5);
-        freshness.applied(4);
+        freshness.heard(Millis(100), at(1, 5));
+        freshness.applied(at(1, 4));
         assert_eq!(freshness.age_ms(Millis(150)), None);
-        freshness.applied(5);
+        freshness.applied(at(1, 5));
         assert_eq!(freshness.age_ms(Millis(150)), Some(50));
     }
 
     #[test]
     fn a_word_overtaken_by_a_newer_one_says_nothing() {
         let mut freshness = Freshness::default();
-        freshness.heard(Millis(100), 2, 5);
-        freshness.applied(5);
-        freshness.heard(Millis(900), 2, 4);
-        freshness.heard(Millis(900), 1, 9);
-        freshness.applied(9);
+        freshness.heard(Millis(100), at(2, 5));
+        freshness.applied(at(2, 5));
+        freshness.heard(Millis(900), at(2, 4));
+        freshness.heard(Millis(900), at(1, 9));
+        freshness.applied(at(2, 9));
         assert_eq!(freshness.age_ms(Millis(900)), Some(800));
+    }
+
+    #[test]
+    fn the_word_of_a_new_leader_counts_once_an_entry_of_its_own_is_applied() {
+        let mut freshness = Freshness::default();
+        freshness.heard(Millis(100), at(2, 5));
+        freshness.applied(at(1, 5));
+        assert_eq!(freshness.age_ms(Millis(150)), None);
+        freshness.applied(at(2, 8));
+        assert_eq!(freshness.age_ms(Millis(150)), Some(50));
+    }
+
+    #[test]
+    fn answers_of_another_term_make_no_majority() {
+        let mut freshness = Freshness::default();
+        freshness.answered(Millis(100), 2, 2);
+        let majority = |freshness: &Freshness, term| {
+            freshness.majority(Millis(300), term, 1, &[1, 2, 3]).map(|at| at.0)
+        };
+        assert_eq!(majority(&freshness, 2), Some(100));
+        assert_eq!(majority(&freshness, 3), None);
+        freshness.answered(Millis(200), 3, 3);
+        assert_eq!(majority(&freshness, 3), Some(200));
+        assert_eq!(majority(&freshness, 2), None);
     }
 }

@@ -32,6 +32,7 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 17, name: "a fenced leader goes on leading" },
     Mutant { number: 18, name: "a fenced board answers reads" },
     Mutant { number: 19, name: "a digest of what happens to be committed" },
+    Mutant { number: 20, name: "fresh by a word whose entries are not applied" },
     Mutant { number: 30, name: "triggers fire where a change is applied" },
     Mutant { number: 31, name: "rowids of tables without a key not carried" },
     Mutant { number: 32, name: "former key within a collation not removed" },

@@ -212,6 +212,54 @@ fn a_late_heartbeat_makes_nothing_fresh() {
     assert!(matches!(rig.answer_of(4), Some(Reply::Done { .. })));
 }
 
+/// A board that was cut off for a while, hears this of another, and is to read.
+fn hears_after_silence(node: u64, rig: &mut Rig, from: u64, frame: &Frame) -> bool {
+    rig.cut.push(node);
+    rig.run(300);
+    rig.hear(node, from, frame);
+    rig.ask(node, 9, at_most_old(250));
+    matches!(rig.answer_of(9), Some(Reply::Done { .. }))
+}
+
+#[test]
+fn a_new_leaders_word_does_not_make_its_followers_fresh_before_it_has_committed() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (follower, successor) = (other(leader), other(other(leader)));
+    rig.ask(leader, 1, write("a"));
+    rig.run(500);
+    let status = rig.nodes[&follower].status(rig.now);
+    let (term, committed) = (status.term + 1, status.commit_index);
+    rig.cut.push(follower);
+    rig.ask(leader, 2, write("b"));
+    assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })), "by the two others");
+    let frame = Frame::Raft(RaftFrame::Heartbeat { term, commit: 0, context: None, committed });
+    assert!(!hears_after_silence(follower, &mut rig, successor, &frame));
+}
+
+#[test]
+fn a_word_that_names_no_term_does_not_make_a_leader_fresh() {
+    let (mut rig, leader) = led(&[1, 2, 3]);
+    let frame = Frame::PromiseAsk { boot: 1 };
+    assert!(!hears_after_silence(leader, &mut rig, other(leader), &frame));
+    assert!(rig.nodes[&leader].leads(), "it has not noticed yet");
+}
+
+#[test]
+fn an_append_in_fragments_may_be_old_and_makes_nothing_fresh() {
+    for (bytes, fresh) in [(100, true), (2_000, false)] {
+        let (mut rig, leader) = led(&[1, 2, 3]);
+        rig.ask(leader, 1, write(&"a".repeat(bytes)));
+        rig.run(500);
+        let last = rig.journals[&leader].last().expect("it wrote").clone();
+        let (index, term) = (last.index - 1, last.term);
+        let entries = Vec::from([FrameEntry { term, kind: last.kind, data: last.data }]);
+        let commit = last.index;
+        let frame = RaftFrame::Append { term, index, log_term: term, commit, entries };
+        let frame = Frame::Raft(frame);
+        assert_eq!(hears_after_silence(other(leader), &mut rig, leader, &frame), fresh);
+    }
+}
+
 #[test]
 fn a_read_that_had_to_wait_is_as_fresh_when_it_is_run() {
     let (mut rig, leader) = led(&[1, 2, 3]);

@@ -285,8 +285,8 @@ impl Node {
             self.answer_all(now, answered);
         }
         self.turned_away = false;
-        let applied = self.applier.applied().index;
-        self.raw.mut_store().release(applied);
+        let applied = self.applier.applied();
+        self.raw.mut_store().release(applied.index);
         self.freshness.applied(applied);
     }
 

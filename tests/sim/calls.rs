@@ -28,13 +28,11 @@ pub(crate) enum Asked {
 /// What a read must see.
 #[derive(Clone, Copy)]
 pub(crate) enum Promise {
-    /// So many writes: all that were acknowledged when it was asked.
-    All(u64),
+    /// So many writes: known when it is asked.
+    Writes(u64),
     /// What was acknowledged so long before it was handed to the database, on its
-    /// board's clock, and what was late on its way to that board comes on top.
+    /// board's clock; what was late on its way to that board comes on top.
     AtMostOld(u64),
-    /// The same, on the clock of the world.
-    OfALeader(u64),
 }
 
 /// A leader that a majority has left knows it after this: raft-rs looks every eight
@@ -56,17 +54,19 @@ impl World {
         let (asked, wish) = match self.calls.below(24) {
             0 => (Asked::Schema, write(&["CREATE TABLE IF NOT EXISTS extra(a)"])),
             1 => (Asked::Schema, write(&["INSERT OR ROLLBACK INTO counter VALUES (1, 0)"])),
-            2 => (Asked::Schema, Request::Write(sql_apart(&["VACUUM"]))),
-            3..=5 => self.read(ReadLevel::Linearizable { timeout_ms: None }),
-            6 => self.read(ReadLevel::Strong),
-            7 => self.read(ReadLevel::Weak),
+            2 if self.calls.chance(250) => (Asked::Schema, Request::Write(sql_apart(&["VACUUM"]))),
+            2..=5 => self.read(id, ReadLevel::Linearizable { timeout_ms: None }),
+            6 => self.read(id, ReadLevel::Strong),
+            7 => self.read(id, ReadLevel::Weak),
             8..=10 => {
                 let bound = BOUNDS_MS[usize::try_from(self.calls.below(4)).unwrap_or(0)];
-                self.read(ReadLevel::None { freshness_ms: Some(bound) })
+                self.read(id, ReadLevel::None { freshness_ms: Some(bound) })
             }
             _ => {
                 self.check.writes.insert(request, Fate::Open);
-                (Asked::Write(request), insert(request))
+                let is_first = self.outcome.acknowledged == 0;
+                let with_tables = is_first || request.is_multiple_of(TABLES_EVERY);
+                (Asked::Write(request), insert(request, with_tables))
             }
         };
         let epoch = self.boards[&id].epoch;
@@ -105,62 +105,65 @@ impl World {
         }
     }
 
-    fn read(&self, level: ReadLevel) -> (Asked, Request) {
+    fn read(&self, id: NodeId, level: ReadLevel) -> (Asked, Request) {
         let promise = match level {
             ReadLevel::None { freshness_ms } => Promise::AtMostOld(freshness_ms.unwrap_or(0)),
             ReadLevel::Own => Promise::AtMostOld(u64::from(u32::MAX)),
-            ReadLevel::Weak => Promise::OfALeader(DEPOSED_MS_MAX),
+            ReadLevel::Weak => Promise::Writes(self.acknowledged(id, self.now, DEPOSED_MS_MAX)),
             ReadLevel::Linearizable { .. } | ReadLevel::Strong => {
-                Promise::All(self.check.acknowledged(self.now))
+                Promise::Writes(self.check.acknowledged(self.now))
             }
         };
         let sql = sql_of(&["SELECT n FROM counter"]);
         (Asked::Read(promise), Request::Read { level, sql })
     }
 
+    /// Writes acknowledged so long before then, and before what may be behind the
+    /// latest word this board had since.
+    fn acknowledged(&self, id: NodeId, then: u64, ms: u64) -> u64 {
+        let late = self.boards[&id].lateness.most_since(then.saturating_sub(ms));
+        self.check.acknowledged(then.saturating_sub(ms + late))
+    }
+
     /// Was everything seen that had to be?
     fn check_read(&mut self, id: NodeId, promise: Promise, seen: u64) {
+        self.outcome.reads += 1;
         let board = &self.boards[&id];
         let handed = board.process.as_ref().map_or(0, |process| process.read_at);
-        let old = match promise {
-            Promise::All(_) => 0,
-            Promise::AtMostOld(bound) => bound * 1_000 / board.pace + 1,
-            Promise::OfALeader(bound) => bound,
-        };
-        let (what, floor) = match promise {
-            Promise::All(floor) => {
-                self.outcome.reads += 1;
-                (String::from("a linearizable or strong read"), floor)
-            }
-            Promise::AtMostOld(_) | Promise::OfALeader(_) => {
-                self.outcome.fresh_reads += 1;
-                let late = board.lateness.most_since(handed.saturating_sub(old));
-                let as_of = handed.saturating_sub(old + late);
-                let what = format!("a read at {handed}, of {as_of} at the oldest,");
-                (what, self.check.acknowledged(as_of))
+        let floor = match promise {
+            Promise::Writes(floor) => floor,
+            Promise::AtMostOld(bound) => {
+                self.acknowledged(id, handed, bound * 1_000 / board.pace + 1)
             }
         };
-        if seen < floor {
-            self.check.fail(format!(
-                "{what} on board {id} saw {seen} writes, {floor} were acknowledged before it"
-            ));
+        if seen >= floor {
+            return;
         }
+        let what = match promise {
+            Promise::Writes(_) => String::from("a read"),
+            Promise::AtMostOld(bound) => format!("a read of at most {bound} ms ago"),
+        };
+        self.check.fail(format!(
+            "{what} on board {id} saw {seen} writes, {floor} were acknowledged before"
+        ));
     }
 }
 
 pub(crate) fn sql_of(statements: &[&str]) -> Vec<u8> {
-    encoded(statements, true)
+    encoded(statements, true, 0)
 }
 
 /// Each statement by itself.
 fn sql_apart(statements: &[&str]) -> Vec<u8> {
-    encoded(statements, false)
+    encoded(statements, false, 0)
 }
 
-fn encoded(statements: &[&str], transaction: bool) -> Vec<u8> {
+/// Statements that want a parameter get `value`.
+fn encoded(statements: &[&str], transaction: bool, value: u64) -> Vec<u8> {
+    let parameter = |sql: &str| sql.contains('?').then_some(Value::Integer(value.cast_signed()));
     let statement = |sql: &&str| Statement {
         sql: (*sql).to_owned(),
-        parameters: Parameters::Positional(Vec::new()),
+        parameters: Parameters::Positional(parameter(sql).into_iter().collect()),
     };
     sql::encode(&SqlRequest {
         kind: RequestKind::Mixed,
@@ -175,23 +178,34 @@ pub(crate) fn write(statements: &[&str]) -> Request {
     Request::Write(sql_of(statements))
 }
 
+/// Its tables, where they are not there yet.
+const TABLES: [&str; 5] = [
+    "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY AUTOINCREMENT, v INTEGER, r)",
+    "CREATE TABLE IF NOT EXISTS given(id INTEGER PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS counter(id INTEGER PRIMARY KEY, n INTEGER)",
+    "INSERT OR IGNORE INTO counter VALUES (1, 0)",
+    "CREATE TABLE IF NOT EXISTS word(w TEXT PRIMARY KEY COLLATE NOCASE, n) WITHOUT ROWID",
+];
+
 /// A write that shows when it is done twice, when its order is lost, and when an
 /// id is given a second time. A key of it changes within its collation, so that two
 /// of them in one batch are about one row.
-fn insert(value: u64) -> Request {
-    write(&[
-        "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY AUTOINCREMENT, v INTEGER, r)",
-        "CREATE TABLE IF NOT EXISTS given(id INTEGER PRIMARY KEY)",
-        "CREATE TABLE IF NOT EXISTS counter(id INTEGER PRIMARY KEY, n INTEGER)",
-        "INSERT OR IGNORE INTO counter VALUES (1, 0)",
-        &format!("INSERT INTO t(v, r) VALUES ({value}, randomblob({value} * 7919 % 400))"),
-        &format!("INSERT INTO t(v) VALUES (-{value})"),
-        &format!("INSERT INTO given SELECT id FROM t WHERE v = -{value}"),
-        &format!("DELETE FROM t WHERE v = -{value}"),
-        "UPDATE counter SET n = n + 1",
-        "CREATE TABLE IF NOT EXISTS word(w TEXT PRIMARY KEY COLLATE NOCASE, n) WITHOUT ROWID",
-        &format!("REPLACE INTO word VALUES (char(65 + 32 * ({value} % 2)), {value})"),
-    ])
+const INSERT: [&str; 6] = [
+    "INSERT INTO t(v, r) VALUES (?1, randomblob(?1 * 7919 % 400))",
+    "INSERT INTO t(v) VALUES (-?1)",
+    "INSERT INTO given SELECT max(id) FROM t",
+    "DELETE FROM t WHERE id = (SELECT max(id) FROM t)",
+    "UPDATE counter SET n = n + 1",
+    "REPLACE INTO word VALUES (char(65 + 32 * (?1 % 2)), ?1)",
+];
+
+/// One write in so many has the statements for its tables beside its own; all do
+/// until one is acknowledged.
+const TABLES_EVERY: u64 = 6;
+
+fn insert(value: u64, with_tables: bool) -> Request {
+    let tables = if with_tables { &TABLES[..] } else { &[] };
+    Request::Write(encoded(&[tables, &INSERT].concat(), true, value))
 }
 
 fn outcomes(answer: &[u8]) -> Vec<StatementOutcome> {

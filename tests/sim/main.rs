@@ -111,12 +111,11 @@ fn summary(reports: &[(u64, Report)], violations: usize) {
     let seconds = sum(|report| report.simulated_ms) / 1_000;
     let cpu_ms = sum(|report| report.cpu_ms).max(1);
     println!(
-        "{} writes acknowledged, {} linearizable and {} fresh reads, {inside} of {crashes} crashes inside a \
+        "{} writes acknowledged, {} reads, {inside} of {crashes} crashes inside a \
          write or sync, {} boards changed behind their agents' backs and fenced, {} times real \
          time per core",
         sum(|report| report.acknowledged),
         sum(|report| report.reads),
-        sum(|report| report.fresh_reads),
         sum(|report| report.diverged),
         seconds * 1_000 / cpu_ms
     );

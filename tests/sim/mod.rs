@@ -39,10 +39,8 @@ pub struct Report {
     pub inside: u64,
     /// Writes acknowledged.
     pub acknowledged: u64,
-    /// Linearizable and strong reads answered.
+    /// Reads answered, of levels that promise something.
     pub reads: u64,
-    /// Weak reads answered, and reads with a bound on their age.
-    pub fresh_reads: u64,
     /// Boards whose rows were changed behind their agents' backs, all of them fenced
     /// in the end.
     pub diverged: u64,
