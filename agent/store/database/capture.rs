@@ -212,7 +212,8 @@ pub(crate) fn read_back(
 
 /// Each row once, by its first touch and all of its changes.
 fn folded(touched: Vec<Touched>) -> Vec<Touched> {
-    if touched.len() < 2 {
+    // None that only came came twice.
+    if touched.len() < 2 || touched.iter().all(|touched| touched.columns.is_some()) {
         return touched;
     }
     let mut places: BTreeMap<(u32, Key), usize> = BTreeMap::new();

@@ -241,17 +241,23 @@ impl Database {
             self.internal("SAVEPOINT request")?;
         }
         self.hook.with(|notes| notes.record(true));
-        let mut gathered = Gathered::default();
-        let verdict = match self.statements(request, known, manner, &mut gathered)? {
+        let (nothing, mut own) = (Gathered::default(), Gathered::default());
+        // Without a savepoint it stands with the batch, or both are undone.
+        let (before, gathered) = match has_savepoint {
+            true => (&*batch, &mut own),
+            false => (&nothing, &mut *batch),
+        };
+        let verdict = match self.statements(request, known, manner, gathered)? {
             Ran::Lost(loss) => return Ok(Attempt::Done(Request::Lost(loss))),
             Ran::AgainApart => Verdict::AgainApart,
-            Ran::Through(response) => self.verdict(request, response, batch, &mut gathered)?,
+            Ran::Through(response) => self.verdict(request, response, before, gathered)?,
         };
         if !mutant::is(33) {
             self.set_foreign_keys(false);
         }
         match (&verdict, has_savepoint) {
-            (Verdict::Keep(_), _) => batch.absorb(gathered),
+            (Verdict::Keep(_), true) => batch.absorb(own),
+            (Verdict::Keep(_), false) => {}
             (_, true) => {
                 self.internal("ROLLBACK TO request")?;
                 self.restore_schema(schema);
