@@ -24,14 +24,17 @@ pub(crate) trait Touches {
     /// The columns that are compared when a row keeps its identity, by table order.
     fn compared_columns(table: &Self::Table) -> &[i32];
 
+    /// Are these columns' values of interest when a row comes?
+    fn wants_values(&self, table: &Self::Table) -> bool;
+
     /// A row comes, goes, or changes.
     fn touched(&mut self, table: Self::Table, touch: Touch);
 }
 
 /// What becomes of a row.
 pub(crate) enum Touch {
-    /// One identified by this is there now.
-    Came(Identity),
+    /// One identified by this is there now: the compared columns, where wanted.
+    Came(Identity, Option<Vec<Value>>),
     /// No longer.
     Went(Identity),
     /// It has another identity now.
@@ -103,12 +106,19 @@ unsafe extern "C" fn on_preupdate<T: Touches>(
     let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(table) = target.table(table.to_bytes()) else { return };
     let identity = |side: Side| match (T::key_columns(&table), side) {
-        (Some(columns), side) => Identity::Key(key_of(database, columns, side)),
+        (Some(columns), side) => {
+            let key = values_of(database, columns, side);
+            Identity::Key(key.expect("a key column can be read"))
+        }
         (None, Side::Old) => Identity::Rowid(old_rowid),
         (None, Side::New) => Identity::Rowid(new_rowid),
     };
     let touch = match operation {
-        ffi::SQLITE_INSERT => Touch::Came(identity(Side::New)),
+        ffi::SQLITE_INSERT => {
+            let wanted = target.wants_values(&table).then(|| T::compared_columns(&table));
+            let values = wanted.and_then(|columns| values_of(database, columns, Side::New));
+            Touch::Came(identity(Side::New), values)
+        }
         ffi::SQLITE_DELETE => Touch::Went(identity(Side::Old)),
         _ => {
             let (old, new) = (identity(Side::Old), identity(Side::New));
@@ -144,12 +154,12 @@ fn value_of(database: *mut ffi::sqlite3, column: i32, side: Side) -> *mut ffi::s
     if code == ffi::SQLITE_OK { value } else { std::ptr::null_mut() }
 }
 
-fn key_of(database: *mut ffi::sqlite3, columns: &[i32], side: Side) -> Vec<Value> {
+/// Copies of these columns, unless one cannot be read.
+fn values_of(database: *mut ffi::sqlite3, columns: &[i32], side: Side) -> Option<Vec<Value>> {
     let column = |column: &i32| {
         let value = value_of(database, *column, side);
-        assert!(!value.is_null(), "a key column cannot be read");
         // SAFETY: SQLite owns the value, which stays valid until the hook returns.
-        unsafe { copy_value(value) }
+        (!value.is_null()).then(|| unsafe { copy_value(value) })
     };
     columns.iter().map(column).collect()
 }

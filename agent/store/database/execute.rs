@@ -6,6 +6,10 @@
 //! entry holds, or breaks a constraint that is judged in the end, it is executed
 //! again with every statement in a savepoint of its own, so that the one at fault
 //! is undone and named and the others stand.
+//!
+//! A small request of one statement has no savepoint either: SQLite undoes a
+//! statement that fails, and seldom is there a reason to undo another. Then the
+//! batch is executed again, with a savepoint for each request.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,7 +27,8 @@ use super::{
     Database, Failure,
     authorize::Mode,
     bind::Given,
-    capture::{self, Gathered},
+    capture,
+    gathered::Gathered,
     losses::{LOSSES_MAX, Place},
     read::outcome_bytes,
     refusal,
@@ -37,6 +42,12 @@ use crate::store::ffi;
 /// keep to, so that pages go out many at a time.
 const CACHE_BYTES_MAX: usize = 2 << 20;
 
+/// A request of so many bytes is small: likely to fit into the entry.
+const SMALL_BYTES_MAX: usize = 4 << 10;
+
+/// What requests gathered, and their answers.
+type Batch = (Gathered, Vec<Result<Vec<u8>, Refusal>>);
+
 /// How a request ended, short of a failure of the whole database.
 enum Request {
     Answered(Result<Vec<u8>, Refusal>),
@@ -44,6 +55,8 @@ enum Request {
     Last(Vec<u8>),
     /// The entry has no room for it beside those before it.
     DoesNotFit,
+    /// It has to be undone and has no savepoint.
+    AgainWithSavepoints,
     /// A statement took the whole transaction with it.
     Lost(Loss),
 }
@@ -58,6 +71,8 @@ struct Loss {
 /// How the statements of a request are kept apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manner {
+    /// It has one, which needs no savepoint.
+    Alone,
     Together,
     Apart,
 }
@@ -100,6 +115,32 @@ impl Database {
         self.begin()?;
         self.internal("SAVEPOINT batch")?;
         let schema = Arc::clone(&self.schema);
+        let mut executed = self.batch(requests, false)?;
+        if executed.is_none() {
+            self.undo_batch(&schema)?;
+            executed = self.batch(requests, true)?;
+        }
+        self.hook.with(|notes| notes.record(false));
+        self.undo_batch(&schema)?;
+        self.internal("RELEASE batch")?;
+        let again = "a request with a savepoint is not undone with its batch";
+        let (gathered, answers) = executed.ok_or_else(|| Failure::Halt(String::from(again)))?;
+        let fingerprint = schema.fingerprint;
+        self.write_pages_out()?;
+        let change = Change { base, fingerprint, segments: gathered.into_segments() }.encode();
+        assert!(change.len() <= ENTRY_BYTES_MAX, "what was gathered fits an entry");
+        Ok(Executed { change, answers })
+    }
+
+    fn undo_batch(&mut self, schema: &Arc<Schema>) -> Result<(), Failure> {
+        self.internal("ROLLBACK TO batch")?;
+        self.restore_schema(Arc::clone(schema));
+        Ok(())
+    }
+
+    /// Executes requests one after the other; none when one has to be undone that
+    /// has no savepoint.
+    fn batch(&mut self, requests: &[Vec<u8>], savepoints: bool) -> Result<Option<Batch>, Failure> {
         let mut gathered = Gathered::default();
         let mut answers = Vec::with_capacity(requests.len());
         let started = (self.options.clock)();
@@ -108,25 +149,18 @@ impl Database {
                 break;
             }
             let so_far = &requests[..=answers.len()];
-            match self.request(request, so_far, &mut gathered)? {
+            match self.request(request, so_far, savepoints, &mut gathered)? {
                 Request::Answered(answer) => answers.push(answer),
                 Request::Last(answer) => {
                     answers.push(Ok(answer));
                     break;
                 }
                 Request::DoesNotFit => break,
+                Request::AgainWithSavepoints => return Ok(None),
                 Request::Lost(loss) => return Err(self.lose(place, so_far, loss)),
             }
         }
-        self.hook.with(|notes| notes.record(false));
-        self.internal("ROLLBACK TO batch")?;
-        self.internal("RELEASE batch")?;
-        let fingerprint = schema.fingerprint;
-        self.restore_schema(schema);
-        self.write_pages_out()?;
-        let change = Change { base, fingerprint, segments: gathered.into_segments() }.encode();
-        assert!(change.len() <= ENTRY_BYTES_MAX, "what was gathered fits an entry");
-        Ok(Executed { change, answers })
+        Ok(Some((gathered, answers)))
     }
 
     /// Rolling a batch back also takes back the pages SQLite wrote to the WAL to
@@ -169,6 +203,7 @@ impl Database {
         &mut self,
         bytes: &[u8],
         so_far: &[Vec<u8>],
+        savepoints: bool,
         batch: &mut Gathered,
     ) -> Result<Request, Failure> {
         let Ok(request) = sql::decode::<SqlRequest>(bytes) else {
@@ -179,7 +214,12 @@ impl Database {
             return Ok(vacuum_entry(so_far.len() == 1, batch));
         }
         let known = self.losses.of(so_far);
-        for manner in [Manner::Together, Manner::Apart] {
+        let is_small = bytes.len() <= SMALL_BYTES_MAX && batch.has_room();
+        let first = match !savepoints && is_small && is_one_statement(&request) {
+            true => Manner::Alone,
+            false => Manner::Together,
+        };
+        for manner in [first, Manner::Apart] {
             match self.attempt(&request, &known, manner, batch)? {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::AgainApart => {}
@@ -196,24 +236,37 @@ impl Database {
         batch: &mut Gathered,
     ) -> Result<Attempt, Failure> {
         let schema = Arc::clone(&self.schema);
-        self.internal("SAVEPOINT request")?;
+        let has_savepoint = manner != Manner::Alone;
+        if has_savepoint {
+            self.internal("SAVEPOINT request")?;
+        }
         self.hook.with(|notes| notes.record(true));
-        let mut gathered = Gathered::default();
-        let verdict = match self.statements(request, known, manner, &mut gathered)? {
+        let (nothing, mut own) = (Gathered::default(), Gathered::default());
+        // Without a savepoint it stands with the batch, or both are undone.
+        let (before, gathered) = match has_savepoint {
+            true => (&*batch, &mut own),
+            false => (&nothing, &mut *batch),
+        };
+        let verdict = match self.statements(request, known, manner, gathered)? {
             Ran::Lost(loss) => return Ok(Attempt::Done(Request::Lost(loss))),
             Ran::AgainApart => Verdict::AgainApart,
-            Ran::Through(response) => self.verdict(request, response, batch, &mut gathered)?,
+            Ran::Through(response) => self.verdict(request, response, before, gathered)?,
         };
         if !mutant::is(33) {
             self.set_foreign_keys(false);
         }
-        if matches!(verdict, Verdict::Keep(_)) {
-            batch.absorb(gathered);
-        } else {
-            self.internal("ROLLBACK TO request")?;
-            self.restore_schema(schema);
+        match (&verdict, has_savepoint) {
+            (Verdict::Keep(_), true) => batch.absorb(own),
+            (Verdict::Keep(_), false) => {}
+            (_, true) => {
+                self.internal("ROLLBACK TO request")?;
+                self.restore_schema(schema);
+            }
+            (_, false) => return Ok(Attempt::Done(Request::AgainWithSavepoints)),
         }
-        self.internal("RELEASE request")?;
+        if has_savepoint {
+            self.internal("RELEASE request")?;
+        }
         Ok(match verdict {
             Verdict::Keep(answer) => Attempt::Done(Request::Answered(Ok(answer))),
             Verdict::Undo(answer) => Attempt::Done(Request::Answered(answer)),
@@ -245,7 +298,9 @@ impl Database {
                 let asked = Asked { text, request, known: known.get(&at), bytes_left };
                 let started = (self.options.stopwatch)();
                 let ended = match manner {
-                    Manner::Together => self.statement(&asked, &mut given, gathered),
+                    Manner::Alone | Manner::Together => {
+                        self.statement(&asked, &mut given, gathered)
+                    }
                     Manner::Apart => self.apart(&asked, &mut given, gathered)?,
                 };
                 let time_ns = (self.options.stopwatch)().saturating_sub(started);
@@ -393,6 +448,12 @@ impl Database {
         }
         Ok(Verdict::Keep(answer))
     }
+}
+
+/// It undoes itself when it fails, unless it ends the transaction.
+fn is_one_statement(request: &SqlRequest) -> bool {
+    let [statement] = &request.statements[..] else { return false };
+    !request.transaction && !statement.sql.trim_end_matches([';', ' ', '\n']).contains(';')
 }
 
 /// VACUUM runs outside of the transaction, and so by itself.

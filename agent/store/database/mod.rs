@@ -51,6 +51,7 @@ mod capture;
 mod checkpoint;
 mod digest;
 mod execute;
+mod gathered;
 mod head;
 mod left_out;
 mod losses;

@@ -12,7 +12,8 @@ use super::{
     Database,
     authorize::{Mode, Refused, Seen, is_ours},
     bind::Given,
-    capture::{self, Gathered},
+    capture,
+    gathered::Gathered,
     read::{self, Collected, Nothing},
     refusal,
     schema::SchemaError,
@@ -112,6 +113,9 @@ impl Database {
         });
         let spent = self.budget.is_spent();
         self.budget.lift();
+        if done.is_err() {
+            self.hook.with(capture::Notes::doubt);
+        }
         if seen.pragma || seen.schema {
             // A cached statement would show nothing the next time.
             compiled.discard();
@@ -170,6 +174,7 @@ impl Database {
             return Ended::Fine(outcome);
         };
         self.authorizer.enter(Mode::Internal);
+        self.hook.with(capture::Notes::doubt);
         if !self.connection.is_autocommit() {
             // The savepoint may never have been reached; then there is nothing to undo.
             let _ = self.connection.execute_batch("ROLLBACK TO ddl; RELEASE ddl");

@@ -196,3 +196,92 @@ fn a_change_made_on_another_schema_stops_the_board() {
     let Err(Failure::Halt(reason)) = given(&mut boards, &change) else { panic!("it stops") };
     assert!(reason.contains("made on a schema of the fingerprint"), "{reason}");
 }
+
+/// One board's rows after these statements, each a request, as one query shows them.
+fn held(statements: &[&str], query: &str) -> Value {
+    let mut boards = Boards::new();
+    statements.iter().for_each(|sql| boards.fine(sql));
+    boards.one(query)
+}
+
+#[test]
+fn rows_copied_from_before_a_column_was_added_have_its_default() {
+    for kind in ["", "WITHOUT ROWID"] {
+        let table = |name| format!("CREATE TABLE {name}(a INTEGER PRIMARY KEY, b) {kind}");
+        let copied = held(
+            &[
+                &table("s"),
+                &table("t"),
+                "INSERT INTO s VALUES (1, 2), (3, NULL)",
+                "ALTER TABLE s ADD COLUMN c DEFAULT 7",
+                "ALTER TABLE t ADD COLUMN c DEFAULT 7",
+                "INSERT INTO t SELECT * FROM s",
+            ],
+            "SELECT group_concat(coalesce(b, '-') || c) FROM t",
+        );
+        assert_eq!(copied, Value::Text(b"27,-7".to_vec()), "{kind}");
+    }
+}
+
+#[test]
+fn a_row_that_came_in_a_statement_that_failed_does_not_travel() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(id INTEGER PRIMARY KEY, a UNIQUE, b REAL)");
+    boards.fine("INSERT INTO t VALUES (1, 1, 1)");
+    let both = request(
+        RequestKind::Execute,
+        false,
+        &["INSERT INTO t VALUES (2, 2, 2), (3, 1, 3)", "INSERT INTO t VALUES (4, 4, 4)"],
+    );
+    let alone = ["INSERT INTO t VALUES (5, 5, 5), (6, 1, 6)", "INSERT INTO t VALUES (7, 7, 7)"];
+    let alone = alone.map(|sql| request(RequestKind::Execute, false, &[sql]));
+    boards.requests(&[vec![both], alone.to_vec()].concat());
+    assert_eq!(boards.one("SELECT group_concat(id || b) FROM t"), text("11.0,44.0,77.0"));
+}
+
+#[test]
+fn a_row_touched_again_in_its_request_travels_as_it_is_in_the_end() {
+    let mut boards = Boards::new();
+    boards
+        .fine("CREATE TABLE t(id INTEGER PRIMARY KEY, a UNIQUE, g AS (a + 1) STORED, z NOT NULL)");
+    boards.fine("CREATE TABLE other(id INTEGER PRIMARY KEY, a)");
+    boards.fine("CREATE TRIGGER twice AFTER INSERT ON t BEGIN UPDATE t SET z = z + 1 WHERE id = new.id; END");
+    boards.fine("INSERT INTO t(id, a, z) VALUES (1, 1, 1), (2, 2, 2)");
+    boards.fine("INSERT OR REPLACE INTO t(id, a, z) VALUES (3, 1, 9), (4, 4, 4), (4, 5, 5)");
+    assert_eq!(
+        boards.one("SELECT group_concat(id || a || g || z) FROM t"),
+        text("2233,31210,4566")
+    );
+}
+
+fn text(words: &str) -> Value {
+    Value::Text(words.as_bytes().to_vec())
+}
+
+#[test]
+fn what_has_to_be_undone_is_executed_again_with_savepoints() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE p(id INTEGER PRIMARY KEY)");
+    boards.fine(
+        "CREATE TABLE c(id INTEGER PRIMARY KEY, p REFERENCES p DEFERRABLE INITIALLY DEFERRED)",
+    );
+    boards.fine("CREATE TABLE big(v)");
+    let numbers =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)";
+    let statements = [
+        "INSERT INTO p VALUES (1)",
+        "PRAGMA journal_mode = DELETE",
+        "INSERT INTO p VALUES (2)",
+        "PRAGMA foreign_keys = ON; INSERT INTO c VALUES (1, 9)",
+        "INSERT INTO p VALUES (3)",
+        &format!("{numbers} INSERT INTO big SELECT i FROM n"),
+    ];
+    let requests = statements.map(|sql| request(RequestKind::Execute, false, &[sql]));
+    let answers = boards.requests(&requests);
+    let words = |at: usize| format!("{:?}", answers[at]);
+    assert!(words(1).contains("disallowed pragma"), "{}", words(1));
+    assert!(words(3).contains("FOREIGN KEY"), "{}", words(3));
+    assert!(words(5).contains("more than one entry holds"), "{}", words(5));
+    let rows = "SELECT group_concat(id) || ';' || (SELECT count(*) FROM big) FROM p";
+    assert_eq!(boards.one(rows), text("1,2,3;0"));
+}

@@ -16,9 +16,11 @@ pub(super) const VACUUM: &str = "VACUUM";
 fn arguments(text: &str) -> Option<&str> {
     let text = without_comments(text);
     let (word, rest) = text.split_at_checked(VACUUM.len())?;
-    let ends = !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$');
-    let rest = rest.trim_matches(|c: char| c.is_whitespace() || c == ';');
-    (word.eq_ignore_ascii_case(VACUUM) && ends).then_some(rest)
+    let goes_on = || rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$');
+    if !word.eq_ignore_ascii_case(VACUUM) || goes_on() {
+        return None;
+    }
+    Some(rest.trim_matches(|c: char| c.is_whitespace() || c == ';'))
 }
 
 fn is_main(arguments: &str) -> bool {
