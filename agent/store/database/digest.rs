@@ -2,9 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, types::ValueRef};
+use rusqlite::Connection;
 
-use super::{Database, Failure, authorize::Mode, head::fnv1a, schema::Table};
+use super::{
+    Database, Failure,
+    authorize::Mode,
+    hash::{self, Hash},
+    head::{HEAD, fnv1a},
+};
 
 impl Database {
     /// Over the schema and every row of every table, rowids and bits of reals
@@ -19,15 +24,14 @@ impl Database {
     }
 
     fn digest_rows(&self) -> rusqlite::Result<u64> {
-        let mut digest = digest_query(
-            &self.connection,
-            "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name",
-            0,
-        )?;
-        for table in self.schema.tables().filter(|table| !is_head(table)) {
-            digest = digest_query(&self.connection, &table.select_all, digest)?;
+        let mut hash = Hash::default();
+        let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name";
+        add_rows(&mut hash, &self.connection, schema)?;
+        for table in self.schema.tables().filter(|table| table.name != HEAD) {
+            add_rows(&mut hash, &self.connection, &table.select_all)?;
         }
-        Ok(fnv1a(digest.to_le_bytes().into_iter().chain(self.head.encode())))
+        hash.bytes(&self.head.encode());
+        Ok(hash.finish())
     }
 
     /// Over every page in use, but for the few header fields of page 1 that count
@@ -45,45 +49,16 @@ impl Database {
     }
 }
 
-/// Written only when it is committed: boards differ in it while they agree.
-fn is_head(table: &Table) -> bool {
-    table.name == "_understudy_applied"
-}
-
-fn digest_query(connection: &Connection, query: &str, start: u64) -> rusqlite::Result<u64> {
+/// What is asked, and the rows in the order in which they come.
+fn add_rows(hash: &mut Hash, connection: &Connection, query: &str) -> rusqlite::Result<()> {
+    hash.bytes(query.as_bytes());
     let mut select = connection.prepare(query)?;
     let columns = select.column_count();
     let mut rows = select.query([])?;
-    let mut digest = fnv1a(start.to_le_bytes().into_iter().chain(query.bytes()));
     while let Some(row) = rows.next()? {
-        let mut sum = 0;
-        for place in 0..columns {
-            sum = add_value(sum, row.get_ref(place)?);
-        }
-        digest = fnv1a(digest.to_le_bytes().into_iter().chain(sum.to_le_bytes()));
+        hash.put(hash::row(row, columns)?);
     }
-    Ok(digest)
-}
-
-/// Kind, length and bits of a value.
-fn add_value(sum: u32, value: ValueRef<'_>) -> u32 {
-    let number;
-    let (kind, bytes): (u8, &[u8]) = match value {
-        ValueRef::Null => (0, &[]),
-        ValueRef::Integer(value) => {
-            number = value.to_le_bytes();
-            (1, &number)
-        }
-        ValueRef::Real(value) => {
-            number = value.to_bits().to_le_bytes();
-            (2, &number)
-        }
-        ValueRef::Text(bytes) => (3, bytes),
-        ValueRef::Blob(bytes) => (4, bytes),
-    };
-    let sum = crc32c::crc32c_append(sum, &[kind]);
-    let sum = crc32c::crc32c_append(sum, &(bytes.len() as u64).to_le_bytes());
-    crc32c::crc32c_append(sum, bytes)
+    Ok(())
 }
 
 fn digest_pages(connection: &Connection) -> rusqlite::Result<u64> {

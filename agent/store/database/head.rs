@@ -6,6 +6,10 @@ use understudy_core::event::{Entry, EntryKind, Position};
 /// Version of what is in the file; another is refused by name.
 const FORMAT: u8 = 2;
 
+/// Its table. Written only when it is committed: boards differ in it while they
+/// agree.
+pub(super) const HEAD: &str = "_understudy_applied";
+
 /// The one row that says what is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {

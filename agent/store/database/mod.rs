@@ -52,6 +52,7 @@ mod checkpoint;
 mod digest;
 mod execute;
 mod gathered;
+mod hash;
 mod head;
 mod left_out;
 mod losses;

@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-use rusqlite::{Connection, ErrorCode, Row, types::ValueRef};
+use rusqlite::{Connection, ErrorCode, Row};
 use understudy_core::{
     limits::{SCRUB_CUTS_MAX, SCRUB_PROBLEM_BYTES_MAX, SCRUB_TABLES_MAX},
     mutant,
@@ -32,6 +32,8 @@ use super::{
     Database, Failure, Options,
     capture::value_of,
     connect,
+    hash::{self, Hash},
+    head::HEAD,
     schema::{Schema, Table, quoted},
 };
 
@@ -337,7 +339,7 @@ impl Trouble {
 /// Not what a program's version may keep in its own way: the row that says what is
 /// applied, and what steers SQLite's planner.
 fn is_compared(table: &str) -> bool {
-    table != "_understudy_applied" && !table.starts_with("sqlite_stat")
+    table != HEAD && !table.starts_with("sqlite_stat")
 }
 
 fn combine(others: &mut Item, item: &Item) {
@@ -442,7 +444,7 @@ fn cut_table(connection: &Connection, table: &Table, part: &Part) -> rusqlite::R
         }
         if let Some(item) = items.last_mut() {
             item.rows += 1;
-            let digest = item.digest.unwrap_or(0).wrapping_add(digest_row(row, columns)?);
+            let digest = item.digest.unwrap_or(0).wrapping_add(hash::row(row, columns)?);
             item.digest = Some(digest);
         }
     }
@@ -470,62 +472,9 @@ impl Sum {
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             self.rows += 1;
-            self.digest = self.digest.wrapping_add(digest_row(row, columns)?);
+            self.digest = self.digest.wrapping_add(hash::row(row, columns)?);
         }
         Ok(())
-    }
-}
-
-fn digest_row(row: &Row<'_>, columns: usize) -> rusqlite::Result<u64> {
-    let mut hash = Hash::default();
-    for place in 0..columns {
-        match row.get_ref(place)? {
-            ValueRef::Null => hash.put(0),
-            ValueRef::Integer(number) => {
-                hash.put(1);
-                hash.put(number.cast_unsigned());
-            }
-            ValueRef::Real(number) => {
-                hash.put(2);
-                hash.put(number.to_bits());
-            }
-            ValueRef::Text(bytes) => {
-                hash.put(3);
-                hash.bytes(bytes);
-            }
-            ValueRef::Blob(bytes) => {
-                hash.put(4);
-                hash.bytes(bytes);
-            }
-        }
-    }
-    Ok(hash.finish())
-}
-
-/// A word at a time; each step maps what was before one to one, so a difference in
-/// one word is never lost. Finds differences, proves nothing against malice.
-#[derive(Default)]
-struct Hash(u64);
-
-impl Hash {
-    const fn put(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.put(bytes.len() as u64);
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.put(u64::from_le_bytes(word));
-        }
-    }
-
-    /// Spread over all bits (the finalizer of SplitMix64).
-    const fn finish(&self) -> u64 {
-        let value = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        value ^ (value >> 31)
     }
 }
 
