@@ -164,9 +164,7 @@ mod tests {
 
     /// A leader, and two that follow it.
     fn group() -> (Rig, NodeId, NodeId, NodeId) {
-        let mut rig = Rig::new(&[1, 2, 3]);
-        rig.run(2_000);
-        let leader = rig.leader().expect("a connected group elects a leader");
+        let (rig, leader) = Rig::led(&[1, 2, 3]);
         (rig, leader, leader % 3 + 1, (leader + 1) % 3 + 1)
     }
 

@@ -15,20 +15,13 @@ use crate::{
     wire::{Frame, FrameEntry, Other, RaftFrame, read_context},
 };
 
-fn led(ids: &[u64]) -> (Rig, u64) {
-    let mut rig = Rig::new(ids);
-    rig.run(2_000);
-    let leader = rig.leader().expect("a connected group elects a leader");
-    (rig, leader)
-}
-
 fn other(leader: u64) -> u64 {
     leader % 3 + 1
 }
 
 #[test]
 fn three_nodes_elect_one_leader_and_answer_a_write() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.ask(leader, 1, write("a"));
     assert!(matches!(rig.answer_of(1), Some(Reply::Done { answer, .. }) if answer == b"a"));
     rig.run(500);
@@ -46,14 +39,14 @@ fn a_node_alone_leads_at_once() {
 
 #[test]
 fn a_follower_forwards_a_write_and_gets_the_answer() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.ask(other(leader), 1, write("b"));
     assert!(matches!(rig.answer_of(1), Some(Reply::Done { answer, .. }) if answer == b"b"));
 }
 
 #[test]
 fn requests_that_come_while_a_batch_is_in_flight_go_together() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let before = rig.journals[&leader].len();
     rig.cut = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
     for request in 1..=5 {
@@ -67,7 +60,7 @@ fn requests_that_come_while_a_batch_is_in_flight_go_together() {
 
 #[test]
 fn every_level_is_answered_on_leader_and_follower() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let levels = [
         ReadLevel::None { freshness_ms: None },
         ReadLevel::None { freshness_ms: Some(1_000) },
@@ -88,7 +81,7 @@ fn every_level_is_answered_on_leader_and_follower() {
 
 #[test]
 fn a_cut_off_board_serves_old_reads_only_to_those_who_accept_them() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let follower = other(leader);
     rig.cut.push(follower);
     rig.run(3_000);
@@ -111,7 +104,7 @@ fn a_cut_off_board_serves_old_reads_only_to_those_who_accept_them() {
 
 #[test]
 fn a_linearizable_read_waits_for_a_majority_as_long_as_its_caller_says() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let read = |timeout_ms| Request::Read {
         level: ReadLevel::Linearizable { timeout_ms },
         sql: b"q".to_vec(),
@@ -132,7 +125,7 @@ fn a_linearizable_read_waits_for_a_majority_as_long_as_its_caller_says() {
 
 #[test]
 fn a_group_takes_up_another_timing_while_it_works() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     for timing in [Timing::RADIO, Timing::WIRED, Timing::WIFI] {
         for node in rig.nodes.values_mut() {
             node.set_timing(rig.now, timing);
@@ -159,7 +152,7 @@ fn at_most_old(ms: u64) -> Request {
 
 #[test]
 fn a_leader_that_has_not_applied_what_it_committed_is_as_old_as_its_rows() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.run(1_000);
     rig.ask(leader, 1, at_most_old(200));
     assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
@@ -189,7 +182,7 @@ fn a_new_leader_does_not_know_yet_what_is_committed() {
 
 #[test]
 fn a_late_heartbeat_makes_nothing_fresh() {
-    let (mut rig, first) = led(&[1, 2, 3]);
+    let (mut rig, first) = Rig::led(&[1, 2, 3]);
     rig.cut.push(first);
     rig.run(2_000);
     rig.cut.clear();
@@ -223,7 +216,7 @@ fn hears_after_silence(node: u64, rig: &mut Rig, from: u64, frame: &Frame) -> bo
 
 #[test]
 fn a_new_leaders_word_does_not_make_its_followers_fresh_before_it_has_committed() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let (follower, successor) = (other(leader), other(other(leader)));
     rig.ask(leader, 1, write("a"));
     rig.run(500);
@@ -238,7 +231,7 @@ fn a_new_leaders_word_does_not_make_its_followers_fresh_before_it_has_committed(
 
 #[test]
 fn a_word_that_names_no_term_does_not_make_a_leader_fresh() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let frame = Frame::PromiseAsk { boot: 1 };
     assert!(!hears_after_silence(leader, &mut rig, other(leader), &frame));
     assert!(rig.nodes[&leader].leads(), "it has not noticed yet");
@@ -247,7 +240,7 @@ fn a_word_that_names_no_term_does_not_make_a_leader_fresh() {
 #[test]
 fn an_append_in_fragments_may_be_old_and_makes_nothing_fresh() {
     for (bytes, fresh) in [(100, true), (2_000, false)] {
-        let (mut rig, leader) = led(&[1, 2, 3]);
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         rig.ask(leader, 1, write(&"a".repeat(bytes)));
         rig.run(500);
         let last = rig.journals[&leader].last().expect("it wrote").clone();
@@ -262,7 +255,7 @@ fn an_append_in_fragments_may_be_old_and_makes_nothing_fresh() {
 
 #[test]
 fn a_read_that_had_to_wait_is_as_fresh_when_it_is_run() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let follower = other(leader);
     rig.ask(leader, 1, write("a"));
     rig.run(500);
@@ -282,7 +275,7 @@ fn a_read_that_had_to_wait_is_as_fresh_when_it_is_run() {
 
 #[test]
 fn a_caller_is_answered_when_its_board_shows_what_it_wrote() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let follower = other(leader);
     rig.ask(leader, 9, write("before"));
     rig.run(300);
@@ -308,7 +301,7 @@ fn a_caller_is_answered_when_its_board_shows_what_it_wrote() {
 
 #[test]
 fn a_database_that_fell_back_is_not_read_before_it_is_where_callers_saw_it() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.ask(leader, 1, write("a"));
     rig.run(300);
     let applied = rig.nodes[&leader].applied();
@@ -327,7 +320,7 @@ fn a_database_that_fell_back_is_not_read_before_it_is_where_callers_saw_it() {
 
 #[test]
 fn a_board_without_room_gets_no_entries_until_it_has() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let follower = other(leader);
     rig.event(follower, Event::DatabaseHeld(true));
     for request in 1..=8 {
@@ -345,7 +338,7 @@ fn a_board_without_room_gets_no_entries_until_it_has() {
 
 #[test]
 fn a_read_without_an_answer_says_why_and_never_speaks_of_a_change() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let read = |level| Request::Read { level, sql: b"q".to_vec() };
     rig.cut.push(leader);
     // The barrier of the first is proposed and never committed by this leader.
@@ -367,7 +360,7 @@ fn a_read_without_an_answer_says_why_and_never_speaks_of_a_change() {
 
 #[test]
 fn when_the_leader_is_gone_another_leads_and_the_old_one_steps_down() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.cut.push(leader);
     rig.run(2_000);
     let next = rig.leader().expect("the others elect");
@@ -382,7 +375,7 @@ fn when_the_leader_is_gone_another_leads_and_the_old_one_steps_down() {
 
 #[test]
 fn a_write_proposed_by_a_deposed_leader_is_answered_by_what_was_applied_in_its_place() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.cut.push(leader);
     rig.ask(leader, 1, write("lost"));
     rig.run(2_000);
@@ -396,7 +389,7 @@ fn a_write_proposed_by_a_deposed_leader_is_answered_by_what_was_applied_in_its_p
 
 #[test]
 fn heartbeats_and_their_answers_do_not_wait_for_a_disk() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.stalled = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
     rig.ask(leader, 1, write("slow"));
     rig.run(5_000);
@@ -406,7 +399,7 @@ fn heartbeats_and_their_answers_do_not_wait_for_a_disk() {
 
 #[test]
 fn a_board_far_behind_catches_up_from_the_journal() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let follower = other(leader);
     rig.cut.push(follower);
     for request in 1..=40 {
@@ -421,7 +414,7 @@ fn a_board_far_behind_catches_up_from_the_journal() {
 
 #[test]
 fn a_restarted_board_goes_on_from_its_journal() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.ask(leader, 1, write("a"));
     rig.restart(leader, 2, &[1, 2, 3]);
     rig.run(2_000);
@@ -434,7 +427,7 @@ fn a_restarted_board_goes_on_from_its_journal() {
 
 #[test]
 fn a_board_is_admitted_once_and_by_a_free_name() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let candidate = Candidate {
         name: "board-2".into(),
         key: [9; 32],
@@ -455,7 +448,7 @@ fn a_board_is_admitted_once_and_by_a_free_name() {
 
 #[test]
 fn a_name_that_is_taken_is_refused() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.ask(leader, 1, Request::Rename { id: 1, name: "board-2".into() });
     rig.ask(leader, 2, Request::Rename { id: 1, name: "pump".into() });
     rig.run(500);
@@ -465,7 +458,7 @@ fn a_name_that_is_taken_is_refused() {
 
 #[test]
 fn a_board_that_stops_hands_leadership_over() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.event(leader, Event::Stopping);
     rig.run(200);
     assert_ne!(rig.leader(), Some(leader));
@@ -474,7 +467,7 @@ fn a_board_that_stops_hands_leadership_over() {
 
 #[test]
 fn a_full_disk_refuses_writes_and_hands_leadership_over() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.event(leader, Event::DiskFull(true));
     rig.ask(leader, 1, write("x"));
     assert_eq!(rig.answer_of(1), Some(&Reply::Refused(Refusal::DiskFull)));
@@ -484,7 +477,7 @@ fn a_full_disk_refuses_writes_and_hands_leadership_over() {
 
 #[test]
 fn a_held_database_applies_nothing_and_hands_leadership_over() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.event(leader, Event::DatabaseHeld(true));
     rig.ask(leader, 1, write("x"));
     assert_eq!(rig.answer_of(1), Some(&Reply::Refused(Refusal::DatabaseHeld)));
@@ -506,7 +499,7 @@ fn a_held_database_applies_nothing_and_hands_leadership_over() {
 
 #[test]
 fn when_the_database_falls_back_it_is_brought_forward_before_anyone_reads() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     for request in 1..=20 {
         rig.ask(leader, request, Request::Write(Vec::from([7; 50_000])));
         rig.run(20);
@@ -521,7 +514,7 @@ fn when_the_database_falls_back_it_is_brought_forward_before_anyone_reads() {
 
 #[test]
 fn a_board_whose_peers_remember_more_than_its_disk_never_votes_again() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.ask(leader, 1, write("a"));
     rig.ask(leader, 2, write("b"));
     let victim = other(leader);
@@ -534,7 +527,7 @@ fn a_board_whose_peers_remember_more_than_its_disk_never_votes_again() {
 
 /// Power goes in a group of three; one does not come back, and the others start.
 fn two_of_three() -> (Rig, [u64; 3]) {
-    let (mut rig, absent) = led(&[1, 2, 3]);
+    let (mut rig, absent) = Rig::led(&[1, 2, 3]);
     rig.ask(absent, 1, write("a"));
     rig.run(300);
     let here = other(absent);
@@ -591,7 +584,7 @@ fn boards_that_went_on_unconfirmed_are_confirmed_by_whoever_comes_back() {
 
 #[test]
 fn a_lost_tail_is_found_though_its_board_has_voted_meanwhile() {
-    let (mut rig, absent) = led(&[1, 2, 3]);
+    let (mut rig, absent) = Rig::led(&[1, 2, 3]);
     let here = other(absent);
     let there = 6 - absent - here;
     rig.cut.push(there);
@@ -616,7 +609,7 @@ fn a_lost_tail_is_found_though_its_board_has_voted_meanwhile() {
 
 #[test]
 fn a_leader_that_lost_its_last_entry_unseen_elects_nobody_who_lacks_it() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let (holds, lacks) = (other(leader), 6 - leader - other(leader));
     rig.cut.push(lacks);
     rig.ask(leader, 1, write("acknowledged by two"));
@@ -638,7 +631,7 @@ fn a_leader_that_lost_its_last_entry_unseen_elects_nobody_who_lacks_it() {
 
 #[test]
 fn a_board_whose_database_is_ahead_of_its_journal_is_read_and_does_nothing_else() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.ask(leader, 1, write("a"));
     rig.run(200);
     let victim = other(leader);
@@ -662,7 +655,7 @@ fn a_board_whose_database_is_ahead_of_its_journal_is_read_and_does_nothing_else(
 /// What a peer sends cannot panic raft-rs: each of these would, in 0.7.0.
 #[test]
 fn implausible_messages_are_counted_and_dropped() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.ask(leader, 1, write("a"));
     rig.run(300);
     let victim = other(leader);
@@ -857,7 +850,7 @@ fn a_follower_learns_from_the_leader_who_is_there_and_where_its_http_is() {
 
 #[test]
 fn what_a_board_cannot_know_it_does_not_claim() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let (follower, third) = (other(leader), other(other(leader)));
     rig.cut = [leader, third].to_vec();
     rig.restart(follower, 2, &[1, 2, 3]);
@@ -871,7 +864,7 @@ fn what_a_board_cannot_know_it_does_not_claim() {
 
 #[test]
 fn only_the_leaders_word_on_the_others_is_taken() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     let (follower, third) = (other(leader), other(other(leader)));
     let say = |rig: &mut Rig, from, term, others| {
         rig.hear(follower, from, &Frame::Others { term, others });
@@ -893,7 +886,7 @@ fn only_the_leaders_word_on_the_others_is_taken() {
 
 #[test]
 fn the_leaders_word_goes_out_when_it_changes_and_else_every_few_seconds() {
-    let (mut rig, leader) = led(&[1, 2, 3]);
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     rig.run(1_000);
     let follower = other(leader);
     let mut told = 0;

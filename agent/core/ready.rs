@@ -340,9 +340,7 @@ mod tests {
 
     /// A group whose node, no leader, has a disk that stalls; and its leader.
     fn stalled() -> (Rig, NodeId, NodeId) {
-        let mut rig = Rig::new(&[1, 2, 3]);
-        rig.run(2_000);
-        let leader = rig.leader().unwrap();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         let node = leader % 3 + 1;
         rig.stalled.push(node);
         (rig, node, leader)

@@ -80,6 +80,14 @@ impl Rig {
         rig
     }
 
+    /// A group that has elected its leader.
+    pub(crate) fn led(ids: &[NodeId]) -> (Self, NodeId) {
+        let mut rig = Self::new(ids);
+        rig.run(2_000);
+        let leader = rig.leader().expect("a connected group elects a leader");
+        (rig, leader)
+    }
+
     fn start(&mut self, id: NodeId, boot: u64, restored: Restored) {
         let config = Config { id, seed: 7, boot, timing: Timing::WIRED };
         let (node, effects) = Node::new(self.now, config, restored);

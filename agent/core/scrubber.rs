@@ -346,20 +346,13 @@ mod tests {
         }
     }
 
-    fn group() -> (Rig, NodeId) {
-        let mut rig = Rig::new(&[1, 2, 3]);
-        rig.run(2_000);
-        let leader = rig.leader().expect("a connected group elects a leader");
-        (rig, leader)
-    }
-
     fn is_fenced(rig: &Rig, id: NodeId) -> bool {
         rig.nodes[&id].is_fenced()
     }
 
     #[test]
     fn a_leader_that_is_contradicted_hands_over_and_does_not_lead_again() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         tell(&mut rig, &found(&[leader]));
         rig.run(500);
         let next = rig.leader().expect("another leads");
@@ -377,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_leader_that_is_contradicted_waits_while_its_log_is_on_its_way_to_the_next() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         let term = rig.nodes[&leader].raw.raft.term;
         rig.cut = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
         rig.ask(leader, 1, Request::Write(alloc::vec![7; 1 << 20]));
@@ -396,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_batch_executed_before_the_leader_was_contradicted_is_executed_by_the_next() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         let request = |id, request| Event::Requested { id, request };
         let level = ReadLevel::None { freshness_ms: None };
         let read = Request::Read { level, sql: Vec::new() };
@@ -414,7 +407,7 @@ mod tests {
 
     #[test]
     fn two_boards_that_are_contradicted_do_not_stand_against_each_other_for_ever() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         for id in [1, 2, 3].into_iter().filter(|id| *id != leader) {
             let fenced = &mut rig.nodes.get_mut(&id).unwrap().scrubber.fenced;
             fenced.extend([1, 2, 3].into_iter().filter(|id| *id != leader));
@@ -430,7 +423,7 @@ mod tests {
 
     #[test]
     fn wishes_for_a_scrub_do_not_gather_while_nothing_is_applied() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         rig.idle = Vec::from([leader]);
         rig.ask(leader, 1, write("a"));
         for node in rig.nodes.values_mut() {
@@ -442,7 +435,7 @@ mod tests {
 
     #[test]
     fn rows_that_do_not_fit_have_boards_compared_once() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         rig.unfit = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
         rig.run(Timing::WIRED.request_timeout_ms);
         rig.ask(leader, 1, write("a"));
@@ -458,7 +451,7 @@ mod tests {
 
     #[test]
     fn a_leader_that_is_contradicted_lays_leadership_down_where_nobody_takes_it() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         tell(&mut rig, &found(&[leader]));
         let node = rig.nodes.get_mut(&leader).unwrap();
         for other in [1, 2, 3].into_iter().filter(|id| *id != leader) {
@@ -473,7 +466,7 @@ mod tests {
 
     #[test]
     fn a_board_that_is_contradicted_hands_its_log_on_where_nobody_else_holds_it() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         let board = leader % 3 + 1;
         let other = board % 3 + 1;
         tell(&mut rig, &found(&[board]));
@@ -489,7 +482,7 @@ mod tests {
 
     #[test]
     fn a_board_that_is_contradicted_answers_no_reads_and_passes_writes_on() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         let board = leader % 3 + 1;
         let linearizable = ReadLevel::Linearizable { timeout_ms: None };
         let read = |level| Request::Read { level, sql: Vec::new() };
@@ -517,7 +510,7 @@ mod tests {
 
     #[test]
     fn a_board_that_is_contradicted_does_not_stand_even_when_the_leader_asks_it_to() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         let board = leader % 3 + 1;
         tell(&mut rig, &found(&[board]));
         let term = rig.nodes[&leader].raw.raft.term;
@@ -528,7 +521,7 @@ mod tests {
 
     #[test]
     fn without_a_majority_no_board_is_fenced() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         tell(&mut rig, &found(&[1, 2, 3]));
         rig.run(500);
         assert_eq!(rig.leader(), Some(leader));
@@ -543,7 +536,7 @@ mod tests {
 
     #[test]
     fn the_leader_asks_when_it_is_time_and_once() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         for node in rig.nodes.values_mut() {
             node.set_scrub_interval(30_000);
         }
@@ -558,7 +551,7 @@ mod tests {
 
     #[test]
     fn a_report_is_written_once_the_group_can_be_reached() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         let board = leader % 3 + 1;
         let report = found(&[]).0[0].reports[&board].clone();
         let asked = Scrubs(Vec::from([Scrub { id: 1, boards: 3, ..Scrub::default() }]));
@@ -575,7 +568,7 @@ mod tests {
 
     #[test]
     fn a_table_that_differs_is_cut_once_every_board_has_reported() {
-        let (mut rig, leader) = group();
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
         let third = 6 - leader - (leader % 3 + 1);
         let mut scrubs = found(&[third]);
         let late = scrubs.0[0].reports.remove(&(leader % 3 + 1)).unwrap();
