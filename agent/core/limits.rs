@@ -1,6 +1,8 @@
 //! Every bound, its unit and its reason, and how the bounds hang together.
 //! A board file may lower a bound, never raise it.
 
+use crate::sql::Value;
+
 /// A sealed datagram on any road, bytes: below every common path's MTU, IPv6 and
 /// tunnels included.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
@@ -30,6 +32,10 @@ pub const CHANGE_ROW_CELLS: usize = 3;
 /// Rows one request may touch: what noting them may cost a small board, 50 MB at
 /// the most.
 pub const REQUEST_ROWS_MAX: usize = 1 << 18;
+
+/// Memory of the keys and values that are noted of those rows, bytes: the keys of
+/// any change that an entry may hold.
+pub const REQUEST_NOTES_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of a change's strings that stand elsewhere in it already.
 pub const CHANGE_COPIED_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
@@ -265,4 +271,6 @@ const _: () = assert!(APPEND_BYTES_MAX < ENTRY_BYTES_MAX as u64);
 const _: () = assert!(PERSISTS_OPEN_MAX + FETCHES_OPEN_MAX + 32 < JOURNAL_EFFECTS_MAX);
 const _: () = assert!(VOTERS_DEFAULT <= VOTERS_MAX && VOTERS_MAX <= MEMBERS_MAX);
 const _: () = assert!(OTHERS_TICKS_MIN < OTHERS_TICKS);
+const _: () = assert!(CHANGE_CELLS_MAX * size_of::<Value>() <= REQUEST_NOTES_BYTES_MAX);
+const _: () = assert!(2 * CHANGE_COPIED_BYTES_MAX <= REQUEST_NOTES_BYTES_MAX);
 const _: () = assert!(BATCH_REQUESTS_MAX <= REQUESTS_WAITING_MAX);

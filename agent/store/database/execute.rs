@@ -5,7 +5,8 @@
 //! A request is executed as it stands first. Where that comes to more than an
 //! entry holds, or breaks a constraint that is judged in the end, it is executed
 //! again with every statement in a savepoint of its own, so that the one at fault
-//! is undone and named and the others stand.
+//! is undone and named and the others stand. The only one of its request is named
+//! at once.
 //!
 //! A small request of one statement has no savepoint either: SQLite undoes a
 //! statement that fails, and seldom is there a reason to undo another. Then the
@@ -45,18 +46,30 @@ const CACHE_BYTES_MAX: usize = 2 << 20;
 /// A request of so many bytes is small: likely to fit into the entry.
 const SMALL_BYTES_MAX: usize = 4 << 10;
 
+/// What becomes of a request alone.
+type Answer = Result<Vec<u8>, Refusal>;
+
 /// What requests gathered, and their answers.
-type Batch = (Gathered, Vec<Result<Vec<u8>, Refusal>>);
+type Batch = (Gathered, Vec<Answer>);
+
+/// Why a batch has to be executed again, with savepoints.
+#[derive(Default)]
+struct Undone {
+    /// Whose request has to be undone and had none.
+    place: usize,
+    /// What it is answered: known when it need not be executed again.
+    answer: Option<Answer>,
+}
 
 /// How a request ended, short of a failure of the whole database.
 enum Request {
-    Answered(Result<Vec<u8>, Refusal>),
+    Answered(Answer),
     /// Nothing may follow it in the entry.
     Last(Vec<u8>),
     /// The entry has no room for it beside those before it.
     DoesNotFit,
-    /// It has to be undone and has no savepoint.
-    AgainWithSavepoints,
+    /// It has to be undone and has no savepoint; its answer, where that is known.
+    AgainWithSavepoints(Option<Answer>),
     /// A statement took the whole transaction with it.
     Lost(Loss),
 }
@@ -87,16 +100,18 @@ enum Attempt {
 /// What the statements of a request came to.
 enum Ran {
     Through(SqlResponse),
-    AgainApart,
+    /// This statement of it has to be undone alone.
+    Undo(StatementResult),
     Lost(Loss),
 }
 
 /// What a request's effect and its answer are to be.
 enum Verdict {
     Keep(Vec<u8>),
-    Undo(Result<Vec<u8>, Refusal>),
+    Undo(Answer),
     DoesNotFit,
-    AgainApart,
+    /// With what the statement at fault is answered, should there be no other.
+    AgainApart(StatementResult),
 }
 
 impl Database {
@@ -115,16 +130,16 @@ impl Database {
         self.begin()?;
         self.internal("SAVEPOINT batch")?;
         let schema = Arc::clone(&self.schema);
-        let mut executed = self.batch(requests, false)?;
-        if executed.is_none() {
+        let mut executed = self.batch(requests, None)?;
+        if let Err(undone) = executed {
             self.undo_batch(&schema)?;
-            executed = self.batch(requests, true)?;
+            executed = self.batch(requests, Some(undone))?;
         }
         self.hook.with(|notes| notes.record(false));
         self.undo_batch(&schema)?;
         self.internal("RELEASE batch")?;
         let again = "a request with a savepoint is not undone with its batch";
-        let (gathered, answers) = executed.ok_or_else(|| Failure::Halt(String::from(again)))?;
+        let (gathered, answers) = executed.map_err(|_| Failure::Halt(String::from(again)))?;
         let fingerprint = schema.fingerprint;
         self.write_pages_out()?;
         let change = Change { base, fingerprint, segments: gathered.into_segments() }.encode();
@@ -138,29 +153,38 @@ impl Database {
         Ok(())
     }
 
-    /// Executes requests one after the other; none when one has to be undone that
-    /// has no savepoint.
-    fn batch(&mut self, requests: &[Vec<u8>], savepoints: bool) -> Result<Option<Batch>, Failure> {
+    /// Executes requests one after the other, with savepoints when one was found to
+    /// need it.
+    fn batch(
+        &mut self,
+        requests: &[Vec<u8>],
+        mut undone: Option<Undone>,
+    ) -> Result<Result<Batch, Undone>, Failure> {
         let mut gathered = Gathered::default();
         let mut answers = Vec::with_capacity(requests.len());
         let started = (self.options.clock)();
-        for (place, request) in (0..).zip(requests) {
+        for (place, request) in requests.iter().enumerate() {
             if place > 0 && (self.options.clock)().since(started) >= BATCH_MS_MAX {
                 break;
             }
-            let so_far = &requests[..=answers.len()];
-            match self.request(request, so_far, savepoints, &mut gathered)? {
+            let known = undone.as_mut().filter(|undone| undone.place == place);
+            if let Some(answer) = known.and_then(|undone| undone.answer.take()) {
+                answers.push(answer);
+                continue;
+            }
+            let so_far = &requests[..=place];
+            match self.request(request, so_far, undone.is_some(), &mut gathered)? {
                 Request::Answered(answer) => answers.push(answer),
                 Request::Last(answer) => {
                     answers.push(Ok(answer));
                     break;
                 }
                 Request::DoesNotFit => break,
-                Request::AgainWithSavepoints => return Ok(None),
-                Request::Lost(loss) => return Err(self.lose(place, so_far, loss)),
+                Request::AgainWithSavepoints(answer) => return Ok(Err(Undone { place, answer })),
+                Request::Lost(loss) => return Err(self.lose(so_far, loss)),
             }
         }
-        Ok(Some((gathered, answers)))
+        Ok(Ok((gathered, answers)))
     }
 
     /// Rolling a batch back also takes back the pages SQLite wrote to the WAL to
@@ -173,7 +197,8 @@ impl Database {
         self.connection.cache_flush().map_err(|error| self.failure(&error))
     }
 
-    fn lose(&mut self, place: u32, so_far: &[Vec<u8>], loss: Loss) -> Failure {
+    fn lose(&mut self, so_far: &[Vec<u8>], loss: Loss) -> Failure {
+        let place = u32::try_from(so_far.len() - 1).unwrap_or(u32::MAX);
         if let Some(answer) = loss.answer {
             return self.reset(Some((place, answer)));
         }
@@ -215,7 +240,9 @@ impl Database {
         }
         let known = self.losses.of(so_far);
         let is_small = bytes.len() <= SMALL_BYTES_MAX && batch.has_room();
-        let first = match !savepoints && is_small && is_one_statement(&request) {
+        // A statement undoes itself when it fails, unless it ends the transaction.
+        let is_plain = !request.transaction && is_one_statement(&request);
+        let first = match !savepoints && is_small && is_plain {
             true => Manner::Alone,
             false => Manner::Together,
         };
@@ -242,6 +269,8 @@ impl Database {
         }
         self.hook.with(|notes| notes.record(true));
         let (nothing, mut own) = (Gathered::default(), Gathered::default());
+        // What comes to too much is then this statement's, and undone with it.
+        let is_alone = is_one_statement(request) && (has_savepoint || batch.is_empty());
         // Without a savepoint it stands with the batch, or both are undone.
         let (before, gathered) = match has_savepoint {
             true => (&*batch, &mut own),
@@ -249,8 +278,17 @@ impl Database {
         };
         let verdict = match self.statements(request, known, manner, gathered)? {
             Ran::Lost(loss) => return Ok(Attempt::Done(Request::Lost(loss))),
-            Ran::AgainApart => Verdict::AgainApart,
+            Ran::Undo(at_fault) => Verdict::AgainApart(at_fault),
             Ran::Through(response) => self.verdict(request, response, before, gathered)?,
+        };
+        let verdict = match verdict {
+            Verdict::AgainApart(at_fault) if is_alone => {
+                let results = Vec::from([at_fault]);
+                Verdict::Undo(Ok(sql::encode(&SqlResponse { results, error: None })))
+            }
+            Verdict::Keep(_) | Verdict::Undo(_) | Verdict::DoesNotFit | Verdict::AgainApart(_) => {
+                verdict
+            }
         };
         if !mutant::is(33) {
             self.set_foreign_keys(false);
@@ -262,7 +300,10 @@ impl Database {
                 self.internal("ROLLBACK TO request")?;
                 self.restore_schema(schema);
             }
-            (_, false) => return Ok(Attempt::Done(Request::AgainWithSavepoints)),
+            (_, false) => {
+                let answer = if let Verdict::Undo(answer) = verdict { Some(answer) } else { None };
+                return Ok(Attempt::Done(Request::AgainWithSavepoints(answer)));
+            }
         }
         if has_savepoint {
             self.internal("RELEASE request")?;
@@ -271,7 +312,7 @@ impl Database {
             Verdict::Keep(answer) => Attempt::Done(Request::Answered(Ok(answer))),
             Verdict::Undo(answer) => Attempt::Done(Request::Answered(answer)),
             Verdict::DoesNotFit => Attempt::Done(Request::DoesNotFit),
-            Verdict::AgainApart => Attempt::AgainApart,
+            Verdict::AgainApart(_) => Attempt::AgainApart,
         })
     }
 
@@ -308,7 +349,10 @@ impl Database {
                     Ended::Fine(outcome) => outcome,
                     Ended::Failed(words) => StatementOutcome::Error(words),
                     Ended::Refused(words) => StatementOutcome::Error(refusal::at(number, &words)),
-                    Ended::Undo(_) => return Ok(Ran::AgainApart),
+                    Ended::Undo(words) => {
+                        let outcome = StatementOutcome::Error(refusal::at(number, &words));
+                        return Ok(Ran::Undo(StatementResult { outcome, time_ns }));
+                    }
                     Ended::RequestRefused(words) => {
                         let words = refusal::at(number, &words);
                         let words = format!("{}: {words}", refusal::DISALLOWED_PRAGMA);
@@ -425,13 +469,13 @@ impl Database {
             let refused = SqlResponse::refused(refusal::FOREIGN_KEY);
             return Ok(match request.transaction {
                 true => Verdict::Undo(Ok(sql::encode(&refused))),
-                false => Verdict::AgainApart,
+                false => at_fault(&response, String::from(refusal::FOREIGN_KEY)),
             });
         }
         match self.gather(gathered) {
             Ok(()) => {}
             Err(SchemaError::Sqlite(error)) => return Err(self.failure(&error)),
-            Err(SchemaError::TooLarge) => return Ok(Verdict::AgainApart),
+            Err(SchemaError::TooLarge) => return Ok(too_large(&response)),
             Err(other) => return Err(Failure::Halt(other.words())),
         }
         if !batch.fits_beside(gathered) {
@@ -439,7 +483,7 @@ impl Database {
         }
         if !batch.fits_beside(gathered) {
             let fits_alone = Gathered::default().fits_beside(gathered);
-            return Ok(if fits_alone { Verdict::DoesNotFit } else { Verdict::AgainApart });
+            return Ok(if fits_alone { Verdict::DoesNotFit } else { too_large(&response) });
         }
         let answer = sql::encode(&response);
         if answer.len() > RESPONSE_BYTES_MAX {
@@ -450,10 +494,18 @@ impl Database {
     }
 }
 
-/// It undoes itself when it fails, unless it ends the transaction.
+fn at_fault(response: &SqlResponse, words: String) -> Verdict {
+    let time_ns = response.results.last().map_or(0, |last| last.time_ns);
+    Verdict::AgainApart(StatementResult { outcome: StatementOutcome::Error(words), time_ns })
+}
+
+fn too_large(response: &SqlResponse) -> Verdict {
+    at_fault(response, refusal::at(0, &refusal::too_large()))
+}
+
 fn is_one_statement(request: &SqlRequest) -> bool {
     let [statement] = &request.statements[..] else { return false };
-    !request.transaction && !statement.sql.trim_end_matches([';', ' ', '\n']).contains(';')
+    !statement.sql.trim_end_matches([';', ' ', '\n']).contains(';')
 }
 
 /// VACUUM runs outside of the transaction, and so by itself.
@@ -525,6 +577,62 @@ mod tests {
         }
         let held = ffi::cache_bytes(&database.connection);
         assert!(held <= CACHE_BYTES_MAX + (64 << 10), "{held} bytes");
+    }
+
+    thread_local! {
+        static LOOKS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Each statement looks twice.
+    fn stopwatch() -> u64 {
+        LOOKS.set(LOOKS.get() + 1);
+        LOOKS.get()
+    }
+
+    fn runs(database: &mut Database, requests: &[Vec<u8>]) -> (Executed, u64) {
+        let (base, before) = (database.applied(), LOOKS.get());
+        let executed = database.execute(base, requests).unwrap();
+        (executed, (LOOKS.get() - before) / 2)
+    }
+
+    #[test]
+    fn a_statement_that_alone_comes_to_too_much_runs_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut database = open(directory.path(), Options { stopwatch, ..Options::default() });
+        for sql in ["CREATE TABLE t(k PRIMARY KEY) WITHOUT ROWID", "CREATE TABLE u(a)"] {
+            let executed = runs(&mut database, &[request(sql)]).0;
+            apply(&mut database, executed.change);
+        }
+        for key in 0..10 {
+            let sql = format!("INSERT INTO t VALUES (CAST({key} || zeroblob(7 << 20) AS BLOB))");
+            let (executed, count) = runs(&mut database, &[request(&sql)]);
+            assert_eq!(count, 1);
+            apply(&mut database, executed.change);
+        }
+        let words = "statement 1: the request changes more than one entry holds";
+        let (executed, count) = runs(&mut database, &[request("DELETE FROM t")]);
+        assert!(error(&executed.answers[0]).starts_with(words));
+        assert_eq!(count, 1);
+        let two = [request("INSERT INTO u VALUES (1)"), request("DELETE FROM t")];
+        let (executed, count) = runs(&mut database, &two);
+        assert!(error(&executed.answers[1]).starts_with(words));
+        assert_eq!(count, 4, "the batch may have a part in it");
+        let one = [request("DELETE FROM t WHERE k = (SELECT min(k) FROM t)")];
+        let executed = runs(&mut database, &one).0;
+        apply(&mut database, executed.change);
+        let left: i64 =
+            database.connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 9, "a key that an entry holds goes as ever");
+    }
+
+    fn error(answer: &Answer) -> String {
+        let response: SqlResponse = sql::decode(answer.as_ref().unwrap()).unwrap();
+        match &response.results[0].outcome {
+            StatementOutcome::Error(words) => words.clone(),
+            outcome @ (StatementOutcome::Rows { .. } | StatementOutcome::Changed { .. }) => {
+                panic!("no error: {outcome:?}")
+            }
+        }
     }
 
     #[test]
