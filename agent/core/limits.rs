@@ -218,14 +218,21 @@ pub const BATCH_REQUESTS_MAX: usize = 256;
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Time after which a batch takes no further request, milliseconds: those before
-/// are proposed, and the others begin the next. A request that has begun goes on,
-/// each of its statements within its own time.
+/// are proposed, and the others begin the next. A request that has begun goes on
+/// until [`REQUEST_MS_MAX`], each of its statements within its own time.
 pub const BATCH_MS_MAX: u64 = 1_000;
+
+/// No statement of a request is begun after this, milliseconds: the database does
+/// nothing else meanwhile.
+pub const REQUEST_MS_MAX: u64 = 60_000;
+
+/// Statements of one request: what they and their results may cost in memory.
+pub const REQUEST_STATEMENTS_MAX: usize = 1 << 16;
 
 /// One request's body, bytes.
 pub const REQUEST_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 
-/// One response, bytes encoded.
+/// One response, bytes encoded, and an eighth of what it takes in memory, about.
 pub const RESPONSE_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 
 /// Forwarded requests one origin may have open, and how far back a leader

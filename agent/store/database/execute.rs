@@ -19,7 +19,7 @@ use understudy_core::{
     change::Change,
     error::Refusal,
     event::{Executed, Position},
-    limits::{BATCH_MS_MAX, ENTRY_BYTES_MAX, RESPONSE_BYTES_MAX},
+    limits::{BATCH_MS_MAX, ENTRY_BYTES_MAX, REQUEST_STATEMENTS_MAX, RESPONSE_BYTES_MAX},
     mutant,
     sql::{self, SqlRequest, SqlResponse, StatementOutcome, StatementResult},
 };
@@ -28,7 +28,7 @@ use super::{
     Database, Failure,
     authorize::Mode,
     bind::Given,
-    capture,
+    budget, capture,
     gathered::Gathered,
     losses::{LOSSES_MAX, Place},
     read::outcome_bytes,
@@ -235,6 +235,10 @@ impl Database {
             let refusal = Refusal::Invalid(String::from("the request cannot be read"));
             return Ok(Request::Answered(Err(refusal)));
         };
+        if request.statements.len() > REQUEST_STATEMENTS_MAX {
+            let refused = SqlResponse::refused(&refusal::too_many_statements());
+            return Ok(Request::Answered(Ok(sql::encode(&refused))));
+        }
         if vacuum::is_alone(&request) {
             return Ok(vacuum_entry(so_far.len() == 1, batch));
         }
@@ -326,6 +330,7 @@ impl Database {
     ) -> Result<Ran, Failure> {
         let mut response = SqlResponse::default();
         let mut bytes_left = RESPONSE_BYTES_MAX;
+        let begun = (self.options.stopwatch)();
         for (number, statement) in request.statements.iter().enumerate() {
             let mut given = Given::new(&statement.parameters);
             let mut rest = statement.sql.as_str();
@@ -339,6 +344,9 @@ impl Database {
                 let asked = Asked { text, request, known: known.get(&at), bytes_left };
                 let started = (self.options.stopwatch)();
                 let ended = match manner {
+                    _ if budget::is_late(begun, started) => {
+                        Ended::Refused(refusal::request_too_long())
+                    }
                     Manner::Alone | Manner::Together => {
                         self.statement(&asked, &mut given, gathered)
                     }
@@ -525,7 +533,8 @@ mod tests {
 
     use understudy_core::{
         event::{Entry, EntryKind, Millis},
-        sql::{Origin, Parameters, RequestKind, Statement},
+        limits::REQUEST_MS_MAX,
+        sql::{Origin, RequestKind, Statement},
     };
 
     use super::*;
@@ -542,14 +551,13 @@ mod tests {
     }
 
     fn request(sql: &str) -> Vec<u8> {
-        let parameters = Parameters::Positional(Vec::new());
-        sql::encode(&SqlRequest {
-            kind: RequestKind::Execute,
-            transaction: false,
-            origin: Origin::User,
-            statement_timeout_ms: None,
-            statements: vec![Statement { sql: sql.to_owned(), parameters }],
-        })
+        request_of(&[sql], false)
+    }
+
+    fn request_of(statements: &[&str], transaction: bool) -> Vec<u8> {
+        let statements = statements.iter().map(|sql| Statement::new(*sql, Vec::new())).collect();
+        let request = SqlRequest::new(RequestKind::Execute, Origin::User, statements);
+        sql::encode(&SqlRequest { transaction, ..request })
     }
 
     fn open(directory: &Path, options: Options) -> Database {
@@ -583,7 +591,7 @@ mod tests {
         static LOOKS: Cell<u64> = const { Cell::new(0) };
     }
 
-    /// Each statement looks twice.
+    /// A request of one statement looks three times.
     fn stopwatch() -> u64 {
         LOOKS.set(LOOKS.get() + 1);
         LOOKS.get()
@@ -592,7 +600,7 @@ mod tests {
     fn runs(database: &mut Database, requests: &[Vec<u8>]) -> (Executed, u64) {
         let (base, before) = (database.applied(), LOOKS.get());
         let executed = database.execute(base, requests).unwrap();
-        (executed, (LOOKS.get() - before) / 2)
+        (executed, (LOOKS.get() - before) / 3)
     }
 
     #[test]
@@ -620,9 +628,12 @@ mod tests {
         let one = [request("DELETE FROM t WHERE k = (SELECT min(k) FROM t)")];
         let executed = runs(&mut database, &one).0;
         apply(&mut database, executed.change);
-        let left: i64 =
-            database.connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
-        assert_eq!(left, 9, "a key that an entry holds goes as ever");
+        assert_eq!(rows_of(&database, "t"), 9, "a key that an entry holds goes as ever");
+    }
+
+    fn rows_of(database: &Database, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        database.connection.query_row(&sql, [], |row| row.get(0)).unwrap()
     }
 
     fn error(answer: &Answer) -> String {
@@ -644,5 +655,42 @@ mod tests {
         let executed = database.execute(base, &vec![table; 20]).unwrap();
         assert!((1..6).contains(&executed.answers.len()), "{}", executed.answers.len());
         assert!(executed.answers[0].is_ok());
+    }
+
+    /// Every look at it finds a quarter of a request's time gone.
+    fn slow() -> u64 {
+        LOOKS.set(LOOKS.get() + REQUEST_MS_MAX * 1_000_000 / 4);
+        LOOKS.get()
+    }
+
+    #[test]
+    fn a_request_out_of_time_begins_no_further_statement() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { stopwatch: slow, ..Options::default() };
+        let mut database = open(directory.path(), options);
+        let table = runs(&mut database, &[request("CREATE TABLE t(a)")]).0;
+        apply(&mut database, table.change);
+        for (transaction, stay) in [(true, 0), (false, 2)] {
+            let request = request_of(&["INSERT INTO t VALUES (1)"; 4], transaction);
+            let executed = runs(&mut database, &[request]).0;
+            apply(&mut database, executed.change);
+            let answer = executed.answers[0].as_ref().unwrap();
+            let results = sql::decode::<SqlResponse>(answer).unwrap().results;
+            let late = StatementOutcome::Error(refusal::at(2, &refusal::request_too_long()));
+            assert_eq!(results[2].outcome, late);
+            assert_eq!(results.len(), if transaction { 3 } else { 4 });
+            assert_eq!(rows_of(&database, "t"), stay);
+        }
+    }
+
+    #[test]
+    fn a_request_of_too_many_statements_is_refused_as_a_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut database = open(directory.path(), Options { stopwatch, ..Options::default() });
+        let request =
+            request_of(&["CREATE TABLE IF NOT EXISTS t(a)"; REQUEST_STATEMENTS_MAX + 1], false);
+        let (executed, count) = runs(&mut database, &[request]);
+        let answer = SqlResponse::refused(&refusal::too_many_statements());
+        assert_eq!((&executed.answers[0], count), (&Ok(sql::encode(&answer)), 0));
     }
 }
