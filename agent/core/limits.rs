@@ -1,6 +1,8 @@
 //! Every bound, its unit and its reason, and how the bounds hang together.
 //! A board file may lower a bound, never raise it.
 
+use crate::sql::Value;
+
 /// A sealed datagram on any road, bytes: below every common path's MTU, IPv6 and
 /// tunnels included.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
@@ -30,6 +32,10 @@ pub const CHANGE_ROW_CELLS: usize = 3;
 /// Rows one request may touch: what noting them may cost a small board, 50 MB at
 /// the most.
 pub const REQUEST_ROWS_MAX: usize = 1 << 18;
+
+/// Memory of the keys and values that are noted of those rows, bytes: the keys of
+/// any change that an entry may hold.
+pub const REQUEST_NOTES_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of a change's strings that stand elsewhere in it already.
 pub const CHANGE_COPIED_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
@@ -212,14 +218,21 @@ pub const BATCH_REQUESTS_MAX: usize = 256;
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Time after which a batch takes no further request, milliseconds: those before
-/// are proposed, and the others begin the next. A request that has begun goes on,
-/// each of its statements within its own time.
+/// are proposed, and the others begin the next. A request that has begun goes on
+/// until [`REQUEST_MS_MAX`], each of its statements within its own time.
 pub const BATCH_MS_MAX: u64 = 1_000;
+
+/// No statement of a request is begun after this, milliseconds: the database does
+/// nothing else meanwhile.
+pub const REQUEST_MS_MAX: u64 = 60_000;
+
+/// Statements of one request: what they and their results may cost in memory.
+pub const REQUEST_STATEMENTS_MAX: usize = 1 << 16;
 
 /// One request's body, bytes.
 pub const REQUEST_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 
-/// One response, bytes encoded.
+/// One response, bytes encoded, and an eighth of what it takes in memory, about.
 pub const RESPONSE_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 
 /// Forwarded requests one origin may have open, and how far back a leader
@@ -265,4 +278,6 @@ const _: () = assert!(APPEND_BYTES_MAX < ENTRY_BYTES_MAX as u64);
 const _: () = assert!(PERSISTS_OPEN_MAX + FETCHES_OPEN_MAX + 32 < JOURNAL_EFFECTS_MAX);
 const _: () = assert!(VOTERS_DEFAULT <= VOTERS_MAX && VOTERS_MAX <= MEMBERS_MAX);
 const _: () = assert!(OTHERS_TICKS_MIN < OTHERS_TICKS);
+const _: () = assert!(CHANGE_CELLS_MAX * size_of::<Value>() <= REQUEST_NOTES_BYTES_MAX);
+const _: () = assert!(2 * CHANGE_COPIED_BYTES_MAX <= REQUEST_NOTES_BYTES_MAX);
 const _: () = assert!(BATCH_REQUESTS_MAX <= REQUESTS_WAITING_MAX);

@@ -4,7 +4,10 @@
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use understudy_core::sql::{Parameters, Statement, Value};
+use understudy_core::{
+    limits::REQUEST_STATEMENTS_MAX,
+    sql::{Parameters, Statement, Value},
+};
 
 /// A body that is one SQL text.
 pub(super) fn text(body: &[u8]) -> Result<Vec<Statement>, String> {
@@ -20,10 +23,11 @@ pub(super) fn json(body: &[u8]) -> Result<Vec<Statement>, String> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(String::from("no statements"));
     }
-    let statements: Vec<Wire> = serde_json::from_slice(body).map_err(|error| {
+    let Statements(statements) = serde_json::from_slice(body).map_err(|error| {
         let reason = error.to_string();
+        let is_ours = |own: &&str| reason.starts_with(own);
         match error.classify() {
-            serde_json::error::Category::Data if reason.starts_with("unsupported type") => {
+            serde_json::error::Category::Data if OWN_REASONS.iter().any(is_ours) => {
                 reason.split(" at line").next().unwrap_or_default().to_owned()
             }
             serde_json::error::Category::Data => String::from("invalid request"),
@@ -35,7 +39,7 @@ pub(super) fn json(body: &[u8]) -> Result<Vec<Statement>, String> {
     if statements.is_empty() {
         return Err(String::from("no statements"));
     }
-    Ok(statements.into_iter().map(|Wire(statement)| statement).collect())
+    Ok(statements)
 }
 
 /// Does this text surely only read? When in doubt it does not.
@@ -46,6 +50,41 @@ pub(super) fn only_reads(sql: &str) -> bool {
     let reads = ["select", "explain", "values"].iter().any(|read| word.eq_ignore_ascii_case(read));
     let pragma = word.eq_ignore_ascii_case("pragma") && !sql.contains('=');
     single && (reads || pragma)
+}
+
+/// How errors of ours begin, which serde_json puts a place behind.
+const OWN_REASONS: [&str; 2] = ["unsupported type", "more than"];
+
+/// No more of them than a request may hold are read.
+struct Statements(Vec<Statement>);
+
+impl<'de> Deserialize<'de> for Statements {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(StatementsVisitor)
+    }
+}
+
+struct StatementsVisitor;
+
+impl<'de> Visitor<'de> for StatementsVisitor {
+    type Value = Statements;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array of statements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Statements, A::Error> {
+        let mut statements = Vec::new();
+        while let Some(Wire(statement)) = items.next_element()? {
+            if statements.len() == REQUEST_STATEMENTS_MAX {
+                return Err(de::Error::custom(format_args!(
+                    "more than {REQUEST_STATEMENTS_MAX} statements: send them in several requests"
+                )));
+            }
+            statements.push(statement);
+        }
+        Ok(Statements(statements))
+    }
 }
 
 struct Wire(Statement);
@@ -203,6 +242,16 @@ mod tests {
         }
         let error = json(br#"[["I ?", {"a": {"b": 1}}]]"#).unwrap_err();
         assert!(error.starts_with("unsupported type"), "{error}");
+    }
+
+    #[test]
+    fn statements_beyond_their_bound_are_not_read() {
+        let body = |count: usize| format!("[{}]", vec!["\"x\""; count].join(","));
+        let most = json(body(REQUEST_STATEMENTS_MAX).as_bytes()).unwrap();
+        assert_eq!(most.len(), REQUEST_STATEMENTS_MAX);
+        let over = [body(REQUEST_STATEMENTS_MAX + 1).trim_end_matches(']'), ", nonsense"].concat();
+        let reason = json(over.as_bytes()).unwrap_err();
+        assert_eq!(reason, "more than 65536 statements: send them in several requests");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How long a statement may run: a deadline for writes, a number of steps for
-//! reads between two entries. SQLite asks every thousand steps.
+//! reads between two entries. SQLite asks every thousand steps. And when a request
+//! has run for so long that none of its statements is begun any more.
 
 use std::sync::{
     Arc,
@@ -7,10 +8,15 @@ use std::sync::{
 };
 
 use rusqlite::Connection;
-use understudy_core::event::Millis;
+use understudy_core::{event::Millis, limits::REQUEST_MS_MAX};
 
 /// SQLite's virtual machine steps between two questions.
 const STEPS: i32 = 1_000;
+
+/// Is it too late, by the stopwatch, for another statement of a request?
+pub(super) const fn is_late(begun_ns: u64, now_ns: u64) -> bool {
+    now_ns.saturating_sub(begun_ns) / 1_000_000 >= REQUEST_MS_MAX
+}
 
 /// See the module's description.
 pub(super) struct Budget {

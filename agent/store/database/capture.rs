@@ -19,22 +19,25 @@
 //! The hook says nothing of AUTOINCREMENT's own writes; the sequence rows of
 //! touched tables are read back beside them.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{CachedStatement, Connection, types::ValueRef};
-use understudy_core::{change::Row, limits::REQUEST_ROWS_MAX, mutant, sql::Value};
+use understudy_core::{
+    change::Row,
+    limits::{REQUEST_NOTES_BYTES_MAX, REQUEST_ROWS_MAX},
+    mutant,
+    sql::Value,
+};
 
 use super::{
-    gathered::{Gathered, Key, values_bytes},
+    gathered::{Gathered, Key},
     schema::{Columns, Schema, SchemaError, Table},
 };
 use crate::store::ffi::{Identity, Touch, Touches};
 
-/// Values kept as the hook sees them, until the request ends, bytes about.
-const VALUES_BYTES_MAX: usize = 1 << 20;
+/// Values are kept as the hook sees them, until the request ends, while the notes
+/// are no larger, bytes.
+const VALUES_BYTES_MAX: usize = 2 << 20;
 
 /// What the hook writes down.
 #[derive(Default)]
@@ -42,11 +45,11 @@ pub(crate) struct Notes {
     schema: Arc<Schema>,
     on: bool,
     touched: Vec<Touched>,
-    /// Of the values written down with them, bytes.
-    values_bytes: usize,
+    /// Of the keys and values written down with them, bytes.
+    bytes: usize,
     /// What was touched since the last look may be undone in part.
     is_doubtful: bool,
-    /// More was touched than is written down.
+    /// More was touched than one request may: nothing of it is written down.
     is_over: bool,
     /// Tables a schema statement is about: it moves their rows on every board.
     own: Vec<String>,
@@ -55,7 +58,7 @@ pub(crate) struct Notes {
 /// A row that was touched.
 pub(crate) struct Touched {
     table: Arc<Table>,
-    identity: Identity,
+    identity: Key,
     /// It was there before.
     existed: bool,
     /// What changed in it; none when it is another row than before.
@@ -64,12 +67,27 @@ pub(crate) struct Touched {
     columns: Option<Vec<Value>>,
 }
 
+impl Touched {
+    /// Of its key and values, in memory.
+    fn bytes(&self) -> usize {
+        let values = key_of(&self.identity).iter().chain(self.columns.iter().flatten());
+        values.map(|value| size_of::<Value>() + string_bytes(value)).sum()
+    }
+}
+
+const fn string_bytes(value: &Value) -> usize {
+    match value {
+        Value::Text(bytes) | Value::Blob(bytes) => bytes.len(),
+        Value::Null | Value::Integer(_) | Value::Real(_) => 0,
+    }
+}
+
 impl Touches for Notes {
     type Table = Arc<Table>;
 
     fn table(&self, name: &[u8]) -> Option<Arc<Table>> {
         let is_own = || self.own.iter().any(|own| self.belongs_to(name, own.as_bytes()));
-        if !self.on || is_own() {
+        if !self.on || self.is_over || is_own() {
             return None;
         }
         self.schema.named(name).cloned()
@@ -91,7 +109,7 @@ impl Touches for Notes {
                 let table = Arc::clone(&table);
                 self.note(Touched {
                     table,
-                    identity: old,
+                    identity: Key(old),
                     existed: true,
                     changed: None,
                     columns: None,
@@ -107,11 +125,11 @@ impl Touches for Notes {
         };
         // The end of a shorter row reads as NULL, whatever its column's default is.
         let columns = columns.filter(|columns| columns.last() != Some(&Value::Null));
-        self.note(Touched { table, identity, existed, changed, columns });
+        self.note(Touched { table, identity: Key(identity), existed, changed, columns });
     }
 
     fn wants_values(&self, table: &Arc<Table>) -> bool {
-        !self.is_doubtful && !table.is_shadow && self.values_bytes < VALUES_BYTES_MAX
+        !self.is_doubtful && !table.is_shadow && self.bytes < VALUES_BYTES_MAX
     }
 }
 
@@ -139,7 +157,7 @@ impl Notes {
     /// What was touched since the last look is undone.
     pub(crate) fn forget(&mut self) {
         self.touched.clear();
-        self.values_bytes = 0;
+        self.bytes = 0;
         self.is_doubtful = false;
         self.is_over = false;
     }
@@ -156,18 +174,20 @@ impl Notes {
     }
 
     fn note(&mut self, touched: Touched) {
+        self.bytes += touched.bytes();
         self.is_over |= self.touched.len() == REQUEST_ROWS_MAX;
-        if !self.is_over {
-            self.values_bytes +=
-                touched.columns.as_ref().map_or(0, |columns| values_bytes(columns));
-            self.touched.push(touched);
+        self.is_over |= self.bytes > REQUEST_NOTES_BYTES_MAX;
+        match self.is_over {
+            true => self.touched = Vec::new(),
+            false => self.touched.push(touched),
         }
     }
 
     /// What was touched since the last call.
     ///
     /// # Errors
-    /// [`SchemaError::TooLarge`] beyond [`REQUEST_ROWS_MAX`] rows.
+    /// [`SchemaError::TooLarge`] beyond [`REQUEST_ROWS_MAX`] rows or
+    /// [`REQUEST_NOTES_BYTES_MAX`].
     pub(crate) fn take(&mut self) -> Result<Vec<Touched>, SchemaError> {
         let touched = std::mem::take(&mut self.touched);
         let is_over = self.is_over;
@@ -216,17 +236,18 @@ fn folded(touched: Vec<Touched>) -> Vec<Touched> {
     if touched.len() < 2 || touched.iter().all(|touched| touched.columns.is_some()) {
         return touched;
     }
-    let mut places: BTreeMap<(u32, Key), usize> = BTreeMap::new();
-    let mut folded: Vec<Touched> = Vec::with_capacity(touched.len());
-    for touched in touched {
-        let next = folded.len();
-        match places.entry((touched.table.place, Key(touched.identity.clone()))) {
-            Entry::Vacant(place) => {
-                place.insert(next);
-                folded.push(touched);
-            }
-            Entry::Occupied(place) => {
-                let first = &mut folded[*place.get()];
+    let mut known: BTreeMap<(u32, &Key), usize> = BTreeMap::new();
+    let identities = touched.iter().map(|touched| (touched.table.place, &touched.identity));
+    let place_of = |identity| {
+        let next = known.len();
+        *known.entry(identity).or_insert(next)
+    };
+    let places: Vec<usize> = identities.map(place_of).collect();
+    let mut folded: Vec<Touched> = Vec::with_capacity(known.len());
+    for (touched, place) in touched.into_iter().zip(places) {
+        match folded.get_mut(place) {
+            None => folded.push(touched),
+            Some(first) => {
                 let both = first.changed.zip(touched.changed);
                 first.changed = both.map(|(one, other)| one.or(other));
                 first.columns = None;
@@ -241,13 +262,20 @@ fn take_row(touched: Touched, gathered: &mut Gathered) {
     let Touched { table, identity, columns, .. } = touched;
     let rowid = rowid_of(&identity);
     let row = Row::Put { rowid, columns: columns.unwrap_or_default() };
-    gathered.put(table.place, Key(identity), false, row);
+    gathered.put(table.place, identity, false, row);
 }
 
-const fn rowid_of(identity: &Identity) -> Option<i64> {
-    match identity {
+const fn rowid_of(identity: &Key) -> Option<i64> {
+    match &identity.0 {
         Identity::Rowid(rowid) => Some(*rowid),
         Identity::Key(_) => None,
+    }
+}
+
+fn key_of(identity: &Key) -> &[Value] {
+    match &identity.0 {
+        Identity::Rowid(_) => &[],
+        Identity::Key(key) => key,
     }
 }
 
@@ -261,17 +289,14 @@ fn read_row(
         return Ok(());
     }
     let rowid = rowid_of(&identity);
-    let key = match &identity {
-        Identity::Rowid(_) => &[][..],
-        Identity::Key(key) => &key[..],
-    };
+    let key = key_of(&identity);
     let found = read_columns(select, &table, rowid, key)?;
     // Under a collation the key found may differ from the key asked for (`a`
     // finds `A`): they are one row, and the key it has now counts.
     let is_same = found.as_ref().is_some_and(|columns| table.key_of(columns).eq(key));
     if existed && !is_same && (found.is_none() || !mutant::is(32)) {
         let row = Row::Delete { rowid, key: key.to_vec() };
-        gathered.put(table.place, Key(identity.clone()), true, row);
+        gathered.put(table.place, identity.clone(), true, row);
     }
     let Some(columns) = found else { return Ok(()) };
     let (known, row) = match changed {
@@ -283,10 +308,10 @@ fn read_row(
         _ if is_same => (identity, Row::Put { rowid, columns }),
         _ => {
             let key = table.key_of(&columns).cloned().collect();
-            (Identity::Key(key), Row::Put { rowid, columns })
+            (Key(Identity::Key(key)), Row::Put { rowid, columns })
         }
     };
-    gathered.put(table.place, Key(known), existed && is_same, row);
+    gathered.put(table.place, known, existed && is_same, row);
     Ok(())
 }
 
@@ -357,5 +382,33 @@ pub(crate) fn value_of(value: ValueRef<'_>) -> Value {
         ValueRef::Real(value) => Value::Real(value),
         ValueRef::Text(bytes) => Value::Text(bytes.to_vec()),
         ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::database::{Database, Options};
+
+    #[test]
+    fn notes_of_large_keys_stay_within_their_bytes_and_are_dropped_beyond() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(directory.path(), Options::default()).unwrap();
+        let sql = "CREATE TABLE t(k PRIMARY KEY) WITHOUT ROWID";
+        database.connection.execute_batch(sql).unwrap();
+        let mut notes = Notes::default();
+        notes.set_schema(Arc::new(Schema::read(&database.connection).unwrap()));
+        notes.record(true);
+        let mut most = 0;
+        for _ in 0..40 {
+            let Some(table) = notes.table(b"t") else { break };
+            let key = Vec::from([Value::Blob(vec![7; 7 << 20])]);
+            notes.touched(table, Touch::Went(Identity::Key(key)));
+            most = most.max(notes.touched.iter().map(Touched::bytes).sum());
+        }
+        assert!(most > 7 << 20 && most <= REQUEST_NOTES_BYTES_MAX, "{most} bytes");
+        assert!(notes.table(b"t").is_none() && notes.touched.capacity() == 0);
+        assert!(matches!(notes.take(), Err(SchemaError::TooLarge)));
+        assert!(notes.table(b"t").is_some(), "the next request is noted again");
     }
 }

@@ -5,7 +5,8 @@
 //! A request is executed as it stands first. Where that comes to more than an
 //! entry holds, or breaks a constraint that is judged in the end, it is executed
 //! again with every statement in a savepoint of its own, so that the one at fault
-//! is undone and named and the others stand.
+//! is undone and named and the others stand. The only one of its request is named
+//! at once.
 //!
 //! A small request of one statement has no savepoint either: SQLite undoes a
 //! statement that fails, and seldom is there a reason to undo another. Then the
@@ -18,7 +19,7 @@ use understudy_core::{
     change::Change,
     error::Refusal,
     event::{Executed, Position},
-    limits::{BATCH_MS_MAX, ENTRY_BYTES_MAX, RESPONSE_BYTES_MAX},
+    limits::{BATCH_MS_MAX, ENTRY_BYTES_MAX, REQUEST_STATEMENTS_MAX, RESPONSE_BYTES_MAX},
     mutant,
     sql::{self, SqlRequest, SqlResponse, StatementOutcome, StatementResult},
 };
@@ -27,7 +28,7 @@ use super::{
     Database, Failure,
     authorize::Mode,
     bind::Given,
-    capture,
+    budget, capture,
     gathered::Gathered,
     losses::{LOSSES_MAX, Place},
     read::outcome_bytes,
@@ -45,18 +46,30 @@ const CACHE_BYTES_MAX: usize = 2 << 20;
 /// A request of so many bytes is small: likely to fit into the entry.
 const SMALL_BYTES_MAX: usize = 4 << 10;
 
+/// What becomes of a request alone.
+type Answer = Result<Vec<u8>, Refusal>;
+
 /// What requests gathered, and their answers.
-type Batch = (Gathered, Vec<Result<Vec<u8>, Refusal>>);
+type Batch = (Gathered, Vec<Answer>);
+
+/// Why a batch has to be executed again, with savepoints.
+#[derive(Default)]
+struct Undone {
+    /// Whose request has to be undone and had none.
+    place: usize,
+    /// What it is answered: known when it need not be executed again.
+    answer: Option<Answer>,
+}
 
 /// How a request ended, short of a failure of the whole database.
 enum Request {
-    Answered(Result<Vec<u8>, Refusal>),
+    Answered(Answer),
     /// Nothing may follow it in the entry.
     Last(Vec<u8>),
     /// The entry has no room for it beside those before it.
     DoesNotFit,
-    /// It has to be undone and has no savepoint.
-    AgainWithSavepoints,
+    /// It has to be undone and has no savepoint; its answer, where that is known.
+    AgainWithSavepoints(Option<Answer>),
     /// A statement took the whole transaction with it.
     Lost(Loss),
 }
@@ -87,16 +100,18 @@ enum Attempt {
 /// What the statements of a request came to.
 enum Ran {
     Through(SqlResponse),
-    AgainApart,
+    /// This statement of it has to be undone alone.
+    Undo(StatementResult),
     Lost(Loss),
 }
 
 /// What a request's effect and its answer are to be.
 enum Verdict {
     Keep(Vec<u8>),
-    Undo(Result<Vec<u8>, Refusal>),
+    Undo(Answer),
     DoesNotFit,
-    AgainApart,
+    /// With what the statement at fault is answered, should there be no other.
+    AgainApart(StatementResult),
 }
 
 impl Database {
@@ -115,16 +130,16 @@ impl Database {
         self.begin()?;
         self.internal("SAVEPOINT batch")?;
         let schema = Arc::clone(&self.schema);
-        let mut executed = self.batch(requests, false)?;
-        if executed.is_none() {
+        let mut executed = self.batch(requests, None)?;
+        if let Err(undone) = executed {
             self.undo_batch(&schema)?;
-            executed = self.batch(requests, true)?;
+            executed = self.batch(requests, Some(undone))?;
         }
         self.hook.with(|notes| notes.record(false));
         self.undo_batch(&schema)?;
         self.internal("RELEASE batch")?;
         let again = "a request with a savepoint is not undone with its batch";
-        let (gathered, answers) = executed.ok_or_else(|| Failure::Halt(String::from(again)))?;
+        let (gathered, answers) = executed.map_err(|_| Failure::Halt(String::from(again)))?;
         let fingerprint = schema.fingerprint;
         self.write_pages_out()?;
         let change = Change { base, fingerprint, segments: gathered.into_segments() }.encode();
@@ -138,29 +153,38 @@ impl Database {
         Ok(())
     }
 
-    /// Executes requests one after the other; none when one has to be undone that
-    /// has no savepoint.
-    fn batch(&mut self, requests: &[Vec<u8>], savepoints: bool) -> Result<Option<Batch>, Failure> {
+    /// Executes requests one after the other, with savepoints when one was found to
+    /// need it.
+    fn batch(
+        &mut self,
+        requests: &[Vec<u8>],
+        mut undone: Option<Undone>,
+    ) -> Result<Result<Batch, Undone>, Failure> {
         let mut gathered = Gathered::default();
         let mut answers = Vec::with_capacity(requests.len());
         let started = (self.options.clock)();
-        for (place, request) in (0..).zip(requests) {
+        for (place, request) in requests.iter().enumerate() {
             if place > 0 && (self.options.clock)().since(started) >= BATCH_MS_MAX {
                 break;
             }
-            let so_far = &requests[..=answers.len()];
-            match self.request(request, so_far, savepoints, &mut gathered)? {
+            let known = undone.as_mut().filter(|undone| undone.place == place);
+            if let Some(answer) = known.and_then(|undone| undone.answer.take()) {
+                answers.push(answer);
+                continue;
+            }
+            let so_far = &requests[..=place];
+            match self.request(request, so_far, undone.is_some(), &mut gathered)? {
                 Request::Answered(answer) => answers.push(answer),
                 Request::Last(answer) => {
                     answers.push(Ok(answer));
                     break;
                 }
                 Request::DoesNotFit => break,
-                Request::AgainWithSavepoints => return Ok(None),
-                Request::Lost(loss) => return Err(self.lose(place, so_far, loss)),
+                Request::AgainWithSavepoints(answer) => return Ok(Err(Undone { place, answer })),
+                Request::Lost(loss) => return Err(self.lose(so_far, loss)),
             }
         }
-        Ok(Some((gathered, answers)))
+        Ok(Ok((gathered, answers)))
     }
 
     /// Rolling a batch back also takes back the pages SQLite wrote to the WAL to
@@ -173,7 +197,8 @@ impl Database {
         self.connection.cache_flush().map_err(|error| self.failure(&error))
     }
 
-    fn lose(&mut self, place: u32, so_far: &[Vec<u8>], loss: Loss) -> Failure {
+    fn lose(&mut self, so_far: &[Vec<u8>], loss: Loss) -> Failure {
+        let place = u32::try_from(so_far.len() - 1).unwrap_or(u32::MAX);
         if let Some(answer) = loss.answer {
             return self.reset(Some((place, answer)));
         }
@@ -210,12 +235,18 @@ impl Database {
             let refusal = Refusal::Invalid(String::from("the request cannot be read"));
             return Ok(Request::Answered(Err(refusal)));
         };
+        if request.statements.len() > REQUEST_STATEMENTS_MAX {
+            let refused = SqlResponse::refused(&refusal::too_many_statements());
+            return Ok(Request::Answered(Ok(sql::encode(&refused))));
+        }
         if vacuum::is_alone(&request) {
             return Ok(vacuum_entry(so_far.len() == 1, batch));
         }
         let known = self.losses.of(so_far);
         let is_small = bytes.len() <= SMALL_BYTES_MAX && batch.has_room();
-        let first = match !savepoints && is_small && is_one_statement(&request) {
+        // A statement undoes itself when it fails, unless it ends the transaction.
+        let is_plain = !request.transaction && is_one_statement(&request);
+        let first = match !savepoints && is_small && is_plain {
             true => Manner::Alone,
             false => Manner::Together,
         };
@@ -242,6 +273,8 @@ impl Database {
         }
         self.hook.with(|notes| notes.record(true));
         let (nothing, mut own) = (Gathered::default(), Gathered::default());
+        // What comes to too much is then this statement's, and undone with it.
+        let is_alone = is_one_statement(request) && (has_savepoint || batch.is_empty());
         // Without a savepoint it stands with the batch, or both are undone.
         let (before, gathered) = match has_savepoint {
             true => (&*batch, &mut own),
@@ -249,8 +282,17 @@ impl Database {
         };
         let verdict = match self.statements(request, known, manner, gathered)? {
             Ran::Lost(loss) => return Ok(Attempt::Done(Request::Lost(loss))),
-            Ran::AgainApart => Verdict::AgainApart,
+            Ran::Undo(at_fault) => Verdict::AgainApart(at_fault),
             Ran::Through(response) => self.verdict(request, response, before, gathered)?,
+        };
+        let verdict = match verdict {
+            Verdict::AgainApart(at_fault) if is_alone => {
+                let results = Vec::from([at_fault]);
+                Verdict::Undo(Ok(sql::encode(&SqlResponse { results, error: None })))
+            }
+            Verdict::Keep(_) | Verdict::Undo(_) | Verdict::DoesNotFit | Verdict::AgainApart(_) => {
+                verdict
+            }
         };
         if !mutant::is(33) {
             self.set_foreign_keys(false);
@@ -262,7 +304,10 @@ impl Database {
                 self.internal("ROLLBACK TO request")?;
                 self.restore_schema(schema);
             }
-            (_, false) => return Ok(Attempt::Done(Request::AgainWithSavepoints)),
+            (_, false) => {
+                let answer = if let Verdict::Undo(answer) = verdict { Some(answer) } else { None };
+                return Ok(Attempt::Done(Request::AgainWithSavepoints(answer)));
+            }
         }
         if has_savepoint {
             self.internal("RELEASE request")?;
@@ -271,7 +316,7 @@ impl Database {
             Verdict::Keep(answer) => Attempt::Done(Request::Answered(Ok(answer))),
             Verdict::Undo(answer) => Attempt::Done(Request::Answered(answer)),
             Verdict::DoesNotFit => Attempt::Done(Request::DoesNotFit),
-            Verdict::AgainApart => Attempt::AgainApart,
+            Verdict::AgainApart(_) => Attempt::AgainApart,
         })
     }
 
@@ -285,6 +330,7 @@ impl Database {
     ) -> Result<Ran, Failure> {
         let mut response = SqlResponse::default();
         let mut bytes_left = RESPONSE_BYTES_MAX;
+        let begun = (self.options.stopwatch)();
         for (number, statement) in request.statements.iter().enumerate() {
             let mut given = Given::new(&statement.parameters);
             let mut rest = statement.sql.as_str();
@@ -298,6 +344,9 @@ impl Database {
                 let asked = Asked { text, request, known: known.get(&at), bytes_left };
                 let started = (self.options.stopwatch)();
                 let ended = match manner {
+                    _ if budget::is_late(begun, started) => {
+                        Ended::Refused(refusal::request_too_long())
+                    }
                     Manner::Alone | Manner::Together => {
                         self.statement(&asked, &mut given, gathered)
                     }
@@ -308,7 +357,10 @@ impl Database {
                     Ended::Fine(outcome) => outcome,
                     Ended::Failed(words) => StatementOutcome::Error(words),
                     Ended::Refused(words) => StatementOutcome::Error(refusal::at(number, &words)),
-                    Ended::Undo(_) => return Ok(Ran::AgainApart),
+                    Ended::Undo(words) => {
+                        let outcome = StatementOutcome::Error(refusal::at(number, &words));
+                        return Ok(Ran::Undo(StatementResult { outcome, time_ns }));
+                    }
                     Ended::RequestRefused(words) => {
                         let words = refusal::at(number, &words);
                         let words = format!("{}: {words}", refusal::DISALLOWED_PRAGMA);
@@ -425,13 +477,13 @@ impl Database {
             let refused = SqlResponse::refused(refusal::FOREIGN_KEY);
             return Ok(match request.transaction {
                 true => Verdict::Undo(Ok(sql::encode(&refused))),
-                false => Verdict::AgainApart,
+                false => at_fault(&response, String::from(refusal::FOREIGN_KEY)),
             });
         }
         match self.gather(gathered) {
             Ok(()) => {}
             Err(SchemaError::Sqlite(error)) => return Err(self.failure(&error)),
-            Err(SchemaError::TooLarge) => return Ok(Verdict::AgainApart),
+            Err(SchemaError::TooLarge) => return Ok(too_large(&response)),
             Err(other) => return Err(Failure::Halt(other.words())),
         }
         if !batch.fits_beside(gathered) {
@@ -439,7 +491,7 @@ impl Database {
         }
         if !batch.fits_beside(gathered) {
             let fits_alone = Gathered::default().fits_beside(gathered);
-            return Ok(if fits_alone { Verdict::DoesNotFit } else { Verdict::AgainApart });
+            return Ok(if fits_alone { Verdict::DoesNotFit } else { too_large(&response) });
         }
         let answer = sql::encode(&response);
         if answer.len() > RESPONSE_BYTES_MAX {
@@ -450,10 +502,18 @@ impl Database {
     }
 }
 
-/// It undoes itself when it fails, unless it ends the transaction.
+fn at_fault(response: &SqlResponse, words: String) -> Verdict {
+    let time_ns = response.results.last().map_or(0, |last| last.time_ns);
+    Verdict::AgainApart(StatementResult { outcome: StatementOutcome::Error(words), time_ns })
+}
+
+fn too_large(response: &SqlResponse) -> Verdict {
+    at_fault(response, refusal::at(0, &refusal::too_large()))
+}
+
 fn is_one_statement(request: &SqlRequest) -> bool {
     let [statement] = &request.statements[..] else { return false };
-    !request.transaction && !statement.sql.trim_end_matches([';', ' ', '\n']).contains(';')
+    !statement.sql.trim_end_matches([';', ' ', '\n']).contains(';')
 }
 
 /// VACUUM runs outside of the transaction, and so by itself.
@@ -473,7 +533,8 @@ mod tests {
 
     use understudy_core::{
         event::{Entry, EntryKind, Millis},
-        sql::{Origin, Parameters, RequestKind, Statement},
+        limits::REQUEST_MS_MAX,
+        sql::{Origin, RequestKind, Statement},
     };
 
     use super::*;
@@ -490,14 +551,13 @@ mod tests {
     }
 
     fn request(sql: &str) -> Vec<u8> {
-        let parameters = Parameters::Positional(Vec::new());
-        sql::encode(&SqlRequest {
-            kind: RequestKind::Execute,
-            transaction: false,
-            origin: Origin::User,
-            statement_timeout_ms: None,
-            statements: vec![Statement { sql: sql.to_owned(), parameters }],
-        })
+        request_of(&[sql], false)
+    }
+
+    fn request_of(statements: &[&str], transaction: bool) -> Vec<u8> {
+        let statements = statements.iter().map(|sql| Statement::new(*sql, Vec::new())).collect();
+        let request = SqlRequest::new(RequestKind::Execute, Origin::User, statements);
+        sql::encode(&SqlRequest { transaction, ..request })
     }
 
     fn open(directory: &Path, options: Options) -> Database {
@@ -527,6 +587,65 @@ mod tests {
         assert!(held <= CACHE_BYTES_MAX + (64 << 10), "{held} bytes");
     }
 
+    thread_local! {
+        static LOOKS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// A request of one statement looks three times.
+    fn stopwatch() -> u64 {
+        LOOKS.set(LOOKS.get() + 1);
+        LOOKS.get()
+    }
+
+    fn runs(database: &mut Database, requests: &[Vec<u8>]) -> (Executed, u64) {
+        let (base, before) = (database.applied(), LOOKS.get());
+        let executed = database.execute(base, requests).unwrap();
+        (executed, (LOOKS.get() - before) / 3)
+    }
+
+    #[test]
+    fn a_statement_that_alone_comes_to_too_much_runs_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut database = open(directory.path(), Options { stopwatch, ..Options::default() });
+        for sql in ["CREATE TABLE t(k PRIMARY KEY) WITHOUT ROWID", "CREATE TABLE u(a)"] {
+            let executed = runs(&mut database, &[request(sql)]).0;
+            apply(&mut database, executed.change);
+        }
+        for key in 0..10 {
+            let sql = format!("INSERT INTO t VALUES (CAST({key} || zeroblob(7 << 20) AS BLOB))");
+            let (executed, count) = runs(&mut database, &[request(&sql)]);
+            assert_eq!(count, 1);
+            apply(&mut database, executed.change);
+        }
+        let words = "statement 1: the request changes more than one entry holds";
+        let (executed, count) = runs(&mut database, &[request("DELETE FROM t")]);
+        assert!(error(&executed.answers[0]).starts_with(words));
+        assert_eq!(count, 1);
+        let two = [request("INSERT INTO u VALUES (1)"), request("DELETE FROM t")];
+        let (executed, count) = runs(&mut database, &two);
+        assert!(error(&executed.answers[1]).starts_with(words));
+        assert_eq!(count, 4, "the batch may have a part in it");
+        let one = [request("DELETE FROM t WHERE k = (SELECT min(k) FROM t)")];
+        let executed = runs(&mut database, &one).0;
+        apply(&mut database, executed.change);
+        assert_eq!(rows_of(&database, "t"), 9, "a key that an entry holds goes as ever");
+    }
+
+    fn rows_of(database: &Database, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        database.connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+    }
+
+    fn error(answer: &Answer) -> String {
+        let response: SqlResponse = sql::decode(answer.as_ref().unwrap()).unwrap();
+        match &response.results[0].outcome {
+            StatementOutcome::Error(words) => words.clone(),
+            outcome @ (StatementOutcome::Rows { .. } | StatementOutcome::Changed { .. }) => {
+                panic!("no error: {outcome:?}")
+            }
+        }
+    }
+
     #[test]
     fn a_batch_out_of_time_leaves_the_rest_to_the_next() {
         let directory = tempfile::tempdir().unwrap();
@@ -536,5 +655,42 @@ mod tests {
         let executed = database.execute(base, &vec![table; 20]).unwrap();
         assert!((1..6).contains(&executed.answers.len()), "{}", executed.answers.len());
         assert!(executed.answers[0].is_ok());
+    }
+
+    /// Every look at it finds a quarter of a request's time gone.
+    fn slow() -> u64 {
+        LOOKS.set(LOOKS.get() + REQUEST_MS_MAX * 1_000_000 / 4);
+        LOOKS.get()
+    }
+
+    #[test]
+    fn a_request_out_of_time_begins_no_further_statement() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { stopwatch: slow, ..Options::default() };
+        let mut database = open(directory.path(), options);
+        let table = runs(&mut database, &[request("CREATE TABLE t(a)")]).0;
+        apply(&mut database, table.change);
+        for (transaction, stay) in [(true, 0), (false, 2)] {
+            let request = request_of(&["INSERT INTO t VALUES (1)"; 4], transaction);
+            let executed = runs(&mut database, &[request]).0;
+            apply(&mut database, executed.change);
+            let answer = executed.answers[0].as_ref().unwrap();
+            let results = sql::decode::<SqlResponse>(answer).unwrap().results;
+            let late = StatementOutcome::Error(refusal::at(2, &refusal::request_too_long()));
+            assert_eq!(results[2].outcome, late);
+            assert_eq!(results.len(), if transaction { 3 } else { 4 });
+            assert_eq!(rows_of(&database, "t"), stay);
+        }
+    }
+
+    #[test]
+    fn a_request_of_too_many_statements_is_refused_as_a_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut database = open(directory.path(), Options { stopwatch, ..Options::default() });
+        let request =
+            request_of(&["CREATE TABLE IF NOT EXISTS t(a)"; REQUEST_STATEMENTS_MAX + 1], false);
+        let (executed, count) = runs(&mut database, &[request]);
+        let answer = SqlResponse::refused(&refusal::too_many_statements());
+        assert_eq!((&executed.answers[0], count), (&Ok(sql::encode(&answer)), 0));
     }
 }

@@ -170,6 +170,10 @@ impl Gathered {
             && self.cells + other.cells <= CHANGE_CELLS_MAX
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
     /// Is it likely that something small fits beside it?
     pub(crate) const fn has_room(&self) -> bool {
         self.bytes <= ENTRY_BYTES_MAX / 2 && self.cells <= CHANGE_CELLS_MAX / 2

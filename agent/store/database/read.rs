@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use understudy_core::{
-    limits::RESPONSE_BYTES_MAX,
+    limits::{REQUEST_MS_MAX, REQUEST_STATEMENTS_MAX, RESPONSE_BYTES_MAX},
     sql::{self, RequestKind, SqlRequest, SqlResponse, StatementOutcome, StatementResult, Value},
 };
 
@@ -13,7 +13,7 @@ use super::{
     Database, Failure, Options,
     authorize::{Authorizer, Mode, Refused},
     bind::Given,
-    budget::Budget,
+    budget::{self, Budget},
     capture::value_of,
     connect, refusal,
     text::{next_statement, words},
@@ -22,9 +22,6 @@ use crate::store::StoreError;
 
 /// Thousands of steps a read may take on the writing connection.
 const SHORT_STEPS: i64 = 50;
-
-/// A long read that names no limit ends after this.
-const LONG_MS_MAX: u64 = 60_000;
 
 /// What became of a read on the writing connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +61,9 @@ impl Database {
     /// [`Failure`] when the database cannot go on; a statement's own error is an
     /// answer.
     pub fn query(&mut self, request: &[u8]) -> Result<QueryOutcome, Failure> {
-        let Ok(request) = sql::decode::<SqlRequest>(request) else {
-            return Ok(QueryOutcome::Answered(unreadable()));
+        let request = match decode(request) {
+            Ok(request) => request,
+            Err(words) => return Ok(QueryOutcome::Answered(refused(&words))),
         };
         if request.statements.iter().any(|statement| self.schema.may_read_virtual(&statement.sql)) {
             return Ok(QueryOutcome::NeedsReader);
@@ -86,6 +84,7 @@ impl Database {
             authorizer: &self.authorizer,
             budget: &self.budget,
             stopwatch: self.options.stopwatch,
+            begun_ns: (self.options.stopwatch)(),
             request,
             is_short: true,
         }
@@ -124,13 +123,17 @@ impl Reader {
     /// the caller named one, else for all of them together.
     #[must_use]
     pub fn query(&self, request: &[u8]) -> Vec<u8> {
-        let Ok(request) = sql::decode::<SqlRequest>(request) else { return unreadable() };
-        self.budget.limit_time(LONG_MS_MAX);
+        let request = match decode(request) {
+            Ok(request) => request,
+            Err(words) => return refused(&words),
+        };
+        self.budget.limit_time(REQUEST_MS_MAX);
         let reading = Reading {
             connection: &self.connection,
             authorizer: &self.authorizer,
             budget: &self.budget,
             stopwatch: self.stopwatch,
+            begun_ns: (self.stopwatch)(),
             request: &request,
             is_short: false,
         };
@@ -142,8 +145,15 @@ impl Reader {
 
 const TIMEOUT: &str = "query timeout";
 
-fn unreadable() -> Vec<u8> {
-    sql::encode(&SqlResponse::refused("the request cannot be read"))
+fn decode(request: &[u8]) -> Result<SqlRequest, String> {
+    let request: SqlRequest =
+        sql::decode(request).map_err(|_| String::from("the request cannot be read"))?;
+    let is_over = request.statements.len() > REQUEST_STATEMENTS_MAX;
+    if is_over { Err(refusal::too_many_statements()) } else { Ok(request) }
+}
+
+fn refused(words: &str) -> Vec<u8> {
+    sql::encode(&SqlResponse::refused(words))
 }
 
 /// It took more steps than there are between two entries.
@@ -181,6 +191,7 @@ struct Reading<'a> {
     authorizer: &'a Authorizer,
     budget: &'a Budget,
     stopwatch: fn() -> u64,
+    begun_ns: u64,
     request: &'a SqlRequest,
     /// Between two entries: what takes longer is read elsewhere.
     is_short: bool,
@@ -242,6 +253,10 @@ impl Reading<'_> {
             self.budget.limit_time(ms);
         }
         let started = (self.stopwatch)();
+        if budget::is_late(self.begun_ns, started) {
+            let words = refusal::at(number, &refusal::request_too_long());
+            return Ok(StatementResult { outcome: StatementOutcome::Error(words), time_ns: 0 });
+        }
         let ran = self.run(text, given, bytes_max);
         let time_ns = (self.stopwatch)().saturating_sub(started);
         let spent = self.budget.is_spent();
@@ -321,17 +336,24 @@ pub(super) fn collect(
     let failed = |error: rusqlite::Error| Nothing::Failed(words(&error));
     let mut rows = Vec::new();
     let mut bytes = 0;
+    let mut take = |more: usize| {
+        bytes += more;
+        if bytes > bytes_max { Err(Nothing::TooLarge) } else { Ok(()) }
+    };
     let mut found = statement.raw_query();
     while let Some(row) = found.next().map_err(failed)? {
-        let values = (0..row.as_ref().column_count()).map(|at| row.get_ref(at).map(value_of));
-        let values: Vec<Value> = values.collect::<rusqlite::Result<_>>().map_err(failed)?;
-        bytes += values.iter().map(value_bytes).sum::<usize>();
-        if bytes > bytes_max {
-            return Err(Nothing::TooLarge);
+        let count = row.as_ref().column_count();
+        take(ROW_BYTES)?;
+        let mut values = Vec::with_capacity(count);
+        for at in 0..count {
+            let value = value_of(row.get_ref(at).map_err(failed)?);
+            take(value_bytes(&value))?;
+            values.push(value);
         }
         rows.push(values);
     }
     drop(found);
+    statement.column_names().try_for_each(|name| take(column_bytes(name)))?;
     let columns = statement.column_names().map(String::from).collect();
     let declared =
         statement.columns().map(|column| column.decl_type().map(str::to_ascii_lowercase)).collect();
@@ -339,17 +361,32 @@ pub(super) fn collect(
     Ok(Collected::Rows(StatementOutcome::Rows { columns, types, rows }))
 }
 
-/// About what a result takes of the answer.
+/// About what a result takes of the answer, and no less than an eighth of what it
+/// takes in memory.
 pub(super) fn outcome_bytes(outcome: &StatementOutcome) -> usize {
-    match outcome {
-        StatementOutcome::Rows { rows, .. } => rows.iter().flatten().map(value_bytes).sum(),
-        StatementOutcome::Changed { .. } | StatementOutcome::Error(_) => 0,
-    }
+    RESULT_BYTES
+        + match outcome {
+            StatementOutcome::Rows { columns, rows, .. } => {
+                let columns = columns.iter().map(|name| column_bytes(name));
+                let values = rows.iter().flatten().map(value_bytes);
+                ROW_BYTES * rows.len() + columns.sum::<usize>() + values.sum::<usize>()
+            }
+            StatementOutcome::Changed { .. } => 0,
+            StatementOutcome::Error(words) => words.len(),
+        }
 }
 
-fn value_bytes(value: &Value) -> usize {
+const RESULT_BYTES: usize = 16;
+const ROW_BYTES: usize = 6;
+
+/// With its type.
+const fn column_bytes(name: &str) -> usize {
+    name.len() + 16
+}
+
+const fn value_bytes(value: &Value) -> usize {
     match value {
-        Value::Null => 2,
+        Value::Null => 4,
         Value::Integer(_) | Value::Real(_) => 12,
         Value::Text(bytes) | Value::Blob(bytes) => bytes.len() + 8,
     }
@@ -366,4 +403,94 @@ fn types(declared: Vec<Option<String>>, first: Option<&Vec<Value>>) -> Vec<Strin
     };
     let types = declared.into_iter().enumerate();
     types.map(|(place, declared)| declared.unwrap_or_else(|| inferred(place).into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use understudy_core::sql::{Origin, Statement};
+
+    use super::*;
+
+    thread_local! {
+        static NOW: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Every look finds a quarter of a request's time gone.
+    fn stopwatch() -> u64 {
+        NOW.set(NOW.get() + REQUEST_MS_MAX * 1_000_000 / 4);
+        NOW.get()
+    }
+
+    fn query(
+        stopwatch: fn() -> u64,
+        statements: &[&str],
+    ) -> (Vec<StatementOutcome>, Option<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { stopwatch, ..Options::default() };
+        let reader = Database::open(directory.path(), options).unwrap().reader().unwrap();
+        let statements = statements.iter().map(|sql| Statement::new(*sql, Vec::new()));
+        let request = SqlRequest::new(RequestKind::Query, Origin::User, statements.collect());
+        let response: SqlResponse = sql::decode(&reader.query(&sql::encode(&request))).unwrap();
+        let outcomes = response.results.into_iter().map(|result| result.outcome);
+        (outcomes.collect(), response.error)
+    }
+
+    /// In memory, without what the allocator adds.
+    fn held_bytes(outcomes: &[StatementOutcome]) -> usize {
+        let held = |outcome: &StatementOutcome| match outcome {
+            StatementOutcome::Rows { columns, rows, .. } => {
+                let values: usize = rows.iter().map(Vec::capacity).sum();
+                rows.capacity() * size_of::<Vec<Value>>()
+                    + values * size_of::<Value>()
+                    + columns.iter().map(|name| 2 * size_of::<String>() + name.len()).sum::<usize>()
+            }
+            StatementOutcome::Changed { .. } => 0,
+            StatementOutcome::Error(words) => words.len(),
+        };
+        size_of_val(outcomes) + outcomes.iter().map(held).sum::<usize>()
+    }
+
+    fn rows(count: usize) -> String {
+        format!("WITH c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT {count}) ")
+    }
+
+    #[test]
+    fn results_are_bounded_by_what_they_take_in_memory() {
+        let too_many = rows(1_000_000) + "SELECT NULL FROM c";
+        let fitting = rows(700_000) + "SELECT NULL FROM c";
+        let (outcomes, _) = query(|| 0, &[&too_many]);
+        let words = format!("statement 1: {}", refusal::result_too_large());
+        assert_eq!(outcomes, [StatementOutcome::Error(words.clone())]);
+        let (outcomes, _) = query(|| 0, &[&fitting]);
+        assert!(
+            matches!(&outcomes[..], [StatementOutcome::Rows { rows, .. }] if rows.len() == 700_000)
+        );
+        assert!(held_bytes(&outcomes) <= 8 * RESPONSE_BYTES_MAX, "{}", held_bytes(&outcomes));
+    }
+
+    #[test]
+    fn the_columns_of_many_results_count_too() {
+        let wide = vec!["NULL AS a"; 1_000].join(", ");
+        let (outcomes, _) = query(|| 0, &vec![&*format!("SELECT {wide}"); 1_000]);
+        assert!(held_bytes(&outcomes) <= 8 * RESPONSE_BYTES_MAX, "{}", held_bytes(&outcomes));
+        let words = format!("statement 1000: {}", refusal::result_too_large());
+        assert_eq!(outcomes.last(), Some(&StatementOutcome::Error(words)));
+    }
+
+    #[test]
+    fn a_read_out_of_time_begins_no_further_statement() {
+        let (outcomes, _) = query(stopwatch, &["SELECT 1", "SELECT 2", "SELECT 3", "SELECT 4"]);
+        let late = |number| refusal::at(number, &refusal::request_too_long());
+        assert!(matches!(outcomes[1], StatementOutcome::Rows { .. }));
+        let left = [StatementOutcome::Error(late(2)), StatementOutcome::Error(late(3))];
+        assert_eq!(outcomes[2..], left);
+    }
+
+    #[test]
+    fn a_read_of_too_many_statements_is_refused_as_a_whole() {
+        let (outcomes, error) = query(|| 0, &["x"; REQUEST_STATEMENTS_MAX + 1]);
+        assert_eq!((outcomes, error), (Vec::new(), Some(refusal::too_many_statements())));
+    }
 }

@@ -3,7 +3,8 @@
 //! together.
 
 use understudy_core::limits::{
-    CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_ROWS_MAX, RESPONSE_BYTES_MAX,
+    CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_ROWS_MAX, REQUEST_STATEMENTS_MAX,
+    RESPONSE_BYTES_MAX,
 };
 
 pub(super) const TRANSACTION: &str = "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: \
@@ -90,6 +91,17 @@ pub(super) fn result_too_large() -> String {
     format!("the result is larger than {RESPONSE_BYTES_MAX} bytes: ask for fewer rows (LIMIT)")
 }
 
+pub(super) fn request_too_long() -> String {
+    format!(
+        "the request took too long, no statement begins after {REQUEST_MS_MAX} ms: send it in \
+         several requests"
+    )
+}
+
+pub(super) fn too_many_statements() -> String {
+    format!("more than {REQUEST_STATEMENTS_MAX} statements: send them in several requests")
+}
+
 pub(super) fn value_too_large() -> String {
     format!(
         "string or blob too big: the limit is {ENTRY_BYTES_MAX} bytes: store it in several rows"
@@ -138,6 +150,8 @@ mod tests {
             hidden_rowid("TABLE"),
             too_large(),
             result_too_large(),
+            request_too_long(),
+            too_many_statements(),
             value_too_large(),
             lost_too_often(LOSSES_MAX),
             at(1, "..."),
