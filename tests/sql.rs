@@ -11,9 +11,10 @@ mod reference;
 mod scenario;
 
 use std::{
-    env, fs,
+    cell::Cell,
+    env, fs, panic,
     path::PathBuf,
-    sync::{PoisonError, RwLock},
+    sync::{Once, PoisonError, RwLock},
 };
 
 use boards::Leaders;
@@ -63,14 +64,34 @@ const fn plant() {}
 /// SQLite's randomness is the process's: whoever sets it is alone with it.
 pub(crate) static RANDOMNESS: RwLock<()> = RwLock::new(());
 
+thread_local! {
+    static PANICS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Panics on this thread from now on, those that are caught included: they would
+/// end the program, which aborts. The boards of a scenario are all on its thread.
+fn panics() -> usize {
+    static COUNTING: Once = Once::new();
+    COUNTING.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.set(PANICS.get() + 1);
+            before(info);
+        }));
+    });
+    PANICS.get()
+}
+
 fn arrives_everywhere_or_is_refused(file: &str) {
     let _shared = RANDOMNESS.read().unwrap_or_else(PoisonError::into_inner);
     plant();
+    panics();
     let path = folder().join(file);
     for leaders in [Leaders::Steady, Leaders::Rotating] {
         let expected = fs::read_to_string(&path).expect("a scenario");
         let played = scenario::play(&expected, leaders)
             .unwrap_or_else(|reason| panic!("{file}, {leaders:?}, {reason}"));
+        assert_eq!(panics(), 0, "{file}, {leaders:?}: something panicked on the way");
         if played == expected {
             continue;
         }

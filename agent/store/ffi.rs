@@ -221,6 +221,71 @@ unsafe fn copy_value(value: *mut ffi::sqlite3_value) -> Value {
     }
 }
 
+/// Who is asked of everything a statement would do, while SQLite compiles it.
+pub(crate) trait Authority {
+    /// May it?
+    fn allows(&mut self, action: &Action<'_>) -> bool;
+}
+
+/// What a statement would do: SQLite's code, and the names it gives with it. They
+/// may be a caller's values, which need not be UTF-8.
+pub(crate) struct Action<'a> {
+    pub(crate) code: c_int,
+    pub(crate) names: [Option<&'a [u8]>; 2],
+    pub(crate) database: Option<&'a [u8]>,
+}
+
+/// Has the connection ask `authority` for as long as it is open. rusqlite's own
+/// authorizer panics at a name that is not UTF-8.
+pub(crate) fn ask<A: Authority + Send + 'static>(
+    connection: &Connection,
+    authority: Arc<Mutex<A>>,
+) -> rusqlite::Result<()> {
+    let context = Arc::into_raw(authority).cast_mut().cast::<c_void>();
+    // SAFETY: the handle is valid while the connection is. The context is a count of
+    // the Arc that belongs to the connection from here on: SQLite gives it back when
+    // it closes, after the last statement was compiled, or at once when it fails.
+    let code = unsafe {
+        let handle = connection.handle();
+        let name = c"understudy_authority".as_ptr();
+        let code = ffi::sqlite3_set_clientdata(handle, name, context, Some(release::<A>));
+        match code {
+            ffi::SQLITE_OK => ffi::sqlite3_set_authorizer(handle, Some(on_action::<A>), context),
+            failed => failed,
+        }
+    };
+    match code {
+        ffi::SQLITE_OK => Ok(()),
+        code => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
+    }
+}
+
+unsafe extern "C" fn release<A>(context: *mut c_void) {
+    // SAFETY: the context is the count that `ask` took out of its Arc, given back once.
+    drop(unsafe { Arc::from_raw(context.cast::<Mutex<A>>()) });
+}
+
+unsafe extern "C" fn on_action<A: Authority>(
+    context: *mut c_void,
+    code: c_int,
+    first: *const c_char,
+    second: *const c_char,
+    database: *const c_char,
+    _trigger_or_view: *const c_char,
+) -> c_int {
+    // SAFETY: a name is null or ends with a zero, and stays valid until we return.
+    let bytes =
+        |name: *const c_char| unsafe { (!name.is_null()).then(|| CStr::from_ptr(name).to_bytes()) };
+    // SAFETY: the context given at installation, which the connection keeps.
+    let authority = unsafe { &*context.cast::<Mutex<A>>() };
+    let names = [bytes(first), bytes(second)];
+    let action = Action { code, names, database: bytes(database) };
+    match authority.lock().unwrap_or_else(PoisonError::into_inner).allows(&action) {
+        true => ffi::SQLITE_OK,
+        false => ffi::SQLITE_DENY,
+    }
+}
+
 /// Are there foreign key constraints that only a COMMIT would complain about?
 pub(crate) fn has_deferred_violations(connection: &Connection) -> bool {
     status(connection, ffi::SQLITE_DBSTATUS_DEFERRED_FKS) > 0

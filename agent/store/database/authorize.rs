@@ -6,15 +6,16 @@
 //! to the agent; pragmas that change how the file is kept; and virtual tables
 //! whose rows cannot be captured.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use rusqlite::{
-    CachedStatement, Connection,
-    hooks::{AuthAction, AuthContext, Authorization},
+use std::{
+    str::Utf8Error,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use rusqlite::{CachedStatement, Connection, ffi as code};
 use understudy_core::sql::Origin;
 
 use super::{refusal, schema::Schema};
+use crate::store::ffi::{self, Action, Authority};
 
 /// On whose behalf SQL is compiled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,12 +88,8 @@ struct State {
 pub(crate) struct Authorizer(Arc<Mutex<State>>);
 
 impl Authorizer {
-    pub(crate) fn install(&self, connection: &mut Connection) -> rusqlite::Result<()> {
-        let state = Arc::clone(&self.0);
-        connection.authorizer(Some(move |context: AuthContext<'_>| {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            authorize(&mut state, &context)
-        }))
+    pub(crate) fn install(&self, connection: &Connection) -> rusqlite::Result<()> {
+        ffi::ask(connection, Arc::clone(&self.0))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -133,52 +130,51 @@ impl Authorizer {
     }
 }
 
-fn authorize(state: &mut State, context: &AuthContext<'_>) -> Authorization {
-    if state.mode == Mode::Internal {
-        return Authorization::Allow;
-    }
-    // Inside a trigger or view the statement that fired it is responsible.
-    match judge(state, context) {
-        Ok(()) => Authorization::Allow,
-        Err(reason) => {
-            state.seen.refused.get_or_insert(reason);
-            Authorization::Deny
+impl Authority for State {
+    fn allows(&mut self, action: &Action<'_>) -> bool {
+        if self.mode == Mode::Internal {
+            return true;
+        }
+        // Inside a trigger or view the statement that fired it is responsible.
+        match judge(self, action) {
+            Ok(()) => true,
+            Err(reason) => {
+                self.seen.refused.get_or_insert(reason);
+                false
+            }
         }
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "what is named nowhere only reads")]
-fn judge(state: &mut State, context: &AuthContext<'_>) -> Result<(), Refused> {
-    let action = &context.action;
-    match action {
-        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
-            refuse(refusal::TRANSACTION)
-        }
-        AuthAction::Attach { .. } | AuthAction::Detach { .. } => refuse(refusal::ATTACH),
-        AuthAction::CreateTempIndex { .. }
-        | AuthAction::CreateTempTable { .. }
-        | AuthAction::CreateTempTrigger { .. }
-        | AuthAction::CreateTempView { .. }
-        | AuthAction::DropTempIndex { .. }
-        | AuthAction::DropTempTable { .. }
-        | AuthAction::DropTempTrigger { .. }
-        | AuthAction::DropTempView { .. } => refuse(refusal::TEMP),
-        AuthAction::Pragma { pragma_name, pragma_value } => {
-            judge_pragma(state, pragma_name, *pragma_value)
-        }
-        AuthAction::Function { function_name } if *function_name == "load_extension" => {
-            refuse(refusal::EXTENSION)
-        }
-        AuthAction::Read { table_name, .. } if *table_name == PAGES => refuse(refusal::PAGES),
-        AuthAction::Insert { table_name }
-        | AuthAction::Delete { table_name }
-        | AuthAction::Update { table_name, .. } => judge_write(state, table_name),
-        AuthAction::Select => {
+fn judge(state: &mut State, action: &Action<'_>) -> Result<(), Refused> {
+    let texts = (text(action.names[0]), text(action.names[1]), text(action.database));
+    let (Ok(first), Ok(second), Ok(database)) = texts else { return refuse(refusal::NOT_UTF8) };
+    let (name, other) = (first.unwrap_or_default(), second.unwrap_or_default());
+    match action.code {
+        code::SQLITE_TRANSACTION | code::SQLITE_SAVEPOINT => refuse(refusal::TRANSACTION),
+        code::SQLITE_ATTACH | code::SQLITE_DETACH => refuse(refusal::ATTACH),
+        code::SQLITE_CREATE_TEMP_INDEX
+        | code::SQLITE_CREATE_TEMP_TABLE
+        | code::SQLITE_CREATE_TEMP_TRIGGER
+        | code::SQLITE_CREATE_TEMP_VIEW
+        | code::SQLITE_DROP_TEMP_INDEX
+        | code::SQLITE_DROP_TEMP_TABLE
+        | code::SQLITE_DROP_TEMP_TRIGGER
+        | code::SQLITE_DROP_TEMP_VIEW => refuse(refusal::TEMP),
+        code::SQLITE_PRAGMA => judge_pragma(state, name, second),
+        code::SQLITE_FUNCTION if other == "load_extension" => refuse(refusal::EXTENSION),
+        code::SQLITE_READ if name == PAGES => refuse(refusal::PAGES),
+        code::SQLITE_INSERT | code::SQLITE_DELETE | code::SQLITE_UPDATE => judge_write(state, name),
+        code::SQLITE_SELECT => {
             state.seen.selects = true;
             Ok(())
         }
-        _ => judge_schema(state, action, context.database_name == Some("temp")),
+        what => judge_schema(state, what, (name, other), database == Some("temp")),
     }
+}
+
+fn text(name: Option<&[u8]>) -> Result<Option<&str>, Utf8Error> {
+    name.map(str::from_utf8).transpose()
 }
 
 fn refuse(words: impl Into<String>) -> Result<(), Refused> {
@@ -210,33 +206,37 @@ fn judge_shadow(state: &State, table: &str) -> Result<(), Refused> {
     Ok(())
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "what is named nowhere only reads")]
-fn judge_schema(state: &mut State, action: &AuthAction<'_>, is_temp: bool) -> Result<(), Refused> {
-    let table = match action {
-        AuthAction::CreateTable { table_name } => {
+fn judge_schema(
+    state: &mut State,
+    what: i32,
+    (name, other): (&str, &str),
+    is_temp: bool,
+) -> Result<(), Refused> {
+    let table = match what {
+        code::SQLITE_CREATE_TABLE => {
             state.seen.creates_table = true;
-            *table_name
+            name
         }
-        AuthAction::CreateVtable { table_name, module_name } => {
-            if !module_name.eq_ignore_ascii_case("fts5") {
-                return refuse(refusal::module(module_name));
-            }
-            *table_name
+        code::SQLITE_CREATE_VTABLE if !other.eq_ignore_ascii_case("fts5") => {
+            return refuse(refusal::module(other));
         }
-        AuthAction::CreateIndex { table_name, .. }
-        | AuthAction::CreateTrigger { table_name, .. }
-        | AuthAction::DropIndex { table_name, .. }
-        | AuthAction::DropTable { table_name }
-        | AuthAction::DropTrigger { table_name, .. }
-        | AuthAction::DropVtable { table_name, .. }
-        | AuthAction::AlterTable { table_name, .. } => table_name,
-        AuthAction::CreateView { view_name } | AuthAction::DropView { view_name } => view_name,
-        AuthAction::Reindex { .. } | AuthAction::Analyze { .. } => {
+        code::SQLITE_CREATE_VIEW
+        | code::SQLITE_CREATE_VTABLE
+        | code::SQLITE_DROP_TABLE
+        | code::SQLITE_DROP_VIEW
+        | code::SQLITE_DROP_VTABLE => name,
+        code::SQLITE_CREATE_INDEX
+        | code::SQLITE_CREATE_TRIGGER
+        | code::SQLITE_DROP_INDEX
+        | code::SQLITE_DROP_TRIGGER
+        | code::SQLITE_ALTER_TABLE => other,
+        code::SQLITE_REINDEX | code::SQLITE_ANALYZE => {
             state.seen.schema = true;
             state.seen.verbatim = true;
             state.seen.tables.push(String::from(STATISTICS));
             return Ok(());
         }
+        // What is named nowhere only reads.
         _ => return Ok(()),
     };
     if is_temp {

@@ -114,7 +114,7 @@ impl Reader {
         connection.execute_batch("PRAGMA query_only = ON").map_err(at)?;
         let authorizer = Authorizer::default();
         let budget = Budget::new(options.clock);
-        authorizer.install(&mut connection).map_err(at)?;
+        authorizer.install(&connection).map_err(at)?;
         budget.install(&mut connection).map_err(at)?;
         Ok(Self { connection, authorizer, budget, stopwatch: options.stopwatch })
     }
@@ -300,7 +300,11 @@ impl Reading<'_> {
         if seen.pragma {
             compiled.discard();
         }
-        Ok(outcome?)
+        // A pragma that is selected from is only compiled while the statement runs.
+        outcome.map_err(|nothing| match self.authorizer.take_seen().refused {
+            Some(refused) => Unread::Refused(refused),
+            None => Unread::Nothing(nothing),
+        })
     }
 
     fn rows(

@@ -28,6 +28,9 @@ pub(super) const SEQUENCE: &str = "sqlite_sequence is kept by SQLite, so that no
 pub(super) const OUR_NAME: &str = "names that begin with _understudy_ are kept for understudy: \
      choose another";
 
+pub(super) const NOT_UTF8: &str = "a name that is not UTF-8 is not allowed, no table or column \
+     has one: give it as UTF-8";
+
 pub(super) const VACUUM_ALONE: &str = "VACUUM is an entry of its own: send it in a request of \
      its own, without ?transaction";
 
@@ -136,6 +139,7 @@ mod tests {
             PAGES,
             SEQUENCE,
             OUR_NAME,
+            NOT_UTF8,
             VACUUM_ALONE,
             VACUUM_INTO,
             VACUUM_OTHER,

@@ -71,13 +71,7 @@ impl Database {
         }
         let mode = Mode::Writing(asked.request.origin);
         let seen = match self.authorizer.compile(&self.connection, mode, asked.text) {
-            Err(error) => {
-                return match self.authorizer.take_seen().refused {
-                    Some(Refused::Request(reason)) => Ended::RequestRefused(reason),
-                    Some(Refused::Statement(reason)) => Ended::Refused(reason),
-                    None => Ended::Failed(words(&error)),
-                };
-            }
+            Err(error) => return self.refused_or(Ended::Failed(words(&error))),
             Ok(compiled) => {
                 let seen = self.authorizer.take_seen();
                 if !seen.schema || compiled.is_explain() != 0 {
@@ -130,7 +124,17 @@ impl Database {
             Err(Nothing::TooLarge) if writes => Ended::Undo(refusal::result_too_large()),
             Err(Nothing::TooLarge) => Ended::Refused(refusal::result_too_large()),
             Err(Nothing::Failed(_)) if spent => self.failed(String::from(TIMEOUT)),
-            Err(Nothing::Failed(reason)) => self.failed(reason),
+            Err(Nothing::Failed(reason)) => self.refused_or(self.failed(reason)),
+        }
+    }
+
+    /// The reason of ours why a statement failed, if there is one: a pragma that is
+    /// selected from is only compiled while the statement runs.
+    fn refused_or(&self, ended: Ended) -> Ended {
+        match (ended, self.authorizer.take_seen().refused) {
+            (Ended::Failed(_), Some(Refused::Request(reason))) => Ended::RequestRefused(reason),
+            (Ended::Failed(_), Some(Refused::Statement(reason))) => Ended::Refused(reason),
+            (ended, _) => ended,
         }
     }
 
