@@ -191,8 +191,9 @@ const TABLES: [&str; 6] = [
 /// id is given a second time. A key of it changes within its collation, so that two
 /// of them in one batch are about one row. A guest comes, stays for some writes and
 /// goes: what is applied a second time finds it gone.
-const INSERT: [&str; 8] = [
+const INSERT: [&str; 9] = [
     "INSERT INTO t(v, r) VALUES (?1, randomblob(?1 * 7919 % 400))",
+    "INSERT INTO given SELECT max(id) FROM t",
     "INSERT INTO t(v) VALUES (-?1)",
     "INSERT INTO given SELECT max(id) FROM t",
     "DELETE FROM t WHERE id = (SELECT max(id) FROM t)",
