@@ -179,24 +179,29 @@ pub(crate) fn write(statements: &[&str]) -> Request {
 }
 
 /// Its tables, where they are not there yet.
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 6] = [
     "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY AUTOINCREMENT, v INTEGER, r)",
     "CREATE TABLE IF NOT EXISTS given(id INTEGER PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS counter(id INTEGER PRIMARY KEY, n INTEGER)",
     "INSERT OR IGNORE INTO counter VALUES (1, 0)",
     "CREATE TABLE IF NOT EXISTS word(w TEXT PRIMARY KEY COLLATE NOCASE, n) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS guest(id INTEGER PRIMARY KEY, n INTEGER)",
 ];
 
 /// A write that shows when it is done twice, when its order is lost, and when an
 /// id is given a second time. A key of it changes within its collation, so that two
-/// of them in one batch are about one row.
-const INSERT: [&str; 6] = [
+/// of them in one batch are about one row. A guest comes, stays for some writes and
+/// goes: what is applied a second time finds it gone.
+const INSERT: [&str; 9] = [
     "INSERT INTO t(v, r) VALUES (?1, randomblob(?1 * 7919 % 400))",
+    "INSERT INTO given SELECT max(id) FROM t",
     "INSERT INTO t(v) VALUES (-?1)",
     "INSERT INTO given SELECT max(id) FROM t",
     "DELETE FROM t WHERE id = (SELECT max(id) FROM t)",
     "UPDATE counter SET n = n + 1",
     "REPLACE INTO word VALUES (char(65 + 32 * (?1 % 2)), ?1)",
+    "INSERT INTO guest VALUES (?1 / 8, 1) ON CONFLICT DO UPDATE SET n = n + 1",
+    "DELETE FROM guest WHERE id < ?1 / 8",
 ];
 
 /// One write in so many has the statements for its tables beside its own; all do
