@@ -23,20 +23,40 @@ pub(super) const fn width(value: u64) -> u32 {
 /// The `k` that is best for numbers of which `counts[w]` have `w` bits, and about
 /// how many bits they come to.
 pub(super) fn best(counts: &[u32; 65]) -> (u32, u64) {
-    let most = counts.iter().rposition(|count| *count > 0).unwrap_or(0).min(63);
-    let cost = |k: u32| {
-        let each = (0..).zip(counts).map(|(bits, count)| u64::from(*count) * about(bits, k));
-        each.take(most + 2).sum::<u64>()
+    let numbers: Vec<(u32, u32)> =
+        (0..).zip(counts.iter().copied()).filter(|(_, count)| *count > 0).collect();
+    let cost = |k| {
+        let bits = numbers.iter().map(|(width, count)| u64::from(*count) * about(*width, k));
+        bits.sum::<u64>()
     };
-    let widths = (0..=u32::try_from(most).unwrap_or(63)).map(|k| (k, cost(k)));
-    widths.min_by_key(|(_, bits)| *bits).unwrap_or((0, 0))
+    let each = candidates(numbers.iter().map(|(width, _)| *width)).map(|k| (k, cost(k)));
+    each.min_by_key(|(_, bits)| *bits).unwrap_or((0, 0))
 }
+
+/// Those `k` of which one is the best for numbers of these widths, in order.
+/// Between them [`about`] never falls: below it is the same for all, and above
+/// each bit more is wasted.
+fn candidates(widths: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
+    let near = |width: u32| match width.checked_sub(ABOVE_MAX) {
+        Some(least) => 0xf_u64 << least,
+        None => 0xf >> (ABOVE_MAX - width),
+    };
+    let mut left = widths.fold(1, |all, width| all | near(width));
+    core::iter::from_fn(move || {
+        let next = left.trailing_zeros();
+        left &= left.wrapping_sub(1);
+        (next < u64::BITS).then_some(next)
+    })
+}
+
+/// A number so many bits above `k` may still stand in ones; more above, whole.
+const ABOVE_MAX: u32 = 3;
 
 /// Bits of a number in the middle of those of this width.
 fn about(width: u32, k: u32) -> u64 {
     let ones = match width.checked_sub(k) {
         None | Some(0) => 0,
-        Some(above) if above > 4 => u64::MAX,
+        Some(above) if above > ABOVE_MAX => u64::MAX,
         Some(above) => (3 << (above - 1)) / 2,
     };
     if ones >= u64::from(ONES_MAX) {
@@ -158,5 +178,33 @@ impl<'a> BitReader<'a> {
             return Err(ChangeError::Malformed("padded with something"));
         }
         Ok(self.next - (self.count / 8) as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of all `k`, the first that is the best.
+    fn best_of_all(counts: &[u32; 65]) -> (u32, u64) {
+        let cost = |k: u32| {
+            let each = (0..).zip(counts).map(|(width, count)| u64::from(*count) * about(width, k));
+            each.sum::<u64>()
+        };
+        (0..64).map(|k| (k, cost(k))).min_by_key(|(_, bits)| *bits).unwrap()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_best_is_found_among_few(numbers in proptest::collection::vec(
+            (0..65_usize, proptest::prop_oneof![1..9_u32, 1..1_000_000_u32]), 0..12,
+        )) {
+            let mut counts = [0; 65];
+            numbers.iter().for_each(|(width, count)| counts[*width] += count);
+            proptest::prop_assert_eq!(best(&counts), best_of_all(&counts));
+            let widths = (0..).zip(&counts).filter(|(_, count)| **count > 0).map(|(width, _)| width);
+            let tried = candidates(widths.clone()).count();
+            proptest::prop_assert!(tried <= 1 + 4 * widths.count(), "{} tried", tried);
+        }
     }
 }

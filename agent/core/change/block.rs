@@ -6,9 +6,9 @@
 use alloc::{borrow::ToOwned, vec::Vec};
 
 use super::{
-    Row, Segment, column,
+    Room, Row, Segment, column,
     context::{Context, Contexts},
-    scalar, spend,
+    scalar,
     varint::{self, Reader},
 };
 use crate::{error::ChangeError, limits::CHANGE_CELLS_MAX, sql::Value};
@@ -181,14 +181,14 @@ fn read_places(reader: &mut Reader<'_>) -> Result<Vec<u16>, ChangeError> {
 /// Reads a block and appends it to the segments before.
 pub(super) fn read(
     reader: &mut Reader<'_>,
-    cells: &mut usize,
+    room: &mut Room,
     segments: &mut Vec<Segment>,
 ) -> Result<(), ChangeError> {
     let head = reader.byte()?;
     if head == SCHEMA {
         let sql = core::str::from_utf8(reader.bytes()?)
             .map_err(|_| ChangeError::Malformed("a schema statement is not UTF-8"))?;
-        spend(cells, 1, 0)?;
+        room.take_rows(1, 0)?;
         segments.push(Segment::Schema(sql.to_owned()));
         return Ok(());
     }
@@ -197,7 +197,7 @@ pub(super) fn read(
     }
     match head >> TABLE_SHIFT {
         TABLE_AS_BEFORE => match segments.last_mut() {
-            Some(Segment::Rows { rows, .. }) => rows.extend(read_rows(reader, head, cells)?),
+            Some(Segment::Rows { rows, .. }) => rows.extend(read_rows(reader, head, room)?),
             Some(Segment::Schema(_)) | None => {
                 return Err(ChangeError::Malformed("more rows of no table"));
             }
@@ -208,17 +208,13 @@ pub(super) fn read(
                     .map_err(|_| ChangeError::Malformed("a table beyond all bounds"))?,
                 near => u32::from(near),
             };
-            segments.push(Segment::Rows { table, rows: read_rows(reader, head, cells)? });
+            segments.push(Segment::Rows { table, rows: read_rows(reader, head, room)? });
         }
     }
     Ok(())
 }
 
-fn read_rows(
-    reader: &mut Reader<'_>,
-    head: u8,
-    cells: &mut usize,
-) -> Result<Vec<Row>, ChangeError> {
+fn read_rows(reader: &mut Reader<'_>, head: u8, room: &mut Room) -> Result<Vec<Row>, ChangeError> {
     let shape = reader.varint()?;
     let has_rowid = shape & 1 != 0;
     let width = usize::try_from(shape >> 1).unwrap_or(usize::MAX);
@@ -232,10 +228,10 @@ fn read_rows(
     let kind = head & KIND_MASK;
     let places = if kind == UPDATE { read_places(reader)? } else { Vec::new() };
     let all = width + places.len();
-    spend(cells, count, all)?;
+    room.take_rows(count, all)?;
     let (rowids, values) = match head & MANY {
         0 => read_one(reader, all, has_rowid)?,
-        _ => read_many(reader, count, all, has_rowid)?,
+        _ => read_many(reader, count, all, has_rowid, room)?,
     };
     let mut rowids = rowids.into_iter();
     let row = |mut values: Vec<Value>| {
@@ -272,12 +268,13 @@ fn read_many(
     count: usize,
     width: usize,
     has_rowid: bool,
+    room: &mut Room,
 ) -> Result<Values, ChangeError> {
     let rowids = if has_rowid { column::read_rowids(reader, count)? } else { Vec::new() };
     let mut rows: Vec<Vec<Value>> = (0..count).map(|_| Vec::with_capacity(width)).collect();
     let mut known = Vec::new();
     for _ in 0..width {
-        let values = column::read(reader, count, &mut Contexts::new(&rows, &mut known))?;
+        let values = column::read(reader, count, &mut Contexts::new(&rows, &mut known), room)?;
         for (row, value) in rows.iter_mut().zip(values) {
             row.push(value);
         }

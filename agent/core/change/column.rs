@@ -3,11 +3,12 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
+    Room,
     context::{Context, Contexts},
     integers, real, scalar,
     varint::Reader,
 };
-use crate::{error::ChangeError, limits::CHANGE_COPIED_BYTES_MAX, sql::Value};
+use crate::{error::ChangeError, sql::Value};
 
 const NULLS: u8 = 0;
 /// Each value by itself.
@@ -179,11 +180,12 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
     count: usize,
     contexts: &mut Contexts<'_>,
+    room: &mut Room,
 ) -> Result<Vec<Value>, ChangeError> {
     match reader.byte()? {
         SCALARS => (0..count).map(|_| scalar::read(reader)).collect(),
-        MIXED => read_mixed(reader, count, contexts),
-        head => read_kind(reader, head, count, contexts),
+        MIXED => read_mixed(reader, count, contexts, room),
+        head => read_kind(reader, head, count, contexts, room),
     }
 }
 
@@ -191,6 +193,7 @@ fn read_mixed(
     reader: &mut Reader<'_>,
     count: usize,
     contexts: &mut Contexts<'_>,
+    room: &mut Room,
 ) -> Result<Vec<Value>, ChangeError> {
     let numbers = read_integers(reader, count, contexts)?;
     let mut columns = Vec::new();
@@ -201,7 +204,7 @@ fn read_mixed(
             (Kind::Null, _) => alloc::vec![Value::Null; of_kind],
             _ => {
                 let head = reader.byte()?;
-                read_kind(reader, head, of_kind, &mut Contexts::none(&mut Vec::new()))?
+                read_kind(reader, head, of_kind, &mut Contexts::none(&mut Vec::new()), room)?
             }
         };
         columns.push(column.into_iter());
@@ -238,6 +241,7 @@ fn read_kind(
     head: u8,
     count: usize,
     contexts: &mut Contexts<'_>,
+    room: &mut Room,
 ) -> Result<Vec<Value>, ChangeError> {
     if head == NULLS {
         return Ok(alloc::vec![Value::Null; count]);
@@ -249,8 +253,8 @@ fn read_kind(
     let numbers = integers::read(reader, head, count, contexts)?.into_iter();
     match form {
         INTEGERS => Ok(numbers.map(Value::Integer).collect()),
-        TEXTS => read_strings(reader, numbers, Value::Text),
-        BLOBS => read_strings(reader, numbers, Value::Blob),
+        TEXTS => read_strings(reader, numbers, Value::Text, room),
+        BLOBS => read_strings(reader, numbers, Value::Blob, room),
         SINGLES => {
             let real = |steps| Ok(Value::Real(f64::from(real::single_from_steps(steps)?)));
             numbers.map(real).collect()
@@ -267,6 +271,7 @@ fn read_strings(
     reader: &mut Reader<'_>,
     places: impl Iterator<Item = i64> + Clone,
     wrap: fn(Vec<u8>) -> Value,
+    room: &mut Room,
 ) -> Result<Vec<Value>, ChangeError> {
     let different = places.clone().max().and_then(|most| usize::try_from(most).ok());
     let different = different.map_or(0, |most| most.saturating_add(1));
@@ -279,7 +284,6 @@ fn read_strings(
     let mut pieces = shared.into_iter().zip(lengths);
     let mut values: Vec<Value> = Vec::new();
     let mut firsts: Vec<usize> = Vec::new();
-    let mut copied = 0;
     for place in places {
         let place = usize::try_from(place).map_err(|_| BEFORE_THE_FIRST)?;
         let known = match firsts.get(place) {
@@ -294,10 +298,7 @@ fn read_strings(
         };
         let shared = usize::try_from(shared).ok().and_then(|shared| known.get(..shared));
         let shared = shared.ok_or(ChangeError::Malformed("shares more than there is"))?;
-        copied += shared.len();
-        if copied > CHANGE_COPIED_BYTES_MAX {
-            return Err(ChangeError::Malformed("more bytes by reference than a change may hold"));
-        }
+        room.take_copied(shared.len())?;
         let rest = reader.take(usize::try_from(length).unwrap_or(usize::MAX))?;
         if is_new {
             firsts.push(values.len());

@@ -19,7 +19,7 @@ use alloc::{string::String, vec::Vec};
 use crate::{
     error::ChangeError,
     event::Position,
-    limits::{CHANGE_CELLS_MAX, CHANGE_ROW_CELLS, ENTRY_BYTES_MAX},
+    limits::{CHANGE_CELLS_MAX, CHANGE_COPIED_BYTES_MAX, CHANGE_ROW_CELLS, ENTRY_BYTES_MAX},
     sql::Value,
 };
 
@@ -141,10 +141,10 @@ impl Change {
         let (base, few) = decode_base(&mut reader, entry)?;
         let fingerprint = u32::from_le_bytes(reader.array()?);
         let blocks = if few == BLOCKS_MANY { reader.count(bytes.len())? } else { usize::from(few) };
-        let mut cells = CHANGE_CELLS_MAX;
+        let mut room = Room { cells: CHANGE_CELLS_MAX, copied_bytes: CHANGE_COPIED_BYTES_MAX };
         let mut segments = Vec::new();
         for _ in 0..blocks {
-            block::read(&mut reader, &mut cells, &mut segments)?;
+            block::read(&mut reader, &mut room, &mut segments)?;
         }
         reader.finish()?;
         Ok(Self { base, fingerprint, segments })
@@ -177,12 +177,26 @@ fn decode_base(reader: &mut Reader<'_>, entry: Position) -> Result<(Position, u8
     Ok((base, head >> 4))
 }
 
-/// Values that count against the bound of a change.
-fn spend(cells: &mut usize, rows: usize, width: usize) -> Result<(), ChangeError> {
-    let spent = rows.saturating_mul(width.saturating_add(CHANGE_ROW_CELLS));
-    *cells = cells
-        .checked_sub(spent)
-        .ok_or(ChangeError::Malformed("more values than a change may hold"))?;
+/// What a change that is being read may still hold.
+struct Room {
+    cells: usize,
+    copied_bytes: usize,
+}
+
+impl Room {
+    fn take_rows(&mut self, rows: usize, width: usize) -> Result<(), ChangeError> {
+        let cells = rows.saturating_mul(width.saturating_add(CHANGE_ROW_CELLS));
+        take(&mut self.cells, cells, "more values than a change may hold")
+    }
+
+    fn take_copied(&mut self, bytes: usize) -> Result<(), ChangeError> {
+        let words = "more bytes by reference than a change may hold";
+        take(&mut self.copied_bytes, bytes, words)
+    }
+}
+
+fn take(left: &mut usize, wanted: usize, words: &'static str) -> Result<(), ChangeError> {
+    *left = left.checked_sub(wanted).ok_or(ChangeError::Malformed(words))?;
     Ok(())
 }
 

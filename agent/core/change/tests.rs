@@ -259,6 +259,22 @@ fn few_bytes_cannot_ask_for_much_memory() {
 }
 
 #[test]
+fn bytes_by_reference_add_up_over_columns_and_blocks() {
+    let blob = Value::Blob(alloc::vec![7; 3 << 20]);
+    let row =
+        |at: i64, width| Row::Put { rowid: Some(at), columns: alloc::vec![blob.clone(); width] };
+    let segment =
+        |width| Segment::Rows { table: 3, rows: (0..11).map(|at| row(at, width)).collect() };
+    bytes(&change(Vec::from([segment(1)])));
+    for over in [Vec::from([segment(2)]), Vec::from([segment(1), segment(1)])] {
+        let bytes = change(over).encode();
+        assert!(bytes.len() < ENTRY_BYTES_MAX);
+        let words = "more bytes by reference than a change may hold";
+        assert_eq!(Change::decode(&bytes, ENTRY), Err(ChangeError::Malformed(words)));
+    }
+}
+
+#[test]
 fn what_no_encoder_writes_is_named() {
     let cases: [(&[u8], &str); 9] = [
         (&[5, 2, 0], "a block of no rows"),

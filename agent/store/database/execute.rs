@@ -693,4 +693,20 @@ mod tests {
         let answer = SqlResponse::refused(&refusal::too_many_statements());
         assert_eq!((&executed.answers[0], count), (&Ok(sql::encode(&answer)), 0));
     }
+
+    #[test]
+    fn requests_that_repeat_long_values_share_no_entry_that_no_board_could_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut database = open(directory.path(), Options { stopwatch, ..Options::default() });
+        let table = runs(&mut database, &[request("CREATE TABLE t(a)")]).0;
+        apply(&mut database, table.change);
+        let rows = ["(zeroblob(3 << 20))"; 7].join(", ");
+        let requests = vec![request(&format!("INSERT INTO t VALUES {rows}")); 2];
+        for answered in 1..=2 {
+            let executed = runs(&mut database, &requests[answered - 1..]).0;
+            assert_eq!(executed.answers.len(), 1, "the other is for the next entry");
+            apply(&mut database, executed.change);
+            assert_eq!(rows_of(&database, "t"), 7 * i64::try_from(answered).unwrap());
+        }
+    }
 }

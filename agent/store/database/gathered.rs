@@ -29,6 +29,9 @@ pub(crate) struct Gathered {
     open: BTreeMap<u32, Rows>,
     /// A bound on what all of it encodes to, bytes.
     bytes: usize,
+    /// The same where every value stands by itself: a bound on what strings that
+    /// stand elsewhere come to.
+    whole_bytes: usize,
     /// Values in all of it.
     cells: usize,
     /// All of it is closed off, and `bytes` what it encodes to.
@@ -136,18 +139,24 @@ impl Gathered {
     /// batch left; `existed` when there was one before this request.
     pub(crate) fn put(&mut self, table: u32, key: Key, existed: bool, row: Row) {
         self.is_exact = false;
-        self.bytes += row_bytes(&row);
-        self.cells += row_cells(&row);
+        self.add(row_bytes(&row), row_cells(&row));
         let gone = self.open.entry(table).or_default().put(key, existed, row);
         for row in gone.into_iter().flatten() {
             self.bytes -= row_bytes(&row);
+            self.whole_bytes -= row_bytes(&row);
             self.cells -= row_cells(&row);
         }
     }
 
+    const fn add(&mut self, bytes: usize, cells: usize) {
+        self.bytes += bytes;
+        self.whole_bytes += bytes;
+        self.cells += cells;
+    }
+
     /// Ends the gathering of what no entry could hold, whatever it encodes to.
     pub(crate) fn within_bounds(&self) -> Result<(), SchemaError> {
-        let fits = self.bytes <= CHANGE_COPIED_BYTES_MAX && self.cells <= CHANGE_CELLS_MAX;
+        let fits = self.whole_bytes <= CHANGE_COPIED_BYTES_MAX && self.cells <= CHANGE_CELLS_MAX;
         if fits { Ok(()) } else { Err(SchemaError::TooLarge) }
     }
 
@@ -167,6 +176,7 @@ impl Gathered {
     /// Does one entry hold both, by their bounds?
     pub(crate) const fn fits_beside(&self, other: &Self) -> bool {
         HEAD_BYTES + self.bytes + other.bytes <= ENTRY_BYTES_MAX
+            && self.whole_bytes + other.whole_bytes <= CHANGE_COPIED_BYTES_MAX
             && self.cells + other.cells <= CHANGE_CELLS_MAX
     }
 
@@ -181,12 +191,13 @@ impl Gathered {
 
     /// Appends what a request gathered.
     pub(crate) fn absorb(&mut self, later: Self) {
+        self.bytes += later.bytes;
+        self.whole_bytes += later.whole_bytes;
+        self.cells += later.cells;
         if !later.segments.is_empty() {
             self.close();
             self.is_exact &= later.is_exact;
             self.segments.extend(later.segments);
-            self.bytes += later.bytes;
-            self.cells += later.cells;
             self.open = later.open;
             return;
         }
@@ -203,8 +214,6 @@ impl Gathered {
             }
             self.is_exact = false;
         }
-        self.bytes += later.bytes;
-        self.cells += later.cells;
     }
 
     fn close(&mut self) {
@@ -220,7 +229,7 @@ impl Gathered {
     pub(crate) fn schema(&mut self, sql: String) {
         self.close();
         self.is_exact = false;
-        self.bytes += sql.len() + ROW_BYTES;
+        self.add(sql.len() + ROW_BYTES, CHANGE_ROW_CELLS);
         self.segments.push(Segment::Schema(sql));
     }
 
@@ -312,4 +321,30 @@ fn row_cells(row: &Row) -> usize {
             Row::Delete { key, .. } => key.len(),
             Row::Update { key, changed, .. } => key.len() + changed.len(),
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_can_be_read_to_the_last_value() {
+        let mut gathered = Gathered::default();
+        let mut left = CHANGE_CELLS_MAX;
+        for rowid in 0.. {
+            let columns = vec![Value::Null; 30_000.min(left - CHANGE_ROW_CELLS)];
+            left -= columns.len() + CHANGE_ROW_CELLS;
+            let row = Row::Put { rowid: Some(rowid), columns };
+            gathered.put(1, Key(Identity::Rowid(rowid)), false, row);
+            if left <= CHANGE_ROW_CELLS {
+                break;
+            }
+        }
+        assert!(gathered.fits_beside(&Gathered::default()));
+        gathered.schema(String::from("CREATE TABLE t(a)"));
+        assert!(!gathered.fits_beside(&Gathered::default()));
+        let segments = gathered.into_segments();
+        let bytes = Change { base: BASE_MAX, fingerprint: 0, segments }.encode();
+        assert!(Change::decode(&bytes, BASE_MAX).is_err());
+    }
 }
