@@ -25,7 +25,7 @@ use understudy_core::{
 };
 
 use super::clock;
-use crate::store::database::{Database, Failure, QueryOutcome, Scrubbing};
+use crate::store::database::{Database, Failure, QueryOutcome, STACK_BYTES, Scrubbing};
 
 /// Between two tries when the disk refuses.
 const RETRY: Duration = Duration::from_millis(200);
@@ -70,7 +70,7 @@ impl DatabaseThread {
         };
         thread::Builder::new()
             .name(String::from("database"))
-            .stack_size(2 << 20)
+            .stack_size(STACK_BYTES)
             .spawn(move || worker.run(&waiting))
             .expect("a thread can be started");
         Self { jobs, role_changed }
@@ -224,7 +224,7 @@ impl<H: Fn(&str)> Worker<H> {
             // The loop may have ended meanwhile.
             let _ = events.blocking_send(Event::Digested { scrub, report });
         };
-        let named = thread::Builder::new().name(String::from("scrub")).stack_size(1 << 20);
+        let named = thread::Builder::new().name(String::from("scrub")).stack_size(STACK_BYTES);
         if named.spawn(digest).is_err() {
             self.send(Event::Digested { scrub, report: Scrubbing::not_started(scrub) });
         }
@@ -247,7 +247,7 @@ impl<H: Fn(&str)> Worker<H> {
                 }
             }
         };
-        let named = thread::Builder::new().name(String::from("reader")).stack_size(1 << 20);
+        let named = thread::Builder::new().name(String::from("reader")).stack_size(STACK_BYTES);
         named.spawn(run).ok()?;
         Some(reads)
     }

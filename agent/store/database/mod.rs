@@ -90,6 +90,16 @@ const STATEMENTS_MAX: usize = 64;
 #[expect(clippy::cast_possible_truncation, reason = "a few megabytes")]
 const VALUE_BYTES_MAX: i32 = limits::ENTRY_BYTES_MAX as i32;
 
+/// The pattern of a LIKE or GLOB, bytes. SQLite goes one call deeper for each of its
+/// wildcards, and does not look at the clock before it is done.
+const PATTERN_BYTES_MAX: i32 = 1_000;
+
+/// What a thread that runs SQL needs for its stack, bytes. SQLite calls itself along
+/// what it compiles: an expression, the terms of a compound SELECT, views and
+/// triggers as deep as its limits allow take 3 MB together. Only what is used of it
+/// takes memory.
+pub const STACK_BYTES: usize = 8 << 20;
+
 /// How the database is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -557,6 +567,7 @@ fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
     connection.busy_timeout(std::time::Duration::ZERO)?;
     // One value is part of one change and of one answer: no longer than either.
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }

@@ -733,3 +733,30 @@ fn a_file_of_another_version_or_kind_is_refused_by_name() {
     let error = Database::open(directory.path(), Options::default()).err().unwrap().to_string();
     assert!(error.contains("state.db"), "{error}");
 }
+
+#[test]
+fn what_sqlites_limits_allow_fits_the_stack() {
+    let directory = tempfile::tempdir().unwrap();
+    let connection = connect(&directory.path().join("state.db"), &Options::default()).unwrap();
+    let run = move || {
+        let mut schema = String::from("CREATE TABLE t0(a); CREATE VIEW v0 AS SELECT a FROM t0;");
+        for (table, before) in (1..=900).zip(0..) {
+            schema.push_str(&format!(
+                "CREATE TABLE t{table}(a); CREATE VIEW v{table} AS SELECT count(*) AS a FROM v{before};
+                 CREATE TRIGGER g{table} AFTER INSERT ON t{table} BEGIN
+                 INSERT INTO t{before} VALUES (new.a); END;"
+            ));
+        }
+        connection.execute_batch(&format!("BEGIN; {schema} COMMIT")).unwrap();
+        let expression = format!("a{}", " + a".repeat(900));
+        let compound = vec!["SELECT a FROM t0"; 450].join(" UNION ALL ");
+        for deep in [
+            format!("INSERT INTO t900 SELECT {expression} FROM v900"),
+            format!("INSERT INTO t900 SELECT {expression} FROM ({compound} LIMIT 9)"),
+        ] {
+            connection.execute(&deep, []).unwrap();
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run);
+    thread.unwrap().join().unwrap();
+}
