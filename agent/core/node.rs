@@ -514,7 +514,8 @@ impl Node {
 
     fn expire(&mut self, now: Millis) {
         let refusal = self.unanswered();
-        for (id, reply) in self.reads.expire(now, &refusal) {
+        let behind = if self.database_held { Refusal::DatabaseHeld } else { Refusal::TimedOut };
+        for (id, reply) in self.reads.expire(now, &refusal, &behind) {
             self.effects.push(Effect::Reply { id, reply });
         }
         let answered = self.writes.expire(now, &refusal);

@@ -291,10 +291,10 @@ fn a_caller_is_answered_when_its_board_shows_what_it_wrote() {
     assert_eq!(rig.answer_of(1), None, "what it wrote is not here yet");
     rig.cut.clear();
     rig.ask(leader, 3, write("more"));
-    rig.run(300);
+    rig.run(100);
     assert_eq!(rig.answer_of(1), Some(&Reply::Done { index, answer: Vec::new() }));
     assert_eq!(rig.answer_of(2), None);
-    rig.run(Timing::WIRED.request_timeout_ms);
+    rig.run(Timing::WIRED.forward_retry_ms);
     let late = Reply::Done { index: 99, answer: Vec::new() };
     assert_eq!(rig.answer_of(2), Some(&late), "it is done in any case");
 }

@@ -144,8 +144,14 @@ impl Reads {
         self.indexed.extend(open.into_values().map(|(read, index)| (index, read)));
     }
 
-    /// Reads whose time is up: `unanswered` is why those got no index to wait for.
-    pub(crate) fn expire(&mut self, now: Millis, unanswered: &Refusal) -> Vec<(RequestId, Reply)> {
+    /// Reads whose time is up: `unanswered` is why those got no index to wait for,
+    /// `behind` why it was not reached.
+    pub(crate) fn expire(
+        &mut self,
+        now: Millis,
+        unanswered: &Refusal,
+        behind: &Refusal,
+    ) -> Vec<(RequestId, Reply)> {
         let mut late = Vec::new();
         let mut keep = |read: &Read, refusal: &Refusal| {
             let keep = read.deadline > now;
@@ -155,7 +161,7 @@ impl Reads {
             keep
         };
         self.gathering.retain(|read| keep(read, unanswered));
-        self.indexed.retain(|(_, read)| keep(read, &Refusal::TimedOut));
+        self.indexed.retain(|(_, read)| keep(read, behind));
         if let Some(round) = &mut self.round {
             round.reads.retain(|read| keep(read, unanswered));
         }
@@ -237,10 +243,10 @@ mod tests {
         reads.next_round(Millis(0), 100).unwrap();
         reads.gather(read(2)).unwrap();
         reads.at(9, read(3)).unwrap();
-        assert!(reads.expire(Millis(999), &Refusal::NoLeader).is_empty());
+        assert!(reads.expire(Millis(999), &Refusal::NoLeader, &Refusal::TimedOut).is_empty());
         let refused = |id, refusal| (id, Reply::Refused(refusal));
         assert_eq!(
-            reads.expire(Millis(1_000), &Refusal::NoLeader),
+            reads.expire(Millis(1_000), &Refusal::NoLeader, &Refusal::TimedOut),
             [
                 refused(2, Refusal::NoLeader),
                 refused(3, Refusal::TimedOut),

@@ -220,6 +220,7 @@ impl Node {
             return;
         }
         self.led = leads;
+        self.without_room.clear();
         self.effects.push(Effect::RoleChanged { leads });
         if !leads {
             self.turn_away(now);

@@ -30,12 +30,14 @@ pub(crate) struct Scrubber {
     fenced: BTreeSet<NodeId>,
     /// Between two scrubs; 0 for never.
     interval_ms: u64,
-    /// When the last scrub of everything was first seen here, or asked for in doubt.
+    /// When the last scrub of everything was first seen here.
     seen: Millis,
     /// Asked for by this leader when the last one was this, at that moment.
     asked: Option<(u64, Millis)>,
     /// Rows came that do not fit this board's: boards differ, and nobody knows yet.
     doubts: bool,
+    /// Asks because of that no earlier.
+    doubts_from: Millis,
     wishes: VecDeque<Wish>,
     under_way: bool,
     /// The next wish goes no earlier.
@@ -265,15 +267,16 @@ impl Node {
         }
     }
 
-    /// Rows that do not fit show that boards differ: any board asks who is wrong,
-    /// unless that was found lately or is being found out.
+    /// Rows that do not fit show that boards differ: any board asks who is wrong, until
+    /// a scrub has come of it. None would say more where one has found that they do.
     fn ask_in_doubt(&mut self, now: Millis) {
         let scrubber = &self.scrubber;
-        let is_old = now.since(scrubber.seen) >= self.config.timing.request_timeout_ms;
+        let is_due = scrubber.doubts && now >= scrubber.doubts_from && !self.is_fenced();
+        let known = scrubber.scrubs.latest().is_some_and(|(whole, _)| whole.differs());
         let waits = scrubber.scrubs.last().is_some_and(|scrub| self.waits_for(now, scrub));
-        if scrubber.doubts && is_old && !waits && !self.is_fenced() {
+        if is_due && !known && !waits {
             let request = scrubber.scrubs.ask(&self.boards(), None);
-            (self.scrubber.doubts, self.scrubber.seen) = (false, now);
+            self.scrubber.doubts_from = now.plus(self.config.timing.request_timeout_ms);
             self.scrubber.wish_to_ask(request);
         }
     }
@@ -447,6 +450,36 @@ mod tests {
         tell(&mut rig, &found(&[]));
         rig.run(2 * Timing::WIRED.request_timeout_ms);
         assert_eq!(entries(&rig, leader, "INSERT INTO _understudy_scrub"), asked);
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_are_asked_about_until_it_is_heard() {
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
+        let board = leader % 3 + 1;
+        rig.run(Timing::WIRED.request_timeout_ms);
+        rig.cut = Vec::from([board]);
+        rig.event(board, Event::Applied { number: 0, outcomes: Vec::new() });
+        rig.nodes.get_mut(&board).unwrap().note_outcome(Outcome::ChangedInPart);
+        rig.run(3 * Timing::WIRED.request_timeout_ms);
+        assert_eq!(entries(&rig, leader, "INSERT INTO _understudy_scrub"), 0);
+        rig.cut.clear();
+        rig.run(3 * Timing::WIRED.request_timeout_ms);
+        let leader = rig.leader().unwrap();
+        assert!(entries(&rig, leader, "INSERT INTO _understudy_scrub") >= 1);
+    }
+
+    #[test]
+    fn boards_known_to_differ_are_not_compared_for_every_row_that_does_not_fit() {
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
+        tell(&mut rig, &found(&[1, 2, 3]));
+        rig.unfit = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
+        for request in 0..60 {
+            rig.ask(leader, request, write("a"));
+            rig.run(1_000);
+        }
+        let asked = entries(&rig, leader, "INSERT INTO _understudy_scrub");
+        // Parts of the table that differs are asked for by the leader.
+        assert!(asked <= 6, "{asked} scrubs");
     }
 
     #[test]

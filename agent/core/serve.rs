@@ -19,7 +19,8 @@ use crate::{
     writes::{Answer, Answered, Ticket, Waiting},
 };
 
-/// An answer that waits: what its caller reads next here must show what it says.
+/// An answer that waits a little: what its caller reads next here is to show what it
+/// says.
 pub(crate) struct Owed {
     /// The database is given this entry before it is answered.
     index: u64,
@@ -281,7 +282,8 @@ impl Node {
         if !self.leads() {
             self.turn_away(now);
         }
-        if !self.may_execute() {
+        // A held leader would not give itself what it proposes, and answer it.
+        if !self.may_execute() || self.database_held {
             self.give_back(now, batch.into_iter().map(|(waiting, _)| waiting).collect());
             return;
         }
@@ -458,12 +460,13 @@ impl Node {
             self.wait(now, Waiting { ticket, request, deadline });
             return;
         }
-        let index = match &returned.reply {
-            Reply::Done { index, .. } => *index,
-            Reply::Refused(_) => 0,
+        let index = match (&returned.ticket, &returned.reply) {
+            (Ticket::Local(_), Reply::Done { index, .. }) if !self.database_held => *index,
+            _ => 0,
         };
         let answered = (returned.ticket, returned.reply);
-        self.owe(now, Owed { index, answered, deadline: returned.deadline });
+        let deadline = returned.deadline.min(now.plus(self.config.timing.forward_retry_ms));
+        self.owe(now, Owed { index, answered, deadline });
     }
 }
 

@@ -2,8 +2,9 @@
 //! else. Sender and receiver are known from the seal around it and stand in no
 //! frame; Raft's own protobuf never travels.
 //!
-//! A frame is one version byte and a postcard enum. Enums and fields only grow
-//! at the end; another version is rejected and counted, never guessed at.
+//! A frame is one version byte and a postcard enum. Enums only grow at the end; a
+//! field more or less makes another version, which is rejected and counted, never
+//! guessed at.
 
 use alloc::{string::String, vec::Vec};
 use core::fmt;
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// First byte of every frame.
-pub const FRAME_VERSION: u8 = 1;
+pub const FRAME_VERSION: u8 = 2;
 
 /// Bytes of a ReadIndex context: who asks, its boot counter and its round, 8 each.
 pub const READ_CONTEXT_BYTES: usize = 24;
@@ -303,7 +304,7 @@ mod tests {
 
     #[test]
     fn version_1_bytes_stay_what_they_are() {
-        assert_eq!(heartbeat().encode(), [1, 0, 2, 3, 0x84, 2, 0, 0x85, 2]);
+        assert_eq!(heartbeat().encode(), [2, 0, 2, 3, 0x84, 2, 0, 0x85, 2]);
         let append = Frame::Raft(RaftFrame::Append {
             term: 2,
             index: 7,
@@ -315,12 +316,12 @@ mod tests {
                 data: Vec::from([9, 8]),
             }]),
         });
-        assert_eq!(append.encode(), [1, 0, 0, 2, 7, 2, 6, 1, 2, 0, 2, 9, 8]);
+        assert_eq!(append.encode(), [2, 0, 0, 2, 7, 2, 6, 1, 2, 0, 2, 9, 8]);
         let presence = Frame::Presence { http: "h".into() };
-        assert_eq!(presence.encode(), [1, 5, 1, b'h']);
+        assert_eq!(presence.encode(), [2, 5, 1, b'h']);
         let other = Other { id: 3, heard: true, http: "h".into() };
         let others = Frame::Others { term: 2, others: Vec::from([other]) };
-        assert_eq!(others.encode(), [1, 6, 2, 1, 3, 1, 1, b'h']);
+        assert_eq!(others.encode(), [2, 6, 2, 1, 3, 1, 1, b'h']);
     }
 
     #[test]
@@ -351,13 +352,13 @@ mod tests {
     #[test]
     fn another_version_is_rejected() {
         let mut bytes = heartbeat().encode();
-        bytes[0] = 2;
+        bytes[0] = FRAME_VERSION + 1;
         assert_eq!(Frame::decode(&bytes), Err(Rejection::Malformed));
     }
 
     #[test]
     fn a_length_beyond_the_bytes_is_rejected_without_allocating_it() {
-        let mut bytes = Vec::from([1, 0, 0, 2, 7, 2, 6, 1, 2, 0]);
+        let mut bytes = Vec::from([2, 0, 0, 2, 7, 2, 6, 1, 2, 0]);
         bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
         assert_eq!(Frame::decode(&bytes), Err(Rejection::Malformed));
     }
