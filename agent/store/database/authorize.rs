@@ -161,6 +161,9 @@ fn judge(state: &mut State, action: &Action<'_>) -> Result<(), Refused> {
         | code::SQLITE_DROP_TEMP_TABLE
         | code::SQLITE_DROP_TEMP_TRIGGER
         | code::SQLITE_DROP_TEMP_VIEW => refuse(refusal::TEMP),
+        code::SQLITE_PRAGMA if database == Some("temp") && second.is_some() => {
+            refuse(refusal::TEMP)
+        }
         code::SQLITE_PRAGMA => judge_pragma(state, name, second),
         code::SQLITE_FUNCTION if other == "load_extension" => refuse(refusal::EXTENSION),
         code::SQLITE_READ if name == PAGES => refuse(refusal::PAGES),
@@ -242,8 +245,8 @@ fn judge_schema(
     if is_temp {
         return refuse(refusal::TEMP);
     }
-    if is_ours(table) {
-        return refuse(format!("{table}: {}", refusal::OUR_NAME));
+    if let Some(ours) = [table, name].into_iter().find(|name| is_ours(name)) {
+        return refuse(format!("{ours}: {}", refusal::OUR_NAME));
     }
     judge_shadow(state, table)?;
     state.seen.schema = true;

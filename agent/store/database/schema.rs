@@ -12,6 +12,25 @@ use understudy_core::sql::Value;
 
 use super::{refusal, text::words};
 
+/// All tables that have rows, whether WITHOUT ROWID, whether kept by a virtual one.
+///
+/// `PRAGMA table_list` would say so too, but compiles every view for it, which takes
+/// time that doubles with each view upon another. Only of a table WITHOUT ROWID does
+/// SQLite tell the columns of an "index" by the table's own name. What FTS5 keeps is
+/// known by its names; two of the tables are not there for every index, and an
+/// ordinary table may have such a name, but is made in other words.
+const TABLES: &str = "
+    SELECT name, EXISTS (SELECT 1 FROM pragma_index_info(t.name, 'main')), EXISTS (
+        SELECT 1 FROM sqlite_schema AS v JOIN (
+            SELECT 'data' AS kept, '' AS made UNION ALL SELECT 'idx', ''
+            UNION ALL SELECT 'config', ''
+            UNION ALL SELECT 'docsize', '(id INTEGER PRIMARY KEY, sz BLOB'
+            UNION ALL SELECT 'content', '(id INTEGER PRIMARY KEY, c0')
+        WHERE v.type = 'table' AND v.rootpage = 0
+        AND lower(t.name) = lower(v.name) || '_' || kept AND instr(t.sql, made))
+    FROM sqlite_schema AS t WHERE type = 'table' AND rootpage <> 0
+    ORDER BY name = 'sqlite_sequence', name";
+
 /// One table, ordinary, WITHOUT ROWID or a shadow of a virtual one.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -132,12 +151,7 @@ impl Schema {
         let mut schema = Self::default();
         // Rows are applied in the order of their tables: the sequences come last, for
         // the rows they count move them too.
-        let mut tables = connection.prepare_cached(
-            "SELECT name, wr, type = 'shadow' FROM pragma_table_list WHERE schema = 'main' \
-             AND type IN ('table', 'shadow') \
-             AND name NOT IN ('sqlite_schema', 'sqlite_master') \
-             ORDER BY name = 'sqlite_sequence', name",
-        )?;
+        let mut tables = connection.prepare_cached(TABLES)?;
         let tables = tables
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<Result<Vec<(String, bool, bool)>, _>>()?;
@@ -149,7 +163,9 @@ impl Schema {
         }
         schema.has_sequences = schema.by_name.contains_key(b"sqlite_sequence".as_slice());
         schema.virtual_tables = connection
-            .prepare_cached("SELECT lower(name) FROM pragma_table_list WHERE type = 'virtual'")?
+            .prepare_cached(
+                "SELECT lower(name) FROM sqlite_schema WHERE type = 'table' AND rootpage = 0",
+            )?
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         schema.has_views = connection
@@ -409,4 +425,77 @@ fn fingerprint(before: u32, table: &Table, columns: &[Column]) -> u32 {
 /// A name as SQL takes it, whatever it holds.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    };
+
+    use super::*;
+
+    #[test]
+    fn reading_the_schema_compiles_no_view() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE t(a UNIQUE); CREATE TABLE k(a PRIMARY KEY) WITHOUT ROWID;
+                 CREATE VIEW v AS SELECT a FROM t; CREATE VIEW w AS SELECT a FROM v;",
+            )
+            .unwrap();
+        let in_view = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&in_view);
+        let watch = move |context: rusqlite::hooks::AuthContext<'_>| {
+            seen.fetch_or(context.accessor.is_some(), Relaxed);
+            rusqlite::hooks::Authorization::Allow
+        };
+        connection.authorizer(Some(watch)).unwrap();
+        Schema::read(&connection).unwrap();
+        assert!(!in_view.load(Relaxed));
+        connection.prepare("SELECT a FROM v").unwrap();
+        assert!(in_view.load(Relaxed), "a view that is compiled is seen");
+    }
+
+    #[test]
+    fn tables_are_told_apart_as_sqlite_does() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE t(a INTEGER PRIMARY KEY AUTOINCREMENT, b UNIQUE);
+                 CREATE TABLE k(a PRIMARY KEY, b) WITHOUT ROWID; CREATE TABLE r(a PRIMARY KEY);
+                 CREATE TABLE \"with 'quotes'\"(a, b, PRIMARY KEY(b, a)) WITHOUT ROWID;
+                 CREATE VIRTUAL TABLE f USING fts5(a, b); CREATE TABLE f_other(a);
+                 CREATE VIRTUAL TABLE g USING fts5(a, tokenize = porter, contentless_delete = 1, content = '');
+                 CREATE VIRTUAL TABLE loc USING fts5(a, locale = 1);
+                 ALTER TABLE f RENAME TO F2; CREATE INDEX i ON t(b); ANALYZE;",
+            )
+            .unwrap();
+        let by_sqlite = "SELECT name, wr, type = 'shadow' FROM pragma_table_list
+             WHERE schema = 'main' AND type IN ('table', 'shadow') AND name <> 'sqlite_schema'
+             ORDER BY name = 'sqlite_sequence', name";
+        let [ours, theirs] = [TABLES, by_sqlite].map(|sql| {
+            let mut select = connection.prepare(sql).unwrap();
+            let rows = select.query_map([], |row| <(String, bool, bool)>::try_from(row)).unwrap();
+            rows.collect::<Result<Vec<_>, _>>().unwrap()
+        });
+        assert_eq!(ours, theirs);
+        assert!(ours.len() > 15, "{ours:?}");
+    }
+
+    #[test]
+    fn a_table_that_an_index_does_not_keep_is_an_ordinary_one() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE VIRTUAL TABLE f USING fts5(a, content = '', columnsize = 0);
+                 CREATE TABLE f_content(a); CREATE TABLE f_docsize(id INTEGER PRIMARY KEY, a);",
+            )
+            .unwrap();
+        let schema = Schema::read(&connection).unwrap();
+        let is_shadow = |name: &str| schema.named(name.as_bytes()).unwrap().is_shadow;
+        assert!(is_shadow("f_data") && is_shadow("f_idx") && is_shadow("f_config"));
+        assert!(!is_shadow("f_content") && !is_shadow("f_docsize"));
+    }
 }

@@ -71,7 +71,9 @@ impl Database {
         }
         let mode = Mode::Writing(asked.request.origin);
         let seen = match self.authorizer.compile(&self.connection, mode, asked.text) {
-            Err(error) => return self.refused_or(Ended::Failed(words(&error))),
+            Err(error) => {
+                return refused_or(Ended::Failed(words(&error)), self.authorizer.take_seen());
+            }
             Ok(compiled) => {
                 let seen = self.authorizer.take_seen();
                 if !seen.schema || compiled.is_explain() != 0 {
@@ -93,6 +95,7 @@ impl Database {
     ) -> Ended {
         self.limit_time(asked);
         let writes = !compiled.readonly();
+        let foreign_keys = seen.foreign_keys.filter(|_| compiled.is_explain() == 0);
         let wants_rows = asked.request.kind != RequestKind::Execute || writes;
         let done = given.bind(&mut compiled).map_err(Nothing::Failed).and_then(|()| {
             if let Some(words) = asked.known {
@@ -116,7 +119,7 @@ impl Database {
         } else {
             drop(compiled);
         }
-        if let Some(on) = seen.foreign_keys {
+        if let Some(on) = foreign_keys {
             self.set_foreign_keys(on);
         }
         match done {
@@ -124,17 +127,9 @@ impl Database {
             Err(Nothing::TooLarge) if writes => Ended::Undo(refusal::result_too_large()),
             Err(Nothing::TooLarge) => Ended::Refused(refusal::result_too_large()),
             Err(Nothing::Failed(_)) if spent => self.failed(String::from(TIMEOUT)),
-            Err(Nothing::Failed(reason)) => self.refused_or(self.failed(reason)),
-        }
-    }
-
-    /// The reason of ours why a statement failed, if there is one: a pragma that is
-    /// selected from is only compiled while the statement runs.
-    fn refused_or(&self, ended: Ended) -> Ended {
-        match (ended, self.authorizer.take_seen().refused) {
-            (Ended::Failed(_), Some(Refused::Request(reason))) => Ended::RequestRefused(reason),
-            (Ended::Failed(_), Some(Refused::Statement(reason))) => Ended::Refused(reason),
-            (ended, _) => ended,
+            Err(Nothing::Failed(reason)) => {
+                refused_or(self.failed(reason), self.authorizer.take_seen())
+            }
         }
     }
 
@@ -168,7 +163,7 @@ impl Database {
         let schema = Arc::clone(&self.schema);
         let done = self.gather(gathered).and_then(|()| {
             self.limit_time(asked);
-            self.run_schema(asked.text, given, seen, gathered)
+            self.run_schema(asked, given, seen, gathered)
         });
         let spent = self.budget.is_spent();
         self.budget.lift();
@@ -177,6 +172,7 @@ impl Database {
             let outcome = StatementOutcome::Changed { last_insert_id: 0, rows_affected: 0 };
             return Ended::Fine(outcome);
         };
+        let seen = self.authorizer.take_seen();
         self.authorizer.enter(Mode::Internal);
         self.hook.with(capture::Notes::doubt);
         if !self.connection.is_autocommit() {
@@ -186,7 +182,7 @@ impl Database {
         }
         match error {
             SchemaError::Sqlite(_) if spent => self.failed(String::from(TIMEOUT)),
-            SchemaError::Sqlite(error) => self.failed(words(&error)),
+            SchemaError::Sqlite(error) => refused_or(self.failed(words(&error)), seen),
             SchemaError::Unbound(words) => Ended::Failed(words),
             SchemaError::TooLarge => Ended::Undo(error.words()),
             SchemaError::HiddenRowid(_) | SchemaError::Refused(_) => Ended::Refused(error.words()),
@@ -195,7 +191,7 @@ impl Database {
 
     fn run_schema(
         &mut self,
-        sql: &str,
+        asked: &Asked<'_>,
         given: &mut Given<'_>,
         seen: &Seen,
         gathered: &mut Gathered,
@@ -204,7 +200,8 @@ impl Database {
         self.connection.execute_batch("SAVEPOINT ddl")?;
         let before = schema_version(&self.connection)?;
         self.hook.with(|notes| notes.leave_out(&seen.tables));
-        self.run(sql, given)?;
+        self.run(asked.text, Mode::Writing(asked.request.origin), given)?;
+        self.authorizer.enter(Mode::Internal);
         self.hook.with(|notes| notes.leave_out(&[]));
         let changed = schema_version(&self.connection)? != before;
         let others = self.hook.with(capture::Notes::take)?;
@@ -218,18 +215,22 @@ impl Database {
             if let Some(table) = names.find(is_new) {
                 return Err(SchemaError::Refused(format!("{table}: {}", refusal::OUR_NAME)));
             }
-            self.gather_schema(sql, seen, gathered)?;
+            self.gather_schema(asked.text, seen, gathered)?;
         }
         self.connection.execute_batch("RELEASE ddl")?;
         Ok(())
     }
 
-    fn run(&self, sql: &str, given: &mut Given<'_>) -> Result<(), SchemaError> {
-        let mut statement = self.connection.prepare(sql)?;
-        given.bind(&mut statement).map_err(SchemaError::Unbound)?;
-        let mut rows = statement.raw_query();
-        while rows.next()?.is_some() {}
-        Ok(())
+    /// In the caller's mode: what it selects from may be compiled only now.
+    fn run(&self, sql: &str, mode: Mode, given: &mut Given<'_>) -> Result<(), SchemaError> {
+        let mut statement = self.authorizer.compile(&self.connection, mode, sql)?;
+        let done = given.bind(&mut statement).map_err(SchemaError::Unbound).and_then(|()| {
+            let mut rows = statement.raw_query();
+            while rows.next()?.is_some() {}
+            Ok(())
+        });
+        statement.discard();
+        done
     }
 
     /// CREATE TABLE AS SELECT becomes CREATE TABLE and the rows it has now.
@@ -257,6 +258,16 @@ impl Database {
 
 /// rqlite's words.
 const TIMEOUT: &str = "execute timeout";
+
+/// The reason of ours why a statement failed, if there is one: a pragma that is
+/// selected from is only compiled while the statement runs.
+fn refused_or(ended: Ended, seen: Seen) -> Ended {
+    match (ended, seen.refused) {
+        (Ended::Failed(_), Some(Refused::Request(reason))) => Ended::RequestRefused(reason),
+        (Ended::Failed(_), Some(Refused::Statement(reason))) => Ended::Refused(reason),
+        (ended, _) => ended,
+    }
+}
 
 fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA schema_version", [], |row| row.get(0))

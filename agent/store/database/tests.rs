@@ -739,24 +739,32 @@ fn what_sqlites_limits_allow_fits_the_stack() {
     let directory = tempfile::tempdir().unwrap();
     let connection = connect(&directory.path().join("state.db"), &Options::default()).unwrap();
     let run = move || {
-        let mut schema = String::from("CREATE TABLE t0(a); CREATE VIEW v0 AS SELECT a FROM t0;");
-        for (table, before) in (1..=900).zip(0..) {
+        let compound = vec!["SELECT a FROM t0"; 450].join(" UNION ALL ");
+        let expression = format!("a{}", " + a".repeat(950));
+        let mut schema = format!(
+            "CREATE TABLE last(a); CREATE TABLE t0(a); CREATE TRIGGER g0 AFTER INSERT ON t0 BEGIN
+             INSERT INTO last SELECT {expression} FROM t0 UNION ALL {compound}; END;"
+        );
+        for (table, before) in (1..=950).zip(0..) {
             schema.push_str(&format!(
-                "CREATE TABLE t{table}(a); CREATE VIEW v{table} AS SELECT count(*) AS a FROM v{before};
-                 CREATE TRIGGER g{table} AFTER INSERT ON t{table} BEGIN
-                 INSERT INTO t{before} VALUES (new.a); END;"
+                "CREATE TABLE t{table}(a); CREATE TRIGGER g{table} AFTER INSERT ON t{table}
+                 BEGIN INSERT INTO t{before} VALUES (new.a); END;"
             ));
         }
         connection.execute_batch(&format!("BEGIN; {schema} COMMIT")).unwrap();
-        let expression = format!("a{}", " + a".repeat(900));
-        let compound = vec!["SELECT a FROM t0"; 450].join(" UNION ALL ");
-        for deep in [
-            format!("INSERT INTO t900 SELECT {expression} FROM v900"),
-            format!("INSERT INTO t900 SELECT {expression} FROM ({compound} LIMIT 9)"),
-        ] {
-            connection.execute(&deep, []).unwrap();
-        }
+        connection.execute("INSERT INTO t950 VALUES (1)", []).unwrap();
     };
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run);
     thread.unwrap().join().unwrap();
+}
+
+#[test]
+fn to_explain_a_pragma_is_not_to_carry_it_out() {
+    let mut boards = Boards::new();
+    let tables = ["CREATE TABLE t(id INTEGER PRIMARY KEY)", "CREATE TABLE c(a REFERENCES t(id))"];
+    boards.requests(&[request(RequestKind::Execute, false, &tables)]);
+    let statements = ["EXPLAIN PRAGMA foreign_keys = ON", "INSERT INTO c VALUES (9)"];
+    let answers = boards.requests(&[request(RequestKind::Execute, false, &statements)]);
+    let inserted = &answers[0].results[1].outcome;
+    assert!(matches!(inserted, StatementOutcome::Changed { rows_affected: 1, .. }), "{inserted:?}");
 }

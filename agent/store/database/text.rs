@@ -15,7 +15,7 @@ pub(super) fn next_statement<'a>(
     if text.is_empty() {
         return None;
     }
-    let inner = text.trim_end_matches(|c: char| c.is_whitespace() || c == ';');
+    let inner = text.trim_end_matches(|c: char| is_space(c) || c == ';');
     if !inner.contains(';') {
         return Some((inner, ""));
     }
@@ -27,13 +27,18 @@ pub(super) fn next_statement<'a>(
 pub(super) fn without_comments(text: &str) -> &str {
     let mut text = text;
     loop {
-        text = text.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
+        text = text.trim_start_matches(|c: char| is_space(c) || c == ';');
         text = match text.get(..2) {
             Some("--") => text.find('\n').map_or("", |end| &text[end..]),
             Some("/*") => text[2..].find("*/").map_or("", |end| &text[end + 4..]),
             _ => return text,
         };
     }
+}
+
+/// As SQLite takes it: a byte order mark is one wherever it stands.
+pub(super) fn is_space(c: char) -> bool {
+    c.is_whitespace() || c == '\u{feff}'
 }
 
 /// SQLite's own words, without the wrapping.

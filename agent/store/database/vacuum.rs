@@ -7,7 +7,12 @@
 
 use understudy_core::sql::SqlRequest;
 
-use super::{Database, Failure, authorize::Mode, refusal, text::without_comments};
+use super::{
+    Database, Failure,
+    authorize::Mode,
+    refusal,
+    text::{is_space, without_comments},
+};
 
 /// As it stands in an entry.
 pub(super) const VACUUM: &str = "VACUUM";
@@ -20,7 +25,7 @@ fn arguments(text: &str) -> Option<&str> {
     if !word.eq_ignore_ascii_case(VACUUM) || goes_on() {
         return None;
     }
-    Some(rest.trim_matches(|c: char| c.is_whitespace() || c == ';'))
+    Some(rest.trim_matches(|c: char| is_space(c) || c == ';'))
 }
 
 fn is_main(arguments: &str) -> bool {
@@ -83,5 +88,20 @@ impl Database {
             }
             done => done.map(|()| true),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_hides_no_vacuum() {
+        assert_eq!(refused("\u{feff}VACUUM INTO 'x'"), Some(refusal::VACUUM_INTO));
+        assert_eq!(
+            refused(" \u{feff}-- why\n\u{feff}vacuum\u{feff};"),
+            Some(refusal::VACUUM_ALONE)
+        );
+        assert_eq!(refused("VACUUMED"), None);
     }
 }
