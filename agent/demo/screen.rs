@@ -81,12 +81,17 @@ fn picture(boards: impl Iterator<Item = String>, glance: &Glance, message: &str)
     lines.push(String::new());
     let recent = glance.last.iter().rev().take(READINGS);
     lines.extend(recent.map(|reading| {
-        let (board, source, value) = (reading.board, &reading.source, reading.value);
-        format!("  {board:<8} {source:<44.44} {value:>20.3}")
+        let (board, source, value) = (reading.board, &reading.source, shown(reading.value));
+        format!("  {board:<8} {source:<44.44} {value:>20}")
     }));
     lines.push(String::new());
     lines.push(message.to_owned());
     lines
+}
+
+/// Most readings of a machine are counts.
+fn shown(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.3}") }
 }
 
 fn board_line(board: &Board) -> String {
@@ -111,6 +116,14 @@ fn board_line(board: &Board) -> String {
 mod tests {
     use super::*;
     use crate::demo::writers::Shown;
+
+    #[test]
+    fn a_count_has_no_decimals() {
+        assert_eq!(
+            (shown(88_681_563_136.0).as_str(), shown(1.96).as_str()),
+            ("88681563136", "1.960")
+        );
+    }
 
     #[test]
     fn a_picture_fits_80_columns_and_24_lines_and_has_the_rate() {
