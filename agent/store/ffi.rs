@@ -343,6 +343,51 @@ pub(crate) fn keep_wal(connection: &Connection) {
     }
 }
 
+/// Writes the WAL again as it is, and syncs it; to be called after a first read, when
+/// nobody else writes. After a failed sync the system shows an earlier process's frames
+/// and takes them for written, though the disk never got them: a checkpoint that the
+/// power cuts short would leave pages of them in the file, and not the rest.
+pub(crate) fn write_wal_again(connection: &Connection) -> rusqlite::Result<()> {
+    let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
+    // SAFETY: the handle is valid while the connection is; this control takes a place
+    // for a pointer to the open WAL, which lives as long as the connection reads.
+    unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_JOURNAL_POINTER,
+            (&raw mut file).cast::<c_void>(),
+        );
+    }
+    // SAFETY: a file that is open has methods, one that is not has none.
+    let methods = unsafe { file.as_ref().and_then(|file| file.pMethods.as_ref()) };
+    let Some(methods) = methods else { return Ok(()) };
+    let (Some(size), Some(read), Some(write), Some(sync)) =
+        (methods.xFileSize, methods.xRead, methods.xWrite, methods.xSync)
+    else {
+        return Ok(());
+    };
+    let done = |code: c_int| match code {
+        ffi::SQLITE_OK => Ok(()),
+        code => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
+    };
+    let mut bytes = 0;
+    // SAFETY: the file is open, and the place is ours.
+    done(unsafe { size(file, &raw mut bytes) })?;
+    let mut piece = [0u8; 4_096];
+    let mut at = 0;
+    while at < bytes {
+        let count = c_int::try_from((bytes - at).min(4_096)).expect("no more than a piece");
+        // SAFETY: the file is open, and the piece has room for so many bytes.
+        done(unsafe { read(file, piece.as_mut_ptr().cast(), count, at) })?;
+        // SAFETY: the same.
+        done(unsafe { write(file, piece.as_ptr().cast(), count, at) })?;
+        at += i64::from(count);
+    }
+    // SAFETY: the file is open.
+    if bytes > 0 { done(unsafe { sync(file, ffi::SQLITE_SYNC_NORMAL) }) } else { Ok(()) }
+}
+
 /// Bytes that SQLite's allocator hands out in this process, and the bound it
 /// starts to give cached pages back at.
 pub fn limit_memory(bytes: i64) {

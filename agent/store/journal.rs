@@ -226,7 +226,8 @@ impl Journal {
     /// waited for. A damaged one is written on, with what was found of it.
     fn count_boot(&mut self) -> Result<(), StoreError> {
         if !self.suspect {
-            let pages = self.pages("PRAGMA wal_checkpoint(RESTART)");
+            let again = super::ffi::write_wal_again(&self.connection);
+            let pages = again.and_then(|()| self.pages("PRAGMA wal_checkpoint(RESTART)"));
             pages.map_err(|error| StoreError::of_file(&self.path, &error))?;
         }
         let connection = &self.connection;
@@ -368,8 +369,16 @@ impl Journal {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Err(JournalError::DiskFull),
             _ if mutant::is(10) => Ok(()),
-            _ => Err(halt(&error)),
+            _ => Err(self.stopped(&error)),
         }
+    }
+
+    /// It goes on no longer, and after a failed sync there is no second try: closing
+    /// would be one.
+    fn stopped(&self, error: &rusqlite::Error) -> JournalError {
+        // Where it cannot be set, this connection is past writing.
+        let _ = keep_wal_on_close(&self.connection, true);
+        halt(error)
     }
 
     fn run(&self, sql: &str) -> rusqlite::Result<()> {
@@ -385,7 +394,7 @@ impl Journal {
         }
         match self.pages("PRAGMA wal_checkpoint(RESTART)") {
             Err(error) if error.sqlite_error_code() != Some(ErrorCode::DiskFull) => {
-                Err(halt(&error))
+                Err(self.stopped(&error))
             }
             Ok(_) | Err(_) => Ok(()),
         }

@@ -12,6 +12,10 @@ use super::{
     world::World,
 };
 
+/// Of a board. One is drawn for a failing sync: all but the journal's WAL are synced
+/// too seldom to be met by chance.
+const FILES: [&str; 4] = ["state.db", "state.db-wal", "journal.db", "journal.db-wal"];
+
 /// Rates of a seed's faults, per mille, drawn so that no fault drowns the others.
 pub(crate) struct Plan {
     pub(crate) loss: u64,
@@ -183,8 +187,14 @@ impl World {
             }
         }
         if self.faults.chance(self.plan.bad_syncs) {
-            self.tell(|| format!("board {id}: the next sync fails"));
-            self.board(id).disk.borrow_mut().fail_syncs(1);
+            let file = FILES[usize::try_from(self.faults.below(4)).unwrap_or(0)];
+            self.tell(|| format!("board {id}: the next sync of {file} fails"));
+            self.board(id).disk.borrow_mut().fail_sync(Some(file));
+            // A second try that is taken for a success shows when the power goes in it.
+            if self.faults.chance(500) {
+                let calls = self.faults.below(30);
+                self.board(id).disk.borrow_mut().crash_after_on(calls, FILES[0]);
+            }
         }
         if self.faults.chance(self.plan.full) {
             let room = usize::try_from(self.faults.below(20_000)).unwrap_or(0);
@@ -212,7 +222,7 @@ impl World {
             self.resume(id);
             let mut disk = self.boards[&id].disk.borrow_mut();
             disk.set_room(None);
-            disk.fail_syncs(0);
+            disk.fail_sync(None);
             disk.crash_after(u64::MAX);
         }
     }

@@ -64,9 +64,11 @@ impl World {
 
     fn start_work(&mut self, board: NodeId, thread: usize) {
         let stall = thread == JOURNAL && !self.heals && self.disks.chance(self.plan.stalls);
+        let is_slow = self.deposing.is_some_and(|deposing| deposing.is_slow(board));
         let takes = match (thread, stall) {
             (JOURNAL, true) => 200 + self.disks.below(2_500),
             (JOURNAL, false) => self.disks.below(6),
+            _ if is_slow => 3_000 + self.disks.below(2_000),
             _ => self.disks.below(2),
         };
         let epoch = self.boards[&board].epoch;

@@ -49,13 +49,16 @@ pub(crate) struct Disk {
     random: Random,
     /// Calls left until the power goes.
     countdown: Option<u64>,
+    /// Only those on this file count.
+    counted: Option<&'static str>,
     /// The power is off: every call fails.
     pub(crate) is_off: bool,
     /// The power went inside a write or sync.
     pub(crate) went_inside: bool,
     /// It failed a sync since the power came.
     pub(crate) has_failed: bool,
-    failing_syncs: u32,
+    /// The next sync of this file fails.
+    failing_sync: Option<&'static str>,
     quota: Option<usize>,
 }
 
@@ -66,10 +69,11 @@ pub(crate) fn make(number: u64, seed: u64) -> Rc<RefCell<Disk>> {
         files: BTreeMap::new(),
         random: Random::new(seed),
         countdown: None,
+        counted: None,
         is_off: false,
         went_inside: false,
         has_failed: false,
-        failing_syncs: 0,
+        failing_sync: None,
         quota: None,
     }));
     DISKS.with(|disks| disks.borrow_mut().insert(number, Rc::clone(&disk)));
@@ -93,16 +97,24 @@ impl Disk {
     /// The power goes inside the `calls`-th write or sync from now.
     pub(crate) fn crash_after(&mut self, calls: u64) {
         self.countdown = Some(calls);
+        self.counted = None;
     }
 
-    /// The power stays on for now.
+    /// The same, of those on one file.
+    pub(crate) fn crash_after_on(&mut self, calls: u64, file: &'static str) {
+        self.countdown = Some(calls);
+        self.counted = Some(file);
+    }
+
+    /// The power stays on for now, and syncs are sound.
     pub(crate) fn spare(&mut self) {
         self.countdown = None;
+        self.failing_sync = None;
     }
 
-    /// The next syncs fail: what they were to make durable is lost for the disk.
-    pub(crate) fn fail_syncs(&mut self, count: u32) {
-        self.failing_syncs = count;
+    /// The next sync of a file fails: what it was to make durable is lost for the disk.
+    pub(crate) fn fail_sync(&mut self, file: Option<&'static str>) {
+        self.failing_sync = file;
     }
 
     /// No more bytes than now and these.
@@ -154,8 +166,9 @@ impl Disk {
     }
 
     /// Counts a write or sync; true when the power goes in it.
-    fn counts(&mut self) -> bool {
-        match &mut self.countdown {
+    fn counts(&mut self, name: &str) -> bool {
+        let is_counted = self.counted.is_none_or(|file| file == name);
+        match self.countdown.as_mut().filter(|_| is_counted) {
             Some(0) => {
                 self.cut_power();
                 self.went_inside = true;
@@ -347,7 +360,7 @@ unsafe extern "C" fn write(
             return ffi::SQLITE_FULL;
         }
         file_of(disk, name).write(offset, bytes);
-        if disk.counts() { ffi::SQLITE_IOERR_WRITE } else { ffi::SQLITE_OK }
+        if disk.counts(name) { ffi::SQLITE_IOERR_WRITE } else { ffi::SQLITE_OK }
     })
 }
 
@@ -360,11 +373,10 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_i
 
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int {
     with(file, |disk, name| {
-        if disk.counts() {
+        if disk.counts(name) {
             return ffi::SQLITE_IOERR_FSYNC;
         }
-        if disk.failing_syncs > 0 {
-            disk.failing_syncs -= 1;
+        if disk.failing_sync.take_if(|file| name == *file).is_some() {
             disk.has_failed = true;
             file_of(disk, name).pending.clear();
             return ffi::SQLITE_IOERR_FSYNC;

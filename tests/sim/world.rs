@@ -21,7 +21,7 @@ use super::{
     board::{BOARDS, Board, set_now},
     calls::{self, Asked},
     check::Check,
-    deposed::Deposing,
+    deposed::{Deed, Deposing},
     faults::Plan,
     random::Random,
     vfs,
@@ -218,8 +218,10 @@ impl World {
         if leads && self.check.leads(term, id) {
             self.tell(|| format!("board {id} leads term {term}"));
         }
-        self.look_at_deposing(id, leads, false);
+        self.look_at_deposing(id, leads, Deed::Else);
         for effect in effects {
+            // What it sends of it comes after.
+            self.look_at_deposing(id, leads, Deed::of(&effect));
             self.tell(|| format!("board {id}: {}", trace::effect(&effect)));
             match effect {
                 Effect::Send { to, payload } => {
@@ -227,12 +229,8 @@ impl World {
                     self.send(id, to, &payload);
                 }
                 Effect::Reply { id: request, reply } => self.replied((id, epoch, request), reply),
-                Effect::Persist { ref entries, .. } => {
-                    // What it sends of them comes after.
-                    self.look_at_deposing(id, leads, !entries.is_empty());
-                    self.hand_over(id, effect);
-                }
-                Effect::Fetch { .. }
+                Effect::Persist { .. }
+                | Effect::Fetch { .. }
                 | Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }

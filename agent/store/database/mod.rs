@@ -255,6 +255,7 @@ impl Database {
         database.reload().map_err(|reason| StoreError::new(&path, reason))?;
         // What a committed WAL holds may not be on the disk yet. Without room it
         // stays where it is and does not count as durable.
+        super::ffi::write_wal_again(&database.connection).map_err(at)?;
         match database.checkpoint() {
             Ok(()) | Err(Failure::Reset { .. }) => Ok(database),
             Err(Failure::Halt(reason)) => Err(StoreError::new(&path, reason)),
@@ -486,6 +487,9 @@ impl Database {
         if !hopeless && (is_local(error) || lost) {
             return self.reset(None);
         }
+        // Closing would try once more what is not to be tried again; where it cannot be
+        // set, this connection is past writing.
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         Failure::Halt(format!("{}: {error}", self.path.display()))
     }
 
