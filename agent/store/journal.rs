@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use understudy_core::{
     event::{Entry, HardState, NodeId, Promise, Trust},
     limits::LOG_PIECE_ENTRIES_MAX,
@@ -28,7 +28,7 @@ use understudy_core::{
 };
 
 use super::{
-    REMEDY, StoreError, check_sqlite, is_damage, make_private,
+    REMEDY, StoreError, check_sqlite, is_damage, keep_wal_on_close, make_private,
     row::{checksum, entry_of, kind_number},
     wal,
 };
@@ -523,12 +523,6 @@ fn damaged(index: u64) -> JournalError {
     JournalError::Halt(format!(
         "entry {index} (row {index} of table log) is damaged or missing. {REMEDY}"
     ))
-}
-
-/// An orderly close brings the WAL back into the file and deletes it: not where
-/// it is evidence.
-fn keep_wal_on_close(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(drop)
 }
 
 fn connect(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {

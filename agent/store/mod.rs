@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode, config::DbConfig};
 
 pub mod database;
 pub mod ffi;
@@ -93,4 +93,10 @@ fn check_sqlite() -> Result<(), StoreError> {
         return Ok(());
     }
     Err(StoreError(format!("SQLite {} is too old: 3.51.3 is needed", rusqlite::version())))
+}
+
+/// An orderly close brings the WAL back into the file and deletes it: not where
+/// it is evidence, nor after a failed sync.
+fn keep_wal_on_close(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(drop)
 }

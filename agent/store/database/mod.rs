@@ -489,7 +489,7 @@ impl Database {
         }
         // Closing would try once more what is not to be tried again; where it cannot be
         // set, this connection is past writing.
-        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        let _ = super::keep_wal_on_close(&self.connection, true);
         Failure::Halt(format!("{}: {error}", self.path.display()))
     }
 
