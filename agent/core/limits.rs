@@ -1,8 +1,6 @@
 //! Every bound, its unit and its reason, and how the bounds hang together.
 //! A board file may lower a bound, never raise it.
 
-use crate::sql::Value;
-
 /// A sealed datagram on any road, bytes: below every common path's MTU, IPv6 and
 /// tunnels included.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
@@ -278,6 +276,5 @@ const _: () = assert!(APPEND_BYTES_MAX < ENTRY_BYTES_MAX as u64);
 const _: () = assert!(PERSISTS_OPEN_MAX + FETCHES_OPEN_MAX + 32 < JOURNAL_EFFECTS_MAX);
 const _: () = assert!(VOTERS_DEFAULT <= VOTERS_MAX && VOTERS_MAX <= MEMBERS_MAX);
 const _: () = assert!(OTHERS_TICKS_MIN < OTHERS_TICKS);
-const _: () = assert!(CHANGE_CELLS_MAX * size_of::<Value>() <= REQUEST_NOTES_BYTES_MAX);
 const _: () = assert!(2 * CHANGE_COPIED_BYTES_MAX <= REQUEST_NOTES_BYTES_MAX);
 const _: () = assert!(BATCH_REQUESTS_MAX <= REQUESTS_WAITING_MAX);

@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use rusqlite::{CachedStatement, Connection, types::ValueRef};
 use understudy_core::{
     change::Row,
-    limits::{REQUEST_NOTES_BYTES_MAX, REQUEST_ROWS_MAX},
+    limits::{CHANGE_CELLS_MAX, REQUEST_NOTES_BYTES_MAX, REQUEST_ROWS_MAX},
     mutant,
     sql::Value,
 };
@@ -34,6 +34,9 @@ use super::{
     schema::{Columns, Schema, SchemaError, Table},
 };
 use crate::store::ffi::{Identity, Touch, Touches};
+
+// The keys of any change that an entry may hold can be noted.
+const _: () = assert!(CHANGE_CELLS_MAX * size_of::<Value>() <= REQUEST_NOTES_BYTES_MAX);
 
 /// Values are kept as the hook sees them, until the request ends, while the notes
 /// are no larger, bytes.
