@@ -11,7 +11,7 @@
 //! until it is there. In a group of more than three, followers of a leader that has
 //! been replaced are wrong by up to the time it takes to notice.
 
-use alloc::collections::BTreeMap;
+use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::{
     event::{Millis, NodeId, Position},
@@ -23,8 +23,8 @@ use crate::{
 
 /// An append is one datagram for sure up to so much data, bytes, counting for each
 /// entry what it costs beside its data.
-const APPEND_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 128;
-const ENTRY_BYTES: usize = 24;
+const ONE_DATAGRAM_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 128;
+const ENTRY_OVERHEAD_BYTES: usize = 24;
 
 /// See the module's description.
 #[derive(Default)]
@@ -41,7 +41,7 @@ impl Freshness {
     /// At that moment, all that was committed was up to `word.index`, by the leader of
     /// `word.term`.
     pub(crate) fn heard(&mut self, at: Millis, word: Position) {
-        if (word.term, word.index) < (self.newest.term, self.newest.index) {
+        if word < self.newest {
             return;
         }
         self.newest = word;
@@ -74,14 +74,9 @@ impl Freshness {
     /// When most of the voters, this one included, last took it for the leader of
     /// `term`.
     fn majority(&self, now: Millis, term: u64, own: NodeId, voters: &[NodeId]) -> Option<Millis> {
-        let answers = Some(&self.answers.1).filter(|_| self.answers.0 == term);
-        let at = |id: &NodeId| match *id == own {
-            true => Some(now),
-            false => answers.and_then(|answers| answers.get(id)).copied(),
-        };
-        let mut at: alloc::vec::Vec<_> = voters.iter().map(at).collect();
-        at.sort_unstable_by(|one, other| other.cmp(one));
-        at.get(voters.len() / 2).copied().flatten()
+        let none = BTreeMap::new();
+        let answers = if self.answers.0 == term { &self.answers.1 } else { &none };
+        majority_heard(now, own, voters, answers)
     }
 
     pub(crate) fn age_ms(&self, now: Millis) -> Option<u64> {
@@ -119,11 +114,12 @@ impl Node {
     /// A leader knows of everything committed when its majority last answered,
     /// once it has applied an entry of its own term.
     fn note_majority(&mut self, now: Millis) {
+        if !self.leads_for_sure() {
+            return;
+        }
         let (term, index) = (self.raw.raft.term, self.raw.raft.raft_log.committed);
         let voters = voters_of(&self.membership);
-        if self.leads_for_sure()
-            && let Some(at) = self.freshness.majority(now, term, self.config.id, &voters)
-        {
+        if let Some(at) = self.freshness.majority(now, term, self.config.id, &voters) {
             self.freshness.heard(at, Position { term, index });
             self.freshness.applied(self.applier.applied());
         }
@@ -136,9 +132,24 @@ impl Node {
     }
 }
 
+/// Since when most of the voters have been heard, `own` among them, which is heard
+/// all the time.
+pub(crate) fn majority_heard(
+    now: Millis,
+    own: NodeId,
+    voters: &[NodeId],
+    heard: &BTreeMap<NodeId, Millis>,
+) -> Option<Millis> {
+    let at = |id: &NodeId| if *id == own { Some(now) } else { heard.get(id).copied() };
+    let mut at: Vec<_> = voters.iter().map(at).collect();
+    at.sort_unstable_by(|one, other| other.cmp(one));
+    at.get(voters.len() / 2).copied().flatten()
+}
+
 /// One that needs more may be long under way.
 fn is_one_datagram(entries: &[FrameEntry]) -> bool {
-    entries.iter().map(|entry| entry.data.len() + ENTRY_BYTES).sum::<usize>() <= APPEND_BYTES_MAX
+    let bytes = entries.iter().map(|entry| entry.data.len() + ENTRY_OVERHEAD_BYTES);
+    bytes.sum::<usize>() <= ONE_DATAGRAM_BYTES_MAX
 }
 
 #[cfg(test)]

@@ -56,8 +56,7 @@ impl Node {
     /// hand over, its rows being wrong or its database held by a reader, does so
     /// where nobody else could be elected for long: its log may be the only whole one.
     pub(crate) fn may_stand(&self) -> bool {
-        let can_write = !self.disk_full && !self.database_full;
-        can_write
+        self.hindrance() != Some(Refusal::DiskFull)
             && !self.stopping
             && (self.may_lead() || self.is_last_resort())
             && self.standing.may_elect(self.last())
@@ -156,11 +155,9 @@ const fn mix(value: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use crate::{
-        event::{Event, NodeId, Reply},
-        rig::{Rig, write},
+        event::{Event, NodeId},
+        rig::Rig,
     };
-
-    use super::*;
 
     /// A leader, and two that follow it.
     fn group() -> (Rig, NodeId, NodeId, NodeId) {
@@ -172,14 +169,7 @@ mod tests {
     fn a_board_held_by_a_reader_hands_its_log_on_where_nobody_else_holds_it() {
         let (mut rig, leader, held, other) = group();
         rig.event(held, Event::DatabaseHeld(true));
-        rig.cut = Vec::from([other]);
-        rig.ask(leader, 1, write("kept"));
-        rig.run(300);
-        assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
-        rig.cut = Vec::from([leader]);
-        rig.run(15_000);
-        assert!(rig.nodes[&other].leads() && !rig.nodes[&held].leads());
-        assert!(rig.journals[&other].iter().any(|entry| entry.data.ends_with(b"kept")));
+        rig.hand_on(leader, held, other);
     }
 
     #[test]

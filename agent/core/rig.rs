@@ -141,8 +141,7 @@ impl Rig {
     }
 
     pub(crate) fn event(&mut self, id: NodeId, event: Event) {
-        self.queue.push((id, event));
-        self.settle();
+        self.events(id, [event]);
     }
 
     /// All of these are there at once.
@@ -164,6 +163,20 @@ impl Rig {
         for (_, payload) in out {
             self.event(to, Event::Received { from, payload });
         }
+    }
+
+    /// One board alone holds this write with the leader, and the leader is gone. The
+    /// third gets to lead, and has it then.
+    pub(crate) fn hand_on(&mut self, leader: NodeId, holder: NodeId, other: NodeId) {
+        self.cut = Vec::from([other]);
+        self.ask(leader, 1, write("kept"));
+        self.run(300);
+        assert!(matches!(self.answer_of(1), Some(Reply::Done { .. })));
+        self.cut = Vec::from([leader]);
+        self.run(15_000);
+        assert!(self.nodes[&other].leads() && !self.nodes[&holder].leads());
+        let kept = self.journals[&other].iter().filter(|entry| entry.data.ends_with(b"kept"));
+        assert_eq!(kept.count(), 1);
     }
 
     pub(crate) fn settle(&mut self) {

@@ -29,7 +29,7 @@ use crate::{
     limits::{SCRUB_CUTS, SCRUB_PARTS_MAX, SCRUB_ROWS_NAMED_MAX},
     member::NodeId,
     mutant,
-    sql::{self, Origin, Parameters, RequestKind, SqlRequest, Statement, Value},
+    sql::{self, Origin, RequestKind, SqlRequest, Statement, Value},
 };
 
 /// What the schema is called among the tables.
@@ -533,14 +533,7 @@ const fn integer(number: u64) -> Value {
 }
 
 fn request(statements: Vec<(String, Vec<Value>)>) -> Vec<u8> {
-    let statements = statements
-        .into_iter()
-        .map(|(sql, parameters)| Statement { sql, parameters: Parameters::Positional(parameters) });
-    sql::encode(&SqlRequest {
-        kind: RequestKind::Execute,
-        transaction: true,
-        origin: Origin::Agent,
-        statement_timeout_ms: None,
-        statements: statements.collect(),
-    })
+    let statements = statements.into_iter().map(|(sql, values)| Statement::new(sql, values));
+    let request = SqlRequest::new(RequestKind::Execute, Origin::Agent, statements.collect());
+    sql::encode(&SqlRequest { transaction: true, ..request })
 }

@@ -271,10 +271,12 @@ impl Node {
     /// a scrub has come of it. None would say more where one has found that they do.
     fn ask_in_doubt(&mut self, now: Millis) {
         let scrubber = &self.scrubber;
-        let is_due = scrubber.doubts && now >= scrubber.doubts_from && !self.is_fenced();
+        if !scrubber.doubts || now < scrubber.doubts_from || self.is_fenced() {
+            return;
+        }
         let known = scrubber.scrubs.latest().is_some_and(|(whole, _)| whole.differs());
         let waits = scrubber.scrubs.last().is_some_and(|scrub| self.waits_for(now, scrub));
-        if is_due && !known && !waits {
+        if !known && !waits {
             let request = scrubber.scrubs.ask(&self.boards(), None);
             self.scrubber.doubts_from = now.plus(self.config.timing.request_timeout_ms);
             self.scrubber.wish_to_ask(request);
@@ -458,7 +460,6 @@ mod tests {
         let board = leader % 3 + 1;
         rig.run(Timing::WIRED.request_timeout_ms);
         rig.cut = Vec::from([board]);
-        rig.event(board, Event::Applied { number: 0, outcomes: Vec::new() });
         rig.nodes.get_mut(&board).unwrap().note_outcome(Outcome::ChangedInPart);
         rig.run(3 * Timing::WIRED.request_timeout_ms);
         assert_eq!(entries(&rig, leader, "INSERT INTO _understudy_scrub"), 0);
@@ -503,14 +504,7 @@ mod tests {
         let board = leader % 3 + 1;
         let other = board % 3 + 1;
         tell(&mut rig, &found(&[board]));
-        rig.cut = Vec::from([other]);
-        rig.ask(leader, 1, write("kept"));
-        rig.run(300);
-        assert!(matches!(rig.answer_of(1), Some(Reply::Done { .. })));
-        rig.cut = Vec::from([leader]);
-        rig.run(15_000);
-        assert!(rig.nodes[&other].leads() && !rig.nodes[&board].leads());
-        assert_eq!(entries(&rig, other, "kept"), 1);
+        rig.hand_on(leader, board, other);
     }
 
     #[test]

@@ -479,11 +479,5 @@ fn reply_at(index: u64, answer: Answer) -> Reply {
 
 /// A request that changes nothing: the entry a strong read waits for.
 fn barrier() -> Vec<u8> {
-    sql::encode(&SqlRequest {
-        kind: RequestKind::Execute,
-        transaction: false,
-        origin: Origin::Agent,
-        statement_timeout_ms: None,
-        statements: Vec::new(),
-    })
+    sql::encode(&SqlRequest::new(RequestKind::Execute, Origin::Agent, Vec::new()))
 }

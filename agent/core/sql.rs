@@ -7,6 +7,8 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::REQUEST_STATEMENTS_MAX;
+
 /// One SQLite value. Reals keep their bits; text is what SQLite holds, which
 /// need not be UTF-8 and may contain zero bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -117,6 +119,12 @@ impl SqlRequest {
     pub const fn new(kind: RequestKind, origin: Origin, statements: Vec<Statement>) -> Self {
         Self { kind, transaction: false, origin, statement_timeout_ms: None, statements }
     }
+}
+
+/// Why a request of more than [`REQUEST_STATEMENTS_MAX`] statements is refused.
+#[must_use]
+pub fn too_many_statements() -> String {
+    alloc::format!("more than {REQUEST_STATEMENTS_MAX} statements: send them in several requests")
 }
 
 /// How one statement ended.

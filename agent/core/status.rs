@@ -7,6 +7,7 @@ use raft::StateRole;
 use crate::{
     error::Rejection,
     event::{Millis, NodeId, Position},
+    freshness::majority_heard,
     node::{Node, voters_of},
 };
 
@@ -114,14 +115,9 @@ impl Node {
         if !self.leads() {
             return self.heard.get(&self.leader()?).map(|at| now.since(*at));
         }
-        let age = |id: NodeId| match id == self.config.id {
-            true => Some(0),
-            false => self.heard.get(&id).map(|at| now.since(*at)),
-        };
         let voters = voters_of(&self.membership);
-        let mut ages: Vec<_> = voters.iter().map(|id| age(*id).unwrap_or(u64::MAX)).collect();
-        ages.sort_unstable();
-        ages.get(voters.len() / 2).copied().filter(|age| *age != u64::MAX)
+        let at = majority_heard(now, self.config.id, &voters, &self.heard);
+        at.map(|at| now.since(at))
     }
 
     fn peers(&self, now: Millis) -> BTreeMap<NodeId, PeerStatus> {

@@ -240,8 +240,8 @@ fn read_entry(context: ReadContext) -> Vec<raft::prelude::Entry> {
 }
 
 /// What raft-rs wants said, as a frame, by a node that knows `committed` and
-/// `has_room` for entries or not; `None` for what must not leave the node: proposals are never forwarded by raft-rs
-/// (ours are, before execution).
+/// `has_room` for entries or not; `None` for what must not leave the node: proposals
+/// are never forwarded by raft-rs (ours are, before execution).
 pub(crate) fn outbound(message: &Message, committed: u64, has_room: bool) -> Option<RaftFrame> {
     let Message { term, index, log_term, commit, commit_term, .. } = *message;
     match message.get_msg_type() {

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_bytes_stay_what_they_are() {
+    fn bytes_of_this_version_stay_what_they_are() {
         assert_eq!(heartbeat().encode(), [2, 0, 2, 3, 0x84, 2, 0, 0x85, 2]);
         let append = Frame::Raft(RaftFrame::Append {
             term: 2,
@@ -317,6 +317,9 @@ mod tests {
             }]),
         });
         assert_eq!(append.encode(), [2, 0, 0, 2, 7, 2, 6, 1, 2, 0, 2, 9, 8]);
+        let (term, commit, context) = (3, 260, None);
+        let answer = RaftFrame::HeartbeatAnswer { term, commit, context, has_room: true };
+        assert_eq!(Frame::Raft(answer).encode(), [2, 0, 3, 3, 0x84, 2, 0, 1]);
         let presence = Frame::Presence { http: "h".into() };
         assert_eq!(presence.encode(), [2, 5, 1, b'h']);
         let other = Other { id: 3, heard: true, http: "h".into() };

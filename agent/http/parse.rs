@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use understudy_core::{
     limits::REQUEST_STATEMENTS_MAX,
-    sql::{Parameters, Statement, Value},
+    sql::{self, Parameters, Statement, Value},
 };
 
 /// A body that is one SQL text.
@@ -77,9 +77,7 @@ impl<'de> Visitor<'de> for StatementsVisitor {
         let mut statements = Vec::new();
         while let Some(Wire(statement)) = items.next_element()? {
             if statements.len() == REQUEST_STATEMENTS_MAX {
-                return Err(de::Error::custom(format_args!(
-                    "more than {REQUEST_STATEMENTS_MAX} statements: send them in several requests"
-                )));
+                return Err(de::Error::custom(sql::too_many_statements()));
             }
             statements.push(statement);
         }

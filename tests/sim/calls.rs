@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use understudy_core::{
     error::Refusal,
     event::{Event, NodeId, ReadLevel, Reply, Request, RequestId},
-    sql::{
-        self, Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement,
-        StatementOutcome, Value,
-    },
+    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
 };
 
 use super::{check::Fate, world::World};
@@ -161,17 +158,10 @@ fn sql_apart(statements: &[&str]) -> Vec<u8> {
 /// Statements that want a parameter get `value`.
 fn encoded(statements: &[&str], transaction: bool, value: u64) -> Vec<u8> {
     let parameter = |sql: &str| sql.contains('?').then_some(Value::Integer(value.cast_signed()));
-    let statement = |sql: &&str| Statement {
-        sql: (*sql).to_owned(),
-        parameters: Parameters::Positional(parameter(sql).into_iter().collect()),
-    };
-    sql::encode(&SqlRequest {
-        kind: RequestKind::Mixed,
-        transaction,
-        origin: Origin::User,
-        statement_timeout_ms: None,
-        statements: statements.iter().map(statement).collect(),
-    })
+    let statement = |sql: &&str| Statement::new(*sql, parameter(sql).into_iter().collect());
+    let statements = statements.iter().map(statement).collect();
+    let request = SqlRequest::new(RequestKind::Mixed, Origin::User, statements);
+    sql::encode(&SqlRequest { transaction, ..request })
 }
 
 pub(crate) fn write(statements: &[&str]) -> Request {

@@ -236,7 +236,7 @@ impl Database {
             return Ok(Request::Answered(Err(refusal)));
         };
         if request.statements.len() > REQUEST_STATEMENTS_MAX {
-            let refused = SqlResponse::refused(&refusal::too_many_statements());
+            let refused = SqlResponse::refused(&sql::too_many_statements());
             return Ok(Request::Answered(Ok(sql::encode(&refused))));
         }
         if vacuum::is_alone(&request) {
@@ -690,7 +690,7 @@ mod tests {
         let request =
             request_of(&["CREATE TABLE IF NOT EXISTS t(a)"; REQUEST_STATEMENTS_MAX + 1], false);
         let (executed, count) = runs(&mut database, &[request]);
-        let answer = SqlResponse::refused(&refusal::too_many_statements());
+        let answer = SqlResponse::refused(&sql::too_many_statements());
         assert_eq!((&executed.answers[0], count), (&Ok(sql::encode(&answer)), 0));
     }
 

@@ -297,7 +297,7 @@ const fn value_bytes(value: &Value) -> usize {
     }
 }
 
-pub(crate) fn values_bytes(values: &[Value]) -> usize {
+fn values_bytes(values: &[Value]) -> usize {
     values.iter().map(value_bytes).sum()
 }
 

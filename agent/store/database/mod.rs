@@ -253,9 +253,9 @@ impl Database {
             options,
         };
         database.reload().map_err(|reason| StoreError::new(&path, reason))?;
+        super::ffi::write_wal_again(&database.connection).map_err(at)?;
         // What a committed WAL holds may not be on the disk yet. Without room it
         // stays where it is and does not count as durable.
-        super::ffi::write_wal_again(&database.connection).map_err(at)?;
         match database.checkpoint() {
             Ok(()) | Err(Failure::Reset { .. }) => Ok(database),
             Err(Failure::Halt(reason)) => Err(StoreError::new(&path, reason)),

@@ -149,7 +149,7 @@ fn decode(request: &[u8]) -> Result<SqlRequest, String> {
     let request: SqlRequest =
         sql::decode(request).map_err(|_| String::from("the request cannot be read"))?;
     let is_over = request.statements.len() > REQUEST_STATEMENTS_MAX;
-    if is_over { Err(refusal::too_many_statements()) } else { Ok(request) }
+    if is_over { Err(sql::too_many_statements()) } else { Ok(request) }
 }
 
 fn refused(words: &str) -> Vec<u8> {
@@ -495,6 +495,6 @@ mod tests {
     #[test]
     fn a_read_of_too_many_statements_is_refused_as_a_whole() {
         let (outcomes, error) = query(|| 0, &["x"; REQUEST_STATEMENTS_MAX + 1]);
-        assert_eq!((outcomes, error), (Vec::new(), Some(refusal::too_many_statements())));
+        assert_eq!((outcomes, error), (Vec::new(), Some(sql::too_many_statements())));
     }
 }

@@ -3,8 +3,7 @@
 //! together.
 
 use understudy_core::limits::{
-    CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_ROWS_MAX, REQUEST_STATEMENTS_MAX,
-    RESPONSE_BYTES_MAX,
+    CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_ROWS_MAX, RESPONSE_BYTES_MAX,
 };
 
 pub(super) const TRANSACTION: &str = "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: \
@@ -101,10 +100,6 @@ pub(super) fn request_too_long() -> String {
     )
 }
 
-pub(super) fn too_many_statements() -> String {
-    format!("more than {REQUEST_STATEMENTS_MAX} statements: send them in several requests")
-}
-
 pub(super) fn value_too_large() -> String {
     format!(
         "string or blob too big: the limit is {ENTRY_BYTES_MAX} bytes: store it in several rows"
@@ -155,7 +150,7 @@ mod tests {
             too_large(),
             result_too_large(),
             request_too_long(),
-            too_many_statements(),
+            understudy_core::sql::too_many_statements(),
             value_too_large(),
             lost_too_often(LOSSES_MAX),
             at(1, "..."),

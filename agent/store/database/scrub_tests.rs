@@ -6,10 +6,11 @@ use std::{fs, path::PathBuf};
 use understudy_core::{
     event::{Entry, EntryKind},
     scrub::report,
-    sql::{Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome},
+    sql::{RequestKind, SqlResponse, StatementOutcome},
 };
 
 use super::*;
+use crate::store::database::tests::request;
 
 const BOARDS: [u64; 3] = [1, 2, 3];
 
@@ -59,17 +60,7 @@ impl Group {
     }
 
     fn sql(&mut self, statements: &[&str]) {
-        let statements = statements.iter().map(|sql| Statement {
-            sql: (*sql).to_owned(),
-            parameters: Parameters::Positional(Vec::new()),
-        });
-        self.write(sql::encode(&SqlRequest {
-            kind: RequestKind::Execute,
-            transaction: false,
-            origin: Origin::User,
-            statement_timeout_ms: None,
-            statements: statements.collect(),
-        }));
+        self.write(request(RequestKind::Execute, false, statements));
     }
 
     /// All boards digest and report.

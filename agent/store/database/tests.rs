@@ -20,17 +20,8 @@ pub(super) struct Boards {
 }
 
 pub(super) fn request(kind: RequestKind, transaction: bool, statements: &[&str]) -> Vec<u8> {
-    let statements = statements.iter().map(|sql| Statement {
-        sql: (*sql).to_owned(),
-        parameters: Parameters::Positional(Vec::new()),
-    });
-    sql::encode(&SqlRequest {
-        kind,
-        transaction,
-        origin: Origin::User,
-        statement_timeout_ms: None,
-        statements: statements.collect(),
-    })
+    let statements = statements.iter().map(|sql| Statement::new(*sql, Vec::new())).collect();
+    sql::encode(&SqlRequest { transaction, ..SqlRequest::new(kind, Origin::User, statements) })
 }
 
 impl Boards {
