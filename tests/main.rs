@@ -6,6 +6,7 @@ mod divergence;
 mod fuzzing;
 mod joining;
 mod reading;
+mod recover;
 mod script;
 mod seeds;
 mod settings;
