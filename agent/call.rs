@@ -4,7 +4,7 @@
 use tokio::sync::{mpsc, oneshot};
 use understudy_core::event::{Reply, Request};
 
-use crate::status::Status;
+use crate::{status::Status, token::Host};
 
 /// Calls waiting for the loop; a front door that finds it full answers "busy".
 pub const CALLS_WAITING_MAX: usize = 256;
@@ -16,6 +16,10 @@ pub enum Call {
     Request(Request, oneshot::Sender<Reply>),
     /// The state of this board and its group as this board sees it.
     Status(oneshot::Sender<Status>),
+    /// Other boards that can let a newcomer in, as far as they can be heard.
+    Hosts(oneshot::Sender<Vec<Host>>),
+    /// Forget the group; answered when what was of it is gone from the disk.
+    Forget(oneshot::Sender<()>),
 }
 
 /// The front doors' end of the channel.
@@ -41,6 +45,21 @@ impl Caller {
     pub async fn status(&self) -> Option<Status> {
         let (reply, answer) = oneshot::channel();
         self.0.send(Call::Status(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Other boards that can let a newcomer in; none when the loop has ended.
+    pub async fn hosts(&self) -> Vec<Host> {
+        let (reply, answer) = oneshot::channel();
+        // A loop that has ended knows of none.
+        let _ = self.0.send(Call::Hosts(reply)).await;
+        answer.await.unwrap_or_default()
+    }
+
+    /// Has this board forget its group; `None` when the loop has ended before.
+    pub async fn forget(&self) -> Option<()> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Call::Forget(reply)).await.ok()?;
         answer.await.ok()
     }
 }

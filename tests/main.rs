@@ -5,6 +5,7 @@ mod damage;
 mod divergence;
 mod fuzzing;
 mod joining;
+mod membership;
 mod reading;
 mod recover;
 mod script;

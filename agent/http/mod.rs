@@ -21,7 +21,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::Response,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use tokio::{net::TcpListener, sync::OwnedSemaphorePermit};
 use understudy_core::{
@@ -87,8 +87,8 @@ pub fn router(caller: Caller) -> Router {
 }
 
 /// What begins with one of these is that endpoint's, as rqlite routes.
-const PATHS: [&str; 6] =
-    ["/db/execute", "/db/query", "/db/request", "/status", "/nodes", "/readyz"];
+const PATHS: [&str; 7] =
+    ["/db/execute", "/db/query", "/db/request", "/status", "/nodes", "/readyz", "/remove"];
 
 fn endpoints(caller: Caller, bounds: &Bounds) -> Router {
     let inner = Router::new()
@@ -98,6 +98,7 @@ fn endpoints(caller: Caller, bounds: &Bounds) -> Router {
         .route(PATHS[3], get(nodes::status))
         .route(PATHS[4], get(nodes::nodes))
         .route(PATHS[5], get(nodes::readyz))
+        .route(PATHS[6], delete(nodes::remove))
         .fallback(|| async { empty(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })
         .with_state(Front { caller, served: Served::default(), bodies: Bodies::new(bounds) });

@@ -46,6 +46,7 @@ fn over_the_wire(
                         None => unanswered.push(reply),
                     },
                     Call::Status(reply) => reply.send(status()).unwrap(),
+                    Call::Hosts(_) | Call::Forget(_) => panic!("HTTP asks for no such thing"),
                 }
             }
         });
@@ -110,7 +111,8 @@ impl Board {
                 Request::Admit(_)
                 | Request::Rename { .. }
                 | Request::Scrub
-                | Request::Repair { .. } => panic!("HTTP asks for no such thing"),
+                | Request::Repair { .. }
+                | Request::Member(_) => panic!("HTTP asks for no such thing"),
             })
         });
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");
@@ -496,6 +498,7 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
                     }
                     Call::Request(_, reply) => unanswered.push(reply),
                     Call::Status(reply) => reply.send(status()).unwrap(),
+                    Call::Hosts(_) | Call::Forget(_) => panic!("HTTP asks for no such thing"),
                 }
             }
         });
