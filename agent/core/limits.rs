@@ -35,6 +35,10 @@ pub const REQUEST_ROWS_MAX: usize = 1 << 18;
 /// any change that an entry may hold.
 pub const REQUEST_NOTES_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of the rows that a request touches, as they were and as they become: SQLite
+/// keeps in memory what it needs to undo a statement, about twice as much.
+pub const REQUEST_TOUCHED_BYTES_MAX: usize = 64 << 20;
+
 /// Bytes of a change's strings that stand elsewhere in it already.
 pub const CHANGE_COPIED_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
 
