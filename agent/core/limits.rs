@@ -231,6 +231,9 @@ pub const REQUEST_MS_MAX: u64 = 60_000;
 /// Statements of one request: what they and their results may cost in memory.
 pub const REQUEST_STATEMENTS_MAX: usize = 1 << 16;
 
+/// Values bound to the statements of one request: 32 MB of memory.
+pub const REQUEST_VALUES_MAX: usize = 1 << 20;
+
 /// One request's body, bytes.
 pub const REQUEST_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 

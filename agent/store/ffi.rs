@@ -330,6 +330,12 @@ pub(crate) fn cache_bytes(connection: &Connection) -> usize {
     usize::try_from(status(connection, ffi::SQLITE_DBSTATUS_CACHE_USED)).unwrap_or(0)
 }
 
+/// Bytes of memory that hold this connection's compiled statements.
+#[cfg(test)]
+pub(crate) fn statement_bytes_held(connection: &Connection) -> usize {
+    usize::try_from(status(connection, ffi::SQLITE_DBSTATUS_STMT_USED)).unwrap_or(0)
+}
+
 /// One of SQLite's numbers on a connection; 0 where it has none.
 fn status(connection: &Connection, what: c_int) -> c_int {
     let (mut current, mut highest) = (0, 0);

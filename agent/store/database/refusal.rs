@@ -172,6 +172,7 @@ mod tests {
             result_too_large(),
             request_too_long(),
             understudy_core::sql::too_many_statements(),
+            understudy_core::sql::too_many_values(),
             value_too_large(),
             lost_too_often(LOSSES_MAX),
             at(1, "..."),

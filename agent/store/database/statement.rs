@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection};
 use understudy_core::{
+    limits::REQUEST_MS_MAX,
     mutant,
     sql::{Origin, RequestKind, SqlRequest, StatementOutcome},
 };
 
 use super::{
-    Database,
+    CACHED_PARAMETERS_MAX, Database,
     authorize::{Mode, Refused, Seen, is_ours},
     bind::Given,
     capture::{self, Stops},
@@ -22,7 +23,7 @@ use super::{
 };
 
 /// A statement of a caller that names no limit ends after this.
-const STATEMENT_MS_MAX: u64 = 10_000;
+const STATEMENT_MS: u64 = 10_000;
 
 /// What is to be run, and under which conditions.
 pub(super) struct Asked<'a> {
@@ -116,8 +117,8 @@ impl Database {
         if done.is_err() {
             self.hook.with(capture::Notes::doubt);
         }
-        if seen.pragma || seen.schema {
-            // A cached statement would show nothing the next time.
+        if seen.pragma || seen.schema || compiled.parameter_count() > CACHED_PARAMETERS_MAX {
+            // A pragma from the cache would show nothing the next time.
             compiled.discard();
         } else {
             drop(compiled);
@@ -139,8 +140,8 @@ impl Database {
 
     /// A statement of a caller ends in time, and when it touches too much.
     fn limit(&self, asked: &Asked<'_>) {
-        let ms = asked.request.statement_timeout_ms.unwrap_or(STATEMENT_MS_MAX);
-        self.budget.limit_time(ms);
+        let ms = asked.request.statement_timeout_ms.unwrap_or(STATEMENT_MS);
+        self.budget.limit_time(ms.min(REQUEST_MS_MAX));
         let stops = if asked.is_by_itself { Stops::AtNotes } else { Stops::AtBytes };
         self.hook.with(|notes| notes.stop(stops));
     }

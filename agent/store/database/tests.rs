@@ -763,3 +763,23 @@ fn to_explain_a_pragma_is_not_to_carry_it_out() {
     let inserted = &answers[0].results[1].outcome;
     assert!(matches!(inserted, StatementOutcome::Changed { rows_affected: 1, .. }), "{inserted:?}");
 }
+
+#[test]
+fn a_statement_of_very_many_parameters_is_not_kept() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    let values = vec![Value::Null; 32_766];
+    for place in 0..40 {
+        let text = format!("INSERT INTO t SELECT {place} WHERE ?32766 IS NULL");
+        let read = Statement::new(format!("SELECT {place}, ?32766"), values.clone());
+        let write = Statement::new(text, values.clone());
+        let of = |statement| {
+            sql::encode(&SqlRequest::new(RequestKind::Mixed, Origin::User, vec![statement]))
+        };
+        let answer = boards.requests(&[of(write)]).remove(0);
+        assert!(!format!("{answer:?}").contains("Error"), "{answer:?}");
+        let _ = boards.databases[0].query(&of(read)).unwrap();
+    }
+    let held = crate::store::ffi::statement_bytes_held(&boards.databases[0].connection);
+    assert!(held < 4 << 20, "{held} bytes");
+}
