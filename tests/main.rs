@@ -5,6 +5,7 @@ mod damage;
 mod divergence;
 mod fuzzing;
 mod joining;
+mod neighbours;
 mod reading;
 mod recover;
 mod script;
