@@ -141,6 +141,16 @@ impl Agents {
         self.udp.remove(board);
     }
 
+    /// The boards' next starts are on each other's UDP ports.
+    ///
+    /// # Panics
+    /// When one of them never ran.
+    pub fn swap_ports(&mut self, one: &str, other: &str) {
+        let first = self.udp.remove(one).expect("it ran");
+        let second = self.udp.insert(other.to_owned(), first).expect("it ran");
+        self.udp.insert(one.to_owned(), second);
+    }
+
     /// Ends a board's agent with SIGKILL.
     ///
     /// # Panics

@@ -16,3 +16,4 @@ mod stopping;
 mod terminal;
 mod tidy;
 mod waiting;
+mod year;

@@ -1,8 +1,6 @@
 //! Boards whose addresses changed while none of them ran find each other again by
 //! multicast. Where that is not to be had, one that kept its address is enough.
 
-use std::fs;
-
 use understudy_tests::{agents::Agents, network::Network, program};
 
 const BOARDS: [&str; 3] = ["a", "b", "c"];
@@ -34,11 +32,7 @@ fn boards_that_all_come_back_under_other_addresses_find_each_other() {
 fn without_multicast_a_board_that_moved_is_found_by_those_that_did_not() {
     let Some(network) = Network::new() else { return };
     let mut agents = Agents::on(&program::debug(), &network);
-    for board in BOARDS {
-        fs::create_dir_all(agents.directory(board)).expect("a folder");
-        let file = agents.directory(board).join("understudy.toml");
-        fs::write(file, "[udp]\nmdns = false\n").expect("a configuration");
-    }
+    network.ip(&["link", "set", "n0", "multicast", "off"]);
     agents.form(&BOARDS);
     for board in BOARDS {
         agents.stop(board);

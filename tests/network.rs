@@ -43,6 +43,16 @@ impl Network {
         Some(Self { holder })
     }
 
+    /// Changes it, as `ip` does.
+    ///
+    /// # Panics
+    /// When `ip` refuses.
+    pub fn ip(&self, arguments: &[&str]) {
+        let words = self.enter();
+        let status = Command::new(&words[0]).args(&words[1..]).arg("ip").args(arguments).status();
+        assert!(status.expect("it was there before").success(), "ip {arguments:?}");
+    }
+
     /// What goes before a command line that is to run on this network.
     #[must_use]
     pub fn enter(&self) -> Vec<String> {
