@@ -64,6 +64,7 @@ mod scrub;
 mod statement;
 mod text;
 mod vacuum;
+mod views;
 
 pub use read::{QueryOutcome, Reader};
 pub use scrub::Scrubbing;
@@ -596,3 +597,5 @@ mod tests;
 mod unfit_tests;
 #[cfg(test)]
 mod update_tests;
+#[cfg(test)]
+mod views_tests;
