@@ -18,6 +18,8 @@ use crate::{
     terminal,
 };
 
+mod backup;
+mod exchange;
 mod scrub;
 mod show;
 
@@ -119,6 +121,8 @@ enum Command {
         #[arg(long, value_name = "BOARD")]
         from: String,
     },
+    /// Copy the database into a file, while writing goes on.
+    Backup(backup::Arguments),
     /// How this board and its group are.
     Status {
         /// As JSON.
@@ -199,6 +203,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         }
         Command::Scrub => return scrub::run(places),
         Command::Repair { from } => scrub::repair(places, &from)?,
+        Command::Backup(arguments) => backup::run(places, &arguments)?,
         Command::Status { json } => return status(places, json),
         Command::Config { doc, action } => config(places, doc, action.is_some())?,
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),

@@ -15,6 +15,7 @@ pub mod ffi;
 pub mod journal;
 pub mod restore;
 mod row;
+pub mod scratch;
 mod wal;
 
 /// Why a file of ours cannot be used. Names the file.
