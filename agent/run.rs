@@ -8,7 +8,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 use understudy_core::{
     error::Refusal,
     event::{Effect, Event, Millis, NodeId, ReadLevel, Reply, Request, RequestId},
@@ -266,6 +269,9 @@ impl Member {
             }
             Call::Request(_, reply) if self.callers.len() >= CALLERS_MAX => {
                 let _ = reply.send(Reply::Refused(Refusal::Busy));
+            }
+            Call::Backup(backup, reply) => {
+                self.drivers.database.copy(backup, reply, Handle::current());
             }
             Call::Request(request, reply) => {
                 let id = self.wait(Waiter::Caller(reply));

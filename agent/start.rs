@@ -31,7 +31,7 @@ use crate::{
         StoreError,
         database::{Database, QueryOutcome},
         journal::Journal,
-        make_readable, restore,
+        make_readable, restore, scratch,
     },
     view::Facts,
     waiting::{self, Doors, random},
@@ -63,6 +63,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
 
 async fn board(options: RunOptions) -> Result<(), String> {
     let _lock = directory::take(&options.directory)?;
+    scratch::clear(&options.directory)?;
     let mut journal = Journal::open_own(&options.directory).map_err(|error| error.to_string())?;
     let mut road = Road::bind(options.udp).map_err(|error| error.to_string())?;
     let listener = TcpListener::bind(options.http)
@@ -73,8 +74,10 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let (caller, calls) = Caller::channel();
     let (wisher, wishes) = mpsc::channel(WISHES_MAX);
     let mut doors = Doors { wishes, calls, http, notify: Notify::new() };
-    tokio::spawn(http::serve(listener, http::router(caller.clone())));
-    tokio::spawn(control::serve(control, wisher));
+    let router = http::router(caller.clone());
+    tokio::spawn(http::serve(listener, router.clone()));
+    let converse = move |stream| http::converse(stream, router.clone());
+    tokio::spawn(control::serve(control, wisher, converse));
     let stop = on_signal()?;
     tokio::pin!(stop);
     let identity = match journal.identity() {

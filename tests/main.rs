@@ -1,5 +1,6 @@
 //! The one integration-test binary: a list of what it tests.
 
+mod backup;
 mod cluster;
 mod damage;
 mod divergence;
