@@ -1,11 +1,14 @@
 //! The one integration-test binary: a list of what it tests.
 
+mod backup;
 mod cluster;
 mod damage;
 mod divergence;
 mod fuzzing;
 mod joining;
+mod neighbours;
 mod reading;
+mod recover;
 mod script;
 mod seeds;
 mod settings;
@@ -14,3 +17,4 @@ mod stopping;
 mod terminal;
 mod tidy;
 mod waiting;
+mod year;

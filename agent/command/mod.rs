@@ -13,11 +13,13 @@ use crate::{
     control::{ControlRequest, ControlResponse},
     demo,
     driver::control,
-    settings, start,
+    recover, settings, start,
     status::Status,
     terminal,
 };
 
+mod backup;
+mod exchange;
 mod scrub;
 mod show;
 
@@ -119,6 +121,15 @@ enum Command {
         #[arg(long, value_name = "BOARD")]
         from: String,
     },
+    /// The majority of the group is gone for good: make a new group of what this
+    /// board has. Its agent must not run. Without the flag, only say what it has.
+    Recover {
+        /// Do it.
+        #[arg(long = "i-know-what-this-means")]
+        sure: bool,
+    },
+    /// Copy the database into a file, while writing goes on.
+    Backup(backup::Arguments),
     /// How this board and its group are.
     Status {
         /// As JSON.
@@ -199,6 +210,8 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         }
         Command::Scrub => return scrub::run(places),
         Command::Repair { from } => scrub::repair(places, &from)?,
+        Command::Recover { sure } => recover(places, sure)?,
+        Command::Backup(arguments) => backup::run(places, &arguments)?,
         Command::Status { json } => return status(places, json),
         Command::Config { doc, action } => config(places, doc, action.is_some())?,
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),
@@ -308,6 +321,11 @@ fn status(places: &Places, json: bool) -> Result<ExitCode, String> {
         terminal::prose(&show::status(&status))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn recover(places: &Places, sure: bool) -> Result<(), String> {
+    let options = RunOptions::resolve(places, &Config::read(places)?, RunFlags::default())?;
+    terminal::prose(&show::recovered(&recover::recover(&options, sure)?, sure))
 }
 
 fn config(places: &Places, doc: bool, check: bool) -> Result<(), String> {

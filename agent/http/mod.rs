@@ -10,7 +10,7 @@
 //! carried out answers 200 with a top-level `error`, as rqlite does, except that no
 //! leader is 503.
 //!
-//! Left out as yet: backup, load, boot, remove, snapshot, accounts, TLS.
+//! Left out as yet: load, boot, remove, snapshot, accounts, TLS.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,11 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use tokio::{net::TcpListener, sync::OwnedSemaphorePermit};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::OwnedSemaphorePermit,
+};
 use understudy_core::{
     error::Refusal,
     event::{ReadLevel, Reply, Request},
@@ -39,6 +43,7 @@ use self::{
 };
 use crate::{call::Caller, driver::clock};
 
+mod backup;
 mod body;
 mod door;
 mod limits;
@@ -87,8 +92,8 @@ pub fn router(caller: Caller) -> Router {
 }
 
 /// What begins with one of these is that endpoint's, as rqlite routes.
-const PATHS: [&str; 6] =
-    ["/db/execute", "/db/query", "/db/request", "/status", "/nodes", "/readyz"];
+const PATHS: [&str; 7] =
+    ["/db/execute", "/db/query", "/db/request", "/status", "/nodes", "/readyz", "/db/backup"];
 
 fn endpoints(caller: Caller, bounds: &Bounds) -> Router {
     let inner = Router::new()
@@ -98,6 +103,7 @@ fn endpoints(caller: Caller, bounds: &Bounds) -> Router {
         .route(PATHS[3], get(nodes::status))
         .route(PATHS[4], get(nodes::nodes))
         .route(PATHS[5], get(nodes::readyz))
+        .route(PATHS[6], get(backup::backup))
         .fallback(|| async { empty(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })
         .with_state(Front { caller, served: Served::default(), bodies: Bodies::new(bounds) });
@@ -146,6 +152,14 @@ fn routed(uri: &Uri) -> Option<Uri> {
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, router: Router) {
     door::serve(listener, router, Bounds::SERVING).await;
+}
+
+/// Serves one caller who came in another way: over the control socket.
+pub async fn converse<S>(stream: S, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    door::converse(stream, router, Bounds::SERVING).await;
 }
 
 /// A refusal is a response as well.

@@ -46,6 +46,7 @@ fn over_the_wire(
                         None => unanswered.push(reply),
                     },
                     Call::Status(reply) => reply.send(status()).unwrap(),
+                    Call::Backup(..) => panic!("nobody asks for a copy here"),
                 }
             }
         });
@@ -496,6 +497,7 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
                     }
                     Call::Request(_, reply) => unanswered.push(reply),
                     Call::Status(reply) => reply.send(status()).unwrap(),
+                    Call::Backup(..) => panic!("nobody asks for a copy here"),
                 }
             }
         });

@@ -13,8 +13,10 @@ use rusqlite::{Connection, ErrorCode, config::DbConfig};
 pub mod database;
 pub mod ffi;
 pub mod journal;
+pub mod recover;
 pub mod restore;
 mod row;
+pub mod scratch;
 mod wal;
 
 /// Why a file of ours cannot be used. Names the file.

@@ -40,6 +40,7 @@ use self::{
     losses::Losses,
     schema::{Schema, SchemaError},
     scrub::Watch,
+    snapshot::Copies,
 };
 use super::{StoreError, ffi::Hook};
 
@@ -50,6 +51,7 @@ mod budget;
 mod capture;
 mod checkpoint;
 mod digest;
+mod dump;
 mod execute;
 mod gathered;
 mod hash;
@@ -61,6 +63,7 @@ mod read;
 mod refusal;
 mod schema;
 mod scrub;
+mod snapshot;
 mod statement;
 mod text;
 mod vacuum;
@@ -68,6 +71,7 @@ mod views;
 
 pub use read::{QueryOutcome, Reader};
 pub use scrub::Scrubbing;
+pub use snapshot::{Patience, SNAPSHOTS_MAX, Snapshot};
 
 /// SQLite below this has a race that can lose committed pages (fixed 3.51.3).
 pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -187,6 +191,7 @@ pub struct Database {
     /// committed SQLite reads the schema anew after every rolled-back savepoint.
     schema_changed: bool,
     watch: Watch,
+    copies: Copies,
 }
 
 /// Our value as SQLite takes it.
@@ -253,6 +258,7 @@ impl Database {
             losses: Losses::default(),
             schema_changed: false,
             watch: Watch::default(),
+            copies: Copies::default(),
             connection,
             path: path.clone(),
             options,
@@ -378,6 +384,7 @@ impl Database {
         }
         self.since_checkpoint += self.open_bytes + COMMIT_BYTES;
         self.watch.grew(self.open_bytes + COMMIT_BYTES);
+        self.copies.grew(self.open_bytes + COMMIT_BYTES, self.options.wal_bytes_max / 2);
         self.open_bytes = 0;
         Ok(())
     }
