@@ -7,6 +7,7 @@ mod divergence;
 mod fuzzing;
 mod joining;
 mod reading;
+mod restore;
 mod script;
 mod seeds;
 mod settings;

@@ -57,6 +57,7 @@ mod gathered;
 mod hash;
 mod head;
 mod left_out;
+pub mod load;
 mod losses;
 mod membership;
 mod read;
@@ -64,6 +65,7 @@ mod refusal;
 mod schema;
 mod scrub;
 mod snapshot;
+pub mod source;
 mod statement;
 mod text;
 mod vacuum;
@@ -573,14 +575,20 @@ fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
          PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY; PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON;",
     )?;
     super::ffi::keep_wal(&connection);
+    allow_like_the_database(&connection)?;
+    connection.busy_timeout(std::time::Duration::ZERO)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+/// What SQL means on a connection, and its limits.
+pub(crate) fn allow_like_the_database(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
-    connection.busy_timeout(std::time::Duration::ZERO)?;
     // One value is part of one change and of one answer: no longer than either.
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
     connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES_MAX)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    Ok(connection)
+    Ok(())
 }
 
 fn prepare_file(connection: &Connection) -> rusqlite::Result<()> {
