@@ -41,12 +41,7 @@ fn text(path: &Path) -> &str {
 /// What a query over a board's command line says, in one line.
 fn asked(agents: &Agents, board: &str, sql: &str) -> String {
     let told = agents.told(board, &["query", sql]);
-    told.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .next_back()
-        .unwrap_or_default()
-        .to_owned()
+    told.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
 const STAGED: &str = "SELECT count(*) FROM sqlite_schema WHERE name GLOB '_understudy_load_*'";

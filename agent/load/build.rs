@@ -15,7 +15,7 @@ use super::{Failed, script::Statements};
 use crate::{
     driver::clock,
     store::{
-        database::allow_like_the_database,
+        database::dialect,
         ffi::{self, Action, Authority},
         scratch::{ROOM_BYTES_MIN, free_bytes},
     },
@@ -69,7 +69,7 @@ pub(super) fn database(path: &Path, directory: &Path, text: impl BufRead) -> Res
 
 fn open(path: &Path, pages: u64) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
-    allow_like_the_database(&connection)?;
+    dialect::set(&connection)?;
     connection.execute_batch(&format!(
         "PRAGMA page_size = {PAGE_BYTES}; PRAGMA max_page_count = {pages};
          PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; PRAGMA cache_size = -1024;

@@ -11,12 +11,14 @@
 //! it, runs that, and proposes it as it stands. A step names its load: one whose place
 //! another load took is refused. All can be asked for twice.
 //!
-//! Undoing what drops a large table takes that table's pages; SQLite keeps them in a
-//! temporary file meanwhile, instead of in memory as otherwise here.
+//! To drop a large table takes room for its pages, should the statement be undone:
+//! SQLite keeps them in a temporary file meanwhile, instead of in memory as otherwise
+//! here. The leader undoes its try by giving up a transaction of its own, since going
+//! back to a savepoint would bring all those pages into memory.
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value as Owned};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params_from_iter, types::Value as Owned};
 use understudy_core::{
     change::Change,
     event::{Executed, Position},
@@ -37,6 +39,9 @@ use super::{
 
 /// How the text of a step begins, in a request and in an entry.
 const MARK: &str = "/*understudy load*/";
+
+/// SQLite's words where it finds no folder for a temporary file.
+const NO_PLACE: &str = "unable to open database file";
 
 /// Names the load under way, or the last one.
 const STATE: &str = "_understudy_load";
@@ -272,22 +277,25 @@ impl Database {
     ) -> Result<Executed, Failure> {
         let schema = Arc::clone(&self.schema);
         self.hook.with(|notes| notes.record(false));
-        self.begin_spilling()?;
-        self.internal("SAVEPOINT batch")?;
-        let ran = self.run_step(request);
+        self.begin_spilling("FILE")?;
+        let mut ran = self.run_step(request);
+        if ran.as_ref().is_err_and(|words| words == NO_PLACE) {
+            self.internal("ROLLBACK")?;
+            self.begin_spilling("MEMORY")?;
+            ran = self.run_step(request);
+        }
         if self.connection.is_autocommit() {
             let words = ran.err().unwrap_or_else(|| String::from("the transaction was lost"));
             let error = StatementOutcome::Error(words);
             return Err(self.reset(Some((0, answer(error)))));
         }
-        self.internal("ROLLBACK TO batch")?;
+        self.internal("ROLLBACK")?;
         if ran.is_err() {
             self.internal("PRAGMA writable_schema=RESET")?;
         }
-        self.use_schema(Arc::clone(&schema));
-        self.internal("RELEASE batch")?;
-        self.schema_changed = true;
         self.end_spilling();
+        self.use_schema(Arc::clone(&schema));
+        self.begin()?;
         let mut gathered = Gathered::default();
         let outcome = match ran {
             Ok(Some(script)) => {
@@ -311,21 +319,26 @@ impl Database {
 
     /// Does what a step says, as part of the open transaction.
     pub(super) fn apply_script(&mut self, script: &str) -> Result<(), Failure> {
-        self.begin_spilling()?;
-        if let Err(error) = self.connection.execute_batch(script) {
-            return Err(self.failure(&error));
+        self.begin_spilling("FILE")?;
+        let mut done = self.connection.execute_batch(script);
+        let code = done.as_ref().err().and_then(rusqlite::Error::sqlite_error_code);
+        if code == Some(ErrorCode::CannotOpen) {
+            self.internal("ROLLBACK")?;
+            self.begin_spilling("MEMORY")?;
+            done = self.connection.execute_batch(script);
         }
+        done.map_err(|error| self.failure(&error))?;
         self.end_spilling();
         // Modules keep what they knew of the rows.
         self.reopen = true;
         Ok(())
     }
 
-    /// Begins a transaction that keeps in a file what undoing needs; where there is no
-    /// place for one, in memory as ever.
-    fn begin_spilling(&mut self) -> Result<(), Failure> {
+    /// Begins a transaction that keeps what undoing needs in a file, or, where there is
+    /// no place for one, in memory as ever.
+    fn begin_spilling(&mut self, store: &str) -> Result<(), Failure> {
         self.commit()?;
-        let set = self.connection.execute_batch("PRAGMA temp_store = FILE");
+        let set = self.connection.execute_batch(&format!("PRAGMA temp_store = {store}"));
         set.map_err(|error| self.failure(&error))?;
         self.begin()
     }
@@ -364,7 +377,7 @@ pub(crate) fn rehearse(
 ) -> Result<(), String> {
     let try_out = |error: rusqlite::Error| words(&error);
     let connection = Connection::open_in_memory().map_err(try_out)?;
-    super::allow_like_the_database(&connection).map_err(try_out)?;
+    super::dialect::set(&connection).map_err(try_out)?;
     run(&connection, id, &Step::Begin)?;
     run(&connection, id, &Step::Make(make.to_owned()))?;
     made(&connection)?;

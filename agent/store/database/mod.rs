@@ -21,7 +21,6 @@ use rusqlite::{
     Connection, ErrorCode, OpenFlags, ToSql,
     config::DbConfig,
     ffi,
-    limits::Limit,
     types::{ToSqlOutput, ValueRef},
 };
 use understudy_core::{
@@ -50,6 +49,7 @@ mod bind;
 mod budget;
 mod capture;
 mod checkpoint;
+pub(crate) mod dialect;
 mod digest;
 mod dump;
 mod execute;
@@ -91,14 +91,6 @@ const IO_FAILURES_MAX: u32 = 8;
 
 /// Prepared statements kept per connection.
 const STATEMENTS_MAX: usize = 64;
-
-/// One text or blob, bytes.
-#[expect(clippy::cast_possible_truncation, reason = "a few megabytes")]
-const VALUE_BYTES_MAX: i32 = limits::ENTRY_BYTES_MAX as i32;
-
-/// The pattern of a LIKE or GLOB, bytes. SQLite goes one call deeper for each of its
-/// wildcards, and does not look at the clock before it is done.
-const PATTERN_BYTES_MAX: i32 = 1_000;
 
 /// What a thread that runs SQL needs for its stack, bytes. SQLite calls itself along
 /// what it compiles: an expression, the terms of a compound SELECT, views and
@@ -575,20 +567,10 @@ fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
          PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY; PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON;",
     )?;
     super::ffi::keep_wal(&connection);
-    allow_like_the_database(&connection)?;
+    dialect::set(&connection)?;
     connection.busy_timeout(std::time::Duration::ZERO)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
-}
-
-/// What SQL means on a connection, and its limits.
-pub(crate) fn allow_like_the_database(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
-    // One value is part of one change and of one answer: no longer than either.
-    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
-    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES_MAX)?;
-    Ok(())
 }
 
 fn prepare_file(connection: &Connection) -> rusqlite::Result<()> {

@@ -11,9 +11,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use understudy_core::sql::{SqlRequest, Value};
 
 use super::{
-    allow_like_the_database,
     authorize::is_ours,
     capture::value_of,
+    dialect,
     load::{self, Step, staged},
     refusal,
     schema::{Schema, Table, quoted},
@@ -216,7 +216,7 @@ fn make_plain(path: &Path) -> Result<(), String> {
 }
 
 fn check(connection: &Connection) -> rusqlite::Result<Result<(), String>> {
-    allow_like_the_database(connection)?;
+    dialect::set(connection)?;
     // What comes from elsewhere is not trusted to run functions or to have sane cells.
     connection.execute_batch(
         "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -1024;",
