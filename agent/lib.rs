@@ -3,7 +3,7 @@
 //! The deciding half is [`understudy_core`]; this package carries out what it
 //! decides. [`run`] is the loop and the only place that sees both the node and
 //! the drivers; [`start`] puts a board together, [`waiting`] is one without a
-//! group; [`store`] is the two SQLite files, [`seal`] the sealed sessions,
+//! group, [`recover`] one whose group is lost; [`store`] is the two SQLite files, [`seal`] the sealed sessions,
 //! [`driver`] everything that touches the system, [`http`] and [`control`] the
 //! front doors, [`command`] the command line, [`demo`] the demonstration.
 //!
@@ -22,6 +22,7 @@ pub mod identity;
 pub mod join;
 pub mod load;
 pub mod readers;
+pub mod recover;
 pub mod run;
 pub mod seal;
 pub mod settings;

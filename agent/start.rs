@@ -7,8 +7,9 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use understudy_core::{
+    event::NodeId,
     node::{Config as NodeConfig, Node},
     sql,
 };
@@ -18,7 +19,8 @@ use crate::{
     config::RunOptions,
     directory,
     driver::{
-        clock, control, database::DatabaseThread, journal::JournalThread, notify::Notify, udp::Road,
+        clock, control, database::DatabaseThread, journal::JournalThread, mdns::Neighbours,
+        notify::Notify, udp::Road,
     },
     http,
     identity::Identity,
@@ -147,6 +149,7 @@ async fn member(
         group_key: identity.group_key,
         private_key: identity.private_key,
     };
+    let neighbours = neighbours(options, &keys, identity.node, road.address().port());
     let seal = Seal::new(keys, journal.boot(), u32::from_le_bytes(random()?));
     let (report, events) = mpsc::channel(EVENTS_MAX);
     doors.notify.ready("serving");
@@ -159,6 +162,7 @@ async fn member(
         journal: JournalThread::start(journal, report.clone(), halt("journal", directory)),
         database: DatabaseThread::start(database, report, halt("database", directory)),
         road,
+        neighbours,
         notify: doors.notify,
     };
     let facts = Facts {
@@ -172,6 +176,15 @@ async fn member(
     let sources = Sources { events, calls: doors.calls, stop };
     Member::new(node, first, seal, drivers, facts).run(sources).await;
     Ok(())
+}
+
+/// Not where datagrams come in on this machine alone, or the owner says no.
+fn neighbours(options: &RunOptions, keys: &Keys, node: NodeId, port: u16) -> Option<Neighbours> {
+    if !options.mdns || options.udp.ip().is_loopback() {
+        return None;
+    }
+    let told = Neighbours::tell(keys.tag(), node, port);
+    told.inspect_err(|reason| warn!(reason, "boards on this network are not looked for")).ok()
 }
 
 /// A broken disk or a change that does not fit: this process must not go on, and

@@ -6,7 +6,7 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
     thread,
     time::Duration,
@@ -156,7 +156,11 @@ fn opened(path: &Path, form: &[&str]) -> std::path::PathBuf {
         false => fs::write(&plain, bytes).expect("a file"),
         true => {
             let text = String::from_utf8(bytes).expect("text");
-            Connection::open(&plain).expect("a file").execute_batch(&text).expect("SQL");
+            let made = Connection::open(&plain).expect("a file");
+            // One by one: SQLite copies all that follows a statement to compile it.
+            for statement in text.split_inclusive(";\n") {
+                made.execute_batch(statement).expect("SQL");
+            }
         }
     }
     plain
@@ -223,17 +227,7 @@ fn a_caller_that_is_too_slow_is_ended_and_can_tell() {
     let refused = answered(ask(&agents, "a", "/db/backup"));
     assert!(refused.0.starts_with("http/1.1 503"), "{}", refused.0);
     drop(slow_text);
-    let told = agents
-        .command("a")
-        .args(["backup", "-"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut told = told.expect("it starts");
-    // Until it, too, holds the database: its first byte has come.
-    let mut first = [0];
-    let mut out = told.stdout.take().expect("a pipe");
-    out.read_exact(&mut first).expect("a byte");
+    let (told, mut out) = first_byte(&agents, "a");
     fill(&agents, "a", 1);
     let ended = || agents.log("a").matches("came to no end").count();
     let tries = (0..TRIES).take_while(|_| ended() < 3).map(|_| {
@@ -253,6 +247,27 @@ fn a_caller_that_is_too_slow_is_ended_and_can_tell() {
     // And the next copy is as whole as ever.
     let (head, body) = answered(ask(&agents, "a", "/db/backup?fmt=delete&noleader"));
     assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+}
+
+/// A backup to a pipe that holds the database: its first byte has come. Whoever gave
+/// up before it may be there still for a moment.
+fn first_byte(agents: &Agents, board: &str) -> (Child, ChildStdout) {
+    for _ in 0..TRIES {
+        let told = agents
+            .command(board)
+            .args(["backup", "-"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut told = told.expect("it starts");
+        let mut out = told.stdout.take().expect("a pipe");
+        if out.read_exact(&mut [0]).is_ok() {
+            return (told, out);
+        }
+        let _ = told.wait();
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("no copy begins: {}", agents.log(board));
 }
 
 /// The most memory a process ever had, bytes.

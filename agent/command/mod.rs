@@ -13,7 +13,7 @@ use crate::{
     control::{ControlRequest, ControlResponse},
     demo,
     driver::control,
-    settings, start,
+    recover, settings, start,
     status::Status,
     terminal,
 };
@@ -122,6 +122,13 @@ enum Command {
         #[arg(long, value_name = "BOARD")]
         from: String,
     },
+    /// The majority of the group is gone for good: make a new group of what this
+    /// board has. Its agent must not run. Without the flag, only say what it has.
+    Recover {
+        /// Do it.
+        #[arg(long = "i-know-what-this-means")]
+        sure: bool,
+    },
     /// Copy the database into a file, while writing goes on.
     Backup(backup::Arguments),
     /// Put a file in the place of everything in the group's database.
@@ -206,6 +213,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         }
         Command::Scrub => return scrub::run(places),
         Command::Repair { from } => scrub::repair(places, &from)?,
+        Command::Recover { sure } => recover(places, sure)?,
         Command::Backup(arguments) => backup::run(places, &arguments)?,
         Command::Restore(arguments) => restore::run(places, &arguments)?,
         Command::Status { json } => return status(places, json),
@@ -317,6 +325,11 @@ fn status(places: &Places, json: bool) -> Result<ExitCode, String> {
         terminal::prose(&show::status(&status))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn recover(places: &Places, sure: bool) -> Result<(), String> {
+    let options = RunOptions::resolve(places, &Config::read(places)?, RunFlags::default())?;
+    terminal::prose(&show::recovered(&recover::recover(&options, sure)?, sure))
 }
 
 fn config(places: &Places, doc: bool, check: bool) -> Result<(), String> {

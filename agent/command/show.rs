@@ -8,6 +8,7 @@ use super::value_of;
 use crate::{
     config::{Places, RunOptions},
     control::ControlResponse,
+    recover::Report,
     settings,
     status::{MemberStatus, Status},
     terminal,
@@ -40,6 +41,46 @@ pub(super) fn joined(answer: &ControlResponse) -> String {
         out.push_str(
             "All data is on both boards; nothing takes over yet when one dies: add a third \
              board.\n",
+        );
+    }
+    out
+}
+
+/// What a board had, or has now, without the others of its group.
+pub(super) fn recovered(report: &Report, done: bool) -> String {
+    let Report { group, last_index, commit, written, others, fenced } = report;
+    let others = others.join(", ");
+    let since = written.as_ref().map_or_else(String::new, |time| format!(" (last at {time})"));
+    let mut out = format!(
+        "This board holds the log of the group \"{group}\" up to entry {last_index}{since}; it knew \
+         those up to {commit} to be acknowledged.\nWhat may be lost: all that the group \
+         acknowledged after entry {last_index}, which only {others} can hold.\n"
+    );
+    if *fenced {
+        let words = "The others have found that rows of this board contradict theirs: it is fenced. \
+                     If another board is left, recover there instead.\n";
+        out.push_str(words);
+    }
+    if !done {
+        let _ = write!(
+            out,
+            "Nothing was changed. If enough of {others} can be started for a majority, start them \
+             instead: the group goes on by itself, and nothing is lost.\nIf they are gone for good: \
+             `understudy recover --i-know-what-this-means` on one board only, the one that holds \
+             most.\n"
+        );
+        return out;
+    }
+    let _ = write!(
+        out,
+        "This board is now the only one of a new group, also called \"{group}\", with all it holds. \
+         {others} can never join it as they are, even if they come back.\nStart its agent, then \
+         `understudy token`. On each board to be taken in, and on those left of the former group, \
+         move the data directory away, start the agent and `understudy join TOKEN`.\n"
+    );
+    if *fenced {
+        out.push_str(
+            "Look at the rows `understudy status` names; `understudy scrub` lifts the fence.\n",
         );
     }
     out

@@ -6,5 +6,6 @@ pub mod clock;
 pub mod control;
 pub mod database;
 pub mod journal;
+pub mod mdns;
 pub mod notify;
 pub mod udp;

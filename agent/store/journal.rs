@@ -307,7 +307,7 @@ impl Journal {
         &self.trust
     }
 
-    /// Makes this board that member, together with what its log begins with.
+    /// Makes this board that member of that group, with what its log goes on with.
     ///
     /// # Errors
     /// As [`Journal::write`].
@@ -315,6 +315,7 @@ impl Journal {
         self.in_transaction(|connection| {
             set_meta(connection, "identity", sql::encode(identity))?;
             connection.execute("DELETE FROM meta WHERE name = 'candidate'", [])?;
+            connection.execute("DELETE FROM state", [])?;
             write_one(connection, persist)
         })?;
         self.identity = Some(identity.clone());

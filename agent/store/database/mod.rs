@@ -18,14 +18,11 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, ToSql,
-    config::DbConfig,
-    ffi,
+    Connection, ErrorCode, OpenFlags, ToSql, ffi,
     types::{ToSqlOutput, ValueRef},
 };
 use understudy_core::{
     event::{Millis, Position},
-    limits,
     member::Membership,
     mutant,
     sql::Value,
@@ -69,6 +66,7 @@ pub mod source;
 mod statement;
 mod text;
 mod vacuum;
+mod views;
 
 pub use read::{QueryOutcome, Reader};
 pub use scrub::Scrubbing;
@@ -593,3 +591,5 @@ mod tests;
 mod unfit_tests;
 #[cfg(test)]
 mod update_tests;
+#[cfg(test)]
+mod views_tests;

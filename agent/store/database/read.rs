@@ -95,7 +95,7 @@ impl Database {
     /// # Errors
     /// When the file cannot be opened again.
     pub fn reader(&self) -> Result<Reader, StoreError> {
-        Reader::open(&self.path, &self.options)
+        Reader::open(&self.path, &self.options, self.authorizer.for_another())
     }
 }
 
@@ -108,11 +108,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
+    fn open(path: &Path, options: &Options, authorizer: Authorizer) -> Result<Self, StoreError> {
         let at = |error: rusqlite::Error| StoreError::new(path, error);
         let mut connection = connect(path, options).map_err(at)?;
         connection.execute_batch("PRAGMA query_only = ON").map_err(at)?;
-        let authorizer = Authorizer::default();
         let budget = Budget::new(options.clock);
         authorizer.install(&connection).map_err(at)?;
         budget.install(&mut connection).map_err(at)?;
@@ -230,7 +229,7 @@ impl Reading<'_> {
         let mut rest = statement.sql.as_str();
         let mut last = None;
         self.authorizer.enter(Mode::Reading);
-        while let Some((text, after)) = next_statement(self.connection, rest) {
+        while let Some((text, after)) = next_statement(self.connection, self.authorizer, rest) {
             rest = after;
             let result = self.statement(number, text, &mut given, bytes_max)?;
             let failed = is_error(&result);

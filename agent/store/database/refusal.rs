@@ -6,6 +6,8 @@ use understudy_core::limits::{
     CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_ROWS_MAX, RESPONSE_BYTES_MAX,
 };
 
+use super::views::WORDS_MAX;
+
 pub(super) const TRANSACTION: &str = "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: \
      send the statements in one request with ?transaction";
 
@@ -89,6 +91,17 @@ pub(super) fn too_large() -> String {
     )
 }
 
+pub(super) fn too_long_written_out(what: &str, words_max: u32) -> String {
+    format!(
+        "{what}: more than {words_max} words with each view and WITH term written out where it \
+         is named: name them less often, or keep in a table what many stand upon"
+    )
+}
+
+pub(super) fn too_long_statement() -> String {
+    too_long_written_out("the statement", WORDS_MAX)
+}
+
 pub(super) fn result_too_large() -> String {
     format!("the result is larger than {RESPONSE_BYTES_MAX} bytes: ask for fewer rows (LIMIT)")
 }
@@ -121,7 +134,10 @@ pub(super) fn at(statement: usize, words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::database::losses::LOSSES_MAX;
+    use crate::store::database::{
+        losses::LOSSES_MAX,
+        views::{self, WORDS_OF_ALL_MAX},
+    };
 
     #[test]
     fn the_page_tells_every_refusal_in_its_words() {
@@ -148,6 +164,9 @@ mod tests {
             pragma("NAME"),
             hidden_rowid("TABLE"),
             too_large(),
+            too_long_written_out("VIEW", WORDS_MAX),
+            too_long_written_out(views::ALL, WORDS_OF_ALL_MAX),
+            too_long_statement(),
             result_too_large(),
             request_too_long(),
             understudy_core::sql::too_many_statements(),

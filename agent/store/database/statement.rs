@@ -57,7 +57,7 @@ impl Database {
         text: &'a str,
     ) -> Option<(&'a str, &'a str)> {
         self.authorizer.enter(Mode::Writing(origin));
-        next_statement(&self.connection, text)
+        next_statement(&self.connection, &self.authorizer, text)
     }
 
     pub(super) fn statement(
@@ -215,6 +215,7 @@ impl Database {
             if let Some(table) = names.find(is_new) {
                 return Err(SchemaError::Refused(format!("{table}: {}", refusal::OUR_NAME)));
             }
+            self.schema.views.judge(&before.views)?;
             self.gather_schema(asked.text, seen, gathered)?;
         }
         self.connection.execute_batch("RELEASE ddl")?;
