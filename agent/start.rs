@@ -24,6 +24,7 @@ use crate::{
     },
     http,
     identity::Identity,
+    load::Loader,
     run::{Drivers, Member, Sources},
     seal::{Keys, Seal},
     settings,
@@ -74,7 +75,8 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let (caller, calls) = Caller::channel();
     let (wisher, wishes) = mpsc::channel(WISHES_MAX);
     let mut doors = Doors { wishes, calls, http, notify: Notify::new() };
-    let router = http::router(caller.clone());
+    let loader = Loader::new(caller.clone(), options.directory.clone());
+    let router = http::router(caller.clone(), loader);
     tokio::spawn(http::serve(listener, router.clone()));
     let converse = move |stream| http::converse(stream, router.clone());
     tokio::spawn(control::serve(control, wisher, converse));

@@ -15,10 +15,10 @@ use std::{
 use rusqlite::Connection;
 use understudy_tests::{agents::Agents, program};
 
-const BOARDS: [&str; 3] = ["a", "b", "c"];
+pub(crate) const BOARDS: [&str; 3] = ["a", "b", "c"];
 
 /// Looks at something that comes about soon, one every 50 ms.
-const TRIES: usize = 400;
+pub(crate) const TRIES: usize = 400;
 
 /// Rows of 4,000 bytes in one request.
 const ROWS: u32 = 1_500;
@@ -29,7 +29,7 @@ fn configure(agents: &Agents, board: &str, text: &str) {
 }
 
 /// Writes, again where leadership moved: what is written twice is there once.
-fn execute(agents: &Agents, board: &str, sql: &str) {
+pub(crate) fn execute(agents: &Agents, board: &str, sql: &str) {
     for _ in 0..TRIES {
         let done = agents.ask(board, &["execute", sql]);
         let said = String::from_utf8_lossy(&done.stderr);
@@ -58,13 +58,13 @@ fn count(agents: &Agents, board: &str) -> i64 {
     told.lines().filter_map(|line| line.trim().parse().ok()).next_back().expect("a number")
 }
 
-fn look<T: rusqlite::types::FromSql>(path: &Path, sql: &str) -> T {
+pub(crate) fn look<T: rusqlite::types::FromSql>(path: &Path, sql: &str) -> T {
     let copy = Connection::open(path).expect("a file");
     copy.query_row(sql, [], |row| row.get(0)).expect("it can be read")
 }
 
 /// A board that leads and one that does not.
-fn roles(agents: &Agents) -> (String, String) {
+pub(crate) fn roles(agents: &Agents) -> (String, String) {
     let status = agents.status("a").expect("it answers");
     let leader = status["leader"].as_str().expect("somebody leads").to_owned();
     let other = BOARDS.into_iter().find(|board| *board != leader).expect("there are three");
@@ -156,7 +156,11 @@ fn opened(path: &Path, form: &[&str]) -> std::path::PathBuf {
         false => fs::write(&plain, bytes).expect("a file"),
         true => {
             let text = String::from_utf8(bytes).expect("text");
-            Connection::open(&plain).expect("a file").execute_batch(&text).expect("SQL");
+            let made = Connection::open(&plain).expect("a file");
+            // One by one: SQLite copies all that follows a statement to compile it.
+            for statement in text.split_inclusive(";\n") {
+                made.execute_batch(statement).expect("SQL");
+            }
         }
     }
     plain
@@ -267,7 +271,7 @@ fn first_byte(agents: &Agents, board: &str) -> (Child, ChildStdout) {
 }
 
 /// The most memory a process ever had, bytes.
-fn peak_bytes(pid: u64) -> u64 {
+pub(crate) fn peak_bytes(pid: u64) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux says it");
     let kilobytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());

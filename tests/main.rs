@@ -9,6 +9,7 @@ mod joining;
 mod neighbours;
 mod reading;
 mod recover;
+mod restore;
 mod script;
 mod seeds;
 mod settings;

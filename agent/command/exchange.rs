@@ -12,6 +12,9 @@ use crate::driver::control;
 /// Carries the reason why an answer came to no end.
 const ERROR: &str = "x-understudy-error:";
 
+/// Bytes sent at a time.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// Longest line of a head, and an answer in words, bytes.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
@@ -34,6 +37,42 @@ pub(super) fn get(socket: &Path, path: &str) -> Result<Answer, String> {
     );
     stream.write_all(head.as_bytes()).map_err(|error| broken(&error))?;
     Answer::read(stream)
+}
+
+/// Hands something over.
+pub(super) fn post(socket: &Path, path: &str, body: &mut dyn Read) -> Result<Answer, String> {
+    let mut stream = control::connect(socket)?;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\
+         Content-Type: application/octet-stream\r\nConnection: close\r\n\r\n"
+    );
+    match stream.write_all(head.as_bytes()).map_err(Sending::Agent) {
+        Ok(()) => match send_all(&mut stream, body) {
+            Ok(()) => Answer::read(stream),
+            Err(Sending::Source(error)) => Err(error.to_string()),
+            // It may have said why it listens no longer.
+            Err(Sending::Agent(error)) => Answer::read(stream).map_err(|_| broken(&error)),
+        },
+        Err(Sending::Agent(error) | Sending::Source(error)) => Err(broken(&error)),
+    }
+}
+
+/// Who is to blame for what was not sent.
+enum Sending {
+    Source(io::Error),
+    Agent(io::Error),
+}
+
+fn send_all(stream: &mut UnixStream, body: &mut dyn Read) -> Result<(), Sending> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let count = body.read(&mut piece).map_err(Sending::Source)?;
+        let chunk = [format!("{count:x}\r\n").as_bytes(), &piece[..count], b"\r\n"].concat();
+        stream.write_all(&chunk).map_err(Sending::Agent)?;
+        if count == 0 {
+            return Ok(());
+        }
+    }
 }
 
 fn broken(error: &io::Error) -> String {

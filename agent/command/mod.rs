@@ -20,6 +20,7 @@ use crate::{
 
 mod backup;
 mod exchange;
+mod restore;
 mod scrub;
 mod show;
 
@@ -130,6 +131,8 @@ enum Command {
     },
     /// Copy the database into a file, while writing goes on.
     Backup(backup::Arguments),
+    /// Put a file in the place of everything in the group's database.
+    Restore(restore::Arguments),
     /// How this board and its group are.
     Status {
         /// As JSON.
@@ -212,6 +215,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Repair { from } => scrub::repair(places, &from)?,
         Command::Recover { sure } => recover(places, sure)?,
         Command::Backup(arguments) => backup::run(places, &arguments)?,
+        Command::Restore(arguments) => restore::run(places, &arguments)?,
         Command::Status { json } => return status(places, json),
         Command::Config { doc, action } => config(places, doc, action.is_some())?,
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),

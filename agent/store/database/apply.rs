@@ -25,7 +25,7 @@ use understudy_core::{
 };
 
 use super::{
-    Bound, Database, Failure, authorize::Mode, left_out::LeftOut, schema::Table, text::words,
+    Bound, Database, Failure, authorize::Mode, left_out::LeftOut, load, schema::Table, text::words,
     vacuum::VACUUM,
 };
 
@@ -126,8 +126,11 @@ impl Database {
         for segment in change.segments {
             match segment {
                 Segment::Schema(sql) => {
+                    match load::is_script(&sql) {
+                        true => self.apply_script(&sql).map_err(Trouble::Failure)?,
+                        false => self.connection.execute_batch(&sql)?,
+                    }
                     self.schema_changed = true;
-                    self.connection.execute_batch(&sql)?;
                     self.refresh_schema().map_err(|error| Trouble::Unfit(format!("{error:?}")))?;
                 }
                 Segment::Rows { table, rows } => self.apply_rows(table, &rows, &mut left_out)?,

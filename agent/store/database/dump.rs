@@ -331,4 +331,4 @@ fn exact(value: f64) -> String {
 
 #[cfg(test)]
 #[path = "dump_tests.rs"]
-mod tests;
+pub(super) mod tests;

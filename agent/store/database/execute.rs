@@ -30,6 +30,7 @@ use super::{
     bind::Given,
     budget, capture,
     gathered::Gathered,
+    load,
     losses::{LOSSES_MAX, Place},
     read::outcome_bytes,
     refusal,
@@ -127,6 +128,9 @@ impl Database {
     pub fn execute(&mut self, base: Position, requests: &[Vec<u8>]) -> Result<Executed, Failure> {
         assert_eq!(base, self.applied(), "a batch is executed on what is applied");
         self.losses.begin(base, (self.options.stopwatch)());
+        if let Some(first) = requests.first().filter(|first| load::is_step(first)) {
+            return self.execute_step(base, first);
+        }
         self.begin()?;
         self.internal("SAVEPOINT batch")?;
         let schema = Arc::clone(&self.schema);
@@ -238,6 +242,9 @@ impl Database {
         if request.statements.len() > REQUEST_STATEMENTS_MAX {
             let refused = SqlResponse::refused(&sql::too_many_statements());
             return Ok(Request::Answered(Ok(sql::encode(&refused))));
+        }
+        if load::is_step(bytes) {
+            return Ok(Request::DoesNotFit);
         }
         if vacuum::is_alone(&request) {
             return Ok(vacuum_entry(so_far.len() == 1, batch));

@@ -18,15 +18,11 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, ToSql,
-    config::DbConfig,
-    ffi,
-    limits::Limit,
+    Connection, ErrorCode, OpenFlags, ToSql, ffi,
     types::{ToSqlOutput, ValueRef},
 };
 use understudy_core::{
     event::{Millis, Position},
-    limits,
     member::Membership,
     mutant,
     sql::Value,
@@ -50,6 +46,7 @@ mod bind;
 mod budget;
 mod capture;
 mod checkpoint;
+pub(crate) mod dialect;
 mod digest;
 mod dump;
 mod execute;
@@ -57,6 +54,7 @@ mod gathered;
 mod hash;
 mod head;
 mod left_out;
+pub mod load;
 mod losses;
 mod membership;
 mod read;
@@ -64,6 +62,7 @@ mod refusal;
 mod schema;
 mod scrub;
 mod snapshot;
+pub mod source;
 mod statement;
 mod text;
 mod vacuum;
@@ -94,14 +93,6 @@ const STATEMENTS_MAX: usize = 64;
 /// Parameters of one that is kept: SQLite has some 56 bytes for each, also for those
 /// that a number in the text skips.
 const CACHED_PARAMETERS_MAX: usize = 2_048;
-
-/// One text or blob, bytes.
-#[expect(clippy::cast_possible_truncation, reason = "a few megabytes")]
-const VALUE_BYTES_MAX: i32 = limits::ENTRY_BYTES_MAX as i32;
-
-/// The pattern of a LIKE or GLOB, bytes. SQLite goes one call deeper for each of its
-/// wildcards, and does not look at the clock before it is done.
-const PATTERN_BYTES_MAX: i32 = 1_000;
 
 /// What a thread that runs SQL needs for its stack, bytes. SQLite calls itself along
 /// what it compiles: an expression, the terms of a compound SELECT, views and
@@ -578,12 +569,8 @@ fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
          PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY; PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON;",
     )?;
     super::ffi::keep_wal(&connection);
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
+    dialect::set(&connection)?;
     connection.busy_timeout(std::time::Duration::ZERO)?;
-    // One value is part of one change and of one answer: no longer than either.
-    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
-    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }

@@ -399,7 +399,7 @@ fn foreign_keys_are_off_again_after_a_lost_transaction() {
 fn a_request_of_too_many_rows_is_refused_and_the_next_one_runs() {
     let mut boards = Boards::new();
     boards.fine("CREATE TABLE t(a)");
-    let rows = limits::REQUEST_ROWS_MAX + 1;
+    let rows = understudy_core::limits::REQUEST_ROWS_MAX + 1;
     let count = format!("WITH c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT {rows})");
     let base = boards.databases[0].applied();
     boards.databases[0].commit().unwrap();
