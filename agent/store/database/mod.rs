@@ -91,10 +91,6 @@ const IO_FAILURES_MAX: u32 = 8;
 /// Prepared statements kept per connection.
 const STATEMENTS_MAX: usize = 64;
 
-/// Parameters of one that is kept: SQLite has some 56 bytes for each, also for those
-/// that a number in the text skips.
-const CACHED_PARAMETERS_MAX: usize = 2_048;
-
 /// One text or blob, bytes.
 #[expect(clippy::cast_possible_truncation, reason = "a few megabytes")]
 const VALUE_BYTES_MAX: i32 = limits::ENTRY_BYTES_MAX as i32;
