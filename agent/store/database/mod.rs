@@ -90,10 +90,6 @@ const IO_FAILURES_MAX: u32 = 8;
 /// Prepared statements kept per connection.
 const STATEMENTS_MAX: usize = 64;
 
-/// Parameters of one that is kept: SQLite has some 56 bytes for each, also for those
-/// that a number in the text skips.
-const CACHED_PARAMETERS_MAX: usize = 2_048;
-
 /// What a thread that runs SQL needs for its stack, bytes. SQLite calls itself along
 /// what it compiles: an expression, the terms of a compound SELECT, views and
 /// triggers as deep as its limits allow take 3 MB together. Only what is used of it

@@ -10,9 +10,9 @@ use understudy_core::{
 };
 
 use super::{
-    CACHED_PARAMETERS_MAX, Database, Failure, Options,
+    Database, Failure, Options,
     authorize::{Authorizer, Mode, Refused},
-    bind::Given,
+    bind::{CACHED_PARAMETERS_MAX, Given},
     budget::{self, Budget},
     capture::value_of,
     connect, refusal,

@@ -10,9 +10,9 @@ use understudy_core::{
 };
 
 use super::{
-    CACHED_PARAMETERS_MAX, Database,
+    Database,
     authorize::{Mode, Refused, Seen, is_ours},
-    bind::Given,
+    bind::{CACHED_PARAMETERS_MAX, Given},
     capture::{self, Stops},
     gathered::Gathered,
     read::{self, Collected, Nothing},
