@@ -33,12 +33,21 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 18, name: "a fenced board answers reads" },
     Mutant { number: 19, name: "a digest of what happens to be committed" },
     Mutant { number: 20, name: "fresh by a word whose entries are not applied" },
+    Mutant { number: 21, name: "a membership change raft-rs emptied told as done" },
+    Mutant { number: 22, name: "frames of removed boards are taken" },
     Mutant { number: 30, name: "triggers fire where a change is applied" },
     Mutant { number: 31, name: "rowids of tables without a key not carried" },
     Mutant { number: 32, name: "former key within a collation not removed" },
     Mutant { number: 33, name: "foreign keys stay on for the next request" },
     Mutant { number: 34, name: "statements beside a lost one told as done" },
     Mutant { number: 35, name: "rows in tables named like a dropped one left out" },
+    Mutant { number: 40, name: "promoted without having been compared" },
+    Mutant { number: 41, name: "promoted before it has caught up" },
+    Mutant { number: 42, name: "a voter replaced as soon as it is silent" },
+    Mutant { number: 43, name: "a token holds for ever" },
+    Mutant { number: 44, name: "a removal below a majority of those heard" },
+    Mutant { number: 45, name: "a removed leader goes on leading" },
+    Mutant { number: 46, name: "the id of a removed board given again" },
 ];
 
 #[cfg(mutants)]
