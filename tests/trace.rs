@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use understudy_core::{
-    event::{Effect, Entry, EntryKind, Millis, Position, ReadLevel, Reply, Request, Trust},
+    event::{Cut, Effect, Entry, EntryKind, Millis, Position, ReadLevel, Reply, Request, Trust},
     link::Links,
     wire::{Frame, FrameEntry, RaftFrame, ReadContext},
 };
@@ -56,7 +56,7 @@ pub fn effect(effect: &Effect) -> String {
                 format!("n{to}: {}", said.join(" + "))
             }
         }
-        Effect::Persist { number, entries, hard_state, promises, trust } => {
+        Effect::Persist { number, entries, hard_state, promises, trust, cut } => {
             let mut text = format!("persist #{number}: term {}", hard_state.term);
             if hard_state.vote != 0 {
                 let _ = write!(text, " vote n{}", hard_state.vote);
@@ -67,6 +67,12 @@ pub fn effect(effect: &Effect) -> String {
             }
             if !promises.is_empty() {
                 let _ = write!(text, ", {} promises", promises.len());
+            }
+            match cut {
+                None => {}
+                Some(Cut::UpTo(end)) => text += &format!(", cut up to {}", position(*end)),
+                Some(Cut::Coming(at)) => text += &format!(", {} coming", position(*at)),
+                Some(Cut::Anew(at)) => text += &format!(", anew after {}", position(*at)),
             }
             match trust {
                 None => {}

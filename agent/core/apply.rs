@@ -155,6 +155,7 @@ mod tests {
     #[test]
     fn after_a_reset_one_fetch_is_under_way_at_most() {
         let terms = Vec::from([TermRun { first: 1, term: 1 }]);
+        let terms = (Position::default(), terms);
         let log = Log::new(HardState::default(), Membership::default(), terms, 9, Vec::new());
         let mut applier = Applier::new(Position { term: 1, index: 9 });
         applier.reset(Position { term: 1, index: 3 });

@@ -116,6 +116,20 @@ pub struct Held {
     pub last_index: u64,
 }
 
+/// What becomes of the log's beginning, or of all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cut {
+    /// It begins after this entry, which the database holds for good; what is before
+    /// goes.
+    UpTo(Position),
+    /// The database is about to take a state from another board, as of this entry. A
+    /// start that finds it there finishes what was begun: nothing is lost.
+    Coming(Position),
+    /// The database holds this for good, and the log was another: it begins anew,
+    /// after this entry.
+    Anew(Position),
+}
+
 /// How far a disk's own word goes, written down on it so that no later start
 /// forgets (design section 4, rule 7).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,6 +276,9 @@ pub enum Event {
     /// the file, and it has grown to its bound; or no longer. Nothing is applied
     /// meanwhile.
     DatabaseHeld(bool),
+    /// The database holds everything up to this index for good: no power cut can take
+    /// it.
+    DatabaseDurable(u64),
     /// Entries read back from the journal; may be fewer than asked, from `low` on.
     Fetched {
         /// The effect's number.
@@ -340,6 +357,8 @@ pub enum Effect {
         /// What the disk is to say of itself from now on, where that changes. Once
         /// it says [`Trust::Confirmed`], damage found in the journal has lost nothing.
         trust: Option<Trust>,
+        /// What becomes of the entries before.
+        cut: Option<Cut>,
     },
     /// Read entries `low..high` back, at most `bytes_max` of data but at least one.
     Fetch {

@@ -27,7 +27,7 @@
 //! [`event`] (the vocabulary), [`node`] (the dispatcher), `ready` (how raft-rs's
 //! wishes become effects), `leadership` (when it is to be had, and given up),
 //! `serve` (what becomes of a caller's request), then the states they share:
-//! `log`, `apply`, `writes`, `reads`, `forward`, `freshness`, `promise`,
+//! `log`, `retention`, `apply`, `writes`, `reads`, `forward`, `freshness`, `promise`,
 //! `scrubber`, [`link`]; `presence` and [`status`] are for people. [`wire`] is what
 //! travels, `validate` what raft-rs may see of it, [`change`] what one batch did,
 //! [`scrub`] how boards find out that they differ.
@@ -36,7 +36,7 @@
 //!
 //! A journal and a database that carry out [`event::Effect::Persist`], `Fetch`,
 //! `Execute`, `Apply` and `Query`, and tell of scrubs by [`event::Event::Scrubs`]
-//! and `Digested`; a sealed road for `Send`; boot time; a seed;
+//! and `Digested`, of what is durable by `DatabaseDurable`; a sealed road for `Send`; boot time; a seed;
 //! and, at the start, [`restored::Restored`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -68,6 +68,7 @@ mod presence;
 mod promise;
 mod reads;
 mod ready;
+pub mod retention;
 mod scrubber;
 mod serve;
 mod validate;

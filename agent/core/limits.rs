@@ -147,6 +147,34 @@ pub const LOG_CHUNKS_MAX: usize = 8;
 /// Their entry data together, bytes, unless the newest alone is larger.
 pub const LOG_CHUNKS_BYTES_MAX: u64 = LOG_CHUNKS_MAX as u64 * APPEND_BYTES_MAX;
 
+/// Entries kept in the journal below what the database holds for good: a board that
+/// was away for an hour, at ten readings a second written one by one, is brought up
+/// to date with entries alone.
+pub const LOG_KEPT_ENTRIES: u64 = 40 << 10;
+
+/// And their bytes, where they come to that many first: what a card has room for
+/// without a thought, and the largest entry among them.
+pub const LOG_KEPT_BYTES: u64 = ENTRY_BYTES_MAX as u64;
+
+/// So many times as much is kept while a board that is heard wants it.
+pub const LOG_KEPT_WANTED: u64 = 2;
+
+/// What a row of the journal takes beside its entry's data, bytes, about.
+pub const LOG_ROW_BYTES: u64 = 32;
+
+/// Entries are counted, and go, in stretches of so many at most.
+pub const LOG_STRETCH_ENTRIES: u64 = 64;
+
+/// And of this part of the bytes that are kept, unless one entry alone is larger.
+pub const LOG_STRETCHES: u64 = 64;
+
+/// Entries taken out of the journal by one write, unless one stretch has more: as
+/// many as one may bring, so that taking out keeps step.
+pub const LOG_CUT_ENTRIES_MAX: u64 = APPEND_ENTRIES_MAX as u64;
+
+/// And their bytes.
+pub const LOG_CUT_BYTES_MAX: u64 = ENTRY_BYTES_MAX as u64 + APPEND_BYTES_MAX;
+
 /// Highest index or term that is taken from a peer: far beyond any real one,
 /// and far from overflow.
 pub const COUNTER_MAX: u64 = 1 << 56;
@@ -272,6 +300,7 @@ const _: () = assert!(APPENDS_IN_FLIGHT_MAX < TRANSFERS_MAX && TRANSFERS_MAX < u
 const _: () = assert!(WINDOW_FRAGMENTS_MIN <= WINDOW_FRAGMENTS_START);
 const _: () = assert!(WINDOW_FRAGMENTS_START <= WINDOW_FRAGMENTS_MAX);
 const _: () = assert!(UNCOMMITTED_BYTES_MAX < UNAPPLIED_BYTES_MAX);
+const _: () = assert!(LOG_KEPT_ENTRIES >= 10 * 3_600 && LOG_STRETCH_ENTRIES < LOG_CUT_ENTRIES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX < ENTRY_BYTES_MAX as u64);
 const _: () = assert!(PERSISTS_OPEN_MAX + FETCHES_OPEN_MAX + 32 < JOURNAL_EFFECTS_MAX);
 const _: () = assert!(VOTERS_DEFAULT <= VOTERS_MAX && VOTERS_MAX <= MEMBERS_MAX);

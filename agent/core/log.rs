@@ -6,7 +6,7 @@
 //!   journal except when it sends (0.7.0 panics in any other place). An election
 //!   looks at all unapplied entries at once there (paged upstream by #530): here
 //!   they are in memory anyway, bounded by [`limits::UNAPPLIED_BYTES_MAX`];
-//! - the term of every index is known, as runs;
+//! - the term of every index is known, as runs, from the entry before the first on;
 //! - what was read back from the journal is kept until it was sent, in a few
 //!   bounded chunks.
 //!
@@ -27,7 +27,7 @@ use raft::{
 
 use crate::{
     error::Rejection,
-    event::{Entry, EntryKind, HardState},
+    event::{Entry, EntryKind, HardState, Position},
     limits,
     member::{Membership, MembershipChange},
     restored::TermRun,
@@ -50,6 +50,8 @@ pub(crate) struct Log {
     hard_state: HardState,
     /// As at the start.
     membership: Membership,
+    /// The entry before the first: its place is known, no more.
+    start: Position,
     terms: Vec<TermRun>,
     entries: VecDeque<RaftEntry>,
     entries_bytes: u64,
@@ -77,7 +79,7 @@ impl Log {
     pub(crate) fn new(
         hard_state: HardState,
         membership: Membership,
-        terms: Vec<TermRun>,
+        (start, terms): (Position, Vec<TermRun>),
         last_index: u64,
         tail: Vec<Entry>,
     ) -> Self {
@@ -87,6 +89,7 @@ impl Log {
         let mut log = Self {
             hard_state,
             membership,
+            start,
             terms,
             entries: VecDeque::new(),
             entries_bytes: 0,
@@ -133,6 +136,22 @@ impl Log {
         order.retain(|low| chunks.contains_key(low));
     }
 
+    /// The log begins after `end` from now on, unless it does already; where that is.
+    pub(crate) fn compact(&mut self, end: u64) -> Option<Position> {
+        let term = self.term_of(end).filter(|_| end > self.start.index)?;
+        self.start = Position { term, index: end };
+        let before = self.terms.partition_point(|run| run.first <= end);
+        self.terms.drain(..before.saturating_sub(1));
+        while self.entries.front().is_some_and(|entry| entry.index <= end) {
+            let entry = self.entries.pop_front().expect("just seen");
+            self.entries_bytes -= data_bytes(&entry);
+        }
+        let Fetches { chunks, order, .. } = self.fetches.get_mut();
+        chunks.retain(|low, _| *low > end);
+        order.retain(|low| chunks.contains_key(low));
+        Some(self.start)
+    }
+
     /// Lets go of entries up to `applied`, but for the newest few that followers
     /// close behind will want.
     pub(crate) fn release(&mut self, applied: u64) {
@@ -152,14 +171,23 @@ impl Log {
     }
 
     pub(crate) fn term_of(&self, index: u64) -> Option<u64> {
-        if index == 0 {
-            return Some(0);
+        if index == self.start.index {
+            return Some(self.start.term);
         }
-        if index > self.last_index {
+        if index < self.start.index || index > self.last_index {
             return None;
         }
         let run = self.terms.partition_point(|run| run.first <= index).checked_sub(1)?;
         Some(self.terms[run].term)
+    }
+
+    /// Who waited for what is no longer there.
+    pub(crate) fn take_hopeless(&mut self) -> Vec<GetEntriesContext> {
+        let waiting = &mut self.fetches.get_mut().waiting;
+        let hopeless = waiting.range(..=self.start.index).filter(|(_, wish)| !wish.asked);
+        let hopeless: Vec<u64> = hopeless.map(|(low, _)| *low).collect();
+        let contexts = hopeless.iter().filter_map(|low| Some(waiting.remove(low)?.contexts));
+        contexts.flatten().collect()
     }
 
     /// Reads that raft-rs waits for and nobody has asked the journal for yet.
@@ -265,6 +293,9 @@ impl Storage for Log {
         max_size: impl Into<Option<u64>>,
         context: GetEntriesContext,
     ) -> raft::Result<Vec<RaftEntry>> {
+        if low <= self.start.index {
+            return Err(raft::Error::Store(StorageError::Compacted));
+        }
         // Only a piece that is sent may be short of what was asked for.
         let entries_max =
             if context.can_async() { limits::LOG_PIECE_ENTRIES_MAX } else { usize::MAX };
@@ -282,11 +313,15 @@ impl Storage for Log {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        self.term_of(index).ok_or(raft::Error::Store(StorageError::Unavailable))
+        let missing = match index < self.start.index {
+            true => StorageError::Compacted,
+            false => StorageError::Unavailable,
+        };
+        self.term_of(index).ok_or(raft::Error::Store(missing))
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(1)
+        Ok(self.start.index + 1)
     }
 
     fn last_index(&self) -> raft::Result<u64> {
@@ -378,6 +413,7 @@ mod tests {
 
     fn log(last_index: u64) -> Log {
         let terms = vec![TermRun { first: 1, term: 1 }];
+        let terms = (Position::default(), terms);
         Log::new(HardState::default(), Membership::default(), terms, last_index, Vec::new())
     }
 
@@ -404,6 +440,28 @@ mod tests {
         assert_eq!(kept(&log), [30, 31], "the oldest gave way");
         fetched(&mut log, 40, limits::ENTRY_BYTES_MAX as u64);
         assert_eq!(kept(&log), [40], "the newest is kept however large it is");
+    }
+
+    #[test]
+    fn what_is_cut_off_is_told_apart_from_what_never_was() {
+        let terms = [(1, 1), (40, 2), (70, 5)].map(|(first, term)| TermRun { first, term });
+        let terms = (Position::default(), terms.to_vec());
+        let (hard_state, membership) = (HardState::default(), Membership::default());
+        let mut log = Log::new(hard_state, membership, terms, 100, Vec::new());
+        fetched(&mut log, 30, 10);
+        let wish = GetEntriesContext::empty(true);
+        assert!(log.entries(20, 50, None, wish).is_err());
+        assert_eq!(log.compact(50), Some(Position { term: 2, index: 50 }));
+        assert_eq!(log.compact(50), None);
+        assert_eq!((log.first_index(), kept(&log).len()), (Ok(51), 0));
+        assert_eq!((log.term(50), log.term(51), log.term(70)), (Ok(2), Ok(2), Ok(5)));
+        assert_eq!(log.term(49), Err(raft::Error::Store(StorageError::Compacted)));
+        assert_eq!(log.term(101), Err(raft::Error::Store(StorageError::Unavailable)));
+        assert_eq!(log.take_hopeless().len(), 1);
+        assert!(log.take_wishes().is_empty(), "the journal is not asked for what it lost");
+        let wish = GetEntriesContext::empty(true);
+        let gone = log.entries(50, 60, None, wish);
+        assert_eq!(gone.err(), Some(raft::Error::Store(StorageError::Compacted)));
     }
 
     #[test]

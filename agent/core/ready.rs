@@ -66,10 +66,13 @@ impl Node {
             self.hold_entries_back(&mut messages);
             if self.raw.has_ready() {
                 let ready = self.raw.ready();
-                self.take_ready(ready);
+                self.take_ready(now, ready);
             }
             self.release(now, messages);
             self.note_role(now);
+        }
+        for context in self.raw.mut_store().take_hopeless() {
+            self.raw.on_entries_fetched(context);
         }
         for wish in self.raw.mut_store().take_wishes() {
             self.effects.push(Effect::Fetch {
@@ -103,18 +106,21 @@ impl Node {
         messages.retain(|message| !is_held(message));
     }
 
-    fn take_ready(&mut self, mut ready: Ready) {
+    fn take_ready(&mut self, now: Millis, mut ready: Ready) {
         let number = ready.number();
         if let Some(last) = ready.committed_entries().last() {
             self.applier.commit(last.index);
         }
         let entries = ready.take_entries();
         self.raw.mut_store().append(&entries);
+        for entry in &entries {
+            self.retention.append(entry.index, entry.data.len() as u64);
+        }
         let must_sync = ready.must_sync();
         self.raw.advance_append_async(ready);
         if must_sync {
             let hard_state = self.current_hard_state();
-            self.persist(number, &entries, hard_state);
+            self.persist(now, number, &entries, hard_state);
             self.written = number;
             self.await_write(hard_state, false);
         } else if let Some(before) = self.pending.back_mut() {
@@ -144,8 +150,8 @@ impl Node {
     fn persist_trust(&mut self, trust: Trust) {
         let (number, hard_state) = (self.written, self.durable);
         let (entries, promises) = (Vec::new(), self.promises.take_unsaved());
-        let trust = Some(trust);
-        self.effects.push(Effect::Persist { number, entries, hard_state, promises, trust });
+        let (trust, cut) = (Some(trust), None);
+        self.effects.push(Effect::Persist { number, entries, hard_state, promises, trust, cut });
         self.await_write(hard_state, true);
     }
 
@@ -182,13 +188,15 @@ impl Node {
         }
     }
 
-    fn persist(&mut self, number: u64, entries: &[RaftEntry], hard_state: HardState) {
+    fn persist(&mut self, now: Millis, number: u64, entries: &[RaftEntry], hard_state: HardState) {
+        let cut = self.next_cut(now);
         self.effects.push(Effect::Persist {
             number,
             entries: entries.iter().map(from_raft).collect(),
             hard_state,
             promises: self.promises.take_unsaved(),
             trust: None,
+            cut,
         });
     }
 

@@ -136,7 +136,7 @@ impl Rig {
             promises,
             suspect,
             trust,
-            scrubs: crate::scrub::Scrubs::default(),
+            ..Restored::default()
         }
     }
 
@@ -221,7 +221,7 @@ impl Rig {
                         }
                     }
                 }
-                Effect::Persist { number, entries, hard_state, promises, trust } => {
+                Effect::Persist { number, entries, hard_state, promises, trust, .. } => {
                     if self.stalled.contains(&id) {
                         continue;
                     }

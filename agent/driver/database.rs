@@ -65,6 +65,7 @@ impl DatabaseThread {
             reads: None,
             told_full: false,
             told_held: false,
+            told_durable: 0,
             resets: 0,
             role_changed: Arc::clone(&role_changed),
         };
@@ -106,6 +107,7 @@ struct Worker<H> {
     reads: Option<mpsc::SyncSender<(u64, Vec<u8>)>>,
     told_full: bool,
     told_held: bool,
+    told_durable: u64,
     /// Told to the node: see [`Effect::resets`].
     resets: u64,
     role_changed: Arc<AtomicBool>,
@@ -145,6 +147,10 @@ impl<H: Fn(&str)> Worker<H> {
             let held = self.database.is_held();
             if std::mem::replace(&mut self.told_held, held) != held {
                 self.send(Event::DatabaseHeld(held));
+            }
+            let durable = self.database.compaction_bound();
+            if std::mem::replace(&mut self.told_durable, durable) != durable {
+                self.send(Event::DatabaseDurable(durable));
             }
         }
     }

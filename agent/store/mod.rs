@@ -16,6 +16,7 @@ pub mod journal;
 pub mod recover;
 pub mod restore;
 mod row;
+mod trim;
 mod wal;
 
 /// Why a file of ours cannot be used. Names the file.

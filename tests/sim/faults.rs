@@ -3,7 +3,7 @@
 //! roads that are cut. Loss, repetition and delay of datagrams are drawn where
 //! they are sent.
 
-use understudy_core::event::NodeId;
+use understudy_core::{event::NodeId, retention::Kept};
 
 use super::{
     agenda::Happening,
@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) damage: u64,
     pub(crate) diverge: u64,
     pub(crate) depose: u64,
+    /// How much of its log a board keeps.
+    pub(crate) kept: Kept,
 }
 
 impl Plan {
@@ -53,6 +55,7 @@ impl Plan {
             starts: 100,
             diverge: rate(200),
             depose: rate(30),
+            kept: Kept { entries: 300, bytes: 1 << 20 },
         }
     }
 
@@ -73,6 +76,7 @@ impl Plan {
             damage: 0,
             diverge: 0,
             depose: 0,
+            kept: Kept { entries: 300, bytes: 1 << 20 },
         }
     }
 }

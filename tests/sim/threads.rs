@@ -243,6 +243,15 @@ impl World {
             Err(Trouble::Died(reason)) => return self.died(id, &reason),
         }
         self.tell_full(id);
+        self.tell_durable(id);
+    }
+
+    fn tell_durable(&mut self, id: NodeId) {
+        let Some(process) = &mut self.board(id).process else { return };
+        let durable = process.database.compaction_bound();
+        if std::mem::replace(&mut process.told_durable, durable) != durable {
+            self.give(id, Event::DatabaseDurable(durable));
+        }
     }
 
     /// Tells what became of scrubs, and has digests made beside everything else.

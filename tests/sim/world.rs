@@ -79,7 +79,7 @@ impl World {
         let mut drift = stream();
         let boards = BOARDS.map(|id| {
             let pace = 900 + drift.below(201);
-            (id, Board::new(id, drift.next(), pace))
+            (id, Board::new(id, drift.next(), pace, plan.kept))
         });
         Self {
             now: 1_000,
