@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Refusal,
+    pages,
     scrub::{Report, Scrubs},
 };
 
@@ -327,6 +328,13 @@ pub enum Event {
         /// What it came to.
         report: Report,
     },
+    /// Work on pages has ended.
+    Pages {
+        /// The effect's number.
+        number: u64,
+        /// How.
+        done: pages::Done,
+    },
     /// The process is about to stop: hand leadership over.
     Stopping,
 }
@@ -400,6 +408,14 @@ pub enum Effect {
         /// Encoded [`crate::sql::SqlRequest`].
         sql: Vec<u8>,
     },
+    /// Work on the database's pages, in order. One that keeps a state or installs one
+    /// takes its place among what else the database does; the rest is done aside.
+    Pages {
+        /// Rises by each.
+        number: u64,
+        /// What.
+        work: pages::Work,
+    },
     /// A caller's answer.
     Reply {
         /// Whose.
@@ -428,6 +444,7 @@ impl Effect {
             Self::Send { .. }
             | Self::Persist { .. }
             | Self::Fetch { .. }
+            | Self::Pages { .. }
             | Self::Reply { .. }
             | Self::RoleChanged { .. } => None,
         }

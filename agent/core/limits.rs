@@ -189,8 +189,9 @@ pub const QUERIES_OPEN_MAX: usize = 64;
 pub const APPLIES_OPEN_MAX: usize = 2;
 
 /// Effects that wait for the database: reads, applies and one batch, twice, since
-/// all are asked for again after a reset while the old ones still wait.
-pub const DATABASE_EFFECTS_MAX: usize = 2 * (QUERIES_OPEN_MAX + APPLIES_OPEN_MAX + 1);
+/// all are asked for again after a reset while the old ones still wait; and pages.
+pub const DATABASE_EFFECTS_MAX: usize =
+    2 * (QUERIES_OPEN_MAX + APPLIES_OPEN_MAX + 1) + PAGES_WORK_MAX;
 
 /// Boards of a group.
 pub const MEMBERS_MAX: usize = 32;
@@ -288,6 +289,39 @@ pub const SCRUB_PROBLEM_BYTES_MAX: usize = 200;
 
 /// A board's reports that wait to be written.
 pub const SCRUB_WISHES_MAX: usize = 4;
+
+/// A page of a database, bytes: the same in every group.
+pub const PAGE_BYTES: usize = 1_024;
+
+/// What travels of a page's hash, bytes.
+pub const PAGE_HASH_BYTES: usize = 4;
+
+/// Pages in one answer: half a second of a slow radio.
+pub const PAGES_ASKED_MAX: usize = 32;
+
+/// Nodes of a tree in one question; the answer is as small as a few pages.
+pub const PAGES_NODES_ASKED_MAX: usize = 64;
+
+/// Questions about pages under way from one board: while one is answered and one is
+/// under way, others are read and written.
+pub const PAGES_WISHES_MAX: usize = 4;
+
+/// Questions about pages that a source has not answered.
+pub const PAGES_SERVED_MAX: usize = 2 * PAGES_WISHES_MAX;
+
+/// Work on pages under way at one board, as a source and as one that pulls.
+pub const PAGES_WORK_MAX: usize = 2 * (PAGES_SERVED_MAX + PAGES_WISHES_MAX);
+
+/// A source keeps a state for so long at most, milliseconds: the WAL does not begin
+/// anew meanwhile. Whoever pulls goes on against a newer one, with all it has.
+pub const PAGES_KEPT_MS_MAX: u64 = 600_000;
+
+/// A question is asked again so many times before its source counts as gone.
+pub const PAGES_TRIES_MAX: u64 = 16;
+
+/// A follower that is to pull pages is told again after so many times the time after
+/// which a request is repeated.
+pub const SNAPSHOT_REPEATS: u64 = 4;
 
 /// Counters behind the newest that a seal still accepts, each once.
 pub const REPLAY_WINDOW: usize = 1_024;

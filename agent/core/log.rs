@@ -48,8 +48,9 @@ pub(crate) struct FetchWish {
 pub(crate) struct Log {
     /// As at the start; raft-rs asks for it once.
     hard_state: HardState,
-    /// As at the start.
+    /// As of what is applied.
     membership: Membership,
+    applied: Position,
     /// The entry before the first: its place is known, no more.
     start: Position,
     terms: Vec<TermRun>,
@@ -89,6 +90,7 @@ impl Log {
         let mut log = Self {
             hard_state,
             membership,
+            applied: Position::default(),
             start,
             terms,
             entries: VecDeque::new(),
@@ -154,13 +156,27 @@ impl Log {
 
     /// Lets go of entries up to `applied`, but for the newest few that followers
     /// close behind will want.
-    pub(crate) fn release(&mut self, applied: u64) {
+    pub(crate) fn release(&mut self, applied: Position) {
+        self.applied = applied;
         while self.entries_bytes > limits::LOG_CACHE_BYTES
-            && self.entries.front().is_some_and(|entry| entry.index <= applied)
+            && self.entries.front().is_some_and(|entry| entry.index <= applied.index)
         {
             let entry = self.entries.pop_front().expect("just seen");
             self.entries_bytes -= data_bytes(&entry);
         }
+    }
+
+    pub(crate) fn set_membership(&mut self, membership: &Membership) {
+        self.membership = membership.clone();
+    }
+
+    /// The log begins anew, after this entry.
+    pub(crate) fn restart(&mut self, start: Position) {
+        (self.start, self.applied, self.last_index) = (start, start, start.index);
+        self.terms.clear();
+        self.entries.clear();
+        self.entries_bytes = 0;
+        *self.fetches.get_mut() = Fetches::default();
     }
 
     /// Bytes held for entries above `applied`, beside their data as well.
@@ -277,13 +293,7 @@ impl Storage for Log {
         hard_state.term = self.hard_state.term;
         hard_state.vote = self.hard_state.vote;
         hard_state.commit = self.hard_state.commit;
-        let ids = |voter| {
-            let members = self.membership.members.iter();
-            members.filter(|member| member.voter == voter).map(|member| member.id).collect()
-        };
-        let conf_state =
-            ConfState { voters: ids(true), learners: ids(false), ..ConfState::default() };
-        Ok(RaftState { hard_state, conf_state })
+        Ok(RaftState { hard_state, conf_state: conf_state(&self.membership) })
     }
 
     fn entries(
@@ -328,9 +338,26 @@ impl Storage for Log {
         Ok(self.last_index)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Whoever gets it pulls pages: it says from where on.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        if self.applied.index == 0 || self.applied.index < request_index {
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (self.applied.index, self.applied.term);
+        metadata.set_conf_state(conf_state(&self.membership));
+        Ok(snapshot)
     }
+}
+
+/// Who votes and who learns.
+pub(crate) fn conf_state(membership: &Membership) -> ConfState {
+    let ids = |voter| {
+        let members = membership.members.iter();
+        members.filter(|member| member.voter == voter).map(|member| member.id).collect()
+    };
+    ConfState { voters: ids(true), learners: ids(false), ..ConfState::default() }
 }
 
 fn data_bytes(entry: &RaftEntry) -> u64 {

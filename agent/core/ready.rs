@@ -22,7 +22,7 @@ use raft::{
 
 use crate::{
     apply::Step,
-    event::{Effect, Entry, EntryKind, HardState, Millis, NodeId, Outcome, Position, Trust},
+    event::{Cut, Effect, Entry, EntryKind, HardState, Millis, NodeId, Outcome, Position, Trust},
     limits::{APPLY_BYTES_MAX, MESSAGES_HELD_MAX},
     log::{RaftEntry, conf_change, from_raft},
     member::MembershipChange,
@@ -112,6 +112,13 @@ impl Node {
             self.applier.commit(last.index);
         }
         let entries = ready.take_entries();
+        let anew = ready.snapshot().get_metadata();
+        let anew = Position { term: anew.term, index: anew.index };
+        let cut = (anew.index > 0).then(|| {
+            self.raw.mut_store().restart(anew);
+            self.retention.restart(anew.index);
+            Cut::Anew(anew)
+        });
         self.raw.mut_store().append(&entries);
         for entry in &entries {
             self.retention.append(entry.index, entry.data.len() as u64);
@@ -120,7 +127,8 @@ impl Node {
         self.raw.advance_append_async(ready);
         if must_sync {
             let hard_state = self.current_hard_state();
-            self.persist(now, number, &entries, hard_state);
+            let cut = cut.or_else(|| self.next_cut(now));
+            self.persist(number, &entries, hard_state, cut);
             self.written = number;
             self.await_write(hard_state, false);
         } else if let Some(before) = self.pending.back_mut() {
@@ -155,6 +163,14 @@ impl Node {
         self.await_write(hard_state, true);
     }
 
+    /// Has the journal write down what becomes of its log, when no other write is under
+    /// way; raft-rs knows nothing of it.
+    pub(crate) fn persist_cut(&mut self, cut: Cut) {
+        let hard_state = self.durable;
+        self.persist(self.written, &[], hard_state, Some(cut));
+        self.await_write(hard_state, false);
+    }
+
     fn await_write(&mut self, hard_state: HardState, trust: bool) {
         let (number, messages) = (self.written, VecDeque::new());
         self.pending.push_back(Pending { number, last: number, hard_state, messages, trust });
@@ -182,14 +198,23 @@ impl Node {
         if !self.standing.deals_with(message.to) {
             return;
         }
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            let metadata = message.get_snapshot().get_metadata();
+            return self.offer_snapshot(now, message.to, metadata.index, metadata.term);
+        }
         let committed = self.raw.raft.raft_log.committed;
         if let Some(frame) = validate::outbound(message, committed, !self.turned_away) {
             self.say(now, message.to, &Frame::Raft(frame));
         }
     }
 
-    fn persist(&mut self, now: Millis, number: u64, entries: &[RaftEntry], hard_state: HardState) {
-        let cut = self.next_cut(now);
+    fn persist(
+        &mut self,
+        number: u64,
+        entries: &[RaftEntry],
+        hard_state: HardState,
+        cut: Option<Cut>,
+    ) {
         self.effects.push(Effect::Persist {
             number,
             entries: entries.iter().map(from_raft).collect(),
@@ -218,7 +243,9 @@ impl Node {
             for message in pending.messages {
                 self.send(now, &message);
             }
+            self.on_announced();
         }
+        self.catch_raft_up();
     }
 
     /// Tells the driver when leadership came or went, and callers what follows.
@@ -239,6 +266,7 @@ impl Node {
     pub(crate) fn apply_committed(&mut self, now: Millis) {
         // Entries already with the database are applied still.
         while !self.database_held
+            && !self.catchup.is_busy()
             && let Some(step) = self.applier.next(self.raw.store())
         {
             match step {
@@ -295,7 +323,7 @@ impl Node {
         }
         self.turned_away = false;
         let applied = self.applier.applied();
-        self.raw.mut_store().release(applied.index);
+        self.raw.mut_store().release(applied);
         self.freshness.applied(applied);
     }
 
@@ -310,15 +338,21 @@ impl Node {
             crate::sql::decode(&entry.data).expect("checked when it came");
         self.membership.change(&change);
         self.membership_changes += 1;
+        self.raw.mut_store().set_membership(&self.membership);
         self.raw
             .apply_conf_change(&conf_change(&change))
             .expect("one board is added or removed at a time");
         if let MembershipChange::Remove(id) = change {
-            self.links.forget(id);
-            self.heard.remove(&id);
-            self.without_room.remove(&id);
-            self.standing.forget(id);
+            self.forget_board(id);
         }
+    }
+
+    /// A board has left the group.
+    pub(crate) fn forget_board(&mut self, id: NodeId) {
+        self.links.forget(id);
+        self.heard.remove(&id);
+        self.without_room.remove(&id);
+        self.standing.forget(id);
     }
 }
 

@@ -88,16 +88,27 @@ impl Retention {
         self.last_index = index;
     }
 
-    /// The last index of what may go with the next write. From `wanted` on, a board
-    /// that is heard wants entries.
-    pub(crate) fn cut(&mut self, wanted: u64) -> Option<u64> {
+    pub(crate) const fn is_durable(&self, index: u64) -> bool {
+        self.durable >= index
+    }
+
+    /// The log begins anew, after this index.
+    pub(crate) fn restart(&mut self, index: u64) {
+        self.stretches.clear();
+        self.bytes = 0;
+        self.last_index = index;
+    }
+
+    /// The last index of what may go with the next write, of what is `applied`. From
+    /// `wanted` on, a board that is heard wants entries.
+    pub(crate) fn cut(&mut self, applied: u64, wanted: u64) -> Option<u64> {
         let (mut cut, mut entries, mut bytes) = (None, 0, 0);
         while let [first, second, ..] = *self.stretches.make_contiguous() {
             entries += second.first - first.first;
             bytes += first.bytes;
             let end = second.first - 1;
             let over = entries > LOG_CUT_ENTRIES_MAX || bytes > LOG_CUT_BYTES_MAX;
-            if self.must_stay(end, first.bytes, wanted) || over && cut.is_some() {
+            if end > applied || self.must_stay(end, first.bytes, wanted) || over && cut.is_some() {
                 break;
             }
             self.bytes -= first.bytes;
@@ -123,8 +134,8 @@ impl Node {
 
     /// What goes with the next write of the journal.
     pub(crate) fn next_cut(&mut self, now: Millis) -> Option<Cut> {
-        let wanted = self.wanted_from(now);
-        let end = self.retention.cut(wanted)?;
+        let (applied, wanted) = (self.applier.applied().index, self.wanted_from(now));
+        let end = self.retention.cut(applied, wanted)?;
         self.raw.mut_store().compact(end).map(Cut::UpTo)
     }
 
@@ -134,7 +145,7 @@ impl Node {
         let heard = |id: &u64| self.leads() && self.heard_within(now, *id, unreachable_ms);
         let others = self.boards().into_iter().filter(|id| *id != self.config.id && heard(id));
         let next = others.filter_map(|id| Some(self.raw.raft.prs().get(id)?.matched + 1));
-        next.min().unwrap_or(u64::MAX)
+        next.chain(self.source.wanted_from()).min().unwrap_or(u64::MAX)
     }
 }
 
@@ -154,19 +165,20 @@ mod tests {
     #[test]
     fn entries_beyond_those_kept_go_once_the_database_holds_them_for_good() {
         let mut retention = retention(1_000, 8, 1 << 20);
-        assert_eq!(retention.cut(u64::MAX), None, "nothing is known to be durable");
+        assert_eq!(retention.cut(u64::MAX, u64::MAX), None, "nothing is known to be durable");
         retention.durable(400);
-        assert_eq!(retention.cut(u64::MAX), Some(384), "a stretch at a time");
+        assert_eq!(retention.cut(u64::MAX, u64::MAX), Some(384), "a stretch at a time");
         retention.durable(1_000);
-        assert_eq!(retention.cut(u64::MAX), Some(768), "200 stay");
-        assert_eq!(retention.cut(u64::MAX), None);
+        assert_eq!(retention.cut(500, u64::MAX), Some(448), "the database may be ahead");
+        assert_eq!(retention.cut(u64::MAX, u64::MAX), Some(768), "200 stay");
+        assert_eq!(retention.cut(u64::MAX, u64::MAX), None);
     }
 
     #[test]
     fn bytes_beyond_those_kept_go_as_well() {
         let mut retention = retention(90, 10_000, 100_000);
         retention.durable(90);
-        let cut = retention.cut(u64::MAX).unwrap();
+        let cut = retention.cut(u64::MAX, u64::MAX).unwrap();
         assert!((78..=80).contains(&cut), "{cut}");
         assert!(retention.bytes >= 100_000);
     }
@@ -175,15 +187,16 @@ mod tests {
     fn what_a_board_that_is_heard_wants_stays_twice_as_long() {
         let mut retention = retention(1_000, 8, 1 << 20);
         retention.durable(1_000);
-        assert_eq!(retention.cut(300), Some(576), "400 stay");
-        assert_eq!(retention.cut(u64::MAX), Some(768));
+        assert_eq!(retention.cut(u64::MAX, 300), Some(576), "400 stay");
+        assert_eq!(retention.cut(u64::MAX, u64::MAX), Some(768));
     }
 
     #[test]
     fn one_write_takes_out_no_more_than_one_may_bring() {
         let mut retention = retention(3 * LOG_CUT_ENTRIES_MAX, 8, 1 << 20);
         retention.durable(u64::MAX);
-        let cuts: alloc::vec::Vec<_> = core::iter::from_fn(|| retention.cut(u64::MAX)).collect();
+        let cuts: alloc::vec::Vec<_> =
+            core::iter::from_fn(|| retention.cut(u64::MAX, u64::MAX)).collect();
         assert_eq!(cuts[..2], [LOG_CUT_ENTRIES_MAX, 2 * LOG_CUT_ENTRIES_MAX]);
         assert_eq!(cuts.len(), 3);
     }
@@ -195,5 +208,8 @@ mod tests {
             retention.append(index, 8);
         }
         assert!(retention.bytes <= (1_000 + LOG_STRETCH_ENTRIES) * 40, "{}", retention.bytes);
+        retention.restart(2_000);
+        retention.append(2_001, 8);
+        assert_eq!((retention.bytes, retention.cut(u64::MAX, u64::MAX)), (40, None));
     }
 }

@@ -260,7 +260,7 @@ impl Rig {
                     self.queue.push((id, Event::Queried { number, answer: sql }));
                 }
                 Effect::Reply { id: request, reply } => self.replies.push((id, request, reply)),
-                Effect::RoleChanged { .. } => {}
+                Effect::RoleChanged { .. } | Effect::Pages { .. } => {}
             }
         }
     }

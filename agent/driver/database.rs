@@ -21,10 +21,11 @@ use tokio::sync::mpsc::Sender;
 use understudy_core::{
     event::{Effect, Event},
     limits::{DATABASE_EFFECTS_MAX, QUERIES_OPEN_MAX},
+    pages::{Done, Work},
     sql::{self, SqlResponse},
 };
 
-use super::clock;
+use super::{clock, pages::PagesThread};
 use crate::store::database::{Database, Failure, QueryOutcome, STACK_BYTES, Scrubbing};
 
 /// Between two tries when the disk refuses.
@@ -63,6 +64,7 @@ impl DatabaseThread {
             events,
             halt,
             reads: None,
+            pages: None,
             told_full: false,
             told_held: false,
             told_durable: 0,
@@ -77,7 +79,7 @@ impl DatabaseThread {
         Self { jobs, role_changed }
     }
 
-    /// Hands over an [`Effect::Execute`], `Apply`, `Query` or `RoleChanged`.
+    /// Hands over an [`Effect::Execute`], `Apply`, `Query`, `Pages` or `RoleChanged`.
     ///
     /// # Panics
     /// When more waits than the core allows.
@@ -105,6 +107,7 @@ struct Worker<H> {
     events: Sender<Event>,
     halt: H,
     reads: Option<mpsc::SyncSender<(u64, Vec<u8>)>>,
+    pages: Option<PagesThread>,
     told_full: bool,
     told_held: bool,
     told_durable: u64,
@@ -182,11 +185,30 @@ impl<H: Fn(&str)> Worker<H> {
                 Ok(QueryOutcome::NeedsReader) => self.read_aside(number, sql),
                 Err(failure) => self.survive(Err(failure)),
             },
+            Effect::Pages { number, work } => self.pages(number, work),
             Effect::Send { .. }
             | Effect::Persist { .. }
             | Effect::Fetch { .. }
             | Effect::RoleChanged { .. }
             | Effect::Reply { .. } => {}
+        }
+    }
+
+    /// Does what the database has to do with; the rest is done aside.
+    fn pages(&mut self, number: u64, work: Work) {
+        let job = match self.database.pages(work) {
+            Ok(job) => job,
+            Err(failure) => return self.survive(Err(failure)),
+        };
+        if self.pages.is_none() {
+            self.pages = PagesThread::start(self.events.clone());
+        }
+        match &self.pages {
+            Some(pages) => pages.take(number, job),
+            None => {
+                let done = Done::Failed(String::from("no thread could be started for it"));
+                self.send(Event::Pages { number, done });
+            }
         }
     }
 

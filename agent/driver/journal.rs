@@ -70,6 +70,7 @@ impl JournalThread {
             | Effect::Execute { .. }
             | Effect::Apply { .. }
             | Effect::Query { .. }
+            | Effect::Pages { .. }
             | Effect::Reply { .. }
             | Effect::RoleChanged { .. } => return,
         };

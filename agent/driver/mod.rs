@@ -6,4 +6,5 @@ pub mod control;
 pub mod database;
 pub mod journal;
 pub mod notify;
+mod pages;
 pub mod udp;

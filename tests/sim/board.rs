@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use understudy::{
     identity::Identity,
     store::{
-        database::{Database, Options, Scrubbing},
+        database::{Database, Desk, Job, Options, Scrubbing},
         journal::{self, Journal, JournalError, Persist},
         restore,
     },
@@ -76,6 +76,8 @@ pub(crate) struct Board {
     pub(crate) is_full: bool,
     /// A row of its database was changed behind its agent's back.
     pub(crate) is_diverged: bool,
+    /// It took the right ones from another since, and is free once a scrub says so.
+    pub(crate) is_repaired: bool,
     /// Since when its agent knows that it is fenced.
     pub(crate) fenced_since: Option<u64>,
     /// How much of its log it keeps.
@@ -104,6 +106,9 @@ pub(crate) struct Process {
     pub(crate) read_at: u64,
     /// Digests to be made, each on a thread of its own.
     pub(crate) digests: VecDeque<Scrubbing>,
+    /// Work on pages, on a thread of its own.
+    pub(crate) pages: VecDeque<(u64, Job)>,
+    pub(crate) desk: Desk,
 }
 
 /// The journal's thread and the database's.
@@ -185,6 +190,7 @@ impl Board {
             is_full: false,
             is_damaged: false,
             is_diverged: false,
+            is_repaired: false,
             fenced_since: None,
             kept,
         }
@@ -287,6 +293,8 @@ impl Board {
             queries: VecDeque::new(),
             read_at: 0,
             digests: VecDeque::new(),
+            pages: VecDeque::new(),
+            desk: Desk::default(),
         });
         Ok(effects)
     }

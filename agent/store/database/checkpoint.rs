@@ -23,7 +23,9 @@ impl Database {
                 self.since_checkpoint = 0;
                 false
             }
-            Checkpoint::Partial { wal_bytes } => wal_bytes >= self.options.wal_bytes_max,
+            Checkpoint::Partial { wal_bytes } => {
+                wal_bytes >= self.options.wal_bytes_max || self.durable.index < self.installed
+            }
         };
         self.held_since = held.then(self.options.clock);
         Ok(())
