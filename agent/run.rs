@@ -8,7 +8,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 use understudy_core::{
     error::Refusal,
     event::{Effect, Event, Millis, NodeId, ReadLevel, Reply, Request, RequestId},
@@ -20,7 +23,10 @@ use understudy_core::{
 
 use crate::{
     call::Call,
-    driver::{clock, database::DatabaseThread, journal::JournalThread, notify::Notify, udp::Road},
+    driver::{
+        clock, database::DatabaseThread, journal::JournalThread, mdns::Neighbours, notify::Notify,
+        udp::Road,
+    },
     join::{Admission, Doorstep, Knock},
     seal::{Opened, Outgoing, Seal, To},
     settings,
@@ -67,6 +73,8 @@ pub struct Drivers {
     pub database: DatabaseThread,
     /// Datagrams.
     pub road: Road,
+    /// Boards seen on this network, where it is asked.
+    pub neighbours: Option<Neighbours>,
     /// systemd.
     pub notify: Notify,
 }
@@ -133,6 +141,9 @@ impl Member {
                         received = self.drivers.road.try_receive(&mut datagram);
                     }
                 }
+                (node, addresses) = seen(&mut self.drivers.neighbours) => {
+                    self.drivers.road.seen(node, addresses);
+                }
                 Some(call) = sources.calls.recv() => {
                     self.take_call(call);
                     for _ in 1..BURST_MAX {
@@ -150,6 +161,7 @@ impl Member {
                     let mut out = Vec::new();
                     self.seal.greet(clock::now(), &mut out);
                     self.transmit(clock::now(), out);
+                    self.look_for_boards(clock::now());
                     self.look_at_settings(clock::now());
                 }
             }
@@ -241,6 +253,12 @@ impl Member {
         self.transmit(now, out);
     }
 
+    fn look_for_boards(&mut self, now: Millis) {
+        if let Some(neighbours) = &mut self.drivers.neighbours {
+            neighbours.ask(self.drivers.road.misses_any(now, self.facts.identity.node));
+        }
+    }
+
     fn take_call(&mut self, call: Call) {
         match call {
             Call::Status(reply) => {
@@ -252,6 +270,9 @@ impl Member {
             }
             Call::Request(_, reply) if self.callers.len() >= CALLERS_MAX => {
                 let _ = reply.send(Reply::Refused(Refusal::Busy));
+            }
+            Call::Backup(backup, reply) => {
+                self.drivers.database.copy(backup, reply, Handle::current());
             }
             Call::Request(request, reply) => {
                 let id = self.wait(Waiter::Caller(reply));
@@ -304,5 +325,13 @@ impl Member {
             Some(Waiter::Settings) => self.take_settings(now, &reply),
             None => {}
         }
+    }
+}
+
+/// The next board that is seen on this network; never where it is not asked.
+async fn seen(neighbours: &mut Option<Neighbours>) -> (NodeId, Vec<SocketAddr>) {
+    match neighbours {
+        Some(neighbours) => neighbours.seen().await,
+        None => std::future::pending().await,
     }
 }

@@ -141,6 +141,9 @@ impl Waiting<'_> {
             Call::Request(_, reply) => {
                 let _ = reply.send(Reply::Refused(Refusal::NoLeader));
             }
+            Call::Backup(_, reply) => {
+                let _ = reply.send(Err(String::from(NO_GROUP)));
+            }
         }
     }
 

@@ -1,12 +1,15 @@
 //! The one integration-test binary: a list of what it tests.
 
+mod backup;
 mod cluster;
 mod damage;
 mod divergence;
 mod fuzzing;
 mod joining;
+mod neighbours;
 mod reading;
 mod recover;
+mod restore;
 mod script;
 mod seeds;
 mod settings;
@@ -15,3 +18,4 @@ mod stopping;
 mod terminal;
 mod tidy;
 mod waiting;
+mod year;

@@ -35,6 +35,10 @@ pub const REQUEST_ROWS_MAX: usize = 1 << 18;
 /// any change that an entry may hold.
 pub const REQUEST_NOTES_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of the rows that a request touches, as they were and as they become: SQLite
+/// keeps in memory what it needs to undo a statement, about twice as much.
+pub const REQUEST_TOUCHED_BYTES_MAX: usize = 64 << 20;
+
 /// Bytes of a change's strings that stand elsewhere in it already.
 pub const CHANGE_COPIED_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
 
@@ -255,6 +259,9 @@ pub const REQUEST_MS_MAX: u64 = 60_000;
 
 /// Statements of one request: what they and their results may cost in memory.
 pub const REQUEST_STATEMENTS_MAX: usize = 1 << 16;
+
+/// Values bound to the statements of one request: 32 MB of memory.
+pub const REQUEST_VALUES_MAX: usize = 1 << 20;
 
 /// One request's body, bytes.
 pub const REQUEST_BYTES_MAX: usize = ENTRY_BYTES_MAX;

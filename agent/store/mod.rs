@@ -16,6 +16,7 @@ pub mod journal;
 pub mod recover;
 pub mod restore;
 mod row;
+pub mod scratch;
 mod trim;
 mod wal;
 

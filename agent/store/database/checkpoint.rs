@@ -24,6 +24,9 @@ impl Database {
                 false
             }
             Checkpoint::Partial { wal_bytes } => {
+                if wal_bytes >= self.options.wal_bytes_max / 2 {
+                    self.copies.end_all();
+                }
                 wal_bytes >= self.options.wal_bytes_max || self.durable.index < self.installed
             }
         };

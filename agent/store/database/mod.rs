@@ -18,15 +18,11 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, ToSql,
-    config::DbConfig,
-    ffi,
-    limits::Limit,
+    Connection, ErrorCode, OpenFlags, ToSql, ffi,
     types::{ToSqlOutput, ValueRef},
 };
 use understudy_core::{
     event::{Millis, Position},
-    limits,
     member::Membership,
     mutant,
     sql::Value,
@@ -41,6 +37,7 @@ use self::{
     pages::Holding,
     schema::{Schema, SchemaError},
     scrub::Watch,
+    snapshot::Copies,
 };
 use super::{StoreError, ffi::Hook};
 
@@ -51,7 +48,9 @@ mod bind;
 mod budget;
 mod capture;
 mod checkpoint;
+pub(crate) mod dialect;
 mod digest;
+mod dump;
 mod execute;
 mod gathered;
 mod hash;
@@ -59,6 +58,7 @@ mod head;
 mod house;
 mod install;
 mod left_out;
+pub mod load;
 mod losses;
 mod membership;
 mod pages;
@@ -67,14 +67,18 @@ mod read;
 mod refusal;
 mod schema;
 mod scrub;
+mod snapshot;
+pub mod source;
 mod statement;
 mod text;
 mod tree;
 mod vacuum;
+mod views;
 
 pub use pages::{Desk, Job};
 pub use read::{QueryOutcome, Reader};
 pub use scrub::Scrubbing;
+pub use snapshot::{Patience, SNAPSHOTS_MAX, Snapshot};
 
 /// SQLite below this has a race that can lose committed pages (fixed 3.51.3).
 pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -87,14 +91,6 @@ const IO_FAILURES_MAX: u32 = 8;
 
 /// Prepared statements kept per connection.
 const STATEMENTS_MAX: usize = 64;
-
-/// One text or blob, bytes.
-#[expect(clippy::cast_possible_truncation, reason = "a few megabytes")]
-const VALUE_BYTES_MAX: i32 = limits::ENTRY_BYTES_MAX as i32;
-
-/// The pattern of a LIKE or GLOB, bytes. SQLite goes one call deeper for each of its
-/// wildcards, and does not look at the clock before it is done.
-const PATTERN_BYTES_MAX: i32 = 1_000;
 
 /// What a thread that runs SQL needs for its stack, bytes. SQLite calls itself along
 /// what it compiles: an expression, the terms of a compound SELECT, views and
@@ -187,6 +183,7 @@ pub struct Database {
     holding: Holding,
     /// A state that came from another board is here; durable or not yet.
     installed: u64,
+    copies: Copies,
 }
 
 /// Our value as SQLite takes it.
@@ -255,6 +252,7 @@ impl Database {
             watch: Watch::default(),
             holding: Holding::default(),
             installed: 0,
+            copies: Copies::default(),
             connection,
             path: path.clone(),
             options,
@@ -381,6 +379,7 @@ impl Database {
         self.since_checkpoint += self.open_bytes + COMMIT_BYTES;
         self.watch.grew(self.open_bytes + COMMIT_BYTES);
         self.holding.grew(self.open_bytes + COMMIT_BYTES);
+        self.copies.grew(self.open_bytes + COMMIT_BYTES, self.options.wal_bytes_max / 2);
         self.open_bytes = 0;
         Ok(())
     }
@@ -533,12 +532,8 @@ fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
          PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY; PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON;",
     )?;
     super::ffi::keep_wal(&connection);
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
+    dialect::set(&connection)?;
     connection.busy_timeout(std::time::Duration::ZERO)?;
-    // One value is part of one change and of one answer: no longer than either.
-    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
-    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }
@@ -565,3 +560,5 @@ mod tests;
 mod unfit_tests;
 #[cfg(test)]
 mod update_tests;
+#[cfg(test)]
+mod views_tests;
