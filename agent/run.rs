@@ -217,6 +217,7 @@ impl Member {
                 Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }
+                | Effect::Pages { .. }
                 | Effect::RoleChanged { .. } => self.drivers.database.take(effect),
                 Effect::Reply { id, reply } => self.reply(now, id, reply),
             }

@@ -265,6 +265,7 @@ impl Waiting<'_> {
             hard_state: HardState::default(),
             promises: Vec::new(),
             trust: None,
+            cut: None,
         };
         journal.found(&identity, &nothing).map_err(|error| error.to_string())?;
         info!(group = identity.group_name, board = member.name, "joined");

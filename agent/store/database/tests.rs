@@ -652,7 +652,7 @@ fn a_wal_that_is_held_at_its_bound_is_said_to_be_and_goes_on_by_itself() {
         grow(&mut database);
     }
     assert!(database.is_held());
-    let later = crate::driver::clock::now().plus(2 * HELD_RETRY_MS);
+    let later = crate::driver::clock::now().plus(2 * house::HELD_RETRY_MS);
     assert!(database.deadline().is_some_and(|at| at < later));
     database.keep_house(later).unwrap();
     assert!(database.is_held(), "it is read still");
