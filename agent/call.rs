@@ -1,5 +1,6 @@
 //! What the front doors (HTTP, control socket) hand to the loop, and how they
-//! get their answer: one bounded channel in, a oneshot back.
+//! get their answer: one bounded channel in, a oneshot back. What is too large
+//! for one answer comes in pieces.
 
 use tokio::sync::{mpsc, oneshot};
 use understudy_core::event::{Reply, Request};
@@ -16,10 +17,60 @@ pub enum Call {
     Request(Request, oneshot::Sender<Reply>),
     /// The state of this board and its group as this board sees it.
     Status(oneshot::Sender<Status>),
+    /// A copy of this board's database; or why there is none, in words.
+    Backup(Backup, oneshot::Sender<Result<Pieces, String>>),
     /// Other boards that can let a newcomer in, as far as they can be heard.
     Hosts(oneshot::Sender<Vec<Host>>),
     /// Forget the group; answered when what was of it is gone from the disk.
     Forget(oneshot::Sender<()>),
+}
+
+/// What is to be copied, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// What was applied up to this index must be in it.
+    pub index: u64,
+    /// As what.
+    pub form: Form,
+    /// Through gzip.
+    pub compress: bool,
+}
+
+/// As what the database is copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A SQLite file.
+    Pages {
+        /// Its header says WAL, instead of a rollback journal.
+        wal: bool,
+        /// Without free space, by way of a temporary file on the board.
+        vacuum: bool,
+    },
+    /// SQL text, as SQLite's shell dumps it.
+    Sql {
+        /// Of these tables only; of all where empty.
+        tables: Vec<String>,
+    },
+}
+
+/// A copy on its way.
+#[derive(Debug)]
+pub struct Pieces {
+    /// Of all pieces together, where it is known.
+    pub bytes: Option<u64>,
+    /// A channel that ends without [`Piece::End`] has not brought all.
+    pub pieces: mpsc::Receiver<Piece>,
+}
+
+/// One piece.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// The next bytes.
+    Bytes(Vec<u8>),
+    /// That was all.
+    End,
+    /// It comes to no end, for this reason.
+    Failed(String),
 }
 
 /// The front doors' end of the channel.
@@ -34,32 +85,34 @@ impl Caller {
         (Self(sender), receiver)
     }
 
+    async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(call(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
     /// Asks the node and waits; `None` when the loop has ended.
     pub async fn request(&self, request: Request) -> Option<Reply> {
-        let (reply, answer) = oneshot::channel();
-        self.0.send(Call::Request(request, reply)).await.ok()?;
-        answer.await.ok()
+        self.ask(|reply| Call::Request(request, reply)).await
     }
 
     /// Asks for the status; `None` when the loop has ended.
     pub async fn status(&self) -> Option<Status> {
-        let (reply, answer) = oneshot::channel();
-        self.0.send(Call::Status(reply)).await.ok()?;
-        answer.await.ok()
+        self.ask(Call::Status).await
+    }
+
+    /// Asks for a copy; `None` when the loop has ended.
+    pub async fn backup(&self, backup: Backup) -> Option<Result<Pieces, String>> {
+        self.ask(|reply| Call::Backup(backup, reply)).await
     }
 
     /// Other boards that can let a newcomer in; none when the loop has ended.
     pub async fn hosts(&self) -> Vec<Host> {
-        let (reply, answer) = oneshot::channel();
-        // A loop that has ended knows of none.
-        let _ = self.0.send(Call::Hosts(reply)).await;
-        answer.await.unwrap_or_default()
+        self.ask(Call::Hosts).await.unwrap_or_default()
     }
 
     /// Has this board forget its group; `None` when the loop has ended before.
     pub async fn forget(&self) -> Option<()> {
-        let (reply, answer) = oneshot::channel();
-        self.0.send(Call::Forget(reply)).await.ok()?;
-        answer.await.ok()
+        self.ask(Call::Forget).await
     }
 }

@@ -37,6 +37,8 @@ pub struct RunOptions {
     pub udp: SocketAddr,
     /// Addresses to announce instead of those of the interfaces.
     pub announce: Vec<String>,
+    /// Boards of the group are looked for by multicast.
+    pub mdns: bool,
     /// This board's name, if the host name is not to be it.
     pub name: Option<String>,
     /// How the database is kept.
@@ -109,13 +111,21 @@ pub struct HttpConfig {
 }
 
 /// `[udp]`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UdpConfig {
     /// Where datagrams come in.
     pub address: Option<SocketAddr>,
     /// Addresses to announce to other boards.
     pub announce: Vec<String>,
+    /// Boards of the group are looked for by multicast.
+    pub mdns: bool,
+}
+
+impl Default for UdpConfig {
+    fn default() -> Self {
+        Self { address: None, announce: Vec::new(), mdns: true }
+    }
 }
 
 /// `[database]`
@@ -183,6 +193,9 @@ pub const SAMPLE: &str = "\
 #address = \"[::]:4002\"
 # Addresses under which other boards reach this one, when its own are not it.
 #announce = [\"pump-house.example:4002\"]
+# Boards that cannot be reached where they were are looked for by multicast on
+# this network (mDNS). It shows that a board is here, and nothing of its data.
+#mdns = true
 
 [database]
 # What is written is safe in journal.db at once. state.db itself, for programs
@@ -347,6 +360,7 @@ impl RunOptions {
             http_open: http_open && !http.ip().is_loopback(),
             udp,
             announce: config.udp.announce.clone(),
+            mdns: config.udp.mdns,
             name,
             database: config.database.clone(),
         })

@@ -20,6 +20,7 @@ pub mod driver;
 pub mod http;
 pub mod identity;
 pub mod join;
+pub mod load;
 pub mod readers;
 pub mod recover;
 pub mod run;

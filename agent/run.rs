@@ -8,7 +8,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 use understudy_core::{
     error::Refusal,
     event::{Effect, Event, Millis, NodeId, ReadLevel, Reply, Request, RequestId},
@@ -20,7 +23,10 @@ use understudy_core::{
 
 use crate::{
     call::Call,
-    driver::{clock, database::DatabaseThread, journal::JournalThread, notify::Notify, udp::Road},
+    driver::{
+        clock, database::DatabaseThread, journal::JournalThread, mdns::Neighbours, notify::Notify,
+        udp::Road,
+    },
     join::{self, Admission, Doorstep, Knock},
     seal::{Opened, Outgoing, Seal, To},
     settings,
@@ -71,6 +77,8 @@ pub struct Drivers {
     pub database: DatabaseThread,
     /// Datagrams.
     pub road: Road,
+    /// Boards seen on this network, where it is asked.
+    pub neighbours: Option<Neighbours>,
     /// systemd.
     pub notify: Notify,
 }
@@ -148,6 +156,9 @@ impl Member {
                         received = self.drivers.road.try_receive(&mut datagram);
                     }
                 }
+                (node, addresses) = seen(&mut self.drivers.neighbours) => {
+                    self.drivers.road.seen(node, addresses);
+                }
                 Some(call) = sources.calls.recv() => {
                     self.take_call(call);
                     for _ in 1..BURST_MAX {
@@ -165,6 +176,7 @@ impl Member {
                     let mut out = Vec::new();
                     self.seal.greet(clock::now(), &mut out);
                     self.transmit(clock::now(), out);
+                    self.look_for_boards(clock::now());
                     self.look_at_settings(clock::now());
                     self.ask_whether_member(clock::now());
                 }
@@ -205,6 +217,7 @@ impl Member {
                 Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }
+                | Effect::Pages { .. }
                 | Effect::RoleChanged { .. } => self.drivers.database.take(effect),
                 Effect::Reply { id, reply } => self.reply(now, id, reply),
             }
@@ -258,6 +271,12 @@ impl Member {
         let mut out = Vec::new();
         self.seal.seal_guest(now, key, source, word, &mut out);
         self.transmit(now, out);
+    }
+
+    fn look_for_boards(&mut self, now: Millis) {
+        if let Some(neighbours) = &mut self.drivers.neighbours {
+            neighbours.ask(self.drivers.road.misses_any(now, self.facts.identity.node));
+        }
     }
 
     /// Who hears nobody for long may be a member no more, and is told so by those who are.
@@ -316,6 +335,9 @@ impl Member {
             Call::Request(_, reply) if self.callers.len() >= CALLERS_MAX => {
                 let _ = reply.send(Reply::Refused(Refusal::Busy));
             }
+            Call::Backup(backup, reply) => {
+                self.drivers.database.copy(backup, reply, Handle::current());
+            }
             Call::Request(request, reply) => {
                 let id = self.wait(Waiter::Caller(reply));
                 self.happen(Event::Requested { id, request });
@@ -367,5 +389,13 @@ impl Member {
             Some(Waiter::Settings) => self.take_settings(now, &reply),
             None => {}
         }
+    }
+}
+
+/// The next board that is seen on this network; never where it is not asked.
+async fn seen(neighbours: &mut Option<Neighbours>) -> (NodeId, Vec<SocketAddr>) {
+    match neighbours {
+        Some(neighbours) => neighbours.seen().await,
+        None => std::future::pending().await,
     }
 }

@@ -7,8 +7,9 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use understudy_core::{
+    event::NodeId,
     node::{Config as NodeConfig, Node},
     sql,
 };
@@ -18,10 +19,12 @@ use crate::{
     config::RunOptions,
     directory,
     driver::{
-        clock, control, database::DatabaseThread, journal::JournalThread, notify::Notify, udp::Road,
+        clock, control, database::DatabaseThread, journal::JournalThread, mdns::Neighbours,
+        notify::Notify, udp::Road,
     },
     http,
     identity::Identity,
+    load::Loader,
     run::{Drivers, Member, Sources},
     seal::{Keys, Seal},
     settings,
@@ -29,7 +32,7 @@ use crate::{
         StoreError,
         database::{Database, QueryOutcome},
         journal::Journal,
-        make_readable, restore,
+        make_readable, restore, scratch,
     },
     view::Facts,
     waiting::{self, Doors, random},
@@ -61,6 +64,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
 
 async fn board(options: RunOptions) -> Result<(), String> {
     let _lock = directory::take(&options.directory)?;
+    scratch::clear(&options.directory)?;
     let mut journal = Journal::open_own(&options.directory).map_err(|error| error.to_string())?;
     let mut road = Road::bind(options.udp).map_err(|error| error.to_string())?;
     let listener = TcpListener::bind(options.http)
@@ -71,8 +75,11 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let (caller, calls) = Caller::channel();
     let (wisher, wishes) = mpsc::channel(WISHES_MAX);
     let mut doors = Doors { wishes, calls, http, notify: Notify::new() };
-    tokio::spawn(http::serve(listener, http::router(caller.clone())));
-    tokio::spawn(control::serve(control, wisher));
+    let loader = Loader::new(caller.clone(), options.directory.clone());
+    let router = http::router(caller.clone(), loader);
+    tokio::spawn(http::serve(listener, router.clone()));
+    let converse = move |stream| http::converse(stream, router.clone());
+    tokio::spawn(control::serve(control, wisher, converse));
     let stop = on_signal()?;
     tokio::pin!(stop);
     let identity = match journal.identity() {
@@ -142,6 +149,7 @@ async fn member(
         group_key: identity.group_key,
         private_key: identity.private_key,
     };
+    let neighbours = neighbours(options, &keys, identity.node, road.address().port());
     let seal = Seal::new(keys, journal.boot(), u32::from_le_bytes(random()?));
     let (report, events) = mpsc::channel(EVENTS_MAX);
     doors.notify.ready("serving");
@@ -154,6 +162,7 @@ async fn member(
         journal: JournalThread::start(journal, report.clone(), halt("journal", directory)),
         database: DatabaseThread::start(database, report, halt("database", directory)),
         road,
+        neighbours,
         notify: doors.notify,
     };
     let facts = Facts {
@@ -190,6 +199,15 @@ async fn forget(
         std::process::Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
     drop(drivers);
     Err(format!("the group is forgotten; start the agent again, it cannot by itself: {error}"))
+}
+
+/// Not where datagrams come in on this machine alone, or the owner says no.
+fn neighbours(options: &RunOptions, keys: &Keys, node: NodeId, port: u16) -> Option<Neighbours> {
+    if !options.mdns || options.udp.ip().is_loopback() {
+        return None;
+    }
+    let told = Neighbours::tell(keys.tag(), node, port);
+    told.inspect_err(|reason| warn!(reason, "boards on this network are not looked for")).ok()
 }
 
 /// A broken disk or a change that does not fit: this process must not go on, and

@@ -149,6 +149,9 @@ impl Waiting<'_> {
             Call::Request(_, reply) => {
                 let _ = reply.send(Reply::Refused(Refusal::NoLeader));
             }
+            Call::Backup(_, reply) => {
+                let _ = reply.send(Err(String::from(NO_GROUP)));
+            }
             Call::Hosts(reply) => {
                 let _ = reply.send(Vec::new());
             }
@@ -262,6 +265,7 @@ impl Waiting<'_> {
             hard_state: HardState::default(),
             promises: Vec::new(),
             trust: None,
+            cut: None,
         };
         journal.found(&identity, &nothing).map_err(|error| error.to_string())?;
         info!(group = identity.group_name, board = member.name, "joined");

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -12,12 +13,20 @@ use std::{
 
 use serde_json::Value;
 
+use crate::network::Network;
+
+/// A port of its own on this machine.
+const LOOPBACK: &str = "127.0.0.1:0";
+
 /// Questions asked while waiting, one every 50 ms.
 const TRIES: u32 = 400;
 
 /// A folder of boards.
 pub struct Agents {
     program: PathBuf,
+    /// What goes before an agent's command line, and where its datagrams come in.
+    enter: Vec<String>,
+    address: &'static str,
     folder: tempfile::TempDir,
     running: Vec<(String, Child)>,
     /// Where each board's datagrams come in: the same after a restart, as on a
@@ -42,7 +51,26 @@ impl Agents {
     #[must_use]
     pub fn new_in(program: &Path, folder: &Path) -> Self {
         let folder = tempfile::tempdir_in(folder).expect("a temporary folder");
-        Self { program: program.to_owned(), folder, running: Vec::new(), udp: BTreeMap::new() }
+        Self {
+            program: program.to_owned(),
+            enter: Vec::new(),
+            address: LOOPBACK,
+            folder,
+            running: Vec::new(),
+            udp: BTreeMap::new(),
+        }
+    }
+
+    /// No boards yet, all of them on this network.
+    ///
+    /// # Panics
+    /// As [`Agents::new`].
+    #[must_use]
+    pub fn on(program: &Path, network: &Network) -> Self {
+        let mut agents = Self::new(program);
+        agents.enter = network.enter();
+        agents.address = "0.0.0.0:0";
+        agents
     }
 
     /// The board's directory.
@@ -78,13 +106,16 @@ impl Agents {
     /// # Panics
     /// When there is no such program.
     pub fn start(&mut self, board: &str, environment: &[(&str, &str)]) {
-        let loopback = "127.0.0.1:0";
-        let udp = self.udp.get(board).map_or(loopback, String::as_str);
+        let udp = self.udp.get(board).map_or(self.address, String::as_str);
         let log = File::options().create(true).append(true).open(self.log_path(board));
-        let child = self
-            .command(board)
+        let words = self.enter.iter().map(AsRef::as_ref).chain([self.program.as_os_str()]);
+        let words: Vec<&OsStr> = words.collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
+            .arg("--dir")
+            .arg(self.directory(board))
             .args(["run", "--die-with-parent", "--name", board])
-            .args(["--http", loopback, "--udp", udp])
+            .args(["--http", LOOPBACK, "--udp", udp])
             .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(log.expect("a file for its log"))
@@ -108,6 +139,16 @@ impl Agents {
     /// The board's next start is on another UDP port.
     pub fn forget_port(&mut self, board: &str) {
         self.udp.remove(board);
+    }
+
+    /// The boards' next starts are on each other's UDP ports.
+    ///
+    /// # Panics
+    /// When one of them never ran.
+    pub fn swap_ports(&mut self, one: &str, other: &str) {
+        let first = self.udp.remove(one).expect("it ran");
+        let second = self.udp.insert(other.to_owned(), first).expect("it ran");
+        self.udp.insert(one.to_owned(), second);
     }
 
     /// Ends a board's agent with SIGKILL.

@@ -99,6 +99,8 @@ fn is_fenced(agents: &Agents, board: &str) {
     let told = agents.told(board, &["status"]);
     assert!(told.starts_with("This board is fenced: "), "{told}");
     assert!(readyz(agents, board).contains("store fenced"));
+    let refused = agents.refused(board, &["backup", "-"]);
+    assert!(refused.contains("this board is fenced"), "{refused}");
     assert_ne!(leader(agents), board);
     for other in others(board) {
         let _ = agents.told(other, &["query", "SELECT count(*) FROM reading"]);

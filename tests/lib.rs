@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod fuzz;
+pub mod network;
 pub mod program;
 pub mod sim;
 pub mod trace;

@@ -1,13 +1,16 @@
 //! The one integration-test binary: a list of what it tests.
 
+mod backup;
 mod cluster;
 mod damage;
 mod divergence;
 mod fuzzing;
 mod joining;
 mod membership;
+mod neighbours;
 mod reading;
 mod recover;
+mod restore;
 mod script;
 mod seeds;
 mod settings;
@@ -16,3 +19,4 @@ mod stopping;
 mod terminal;
 mod tidy;
 mod waiting;
+mod year;

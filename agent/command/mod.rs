@@ -18,7 +18,10 @@ use crate::{
     terminal,
 };
 
+mod backup;
+mod exchange;
 mod members;
+mod restore;
 mod scrub;
 mod show;
 
@@ -183,6 +186,10 @@ enum Command {
         #[arg(long = "i-know-what-this-means")]
         sure: bool,
     },
+    /// Copy the database into a file, while writing goes on.
+    Backup(backup::Arguments),
+    /// Put a file in the place of everything in the group's database.
+    Restore(restore::Arguments),
     /// How this board and its group are.
     Status {
         /// As JSON.
@@ -272,6 +279,8 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Scrub => return scrub::run(places),
         Command::Repair { from } => scrub::repair(places, &from)?,
         Command::Recover { sure } => recover(places, sure)?,
+        Command::Backup(arguments) => backup::run(places, &arguments)?,
+        Command::Restore(arguments) => restore::run(places, &arguments)?,
         Command::Status { json } => return status(places, json),
         Command::Config { doc, action } => config(places, doc, action.is_some())?,
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),

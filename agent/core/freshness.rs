@@ -104,7 +104,8 @@ impl Node {
             | RaftFrame::VoteAnswer { .. }
             | RaftFrame::TimeoutNow { .. }
             | RaftFrame::ReadAsk { .. }
-            | RaftFrame::ReadAnswer { .. } => return,
+            | RaftFrame::ReadAnswer { .. }
+            | RaftFrame::Snapshot { .. } => return,
         };
         if self.leader() == Some(from) && frame.term() == Some(term) {
             self.freshness.heard(now, Position { term, index: committed });

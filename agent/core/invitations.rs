@@ -99,6 +99,9 @@ impl Node {
     /// so to this leader.
     pub(crate) fn ended_invitation(&self, now: Millis, led_ms: u64) -> Option<InvitationId> {
         let told_ms = 4 * limits::OTHERS_TICKS * self.config.timing.tick_ms;
+        if mutant::is(43) {
+            return None;
+        }
         let is_over = |id: &InvitationId| match self.invitations.0.get(id) {
             Some(until) => *until <= now,
             None => led_ms >= told_ms,

@@ -58,6 +58,7 @@ impl Node {
     pub(crate) fn may_stand(&self) -> bool {
         self.hindrance() != Some(Refusal::DiskFull)
             && !self.stopping
+            && !self.catchup.is_busy()
             && (self.may_lead() || self.is_last_resort())
             && self.standing.may_elect(self.last())
     }
@@ -74,8 +75,9 @@ impl Node {
     pub(crate) fn may_lead(&self) -> bool {
         self.hindrance().is_none()
             && !self.stopping
+            && !self.catchup.is_busy()
             && (!self.is_fenced() || mutant::is(17))
-            && self.membership.members.iter().any(|m| m.id == self.config.id && m.voter)
+            && (self.is_voter() || mutant::is(45))
     }
 
     /// Leads no longer, and knows of nobody who does.

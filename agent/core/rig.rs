@@ -151,7 +151,7 @@ impl Rig {
             promises,
             suspect,
             trust,
-            scrubs: Scrubs::default(),
+            ..Restored::default()
         }
     }
 
@@ -236,7 +236,7 @@ impl Rig {
                         }
                     }
                 }
-                Effect::Persist { number, entries, hard_state, promises, trust } => {
+                Effect::Persist { number, entries, hard_state, promises, trust, .. } => {
                     if self.stalled.contains(&id) {
                         continue;
                     }
@@ -276,7 +276,7 @@ impl Rig {
                     self.queue.push((id, Event::Queried { number, answer: sql }));
                 }
                 Effect::Reply { id: request, reply } => self.replies.push((id, request, reply)),
-                Effect::RoleChanged { .. } => {}
+                Effect::RoleChanged { .. } | Effect::Pages { .. } => {}
             }
         }
     }

@@ -56,6 +56,11 @@ impl Node {
         self.roster.replace_after_ms = ms;
     }
 
+    /// Does this board vote, as far as it knows?
+    pub(crate) fn is_voter(&self) -> bool {
+        self.membership.member(self.config.id).is_some_and(|member| member.voter)
+    }
+
     /// Was this board a member of the group, and is none any more?
     #[must_use]
     pub fn is_removed(&self) -> bool {

@@ -254,6 +254,12 @@ impl Scrubs {
         whole.filter_map(digests).next().map(|(one, other)| one == other)
     }
 
+    /// The scrub that found this board wrong, if none has found it right since.
+    #[must_use]
+    pub(crate) fn condemns(&self, board: NodeId) -> Option<u64> {
+        self.verdict(board).filter(|(_, right)| !right).map(|(id, _)| id)
+    }
+
     /// Which of these boards are fenced.
     #[must_use]
     pub fn fenced(&self, boards: &[NodeId]) -> BTreeSet<NodeId> {

@@ -151,6 +151,17 @@ impl Node {
         self.scrubber.interval_ms = ms;
     }
 
+    /// The scrub by which this board is fenced.
+    pub(crate) fn condemned_by(&self) -> Option<u64> {
+        self.scrubber.scrubs.condemns(self.config.id)
+    }
+
+    /// Rows were taken from another board: a scrub tells whether they are right now.
+    pub(crate) fn ask_after_repair(&mut self) {
+        let request = self.scrubber.scrubs.ask(&self.boards(), None);
+        self.scrubber.wish_to_ask(request);
+    }
+
     pub(crate) fn boards(&self) -> Vec<NodeId> {
         self.membership.members.iter().map(|member| member.id).collect()
     }

@@ -216,7 +216,9 @@ impl Node {
         ended_by: Option<(u32, Vec<u8>)>,
     ) {
         self.resets += 1;
-        self.applier.reset(applied);
+        if self.resets_applier(now) {
+            self.applier.reset(applied);
+        }
         self.reads.reset();
         if let Some((ticket, answer)) = self.writes.reset(ended_by) {
             let index = self.applier.fell_from();

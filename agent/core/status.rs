@@ -73,6 +73,8 @@ pub struct NodeStatus {
     pub removed: bool,
     /// Boards whose rows contradict the others', this one perhaps among them.
     pub fenced: Vec<NodeId>,
+    /// It takes the database's state from this board, page by page.
+    pub pulls_from: Option<NodeId>,
     /// The last comparison of all boards.
     pub scrub: Option<ScrubStatus>,
     /// Peers, by id.
@@ -107,6 +109,7 @@ impl Node {
             disk_lost: self.standing.is_lost(),
             removed: self.is_removed(),
             fenced: self.fenced_boards(),
+            pulls_from: self.catchup.source(),
             scrub: self.scrub_status(now),
             peers: self.peers(now),
             dropped: self.dropped.clone(),

@@ -1,16 +1,17 @@
 //! The control socket: a Unix socket in the data directory. One JSON line in,
-//! one JSON line out, then the connection ends.
+//! one JSON line out, then the connection ends. Who begins otherwise speaks HTTP:
+//! what is too large for a line goes that way, with the socket's own permissions.
 
 use std::{
     fs, io,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream as StdUnixStream},
     path::Path,
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
 };
@@ -58,8 +59,12 @@ pub fn bind(path: &Path) -> Result<UnixListener, String> {
     Ok(listener)
 }
 
-/// Serves for ever; wishes go to `wishes`.
-pub async fn serve(listener: UnixListener, wishes: mpsc::Sender<Wish>) {
+/// Serves for ever; wishes go to `wishes`, and who speaks HTTP to `http`.
+pub async fn serve<H, F>(listener: UnixListener, wishes: mpsc::Sender<Wish>, http: H)
+where
+    H: Fn(BufReader<UnixStream>) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
     let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else { return };
@@ -67,23 +72,29 @@ pub async fn serve(listener: UnixListener, wishes: mpsc::Sender<Wish>) {
             tokio::time::sleep(SILENCE).await;
             continue;
         };
-        let wishes = wishes.clone();
+        let (wishes, http) = (wishes.clone(), http.clone());
         tokio::spawn(async move {
-            // A command line that goes away is its own affair.
-            let _ = converse(stream, wishes, ANSWER).await;
+            let mut stream = BufReader::new(stream);
+            let first = tokio::time::timeout(SILENCE, stream.fill_buf()).await;
+            match first.map(|first| first.map(|bytes| bytes.first().copied())) {
+                // As HTTP's methods begin, and no JSON does.
+                Ok(Ok(Some(b'A'..=b'Z'))) => http(stream).await,
+                // A command line that goes away is its own affair.
+                Ok(Ok(_)) => drop(converse(stream, wishes, ANSWER).await),
+                Ok(Err(_)) | Err(_) => {}
+            }
             drop(place);
         });
     }
 }
 
 async fn converse(
-    mut stream: UnixStream,
+    mut stream: BufReader<UnixStream>,
     wishes: mpsc::Sender<Wish>,
     answer_max: Duration,
 ) -> io::Result<()> {
-    let (reader, mut writer) = stream.split();
     let mut line = Vec::new();
-    let mut reader = tokio::io::BufReader::new(reader.take(LINE_BYTES_MAX));
+    let mut reader = (&mut stream).take(LINE_BYTES_MAX);
     let read = tokio::time::timeout(SILENCE, reader.read_until(b'\n', &mut line)).await;
     if !matches!(read, Ok(Ok(1..))) {
         return Ok(());
@@ -102,7 +113,7 @@ async fn converse(
     let mut line = serde_json::to_vec(&response).map_err(io::Error::other)?;
     line.push(b'\n');
     // Who asked and does not listen keeps no place.
-    tokio::time::timeout(answer_max, writer.write_all(&line)).await?
+    tokio::time::timeout(answer_max, stream.write_all(&line)).await?
 }
 
 fn how_to_start(path: &Path) -> String {
@@ -114,13 +125,13 @@ fn how_to_start(path: &Path) -> String {
     }
 }
 
-/// The command line's side: asks and waits.
+/// The command line's side.
 ///
 /// # Errors
 /// Says what to do when nobody listens, or nobody may ask.
 #[expect(clippy::wildcard_enum_match_arm, reason = "other errors speak for themselves")]
-pub fn ask(path: &Path, request: &ControlRequest) -> Result<ControlResponse, String> {
-    let mut stream = StdUnixStream::connect(path).map_err(|error| match error.kind() {
+pub fn connect(path: &Path) -> Result<StdUnixStream, String> {
+    StdUnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
             "no agent is running for {}: start one with {}",
             path.display(),
@@ -131,14 +142,22 @@ pub fn ask(path: &Path, request: &ControlRequest) -> Result<ControlResponse, Str
             path.display()
         ),
         _ => format!("{}: {error}", path.display()),
-    })?;
+    })
+}
+
+/// Asks and waits.
+///
+/// # Errors
+/// As [`connect`], and when there is no answer.
+pub fn ask(path: &Path, request: &ControlRequest) -> Result<ControlResponse, String> {
+    let mut stream = connect(path)?;
     let broken = |error: io::Error| format!("the agent did not answer: {error}");
     stream.set_read_timeout(Some(ANSWER)).map_err(broken)?;
     let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
     line.push(b'\n');
     stream.write_all(&line).map_err(broken)?;
     let mut answer = String::new();
-    BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut answer).map_err(broken)?;
+    io::BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut answer).map_err(broken)?;
     if answer.is_empty() {
         return Err(String::from(
             "the agent ended before it answered: its log says why (`journalctl -u understudy`, or \
@@ -180,7 +199,7 @@ mod tests {
                 let (_, reply): Wish = wished.recv().await.unwrap();
                 reply.send(ControlResponse::Token("x".repeat(8 << 20))).unwrap();
             };
-            let served = converse(served, wishes, Duration::from_millis(20));
+            let served = converse(BufReader::new(served), wishes, Duration::from_millis(20));
             let (ended, ()) = tokio::join!(served, answering);
             assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         });
@@ -193,7 +212,7 @@ mod tests {
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let agent = std::thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
-            BufReader::new(stream).read_line(&mut String::new()).unwrap();
+            io::BufReader::new(stream).read_line(&mut String::new()).unwrap();
         });
         let error = ask(&path, &ControlRequest::Status).unwrap_err();
         assert!(error.contains("ended before it answered"), "{error}");

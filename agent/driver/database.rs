@@ -10,22 +10,29 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::Duration,
 };
 
-use tokio::sync::mpsc::Sender;
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc::Sender, oneshot},
+};
 use understudy_core::{
     event::{Effect, Event},
     limits::{DATABASE_EFFECTS_MAX, QUERIES_OPEN_MAX},
+    pages::{Done, Work},
     sql::{self, SqlResponse},
 };
 
-use super::clock;
-use crate::store::database::{Database, Failure, QueryOutcome, STACK_BYTES, Scrubbing};
+use super::{backup, clock, pages::PagesThread};
+use crate::{
+    call::{Backup, Pieces},
+    store::database::{Database, Failure, QueryOutcome, SNAPSHOTS_MAX, STACK_BYTES, Scrubbing},
+};
 
 /// Between two tries when the disk refuses.
 const RETRY: Duration = Duration::from_millis(200);
@@ -33,11 +40,18 @@ const RETRY: Duration = Duration::from_millis(200);
 /// Without anything to do the thread looks after its house this often at least.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A digest gives way to everything else: the lowest priority there is.
-const LAST_PRIORITY: i32 = 19;
+/// A digest or a copy gives way to everything else: the lowest priority there is.
+pub(super) const LAST_PRIORITY: i32 = 19;
+
+/// Where a copy, or the reason why there is none, goes.
+type Asker = oneshot::Sender<Result<Pieces, String>>;
+
+/// Copies asked for that wait for this thread: beyond, whoever asks is refused.
+const COPIES_WAITING_MAX: usize = SNAPSHOTS_MAX;
 
 enum Job {
     Effect(Effect),
+    Copy(Backup, Asker, Handle),
     Close(mpsc::SyncSender<()>),
 }
 
@@ -45,6 +59,7 @@ enum Job {
 pub struct DatabaseThread {
     jobs: mpsc::SyncSender<Job>,
     role_changed: Arc<AtomicBool>,
+    copies_waiting: Arc<AtomicUsize>,
 }
 
 impl DatabaseThread {
@@ -56,27 +71,31 @@ impl DatabaseThread {
         events: Sender<Event>,
         halt: impl Fn(&str) + Send + 'static,
     ) -> Self {
-        let (jobs, waiting) = mpsc::sync_channel(DATABASE_EFFECTS_MAX);
+        let (jobs, waiting) = mpsc::sync_channel(DATABASE_EFFECTS_MAX + COPIES_WAITING_MAX);
         let role_changed = Arc::new(AtomicBool::new(false));
+        let copies_waiting = Arc::new(AtomicUsize::new(0));
         let worker = Worker {
             database,
             events,
             halt,
             reads: None,
+            pages: None,
             told_full: false,
             told_held: false,
+            told_durable: 0,
             resets: 0,
             role_changed: Arc::clone(&role_changed),
+            copies_waiting: Arc::clone(&copies_waiting),
         };
         thread::Builder::new()
             .name(String::from("database"))
             .stack_size(STACK_BYTES)
             .spawn(move || worker.run(&waiting))
             .expect("a thread can be started");
-        Self { jobs, role_changed }
+        Self { jobs, role_changed, copies_waiting }
     }
 
-    /// Hands over an [`Effect::Execute`], `Apply`, `Query` or `RoleChanged`.
+    /// Hands over an [`Effect::Execute`], `Apply`, `Query`, `Pages` or `RoleChanged`.
     ///
     /// # Panics
     /// When more waits than the core allows.
@@ -87,6 +106,22 @@ impl DatabaseThread {
         }
         let taken = self.jobs.try_send(Job::Effect(effect));
         taken.expect("the core bounds what waits for the database");
+    }
+
+    /// Copies the database as of now; its pieces come on a thread of the copy's own,
+    /// which waits for them to be taken with the help of this runtime.
+    ///
+    /// # Panics
+    /// When more waits than there is room for.
+    pub fn copy(&self, backup: Backup, asker: Asker, runtime: Handle) {
+        if self.copies_waiting.fetch_add(1, Ordering::AcqRel) >= COPIES_WAITING_MAX {
+            self.copies_waiting.fetch_sub(1, Ordering::AcqRel);
+            // Whoever asked may have gone away.
+            let _ = asker.send(Err(String::from("too many copies are asked for: try again")));
+            return;
+        }
+        let taken = self.jobs.try_send(Job::Copy(backup, asker, runtime));
+        taken.expect("there is a place for each");
     }
 
     /// Commits what is applied and waits for it, before the process ends.
@@ -104,11 +139,14 @@ struct Worker<H> {
     events: Sender<Event>,
     halt: H,
     reads: Option<mpsc::SyncSender<(u64, Vec<u8>)>>,
+    pages: Option<PagesThread>,
     told_full: bool,
     told_held: bool,
+    told_durable: u64,
     /// Told to the node: see [`Effect::resets`].
     resets: u64,
     role_changed: Arc<AtomicBool>,
+    copies_waiting: Arc<AtomicUsize>,
 }
 
 impl<H: Fn(&str)> Worker<H> {
@@ -124,6 +162,10 @@ impl<H: Fn(&str)> Worker<H> {
             match waiting.recv_timeout(wait.min(IDLE)) {
                 Ok(Job::Effect(effect)) if self.is_void(&effect) => is_void = true,
                 Ok(Job::Effect(effect)) => self.carry_out(effect),
+                Ok(Job::Copy(copy, asker, runtime)) => {
+                    self.copies_waiting.fetch_sub(1, Ordering::AcqRel);
+                    self.copy(copy, asker, runtime);
+                }
                 Ok(Job::Close(done)) => {
                     let closed = self.database.checkpoint();
                     self.survive(closed);
@@ -145,6 +187,10 @@ impl<H: Fn(&str)> Worker<H> {
             let held = self.database.is_held();
             if std::mem::replace(&mut self.told_held, held) != held {
                 self.send(Event::DatabaseHeld(held));
+            }
+            let durable = self.database.compaction_bound();
+            if std::mem::replace(&mut self.told_durable, durable) != durable {
+                self.send(Event::DatabaseDurable(durable));
             }
         }
     }
@@ -176,11 +222,30 @@ impl<H: Fn(&str)> Worker<H> {
                 Ok(QueryOutcome::NeedsReader) => self.read_aside(number, sql),
                 Err(failure) => self.survive(Err(failure)),
             },
+            Effect::Pages { number, work } => self.pages(number, work),
             Effect::Send { .. }
             | Effect::Persist { .. }
             | Effect::Fetch { .. }
             | Effect::RoleChanged { .. }
             | Effect::Reply { .. } => {}
+        }
+    }
+
+    /// Does what the database has to do with; the rest is done aside.
+    fn pages(&mut self, number: u64, work: Work) {
+        let job = match self.database.pages(work) {
+            Ok(job) => job,
+            Err(failure) => return self.survive(Err(failure)),
+        };
+        if self.pages.is_none() {
+            self.pages = PagesThread::start(self.events.clone());
+        }
+        match &self.pages {
+            Some(pages) => pages.take(number, job),
+            None => {
+                let done = Done::Failed(String::from("no thread could be started for it"));
+                self.send(Event::Pages { number, done });
+            }
         }
     }
 
@@ -203,6 +268,18 @@ impl<H: Fn(&str)> Worker<H> {
         if refused {
             self.refuse(number, "too many long reads at once");
         }
+    }
+
+    fn copy(&mut self, copy: Backup, asker: Asker, runtime: Handle) {
+        let taken = match self.database.snapshot(copy.index) {
+            Err(failure) => {
+                self.survive(Err(failure));
+                Err(String::from("the database could not be committed: try again"))
+            }
+            Ok(snapshot) => snapshot.and_then(|snapshot| backup::start(snapshot, copy, runtime)),
+        };
+        // Whoever asked may have gone away; then the copy ends at its first piece.
+        let _ = asker.send(taken);
     }
 
     /// Tells what has become of scrubs, and digests beside everything else.

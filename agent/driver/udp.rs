@@ -3,7 +3,7 @@
 //!
 //! A member is sent to where it was last heard, authenticated. One that is
 //! silent is tried at every address it announced, host names resolved anew each
-//! time. Errors of the network are counted, never fatal: what cannot leave is
+//! time, and where it was seen on this network. Errors of the network are counted, never fatal: what cannot leave is
 //! lost, and whoever needs it sends it again.
 
 use std::{
@@ -24,6 +24,9 @@ pub const PORT: u16 = 4002;
 
 /// A member silent for so long is tried at all its addresses.
 const SILENT_MS: u64 = 2_000;
+
+/// And one silent for so long is looked for.
+const MISSING_MS: u64 = 10_000;
 
 /// Between two tries at all addresses, and between two resolutions of names.
 const TRY_MS: u64 = 400;
@@ -48,6 +51,8 @@ struct Place {
     heard: Option<Millis>,
     announced: Vec<String>,
     known: Vec<SocketAddr>,
+    /// By others' word: see [`super::mdns`].
+    seen: Vec<SocketAddr>,
     tried: Option<Millis>,
     asked: Option<Millis>,
 }
@@ -141,7 +146,8 @@ impl Road {
         let mut addresses: Vec<SocketAddr> = place.last.into_iter().collect();
         if place.last.is_none() || (silent && due) {
             place.tried = Some(now);
-            addresses.extend(place.known.iter().filter(|known| Some(**known) != place.last));
+            let known = place.known.iter().chain(&place.seen);
+            addresses.extend(known.filter(|known| Some(**known) != place.last));
             let resolver = self.resolved.0.clone();
             resolve(now, node, place, resolver);
         }
@@ -163,6 +169,21 @@ impl Road {
         let place = self.book.entry(node).or_default();
         place.last = Some(source);
         place.heard = Some(now);
+    }
+
+    /// A member is said to be there; the last word counts.
+    pub fn seen(&mut self, node: NodeId, addresses: Vec<SocketAddr>) {
+        let Some(place) = self.book.get_mut(&node) else { return };
+        place.seen = addresses;
+        place.seen.truncate(ADDRESSES_MAX);
+    }
+
+    /// Is a member, other than `own`, silent for so long that its address may have
+    /// changed?
+    #[must_use]
+    pub fn misses_any(&self, now: Millis, own: NodeId) -> bool {
+        let missing = |place: &Place| place.heard.is_none_or(|heard| now.since(heard) > MISSING_MS);
+        self.book.iter().any(|(node, place)| *node != own && missing(place))
     }
 
     /// Where a member was last heard.
@@ -220,11 +241,10 @@ pub fn usable_addresses(bound: SocketAddr) -> Vec<SocketAddr> {
         return vec![bound];
     }
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let foreign = ["docker", "br-", "veth", "virbr", "cni", "podman", "lxc"];
     let mut addresses: Vec<SocketAddr> = interfaces
         .iter()
         .filter(|interface| !interface.is_loopback())
-        .filter(|interface| !foreign.iter().any(|start| interface.name.starts_with(start)))
+        .filter(|interface| !is_foreign(&interface.name))
         .map(if_addrs::Interface::ip)
         .filter(|ip| !is_link_local(*ip) && (ip.is_ipv4() || bound.is_ipv6()))
         .map(|ip| SocketAddr::new(ip, bound.port()))
@@ -235,7 +255,13 @@ pub fn usable_addresses(bound: SocketAddr) -> Vec<SocketAddr> {
     addresses
 }
 
-fn is_link_local(ip: IpAddr) -> bool {
+/// An interface that leads to containers of this machine, not to other boards.
+pub(super) fn is_foreign(interface: &str) -> bool {
+    let starts = ["docker", "br-", "veth", "virbr", "cni", "podman", "lxc"];
+    starts.iter().any(|start| interface.starts_with(start))
+}
+
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
@@ -296,6 +322,33 @@ mod tests {
                 }
             }
             panic!("localhost was never resolved");
+        });
+    }
+
+    #[test]
+    fn a_silent_member_is_called_where_it_was_seen_as_well() {
+        runtime().block_on(async {
+            let mut a = Road::bind(loopback()).unwrap();
+            let mut b = Road::bind(loopback()).unwrap();
+            let member = |id, addresses| Member {
+                id,
+                name: format!("board-{id}"),
+                key: [0; 32],
+                addresses,
+                voter: true,
+            };
+            a.set_members(&[member(1, Vec::new()), member(2, Vec::new())]);
+            assert!(a.misses_any(Millis(0), 1));
+            a.seen(3, vec![b.address()]);
+            a.seen(2, vec![b.address()]);
+            a.send(Millis(0), 3, b"nobody");
+            a.send(Millis(0), 2, b"hello");
+            let mut datagram = [0; 16];
+            let (bytes, source) = b.receive(&mut datagram).await.unwrap();
+            assert_eq!(&datagram[..bytes], b"hello");
+            a.heard(Millis(5), 2, source);
+            assert!(!a.misses_any(Millis(5), 1), "it is no stranger to itself");
+            assert!(a.misses_any(Millis(6 + MISSING_MS), 1));
         });
     }
 

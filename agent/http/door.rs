@@ -43,6 +43,8 @@ pub(super) async fn serve(mut listener: TcpListener, router: Router, bounds: Bou
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
             let router = router.clone();
             tokio::spawn(async move {
+                // Without it small answers wait for the peer's acknowledgement.
+                let _ = stream.set_nodelay(true);
                 converse(stream, router, bounds).await;
                 drop(place);
             });
@@ -56,9 +58,11 @@ pub(super) async fn serve(mut listener: TcpListener, router: Router, bounds: Bou
     }
 }
 
-async fn converse(stream: TcpStream, router: Router, bounds: Bounds) {
-    // Without it small answers wait for the peer's acknowledgement.
-    let _ = stream.set_nodelay(true);
+/// Serves one caller, whatever way it came in.
+pub(super) async fn converse<S>(stream: S, router: Router, bounds: Bounds)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let visitor = Visitor { stream, words: Vec::new(), silence: bounds.silence, slow: None };
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -93,8 +97,8 @@ fn refusal(status: &str, reason: &str) -> Vec<u8> {
 }
 
 /// One caller's connection.
-struct Visitor {
-    stream: TcpStream,
+struct Visitor<S> {
+    stream: S,
     /// What goes out in place of a bare refusal.
     words: Vec<u8>,
     silence: Duration,
@@ -108,7 +112,7 @@ struct Slow {
     look: Pin<Box<Sleep>>,
 }
 
-impl Visitor {
+impl<S> Visitor<S> {
     /// Waits for a caller that takes its answer, and gives up one that does not.
     fn watch(
         &mut self,
@@ -159,7 +163,7 @@ fn in_words(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(refusal(status, &reason))
 }
 
-impl AsyncRead for Visitor {
+impl<S: AsyncRead + Unpin> AsyncRead for Visitor<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -169,7 +173,7 @@ impl AsyncRead for Visitor {
     }
 }
 
-impl AsyncWrite for Visitor {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Visitor<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -10,9 +10,9 @@
 //! carried out answers 200 with a top-level `error`, as rqlite does, except that no
 //! leader is 503.
 //!
-//! Left out as yet: backup, load, boot, remove, snapshot, accounts, TLS.
+//! Left out as yet: remove, snapshot, accounts, TLS.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
@@ -23,7 +23,11 @@ use axum::{
     response::Response,
     routing::{delete, get, post},
 };
-use tokio::{net::TcpListener, sync::OwnedSemaphorePermit};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::OwnedSemaphorePermit,
+};
 use understudy_core::{
     error::Refusal,
     event::{ReadLevel, Reply, Request},
@@ -37,11 +41,13 @@ use self::{
     render::Shape,
     served::Served,
 };
-use crate::{call::Caller, driver::clock};
+use crate::{call::Caller, driver::clock, load::Loader};
 
+mod backup;
 mod body;
 mod door;
 mod limits;
+mod load;
 mod nodes;
 mod parameters;
 mod parse;
@@ -73,6 +79,8 @@ struct Front {
     caller: Caller,
     served: Served,
     bodies: Bodies,
+    loader: Loader,
+    silence: Duration,
 }
 
 impl FromRef<Front> for Caller {
@@ -82,15 +90,34 @@ impl FromRef<Front> for Caller {
 }
 
 /// All endpoints.
-pub fn router(caller: Caller) -> Router {
-    endpoints(caller, &Bounds::SERVING)
+pub fn router(caller: Caller, loader: Loader) -> Router {
+    endpoints(caller, loader, &Bounds::SERVING)
 }
 
 /// What begins with one of these is that endpoint's, as rqlite routes.
-const PATHS: [&str; 7] =
-    ["/db/execute", "/db/query", "/db/request", "/status", "/nodes", "/readyz", "/remove"];
+const PATHS: [&str; 9] = [
+    "/db/execute",
+    "/db/query",
+    "/db/request",
+    "/status",
+    "/nodes",
+    "/readyz",
+    "/db/backup",
+    "/db/load",
+    "/remove",
+];
 
-fn endpoints(caller: Caller, bounds: &Bounds) -> Router {
+/// Not routed by its beginning, as in rqlite.
+const BOOT: &str = "/boot";
+
+fn endpoints(caller: Caller, loader: Loader, bounds: &Bounds) -> Router {
+    let front = Front {
+        caller,
+        served: Served::default(),
+        bodies: Bodies::new(bounds),
+        loader,
+        silence: bounds.silence,
+    };
     let inner = Router::new()
         .route(PATHS[0], post(execute))
         .route(PATHS[1], get(query_get).post(query_post))
@@ -98,10 +125,13 @@ fn endpoints(caller: Caller, bounds: &Bounds) -> Router {
         .route(PATHS[3], get(nodes::status))
         .route(PATHS[4], get(nodes::nodes))
         .route(PATHS[5], get(nodes::readyz))
-        .route(PATHS[6], delete(nodes::remove))
+        .route(PATHS[6], get(backup::backup))
+        .route(PATHS[7], post(load::load))
+        .route(PATHS[8], delete(nodes::remove))
+        .route(BOOT, post(load::boot))
         .fallback(|| async { empty(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })
-        .with_state(Front { caller, served: Served::default(), bodies: Bodies::new(bounds) });
+        .with_state(front);
     // Around all of it, so that it comes before the routing.
     Router::new().fallback_service(inner).layer(axum::middleware::from_fn(enter))
 }
@@ -110,7 +140,8 @@ async fn enter(mut request: HttpRequest, next: Next) -> Response {
     if request.method() == Method::OPTIONS {
         return empty(StatusCode::OK);
     }
-    if body::announces_too_much(request.headers()) {
+    let is_streamed = [PATHS[7], BOOT].iter().any(|path| request.uri().path().starts_with(path));
+    if !is_streamed && body::announces_too_much(request.headers()) {
         return body::too_large();
     }
     if request.method() == Method::POST && is_from_elsewhere(request.headers()) {
@@ -147,6 +178,14 @@ fn routed(uri: &Uri) -> Option<Uri> {
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, router: Router) {
     door::serve(listener, router, Bounds::SERVING).await;
+}
+
+/// Serves one caller who came in another way: over the control socket.
+pub async fn converse<S>(stream: S, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    door::converse(stream, router, Bounds::SERVING).await;
 }
 
 /// A refusal is a response as well.

@@ -36,7 +36,11 @@ fn over_the_wire(
         let address = listener.local_addr().unwrap();
         let (caller, mut calls) = Caller::channel();
         let bounds = Bounds { silence, ..Bounds::SERVING };
-        tokio::spawn(door::serve(listener, endpoints(caller, &bounds), bounds));
+        tokio::spawn(door::serve(
+            listener,
+            endpoints(caller.clone(), Loader::new(caller, std::env::temp_dir()), &bounds),
+            bounds,
+        ));
         tokio::spawn(async move {
             let mut unanswered = Vec::new();
             while let Some(call) = calls.recv().await {
@@ -46,6 +50,7 @@ fn over_the_wire(
                         None => unanswered.push(reply),
                     },
                     Call::Status(reply) => reply.send(status()).unwrap(),
+                    Call::Backup(..) => panic!("nobody asks for a copy here"),
                     Call::Hosts(_) | Call::Forget(_) => panic!("HTTP asks for no such thing"),
                 }
             }
@@ -487,7 +492,11 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (caller, mut calls) = Caller::channel();
-        tokio::spawn(door::serve(listener, endpoints(caller, &bounds), bounds));
+        tokio::spawn(door::serve(
+            listener,
+            endpoints(caller.clone(), Loader::new(caller, std::env::temp_dir()), &bounds),
+            bounds,
+        ));
         tokio::spawn(async move {
             let mut unanswered = Vec::new();
             while let Some(call) = calls.recv().await {
@@ -498,6 +507,7 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
                     }
                     Call::Request(_, reply) => unanswered.push(reply),
                     Call::Status(reply) => reply.send(status()).unwrap(),
+                    Call::Backup(..) => panic!("nobody asks for a copy here"),
                     Call::Hosts(_) | Call::Forget(_) => panic!("HTTP asks for no such thing"),
                 }
             }

@@ -81,6 +81,14 @@ pub struct Keys {
     pub private_key: [u8; 32],
 }
 
+impl Keys {
+    /// Tells groups apart, for all to see and without proof.
+    #[must_use]
+    pub fn tag(&self) -> [u8; 4] {
+        handshake::group_tag(self)
+    }
+}
+
 /// A datagram to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {

@@ -101,7 +101,8 @@ pub fn go_on_alone(
     let commit = kept.last_index + entries.len() as u64;
     let hard_state = HardState { term, vote: 0, commit };
     let trust = Some(Trust::Confirmed);
-    journal.found(identity, &Persist { entries, hard_state, promises: Vec::new(), trust })
+    journal
+        .found(identity, &Persist { entries, hard_state, promises: Vec::new(), trust, cut: None })
 }
 
 #[cfg(test)]
@@ -152,6 +153,7 @@ mod tests {
             hard_state: HardState { term: 3, vote: 1, commit: 3 },
             promises: Vec::from([(1, promise)]),
             trust: Some(Trust::Unconfirmed(Vec::new())),
+            cut: None,
         };
         journal.found(&identity(7, 2), &persist).unwrap();
         let database = Database::open(directory, database::Options::default()).unwrap();

@@ -122,7 +122,7 @@ impl World {
         self.moves.is_joining = false;
         self.outcome.moves += 1;
         let (seed, pace) = (self.faults.next(), 900 + self.faults.below(201));
-        let board = Board::new(id, seed, pace);
+        let board = Board::new(id, seed, pace, self.plan.kept);
         if let Err(reason) = board.join() {
             return self.check.fail(format!("board {id} cannot begin: {reason}"));
         }

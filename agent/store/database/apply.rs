@@ -25,7 +25,7 @@ use understudy_core::{
 };
 
 use super::{
-    Bound, Database, Failure, authorize::Mode, left_out::LeftOut, schema::Table, text::words,
+    Bound, Database, Failure, authorize::Mode, left_out::LeftOut, load, schema::Table, text::words,
     vacuum::VACUUM,
 };
 
@@ -128,14 +128,31 @@ impl Database {
         for segment in change.segments {
             match segment {
                 Segment::Schema(sql) => {
+                    match load::is_script(&sql) {
+                        true => self.apply_script(&sql).map_err(Trouble::Failure)?,
+                        false => self.run_schema_here(&sql)?,
+                    }
                     self.schema_changed = true;
-                    self.connection.execute_batch(&sql)?;
                     self.refresh_schema().map_err(|error| Trouble::Unfit(format!("{error:?}")))?;
                 }
                 Segment::Rows { table, rows } => self.apply_rows(table, &rows, &mut left_out)?,
             }
         }
         Ok(left_out.outcome(entry.index))
+    }
+
+    /// The leader's rows allowed it. Where this board's do not, it cannot tell whose
+    /// are right, and without the statement it has another schema.
+    fn run_schema_here(&self, sql: &str) -> Result<(), Trouble> {
+        self.connection.execute_batch(sql).map_err(|error| match is_constraint(&error) {
+            false => Trouble::Sqlite(error),
+            true => Trouble::Unfit(format!(
+                "the rows of the leader allowed `{sql}`, and those here do not ({}). Compare this \
+                 table on all boards (SQLite's shell reads state.db): a board that stops alone is \
+                 the one that is wrong, to be emptied and joined anew",
+                words(&error)
+            )),
+        })
     }
 
     fn apply_rows(

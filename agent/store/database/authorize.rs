@@ -14,7 +14,7 @@ use std::{
 use rusqlite::{CachedStatement, Connection, ffi as code};
 use understudy_core::sql::Origin;
 
-use super::{refusal, schema::Schema};
+use super::{refusal, schema::Schema, views::Views};
 use crate::store::ffi::{self, Action, Authority};
 
 /// On whose behalf SQL is compiled.
@@ -84,16 +84,25 @@ struct State {
 }
 
 /// The authorizer of one connection.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Authorizer(Arc<Mutex<State>>);
+#[derive(Debug, Default)]
+pub(crate) struct Authorizer {
+    state: Arc<Mutex<State>>,
+    /// What statements are counted by, on all connections.
+    views: Arc<Mutex<Arc<Views>>>,
+}
 
 impl Authorizer {
+    /// For another connection to the same file.
+    pub(crate) fn for_another(&self) -> Self {
+        Self { state: Arc::default(), views: Arc::clone(&self.views) }
+    }
+
     pub(crate) fn install(&self, connection: &Connection) -> rusqlite::Result<()> {
-        ffi::ask(connection, Arc::clone(&self.0))
+        ffi::ask(connection, Arc::clone(&self.state))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Compiles a caller's statement in this mode, or takes it from the cache.
@@ -106,10 +115,21 @@ impl Authorizer {
         sql: &str,
     ) -> rusqlite::Result<CachedStatement<'connection>> {
         self.enter(mode);
+        if self.end_of_too_long(sql).is_some() {
+            self.state().seen.refused = Some(Refused::Statement(refusal::too_long_statement()));
+            let denied = code::Error::new(code::SQLITE_AUTH);
+            return Err(rusqlite::Error::SqliteFailure(denied, None));
+        }
         self.state().is_callers = true;
         let compiled = connection.prepare_cached(&format!("{}{sql}", mode.mark()));
         self.state().is_callers = false;
         compiled
+    }
+
+    /// Where the first statement of a text ends, when it is not to be compiled.
+    pub(crate) fn end_of_too_long(&self, sql: &str) -> Option<usize> {
+        let views = Arc::clone(&self.views.lock().unwrap_or_else(PoisonError::into_inner));
+        views.end_of_too_long(sql)
     }
 
     /// From now on statements are compiled in this mode.
@@ -121,6 +141,7 @@ impl Authorizer {
 
     /// From now on these are the tables there are.
     pub(crate) fn set_schema(&self, schema: Arc<Schema>) {
+        *self.views.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&schema.views);
         self.state().schema = schema;
     }
 

@@ -23,7 +23,12 @@ impl Database {
                 self.since_checkpoint = 0;
                 false
             }
-            Checkpoint::Partial { wal_bytes } => wal_bytes >= self.options.wal_bytes_max,
+            Checkpoint::Partial { wal_bytes } => {
+                if wal_bytes >= self.options.wal_bytes_max / 2 {
+                    self.copies.end_all();
+                }
+                wal_bytes >= self.options.wal_bytes_max || self.durable.index < self.installed
+            }
         };
         self.held_since = held.then(self.options.clock);
         Ok(())

@@ -18,15 +18,11 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, ToSql,
-    config::DbConfig,
-    ffi,
-    limits::Limit,
+    Connection, ErrorCode, OpenFlags, ToSql, ffi,
     types::{ToSqlOutput, ValueRef},
 };
 use understudy_core::{
     event::{Millis, Position},
-    limits,
     member::Membership,
     mutant,
     sql::Value,
@@ -38,35 +34,51 @@ use self::{
     capture::Notes,
     head::Head,
     losses::Losses,
+    pages::Holding,
     schema::{Schema, SchemaError},
     scrub::Watch,
+    snapshot::Copies,
 };
 use super::{StoreError, ffi::Hook};
 
 mod apply;
+mod aside;
 mod authorize;
 mod bind;
 mod budget;
 mod capture;
 mod checkpoint;
+pub(crate) mod dialect;
 mod digest;
+mod dump;
 mod execute;
 mod gathered;
 mod hash;
 mod head;
+mod house;
+mod install;
 mod left_out;
+pub mod load;
 mod losses;
 mod membership;
+mod pages;
+mod pull;
 mod read;
 mod refusal;
 mod schema;
 mod scrub;
+mod snapshot;
+pub mod source;
 mod statement;
 mod text;
+mod tree;
 mod vacuum;
+mod views;
 
+pub use pages::{Desk, Job};
 pub use read::{QueryOutcome, Reader};
 pub use scrub::Scrubbing;
+pub use snapshot::{Patience, SNAPSHOTS_MAX, Snapshot};
 
 /// SQLite below this has a race that can lose committed pages (fixed 3.51.3).
 pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -74,25 +86,11 @@ pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// What a commit adds to the WAL besides the entries, bytes, about.
 const COMMIT_BYTES: u64 = 16 << 10;
 
-/// A full disk is tried again after this, milliseconds.
-const FULL_RETRY_MS: u64 = 2_000;
-
-/// A WAL that is held is tried again after this, milliseconds.
-const HELD_RETRY_MS: u64 = 1_000;
-
 /// Errors of the disk in a row that are met by another try.
 const IO_FAILURES_MAX: u32 = 8;
 
 /// Prepared statements kept per connection.
 const STATEMENTS_MAX: usize = 64;
-
-/// One text or blob, bytes.
-#[expect(clippy::cast_possible_truncation, reason = "a few megabytes")]
-const VALUE_BYTES_MAX: i32 = limits::ENTRY_BYTES_MAX as i32;
-
-/// The pattern of a LIKE or GLOB, bytes. SQLite goes one call deeper for each of its
-/// wildcards, and does not look at the clock before it is done.
-const PATTERN_BYTES_MAX: i32 = 1_000;
 
 /// What a thread that runs SQL needs for its stack, bytes. SQLite calls itself along
 /// what it compiles: an expression, the terms of a compound SELECT, views and
@@ -182,6 +180,10 @@ pub struct Database {
     /// committed SQLite reads the schema anew after every rolled-back savepoint.
     schema_changed: bool,
     watch: Watch,
+    holding: Holding,
+    /// A state that came from another board is here; durable or not yet.
+    installed: u64,
+    copies: Copies,
 }
 
 /// Our value as SQLite takes it.
@@ -250,6 +252,9 @@ impl Database {
             losses: Losses::default(),
             schema_changed: false,
             watch: Watch::default(),
+            holding: Holding::default(),
+            installed: 0,
+            copies: Copies::default(),
             connection,
             path: path.clone(),
             options,
@@ -375,6 +380,8 @@ impl Database {
         }
         self.since_checkpoint += self.open_bytes + COMMIT_BYTES;
         self.watch.grew(self.open_bytes + COMMIT_BYTES);
+        self.holding.grew(self.open_bytes + COMMIT_BYTES);
+        self.copies.grew(self.open_bytes + COMMIT_BYTES, self.options.wal_bytes_max / 2);
         self.open_bytes = 0;
         Ok(())
     }
@@ -410,52 +417,6 @@ impl Database {
         Err(Failure::Halt(format!("{}: {error}", self.path.display())))
     }
 
-    /// Commits and checkpoints when it is time to; to be called now and then.
-    ///
-    /// # Errors
-    /// As [`Database::commit`].
-    pub fn keep_house(&mut self, now: Millis) -> Result<(), Failure> {
-        self.bound_scrub();
-        if let Some(since) = self.full_since {
-            if now.since(since) < FULL_RETRY_MS {
-                return Ok(());
-            }
-            self.begin()?;
-            return self.commit();
-        }
-        if let Some(since) = self.held_since {
-            if now.since(since) >= HELD_RETRY_MS {
-                self.checkpoint()?;
-            }
-            return Ok(());
-        }
-        if self.reopen {
-            self.role_changed()?;
-        }
-        let due = self
-            .open_since
-            .is_some_and(|since| now.since(since) >= self.options.commit_interval_ms);
-        if due || self.schema_changed || self.open_bytes >= self.options.commit_bytes {
-            self.commit()?;
-            if self.since_checkpoint >= self.options.wal_bytes {
-                self.checkpoint()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// When [`Database::keep_house`] has something to do next.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Millis> {
-        match (self.full_since, self.held_since) {
-            (Some(since), _) => Some(since.plus(FULL_RETRY_MS)),
-            (None, Some(since)) => Some(since.plus(HELD_RETRY_MS)),
-            (None, None) => {
-                self.open_since.map(|since| since.plus(self.options.commit_interval_ms))
-            }
-        }
-    }
-
     /// Leadership came or went: virtual tables forget what they know of rows that
     /// others executed. Their modules only do so with a new connection.
     ///
@@ -467,6 +428,11 @@ impl Database {
             return Ok(());
         }
         self.commit()?;
+        self.reopen()
+    }
+
+    /// Begins anew with another connection, which knows nothing of the file yet.
+    fn reopen(&mut self) -> Result<(), Failure> {
         let halt = |error: &dyn std::fmt::Display| Failure::Halt(error.to_string());
         let mut connection = connect(&self.path, &self.options).map_err(|error| halt(&error))?;
         self.hook.remove(&self.connection);
@@ -568,12 +534,8 @@ fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
          PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY; PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON;",
     )?;
     super::ffi::keep_wal(&connection);
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
+    dialect::set(&connection)?;
     connection.busy_timeout(std::time::Duration::ZERO)?;
-    // One value is part of one change and of one answer: no longer than either.
-    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
-    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }
@@ -593,8 +555,12 @@ fn prepare_file(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 #[cfg(test)]
+mod pages_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod unfit_tests;
 #[cfg(test)]
 mod update_tests;
+#[cfg(test)]
+mod views_tests;

@@ -12,7 +12,7 @@ use understudy_core::{
 use super::{
     Database, Failure, Options,
     authorize::{Authorizer, Mode, Refused},
-    bind::Given,
+    bind::{CACHED_PARAMETERS_MAX, Given},
     budget::{self, Budget},
     capture::value_of,
     connect, refusal,
@@ -95,7 +95,7 @@ impl Database {
     /// # Errors
     /// When the file cannot be opened again.
     pub fn reader(&self) -> Result<Reader, StoreError> {
-        Reader::open(&self.path, &self.options)
+        Reader::open(&self.path, &self.options, self.authorizer.for_another())
     }
 }
 
@@ -108,11 +108,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
+    fn open(path: &Path, options: &Options, authorizer: Authorizer) -> Result<Self, StoreError> {
         let at = |error: rusqlite::Error| StoreError::new(path, error);
         let mut connection = connect(path, options).map_err(at)?;
         connection.execute_batch("PRAGMA query_only = ON").map_err(at)?;
-        let authorizer = Authorizer::default();
         let budget = Budget::new(options.clock);
         authorizer.install(&connection).map_err(at)?;
         budget.install(&mut connection).map_err(at)?;
@@ -230,7 +229,7 @@ impl Reading<'_> {
         let mut rest = statement.sql.as_str();
         let mut last = None;
         self.authorizer.enter(Mode::Reading);
-        while let Some((text, after)) = next_statement(self.connection, rest) {
+        while let Some((text, after)) = next_statement(self.connection, self.authorizer, rest) {
             rest = after;
             let result = self.statement(number, text, &mut given, bytes_max)?;
             let failed = is_error(&result);
@@ -250,7 +249,7 @@ impl Reading<'_> {
         bytes_max: usize,
     ) -> Result<StatementResult, Stop> {
         if let Some(ms) = self.request.statement_timeout_ms.filter(|_| !self.is_short) {
-            self.budget.limit_time(ms);
+            self.budget.limit_time(ms.min(REQUEST_MS_MAX));
         }
         let started = (self.stopwatch)();
         if budget::is_late(self.begun_ns, started) {
@@ -297,7 +296,7 @@ impl Reading<'_> {
             return Err(Nothing::Failed(String::from(words)).into());
         }
         let outcome = self.rows(&mut compiled, given, bytes_max);
-        if seen.pragma {
+        if seen.pragma || compiled.parameter_count() > CACHED_PARAMETERS_MAX {
             compiled.discard();
         }
         // A pragma that is selected from is only compiled while the statement runs.

@@ -3,8 +3,11 @@
 //! together.
 
 use understudy_core::limits::{
-    CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_ROWS_MAX, RESPONSE_BYTES_MAX,
+    CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_ROWS_MAX, REQUEST_TOUCHED_BYTES_MAX,
+    RESPONSE_BYTES_MAX,
 };
+
+use super::views::WORDS_MAX;
 
 pub(super) const TRANSACTION: &str = "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: \
      send the statements in one request with ?transaction";
@@ -85,8 +88,20 @@ pub(super) fn hidden_rowid(table: &str) -> String {
 pub(super) fn too_large() -> String {
     format!(
         "the request changes more than one entry holds ({ENTRY_BYTES_MAX} bytes encoded, \
-         {CHANGE_CELLS_MAX} values, {REQUEST_ROWS_MAX} rows): change fewer rows in one request"
+         {CHANGE_CELLS_MAX} values, {REQUEST_ROWS_MAX} rows) or touches more than \
+         {REQUEST_TOUCHED_BYTES_MAX} bytes: change fewer rows in one request"
     )
+}
+
+pub(super) fn too_long_written_out(what: &str, words_max: u32) -> String {
+    format!(
+        "{what}: more than {words_max} words with each view and WITH term written out where it \
+         is named: name them less often, or keep in a table what many stand upon"
+    )
+}
+
+pub(super) fn too_long_statement() -> String {
+    too_long_written_out("the statement", WORDS_MAX)
 }
 
 pub(super) fn result_too_large() -> String {
@@ -121,7 +136,10 @@ pub(super) fn at(statement: usize, words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::database::losses::LOSSES_MAX;
+    use crate::store::database::{
+        losses::LOSSES_MAX,
+        views::{self, WORDS_OF_ALL_MAX},
+    };
 
     #[test]
     fn the_page_tells_every_refusal_in_its_words() {
@@ -148,9 +166,13 @@ mod tests {
             pragma("NAME"),
             hidden_rowid("TABLE"),
             too_large(),
+            too_long_written_out("VIEW", WORDS_MAX),
+            too_long_written_out(views::ALL, WORDS_OF_ALL_MAX),
+            too_long_statement(),
             result_too_large(),
             request_too_long(),
             understudy_core::sql::too_many_statements(),
+            understudy_core::sql::too_many_values(),
             value_too_large(),
             lost_too_often(LOSSES_MAX),
             at(1, "..."),

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use rusqlite::Connection;
 use understudy_core::sql::Value;
 
-use super::{refusal, text::words};
+use super::{refusal, text::words, views::Views};
 
 /// All tables that have rows, whether WITHOUT ROWID, whether kept by a virtual one.
 ///
@@ -105,8 +105,8 @@ pub(crate) struct Schema {
     /// Virtual tables, in lower case: their modules keep what they read and do
     /// not see their shadow tables change on the writing connection.
     pub(crate) virtual_tables: Vec<String>,
-    /// There are views, behind which a virtual table may stand.
-    pub(crate) has_views: bool,
+    /// The views, behind which a virtual table may stand.
+    pub(crate) views: Arc<Views>,
     /// Some table may have CHECK constraints, which apply leaves to the leader.
     pub(crate) has_checks: bool,
     /// Some table is AUTOINCREMENT.
@@ -155,8 +155,10 @@ impl Schema {
         let tables = tables
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<Result<Vec<(String, bool, bool)>, _>>()?;
+        let mut widths = Vec::with_capacity(tables.len());
         for (place, (name, without_rowid, is_shadow)) in (0..).zip(tables) {
             let columns = read_columns(connection, &name)?;
+            widths.push((name.clone(), u32::try_from(columns.len()).unwrap_or(u32::MAX)));
             let table = Table::read(connection, name, place, without_rowid, &columns)?;
             schema.fingerprint = fingerprint(schema.fingerprint, &table, &columns);
             schema.add(Table { is_shadow, ..table });
@@ -168,9 +170,7 @@ impl Schema {
             )?
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        schema.has_views = connection
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'view')")?
-            .query_row([], |row| row.get(0))?;
+        schema.views = Arc::new(Views::read(connection, &widths)?);
         schema.has_checks = connection
             .prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE upper(sql) LIKE '%CHECK%')",
@@ -210,7 +210,7 @@ impl Schema {
         let text = text.to_lowercase();
         let checks = text.contains("integrity_check") || text.contains("quick_check");
         checks
-            || self.has_views
+            || self.views.are_there()
             || self.virtual_tables.iter().any(|name| text.contains(name.as_str()))
     }
 

@@ -3,12 +3,13 @@
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::refusal;
+use super::{authorize::Authorizer, refusal};
 use crate::store::ffi;
 
 /// The first statement of a text and what follows it; `None` when nothing is left.
 pub(super) fn next_statement<'a>(
     connection: &Connection,
+    authorizer: &Authorizer,
     text: &'a str,
 ) -> Option<(&'a str, &'a str)> {
     let text = without_comments(text);
@@ -19,7 +20,8 @@ pub(super) fn next_statement<'a>(
     if !inner.contains(';') {
         return Some((inner, ""));
     }
-    let length = ffi::statement_bytes(connection, text).unwrap_or(text.len());
+    let compiled = || ffi::statement_bytes(connection, text).unwrap_or(text.len());
+    let length = authorizer.end_of_too_long(text).unwrap_or_else(compiled);
     Some(text.split_at_checked(length).unwrap_or((text, "")))
 }
 

@@ -1,0 +1,118 @@
+//! Writes that are tried again where that may help: every write of a load may be made
+//! twice.
+
+use std::{thread, time::Duration};
+
+use tokio::runtime::Handle;
+use understudy_core::{
+    error::Refusal,
+    event::{ReadLevel, Reply, Request},
+    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
+};
+
+use super::Failed;
+use crate::{call::Caller, driver::clock};
+
+/// A load gives up when nothing could be written for so long, milliseconds: longer
+/// than any group takes to find a leader.
+const PATIENCE_MS: u64 = 120_000;
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(300);
+
+pub(super) struct Writer {
+    caller: Caller,
+    runtime: Handle,
+}
+
+impl Writer {
+    pub(super) const fn new(caller: Caller, runtime: Handle) -> Self {
+        Self { caller, runtime }
+    }
+
+    /// Do users keep nothing as yet?
+    pub(super) fn is_empty(&self) -> Result<bool, Failed> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE \
+                   name NOT LIKE '\\_understudy\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\')";
+        let statements = vec![Statement::new(sql, Vec::new())];
+        let request = SqlRequest::new(RequestKind::Query, Origin::User, statements);
+        let level = ReadLevel::Linearizable { timeout_ms: None };
+        let response = self.ask(&Request::Read { level, sql: sql::encode(&request) })?;
+        let outcome = response.results.first().map(|result| &result.outcome);
+        match outcome {
+            Some(StatementOutcome::Rows { rows, .. }) => {
+                Ok(rows.first().and_then(|row| row.first()) == Some(&Value::Integer(0)))
+            }
+            Some(StatementOutcome::Changed { .. } | StatementOutcome::Error(_)) | None => {
+                Err(Failed::Group(String::from("the schema cannot be read")))
+            }
+        }
+    }
+
+    /// Writes; every statement must have succeeded.
+    pub(super) fn write(&self, request: &SqlRequest) -> Result<SqlResponse, Failed> {
+        succeeded(self.ask(&Request::Write(sql::encode(request)))?)
+    }
+
+    /// The same, without another try.
+    pub(super) fn write_once(&self, request: &SqlRequest) -> Result<SqlResponse, Failed> {
+        match self.runtime.block_on(self.caller.request(Request::Write(sql::encode(request)))) {
+            Some(Reply::Done { answer, .. }) => succeeded(decoded(&answer)?),
+            Some(Reply::Refused(refusal)) => Err(Failed::Group(refusal.to_string())),
+            None => Err(stopping()),
+        }
+    }
+
+    fn ask(&self, request: &Request) -> Result<SqlResponse, Failed> {
+        let since = clock::now();
+        loop {
+            match self.runtime.block_on(self.caller.request(request.clone())) {
+                Some(Reply::Done { answer, .. }) => return decoded(&answer),
+                Some(Reply::Refused(refusal))
+                    if may_help(&refusal) && clock::now().since(since) < PATIENCE_MS =>
+                {
+                    thread::sleep(PAUSE);
+                }
+                Some(Reply::Refused(refusal)) => return Err(Failed::Group(refusal.to_string())),
+                None => return Err(stopping()),
+            }
+        }
+    }
+}
+
+/// Another try.
+const fn may_help(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::NoLeader
+        | Refusal::LeadershipLost
+        | Refusal::OutcomeUnknown
+        | Refusal::Busy
+        | Refusal::TimedOut
+        | Refusal::DatabaseHeld => true,
+        Refusal::DiskFull
+        | Refusal::TooLarge { .. }
+        | Refusal::Stale
+        | Refusal::Invalid(_)
+        | Refusal::Fenced => false,
+    }
+}
+
+fn stopping() -> Failed {
+    Failed::Group(String::from("this board is stopping"))
+}
+
+fn decoded(answer: &[u8]) -> Result<SqlResponse, Failed> {
+    sql::decode(answer)
+        .map_err(|_| Failed::Group(String::from("the group's answer cannot be read")))
+}
+
+fn succeeded(response: SqlResponse) -> Result<SqlResponse, Failed> {
+    let failed = response.results.iter().find_map(|result| match &result.outcome {
+        StatementOutcome::Error(words) => Some(words.clone()),
+        StatementOutcome::Rows { .. } | StatementOutcome::Changed { .. } => None,
+    });
+    match response.error.clone().or(failed) {
+        Some(words) => Err(Failed::Content(words)),
+        None => Ok(response),
+    }
+}
