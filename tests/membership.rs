@@ -1,5 +1,10 @@
 //! Boards go, follow, lead and take each other's place, as real processes.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
 use serde_json::Value;
 use understudy_tests::{agents::Agents, program};
 
@@ -167,4 +172,32 @@ fn a_silent_voter_is_replaced_by_a_board_that_follows() {
     let shown = agents.told(&asked, &["members"]);
     let line = shown.lines().find(|line| line.starts_with(&format!("{gone} "))).expect("its line");
     assert!(line.contains("not yet"), "{shown}");
+}
+
+/// The answer to `DELETE /remove` with this body.
+fn remove_over_http(agents: &Agents, board: &str, body: &str) -> String {
+    let http = agents.status(board).expect("it answers")["http"].clone();
+    let mut stream = TcpStream::connect(http.as_str().expect("an address")).expect("it listens");
+    let head = "DELETE /remove HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length";
+    write!(stream, "{head}: {}\r\n\r\n{body}", body.len()).expect("it takes it");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+#[test]
+fn a_board_is_removed_over_http_as_in_rqlite() {
+    let agents = group(&["a", "b", "c"]);
+    for (body, why) in [
+        ("", "the body is {\"id\": \"ID\"}"),
+        ("{\"id\": 3}", "the body is {\"id\": \"ID\"}"),
+        ("{\"id\": \"9\"}", "no member has the id 9"),
+        ("{\"id\": \"nobody\"}", "no board is named nobody"),
+    ] {
+        let answer = remove_over_http(&agents, "a", body);
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(why), "{answer}");
+    }
+    let answer = remove_over_http(&agents, "a", "{\"id\": \"3\"}");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    agents.wait("b", "to be without it", |status| names(status) == ["a", "b"]);
 }

@@ -81,6 +81,25 @@ fn payloads_pass_both_ways_after_one_handshake() {
 }
 
 #[test]
+fn who_was_removed_is_heard_as_a_guest_only() {
+    let (mut a, mut b) = connected();
+    let datagram = one(&mut a, 2, b"ping");
+    b.set_members(Millis(1), &[member(2, 22)]);
+    b.set_removed([public_key(&keys(11).private_key)].into_iter());
+    assert_eq!(open(&mut b, &datagram), Opened::Nothing);
+    let mut again = Seal::new(keys(11), 2, 5);
+    again.set_members(Millis(1), &[member(2, 22)]);
+    let (mut out, mut back) = (Vec::new(), Vec::new());
+    again.seal(Millis(1), 2, b"me", &mut out);
+    assert_eq!(b.open(Millis(1), &out[0].datagram, address(1), &mut back), Opened::Nothing);
+    assert_eq!((back.len(), b.drops()[&Drop::Removed]), (0, 1));
+    let host = public_key(&keys(22).private_key);
+    again.seal_guest(Millis(1), host, address(2), b"am I one of you?", &mut out);
+    b.open(Millis(1), &out[1].datagram, address(1), &mut back);
+    assert_eq!(back.len(), 1, "it is answered");
+}
+
+#[test]
 fn the_largest_payload_fits_a_datagram() {
     let (mut a, mut b) = connected();
     let datagram = one(&mut a, 2, &[9; PAYLOAD_BYTES_MAX]);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use understudy_core::{
     event::{Effect, Event, Millis, NodeId, ReadLevel, Request},
-    member::{Member, Membership},
+    member::{Member, MemberRequest, Membership},
     node::{Config, Effects, Node},
     timing::Timing,
 };
@@ -72,6 +72,10 @@ impl Group {
             ("read", [node, id, level]) => {
                 let request = Request::Read { level: read_level(level)?, sql: Vec::new() };
                 self.ask(self.known(node)?, number(id)?, request);
+            }
+            ("remove", [node, id, whom]) => {
+                let wish = MemberRequest::Remove(number(whom)?);
+                self.ask(self.known(node)?, number(id)?, Request::Member(wish));
             }
             ("cut", nodes) => self.cut(nodes)?,
             ("cut-one-way", [from, to]) => {
