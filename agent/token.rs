@@ -130,6 +130,9 @@ impl Token {
             String::from("the token is mistyped or cut short: copy all of its line")
         })?;
         match bytes.first() {
+            _ if bytes.len() < 6 => {
+                return Err(String::from("the token is cut short: copy all of its line"));
+            }
             Some(&VERSION) => {}
             Some(version) if *version < VERSION => {
                 return Err(String::from(

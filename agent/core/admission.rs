@@ -100,7 +100,7 @@ impl Node {
         }
         let step = conf_change(change);
         let at = self.propose(|raw| raw.propose_conf_change(sql::encode(change), step));
-        let taken = |at: &Position| self.raw.raft.pending_conf_index == at.index || mutant::is(21);
+        let taken = |at: &Position| self.raw.raft.pending_conf_index == at.index || mutant::is(47);
         match at {
             Some(at) if !taken(&at) => refuse(String::from(
                 "another change of the membership is under way; nothing was changed, try again",

@@ -33,8 +33,6 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 18, name: "a fenced board answers reads" },
     Mutant { number: 19, name: "a digest of what happens to be committed" },
     Mutant { number: 20, name: "fresh by a word whose entries are not applied" },
-    Mutant { number: 21, name: "a membership change raft-rs emptied told as done" },
-    Mutant { number: 22, name: "frames of removed boards are taken" },
     Mutant { number: 25, name: "log begun anew before the state that came is durable" },
     Mutant { number: 26, name: "pages put aside earlier not compared again" },
     Mutant { number: 27, name: "log begun anew keeps its old entries" },
@@ -53,6 +51,8 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 44, name: "a removal below a majority of those heard" },
     Mutant { number: 45, name: "a removed leader goes on leading" },
     Mutant { number: 46, name: "the id of a removed board given again" },
+    Mutant { number: 47, name: "a membership change raft-rs emptied told as done" },
+    Mutant { number: 48, name: "frames of removed boards are taken" },
 ];
 
 #[cfg(mutants)]

@@ -60,6 +60,8 @@ pub(crate) fn membership(ids: &[NodeId]) -> Membership {
 
 impl Rig {
     pub(crate) fn new(ids: &[NodeId]) -> Self {
+        #[cfg(mutants)]
+        choose_mutant();
         let mut rig = Self {
             now: Millis(1_000),
             founders: ids.to_vec(),
@@ -310,6 +312,14 @@ fn execute(base: Position, requests: Vec<Vec<u8>>) -> Executed {
     let mut change = alloc::format!("{}:{}", base.term, base.index).into_bytes();
     change.extend(requests.concat());
     Executed { change, answers: requests.into_iter().map(Ok).collect() }
+}
+
+/// The planted bug that this run is to find.
+#[cfg(mutants)]
+fn choose_mutant() {
+    extern crate std;
+    let number = std::env::var("MUTANT").ok().and_then(|number| number.parse().ok());
+    crate::mutant::choose(number.unwrap_or(0));
 }
 
 pub(crate) fn write(text: &str) -> Request {
