@@ -371,7 +371,7 @@ impl Database {
         }
         self.since_checkpoint += self.open_bytes + COMMIT_BYTES;
         self.watch.grew(self.open_bytes + COMMIT_BYTES);
-        self.copies.grew(self.open_bytes + COMMIT_BYTES, self.options.wal_bytes_max / 2);
+        self.copies.grew(self.open_bytes + COMMIT_BYTES);
         self.open_bytes = 0;
         Ok(())
     }
@@ -413,6 +413,7 @@ impl Database {
     /// As [`Database::commit`].
     pub fn keep_house(&mut self, now: Millis) -> Result<(), Failure> {
         self.bound_scrub();
+        self.copies.bound(self.open_bytes, self.options.wal_bytes_max / 2);
         if let Some(since) = self.full_since {
             if now.since(since) < FULL_RETRY_MS {
                 return Ok(());
