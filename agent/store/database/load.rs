@@ -320,8 +320,8 @@ impl Database {
         }
         done.map_err(|error| self.failure(&error))?;
         self.end_spilling();
-        // Modules keep what they knew of the rows.
-        self.reopen = true;
+        // What was dropped is in the WAL now: brought back at the next occasion.
+        self.since_checkpoint = self.options.wal_bytes;
         Ok(())
     }
 

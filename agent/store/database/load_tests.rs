@@ -128,6 +128,8 @@ fn a_file_takes_the_place_of_everything_on_all_boards_alike() {
                 [["Integer(77)"]]
             );
         }
+        let wal = folder.path().join("file.db-wal");
+        assert!(!wal.exists(), "a file that came alone is read without a WAL");
         boards.finish(&source).unwrap();
         boards.finish(&source).expect("it may be asked for again");
         boards.are_alike();
