@@ -156,6 +156,7 @@ mod tests {
             hard_state: HardState { term: 1, vote: 1, commit: 0 },
             promises: Vec::new(),
             trust: None,
+            cut: None,
         };
         let mut journal = Journal::open(directory, &Options::default()).unwrap();
         journal.found(&identity, &persist).unwrap();

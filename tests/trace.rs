@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use understudy_core::{
-    event::{Effect, Entry, EntryKind, Millis, Position, ReadLevel, Reply, Request, Trust},
+    event::{Cut, Effect, Entry, EntryKind, Millis, Position, ReadLevel, Reply, Request, Trust},
     link::Links,
+    member::MemberRequest,
+    pages::{Answer, Wish, Work},
     wire::{Frame, FrameEntry, RaftFrame, ReadContext},
 };
 
@@ -40,6 +42,7 @@ pub const fn is_dull(frame: &Frame) -> bool {
                 | RaftFrame::HeartbeatAnswer { context: None, .. }
         ) | Frame::Presence { .. }
             | Frame::Others { .. }
+            | Frame::Invitations { .. }
     )
 }
 
@@ -56,7 +59,7 @@ pub fn effect(effect: &Effect) -> String {
                 format!("n{to}: {}", said.join(" + "))
             }
         }
-        Effect::Persist { number, entries, hard_state, promises, trust } => {
+        Effect::Persist { number, entries, hard_state, promises, trust, cut } => {
             let mut text = format!("persist #{number}: term {}", hard_state.term);
             if hard_state.vote != 0 {
                 let _ = write!(text, " vote n{}", hard_state.vote);
@@ -67,6 +70,12 @@ pub fn effect(effect: &Effect) -> String {
             }
             if !promises.is_empty() {
                 let _ = write!(text, ", {} promises", promises.len());
+            }
+            match cut {
+                None => {}
+                Some(Cut::UpTo(end)) => text += &format!(", cut up to {}", position(*end)),
+                Some(Cut::Coming(at)) => text += &format!(", {} coming", position(*at)),
+                Some(Cut::Anew(at)) => text += &format!(", anew after {}", position(*at)),
             }
             match trust {
                 None => {}
@@ -86,6 +95,7 @@ pub fn effect(effect: &Effect) -> String {
         }
         Effect::Apply { entries, .. } => format!("apply {}", range(entries)),
         Effect::Query { sql, .. } => format!("query {}", bytes(sql)),
+        Effect::Pages { work, .. } => format!("pages: {}", page_work(work)),
         Effect::Reply { id, reply: answer } => format!("reply to {id}: {}", reply(answer)),
         Effect::RoleChanged { leads: true } => "leads".to_owned(),
         Effect::RoleChanged { leads: false } => "leads no longer".to_owned(),
@@ -112,6 +122,19 @@ pub fn request(request: &Request) -> String {
         Request::Rename { id, name } => format!("rename n{id} {name}"),
         Request::Scrub => "scrub".to_owned(),
         Request::Repair { source } => format!("repair from n{source}"),
+        Request::Member(wish) => member(wish),
+    }
+}
+
+fn member(wish: &MemberRequest) -> String {
+    match wish {
+        MemberRequest::Join { candidate, .. } => format!("join {}", candidate.name),
+        MemberRequest::Invite(_) => "invite".to_owned(),
+        MemberRequest::Revoke => "revoke".to_owned(),
+        MemberRequest::Remove(id) => format!("remove n{id}"),
+        MemberRequest::Vote { id, voter: true } => format!("promote n{id}"),
+        MemberRequest::Vote { id, voter: false } => format!("demote n{id}"),
+        MemberRequest::Transfer(to) => format!("transfer to {to:?}"),
     }
 }
 
@@ -153,7 +176,10 @@ pub fn frame(frame: &Frame) -> String {
             promise.term, promise.vote, promise.matched
         ),
         Frame::Presence { http } => format!("presence {http}"),
+        Frame::Invitations { left } => format!("{} invitations", left.len()),
         Frame::Others { term, others } => format!("{} others in term {term}", others.len()),
+        Frame::PagesAsk { wish, .. } => format!("want {}", page_wish(wish)),
+        Frame::PagesTell { answer, .. } => format!("have {}", page_answer(answer)),
     }
 }
 
@@ -190,6 +216,40 @@ fn raft(frame: &RaftFrame) -> String {
         RaftFrame::ReadAnswer { term, index, context } => {
             format!("read index answer term {term} index {index}{}", round(Some(*context)))
         }
+        RaftFrame::Snapshot { term, index, log_term, first } => {
+            format!("take pages term {term} at {index}@{log_term} log from {first}")
+        }
+    }
+}
+
+fn page_work(work: &Work) -> String {
+    match work {
+        Work::Keep { .. } => "keep a state".to_owned(),
+        Work::Serve { wish } => format!("serve {}", page_wish(wish)),
+        Work::Release => "keep it no longer".to_owned(),
+        Work::Compare { summary, .. } => format!("compare with {}", position(summary.position)),
+        Work::Take { wish, .. } => format!("take {}", page_wish(wish)),
+        Work::Drop { .. } => "pull no longer".to_owned(),
+        Work::Install { summary } => format!("install {}", position(summary.position)),
+    }
+}
+
+fn page_wish(wish: &Wish) -> String {
+    let count = wish.numbers().map_or(0, |numbers| numbers.len());
+    match wish {
+        Wish::Open { index_min } => format!("a state from {index_min} on"),
+        Wish::Hashes { level, .. } => format!("hashes below {count} nodes of level {level}"),
+        Wish::Pages { .. } => format!("{count} pages"),
+        Wish::Close { .. } => "no more".to_owned(),
+    }
+}
+
+fn page_answer(answer: &Answer) -> String {
+    match answer {
+        Answer::Opened(summary) => format!("a state at {}", position(summary.position)),
+        Answer::Hashes(bytes) => format!("{} bytes of hashes", bytes.len()),
+        Answer::Pages(bytes) => format!("{} bytes of pages", bytes.len()),
+        Answer::Gone => "no state".to_owned(),
     }
 }
 

@@ -55,6 +55,18 @@ impl Applier {
         self.applied.index == self.target && self.open.is_empty()
     }
 
+    /// The database has nothing under way of what is applied.
+    pub(crate) fn is_still(&self) -> bool {
+        self.open.is_empty() && self.fetch.is_none()
+    }
+
+    /// The database holds another state than what was applied to it.
+    pub(crate) fn skip_to(&mut self, applied: Position) {
+        assert!(self.is_still() && applied.index >= self.applied.index, "it only goes forward");
+        (self.applied, self.handed) = (applied, applied);
+        self.target = self.target.max(applied.index);
+    }
+
     /// What a batch given to the database now will find applied: it takes one
     /// thing after the other. `None` while not all that is committed is with it.
     pub(crate) fn base(&self) -> Option<Position> {
@@ -155,6 +167,7 @@ mod tests {
     #[test]
     fn after_a_reset_one_fetch_is_under_way_at_most() {
         let terms = Vec::from([TermRun { first: 1, term: 1 }]);
+        let terms = (Position::default(), terms);
         let log = Log::new(HardState::default(), Membership::default(), terms, 9, Vec::new());
         let mut applier = Applier::new(Position { term: 1, index: 9 });
         applier.reset(Position { term: 1, index: 3 });

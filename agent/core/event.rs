@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Refusal,
+    pages,
     scrub::{Report, Scrubs},
 };
 
@@ -116,6 +117,20 @@ pub struct Held {
     pub last_index: u64,
 }
 
+/// What becomes of the log's beginning, or of all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cut {
+    /// It begins after this entry, which the database holds for good; what is before
+    /// goes.
+    UpTo(Position),
+    /// The database is about to take a state from another board, as of this entry. A
+    /// start that finds it there finishes what was begun: nothing is lost.
+    Coming(Position),
+    /// The database holds this for good, and the log was another: it begins anew,
+    /// after this entry.
+    Anew(Position),
+}
+
 /// How far a disk's own word goes, written down on it so that no later start
 /// forgets (design section 4, rule 7).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,8 +183,8 @@ pub enum Request {
         /// Encoded [`crate::sql::SqlRequest`].
         sql: Vec<u8>,
     },
-    /// Admit a new board to the group; answered with the encoded
-    /// [`crate::member::Member`] it became.
+    /// A member can be reached elsewhere; answered with the encoded
+    /// [`crate::member::Member`] it is.
     Admit(crate::member::Candidate),
     /// Give a member another name; refused when taken.
     Rename {
@@ -186,6 +201,8 @@ pub enum Request {
         /// Which.
         source: NodeId,
     },
+    /// Change who belongs to the group, and how.
+    Member(crate::member::MemberRequest),
 }
 
 /// What a caller gets.
@@ -262,6 +279,9 @@ pub enum Event {
     /// the file, and it has grown to its bound; or no longer. Nothing is applied
     /// meanwhile.
     DatabaseHeld(bool),
+    /// The database holds everything up to this index for good: no power cut can take
+    /// it.
+    DatabaseDurable(u64),
     /// Entries read back from the journal; may be fewer than asked, from `low` on.
     Fetched {
         /// The effect's number.
@@ -310,6 +330,13 @@ pub enum Event {
         /// What it came to.
         report: Report,
     },
+    /// Work on pages has ended.
+    Pages {
+        /// The effect's number.
+        number: u64,
+        /// How.
+        done: pages::Done,
+    },
     /// The process is about to stop: hand leadership over.
     Stopping,
 }
@@ -340,6 +367,8 @@ pub enum Effect {
         /// What the disk is to say of itself from now on, where that changes. Once
         /// it says [`Trust::Confirmed`], damage found in the journal has lost nothing.
         trust: Option<Trust>,
+        /// What becomes of the entries before.
+        cut: Option<Cut>,
     },
     /// Read entries `low..high` back, at most `bytes_max` of data but at least one.
     Fetch {
@@ -381,6 +410,14 @@ pub enum Effect {
         /// Encoded [`crate::sql::SqlRequest`].
         sql: Vec<u8>,
     },
+    /// Work on the database's pages, in order. One that keeps a state or installs one
+    /// takes its place among what else the database does; the rest is done aside.
+    Pages {
+        /// Rises by each.
+        number: u64,
+        /// What.
+        work: pages::Work,
+    },
     /// A caller's answer.
     Reply {
         /// Whose.
@@ -409,6 +446,7 @@ impl Effect {
             Self::Send { .. }
             | Self::Persist { .. }
             | Self::Fetch { .. }
+            | Self::Pages { .. }
             | Self::Reply { .. }
             | Self::RoleChanged { .. } => None,
         }

@@ -27,16 +27,18 @@
 //! [`event`] (the vocabulary), [`node`] (the dispatcher), `ready` (how raft-rs's
 //! wishes become effects), `leadership` (when it is to be had, and given up),
 //! `serve` (what becomes of a caller's request), then the states they share:
-//! `log`, `apply`, `writes`, `reads`, `forward`, `freshness`, `promise`,
-//! `scrubber`, [`link`]; `presence` and [`status`] are for people. [`wire`] is what
+//! `log`, `retention`, `apply`, `writes`, `reads`, `forward`, `freshness`, `promise`,
+//! `scrubber`, `catchup` and `source` (over [`pages`]), [`link`]; `roster` and
+//! `admission` are about who belongs to the group ([`member`]), `invitations` about
+//! who may come in; `presence` and [`status`] are for people. [`wire`] is what
 //! travels, `validate` what raft-rs may see of it, [`change`] what one batch did,
 //! [`scrub`] how boards find out that they differ.
 //!
 //! # What the caller must supply
 //!
 //! A journal and a database that carry out [`event::Effect::Persist`], `Fetch`,
-//! `Execute`, `Apply` and `Query`, and tell of scrubs by [`event::Event::Scrubs`]
-//! and `Digested`; a sealed road for `Send`; boot time; a seed;
+//! `Execute`, `Apply`, `Query` and `Pages`, and tell of scrubs by
+//! [`event::Event::Scrubs`] and `Digested`, of what is durable by `DatabaseDurable`; a sealed road for `Send`; boot time; a seed;
 //! and, at the start, [`restored::Restored`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -51,6 +53,7 @@ pub mod link;
 pub mod member;
 pub mod mutant;
 pub mod node;
+pub mod pages;
 pub mod restored;
 pub mod scrub;
 pub mod sql;
@@ -58,18 +61,24 @@ pub mod status;
 pub mod timing;
 pub mod wire;
 
+mod admission;
 mod apply;
 mod bytes;
+mod catchup;
 mod forward;
 mod freshness;
+mod invitations;
 mod leadership;
 mod log;
 mod presence;
 mod promise;
 mod reads;
 mod ready;
+pub mod retention;
+mod roster;
 mod scrubber;
 mod serve;
+mod source;
 mod validate;
 mod writes;
 

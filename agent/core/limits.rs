@@ -35,6 +35,10 @@ pub const REQUEST_ROWS_MAX: usize = 1 << 18;
 /// any change that an entry may hold.
 pub const REQUEST_NOTES_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of the rows that a request touches, as they were and as they become: SQLite
+/// keeps in memory what it needs to undo a statement, about twice as much.
+pub const REQUEST_TOUCHED_BYTES_MAX: usize = 64 << 20;
+
 /// Bytes of a change's strings that stand elsewhere in it already.
 pub const CHANGE_COPIED_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
 
@@ -147,6 +151,34 @@ pub const LOG_CHUNKS_MAX: usize = 8;
 /// Their entry data together, bytes, unless the newest alone is larger.
 pub const LOG_CHUNKS_BYTES_MAX: u64 = LOG_CHUNKS_MAX as u64 * APPEND_BYTES_MAX;
 
+/// Entries kept in the journal below what the database holds for good: a board that
+/// was away for an hour, at ten readings a second written one by one, is brought up
+/// to date with entries alone.
+pub const LOG_KEPT_ENTRIES: u64 = 40 << 10;
+
+/// And their bytes, where they come to that many first: what a card has room for
+/// without a thought, and the largest entry among them.
+pub const LOG_KEPT_BYTES: u64 = ENTRY_BYTES_MAX as u64;
+
+/// So many times as much is kept while a board that is heard wants it.
+pub const LOG_KEPT_WANTED: u64 = 2;
+
+/// What a row of the journal takes beside its entry's data, bytes, about.
+pub const LOG_ROW_BYTES: u64 = 32;
+
+/// Entries are counted, and go, in stretches of so many at most.
+pub const LOG_STRETCH_ENTRIES: u64 = 64;
+
+/// And of this part of the bytes that are kept, unless one entry alone is larger.
+pub const LOG_STRETCHES: u64 = 64;
+
+/// Entries taken out of the journal by one write, unless one stretch has more: as
+/// many as one may bring, so that taking out keeps step.
+pub const LOG_CUT_ENTRIES_MAX: u64 = APPEND_ENTRIES_MAX as u64;
+
+/// And their bytes.
+pub const LOG_CUT_BYTES_MAX: u64 = ENTRY_BYTES_MAX as u64 + APPEND_BYTES_MAX;
+
 /// Highest index or term that is taken from a peer: far beyond any real one,
 /// and far from overflow.
 pub const COUNTER_MAX: u64 = 1 << 56;
@@ -161,8 +193,9 @@ pub const QUERIES_OPEN_MAX: usize = 64;
 pub const APPLIES_OPEN_MAX: usize = 2;
 
 /// Effects that wait for the database: reads, applies and one batch, twice, since
-/// all are asked for again after a reset while the old ones still wait.
-pub const DATABASE_EFFECTS_MAX: usize = 2 * (QUERIES_OPEN_MAX + APPLIES_OPEN_MAX + 1);
+/// all are asked for again after a reset while the old ones still wait; and pages.
+pub const DATABASE_EFFECTS_MAX: usize =
+    2 * (QUERIES_OPEN_MAX + APPLIES_OPEN_MAX + 1) + PAGES_WORK_MAX;
 
 /// Boards of a group.
 pub const MEMBERS_MAX: usize = 32;
@@ -203,6 +236,18 @@ pub const VOTERS_MAX: usize = 7;
 /// and more would only make each write wait for more disks.
 pub const VOTERS_DEFAULT: usize = 5;
 
+/// Boards taken out whose keys are remembered, so that they are told.
+pub const REMOVED_MAX: usize = MEMBERS_MAX;
+
+/// Invitations that hold at the same time.
+pub const INVITATIONS_MAX: usize = 8;
+
+/// Longest time for which one holds, milliseconds: 30 days.
+pub const INVITATION_MS_MAX: u64 = 30 * 86_400_000;
+
+/// Entries that a board may be behind and count as caught up.
+pub const CAUGHT_UP_ENTRIES: u64 = 64;
+
 /// Local requests waiting for a leader, a batch or a read round.
 pub const REQUESTS_WAITING_MAX: usize = 1_024;
 
@@ -226,6 +271,9 @@ pub const REQUEST_MS_MAX: u64 = 60_000;
 
 /// Statements of one request: what they and their results may cost in memory.
 pub const REQUEST_STATEMENTS_MAX: usize = 1 << 16;
+
+/// Values bound to the statements of one request: 32 MB of memory.
+pub const REQUEST_VALUES_MAX: usize = 1 << 20;
 
 /// One request's body, bytes.
 pub const REQUEST_BYTES_MAX: usize = ENTRY_BYTES_MAX;
@@ -261,6 +309,39 @@ pub const SCRUB_PROBLEM_BYTES_MAX: usize = 200;
 /// A board's reports that wait to be written.
 pub const SCRUB_WISHES_MAX: usize = 4;
 
+/// A page of a database, bytes: the same in every group.
+pub const PAGE_BYTES: usize = 1_024;
+
+/// What travels of a page's hash, bytes.
+pub const PAGE_HASH_BYTES: usize = 4;
+
+/// Pages in one answer: half a second of a slow radio.
+pub const PAGES_ASKED_MAX: usize = 32;
+
+/// Nodes of a tree in one question; the answer is as small as a few pages.
+pub const PAGES_NODES_ASKED_MAX: usize = 64;
+
+/// Questions about pages under way from one board: while one is answered and one is
+/// under way, others are read and written.
+pub const PAGES_WISHES_MAX: usize = 4;
+
+/// Questions about pages that a source has not answered.
+pub const PAGES_SERVED_MAX: usize = 2 * PAGES_WISHES_MAX;
+
+/// Work on pages under way at one board, as a source and as one that pulls.
+pub const PAGES_WORK_MAX: usize = 2 * (PAGES_SERVED_MAX + PAGES_WISHES_MAX);
+
+/// A source keeps a state for so long at most, milliseconds: the WAL does not begin
+/// anew meanwhile. Whoever pulls goes on against a newer one, with all it has.
+pub const PAGES_KEPT_MS_MAX: u64 = 600_000;
+
+/// A question is asked again so many times before its source counts as gone.
+pub const PAGES_TRIES_MAX: u64 = 16;
+
+/// A follower that is to pull pages is told again after so many times the time after
+/// which a request is repeated.
+pub const SNAPSHOT_REPEATS: u64 = 4;
+
 /// Counters behind the newest that a seal still accepts, each once.
 pub const REPLAY_WINDOW: usize = 1_024;
 
@@ -272,6 +353,7 @@ const _: () = assert!(APPENDS_IN_FLIGHT_MAX < TRANSFERS_MAX && TRANSFERS_MAX < u
 const _: () = assert!(WINDOW_FRAGMENTS_MIN <= WINDOW_FRAGMENTS_START);
 const _: () = assert!(WINDOW_FRAGMENTS_START <= WINDOW_FRAGMENTS_MAX);
 const _: () = assert!(UNCOMMITTED_BYTES_MAX < UNAPPLIED_BYTES_MAX);
+const _: () = assert!(LOG_KEPT_ENTRIES >= 10 * 3_600 && LOG_STRETCH_ENTRIES < LOG_CUT_ENTRIES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX < ENTRY_BYTES_MAX as u64);
 const _: () = assert!(PERSISTS_OPEN_MAX + FETCHES_OPEN_MAX + 32 < JOURNAL_EFFECTS_MAX);
 const _: () = assert!(VOTERS_DEFAULT <= VOTERS_MAX && VOTERS_MAX <= MEMBERS_MAX);

@@ -6,7 +6,7 @@
 //!   journal except when it sends (0.7.0 panics in any other place). An election
 //!   looks at all unapplied entries at once there (paged upstream by #530): here
 //!   they are in memory anyway, bounded by [`limits::UNAPPLIED_BYTES_MAX`];
-//! - the term of every index is known, as runs;
+//! - the term of every index is known, as runs, from the entry before the first on;
 //! - what was read back from the journal is kept until it was sent, in a few
 //!   bounded chunks.
 //!
@@ -22,14 +22,17 @@ use core::cell::RefCell;
 use protobuf::Message as _;
 use raft::{
     GetEntriesContext, RaftState, Storage, StorageError,
-    prelude::{ConfChange, ConfChangeType, ConfState, EntryType, Snapshot},
+    prelude::{
+        ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, EntryType,
+        Snapshot,
+    },
 };
 
 use crate::{
     error::Rejection,
-    event::{Entry, EntryKind, HardState},
+    event::{Entry, EntryKind, HardState, NodeId, Position},
     limits,
-    member::{Membership, MembershipChange},
+    member::{Member, Membership, MembershipChange},
     restored::TermRun,
 };
 
@@ -48,8 +51,11 @@ pub(crate) struct FetchWish {
 pub(crate) struct Log {
     /// As at the start; raft-rs asks for it once.
     hard_state: HardState,
-    /// As at the start.
+    /// As of what is applied.
     membership: Membership,
+    applied: Position,
+    /// The entry before the first: its place is known, no more.
+    start: Position,
     terms: Vec<TermRun>,
     entries: VecDeque<RaftEntry>,
     entries_bytes: u64,
@@ -77,7 +83,7 @@ impl Log {
     pub(crate) fn new(
         hard_state: HardState,
         membership: Membership,
-        terms: Vec<TermRun>,
+        (start, terms): (Position, Vec<TermRun>),
         last_index: u64,
         tail: Vec<Entry>,
     ) -> Self {
@@ -87,6 +93,8 @@ impl Log {
         let mut log = Self {
             hard_state,
             membership,
+            applied: Position::default(),
+            start,
             terms,
             entries: VecDeque::new(),
             entries_bytes: 0,
@@ -133,15 +141,45 @@ impl Log {
         order.retain(|low| chunks.contains_key(low));
     }
 
+    /// The log begins after `end` from now on, unless it does already; where that is.
+    pub(crate) fn compact(&mut self, end: u64) -> Option<Position> {
+        let term = self.term_of(end).filter(|_| end > self.start.index)?;
+        self.start = Position { term, index: end };
+        let before = self.terms.partition_point(|run| run.first <= end);
+        self.terms.drain(..before.saturating_sub(1));
+        while self.entries.front().is_some_and(|entry| entry.index <= end) {
+            let entry = self.entries.pop_front().expect("just seen");
+            self.entries_bytes -= data_bytes(&entry);
+        }
+        let Fetches { chunks, order, .. } = self.fetches.get_mut();
+        chunks.retain(|low, _| *low > end);
+        order.retain(|low| chunks.contains_key(low));
+        Some(self.start)
+    }
+
     /// Lets go of entries up to `applied`, but for the newest few that followers
     /// close behind will want.
-    pub(crate) fn release(&mut self, applied: u64) {
+    pub(crate) fn release(&mut self, applied: Position) {
+        self.applied = applied;
         while self.entries_bytes > limits::LOG_CACHE_BYTES
-            && self.entries.front().is_some_and(|entry| entry.index <= applied)
+            && self.entries.front().is_some_and(|entry| entry.index <= applied.index)
         {
             let entry = self.entries.pop_front().expect("just seen");
             self.entries_bytes -= data_bytes(&entry);
         }
+    }
+
+    pub(crate) fn set_membership(&mut self, membership: &Membership) {
+        self.membership = membership.clone();
+    }
+
+    /// The log begins anew, after this entry.
+    pub(crate) fn restart(&mut self, start: Position) {
+        (self.start, self.applied, self.last_index) = (start, start, start.index);
+        self.terms.clear();
+        self.entries.clear();
+        self.entries_bytes = 0;
+        *self.fetches.get_mut() = Fetches::default();
     }
 
     /// Bytes held for entries above `applied`, beside their data as well.
@@ -152,14 +190,23 @@ impl Log {
     }
 
     pub(crate) fn term_of(&self, index: u64) -> Option<u64> {
-        if index == 0 {
-            return Some(0);
+        if index == self.start.index {
+            return Some(self.start.term);
         }
-        if index > self.last_index {
+        if index < self.start.index || index > self.last_index {
             return None;
         }
         let run = self.terms.partition_point(|run| run.first <= index).checked_sub(1)?;
         Some(self.terms[run].term)
+    }
+
+    /// Who waited for what is no longer there.
+    pub(crate) fn take_hopeless(&mut self) -> Vec<GetEntriesContext> {
+        let waiting = &mut self.fetches.get_mut().waiting;
+        let hopeless = waiting.range(..=self.start.index).filter(|(_, wish)| !wish.asked);
+        let hopeless: Vec<u64> = hopeless.map(|(low, _)| *low).collect();
+        let contexts = hopeless.iter().filter_map(|low| Some(waiting.remove(low)?.contexts));
+        contexts.flatten().collect()
     }
 
     /// Reads that raft-rs waits for and nobody has asked the journal for yet.
@@ -249,13 +296,7 @@ impl Storage for Log {
         hard_state.term = self.hard_state.term;
         hard_state.vote = self.hard_state.vote;
         hard_state.commit = self.hard_state.commit;
-        let ids = |voter| {
-            let members = self.membership.members.iter();
-            members.filter(|member| member.voter == voter).map(|member| member.id).collect()
-        };
-        let conf_state =
-            ConfState { voters: ids(true), learners: ids(false), ..ConfState::default() };
-        Ok(RaftState { hard_state, conf_state })
+        Ok(RaftState { hard_state, conf_state: conf_state(&self.membership) })
     }
 
     fn entries(
@@ -265,6 +306,9 @@ impl Storage for Log {
         max_size: impl Into<Option<u64>>,
         context: GetEntriesContext,
     ) -> raft::Result<Vec<RaftEntry>> {
+        if low <= self.start.index {
+            return Err(raft::Error::Store(StorageError::Compacted));
+        }
         // Only a piece that is sent may be short of what was asked for.
         let entries_max =
             if context.can_async() { limits::LOG_PIECE_ENTRIES_MAX } else { usize::MAX };
@@ -282,19 +326,31 @@ impl Storage for Log {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        self.term_of(index).ok_or(raft::Error::Store(StorageError::Unavailable))
+        let missing = match index < self.start.index {
+            true => StorageError::Compacted,
+            false => StorageError::Unavailable,
+        };
+        self.term_of(index).ok_or(raft::Error::Store(missing))
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(1)
+        Ok(self.start.index + 1)
     }
 
     fn last_index(&self) -> raft::Result<u64> {
         Ok(self.last_index)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Whoever gets it pulls pages: it says from where on.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        if self.applied.index == 0 || self.applied.index < request_index {
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (self.applied.index, self.applied.term);
+        metadata.set_conf_state(conf_state(&self.membership));
+        Ok(snapshot)
     }
 }
 
@@ -331,7 +387,7 @@ pub(crate) fn to_raft(entry: Entry) -> Result<RaftEntry, Rejection> {
         EntryKind::Membership => {
             let change = crate::sql::decode(&entry.data).map_err(|_| Rejection::Malformed)?;
             let step = conf_change(&change);
-            raft.set_entry_type(EntryType::EntryConfChange);
+            raft.set_entry_type(EntryType::EntryConfChangeV2);
             raft.data = step.write_to_bytes().map_err(|_| Rejection::Malformed)?.into();
             raft.context = entry.data.into();
         }
@@ -350,24 +406,61 @@ pub(crate) fn from_raft(entry: &RaftEntry) -> Entry {
     Entry { index: entry.index, term: entry.term, kind, data }
 }
 
-/// The Raft step of a membership change.
-pub(crate) fn conf_change(change: &MembershipChange) -> ConfChange {
-    let mut step = ConfChange::default();
+/// The membership as raft-rs keeps it.
+pub(crate) fn conf_state(membership: &Membership) -> ConfState {
+    let Membership { members, outgoing, .. } = membership;
+    // One that is to follow still votes until the voters before no longer count.
+    let ids = |voter: bool, before: bool| {
+        let wanted = |member: &&Member| {
+            member.voter == voter && (voter || outgoing.contains(&member.id) == before)
+        };
+        members.iter().filter(wanted).map(|member| member.id).collect()
+    };
+    ConfState {
+        voters: ids(true, false),
+        learners: ids(false, false),
+        learners_next: ids(false, true),
+        voters_outgoing: outgoing.clone(),
+        ..ConfState::default()
+    }
+}
+
+/// The Raft step of a membership change. Two sets of voters are left by an entry of
+/// ours: raft-rs's own would bring no change with it, and is lost with its leader.
+pub(crate) fn conf_change(change: &MembershipChange) -> ConfChangeV2 {
+    let mut step = ConfChangeV2::default();
     match change {
-        MembershipChange::Add(member) => {
-            step.node_id = member.id;
-            step.set_change_type(if member.voter {
-                ConfChangeType::AddNode
-            } else {
-                ConfChangeType::AddLearnerNode
-            });
+        MembershipChange::Add(member) | MembershipChange::Admit(member, _) => {
+            step.changes = Vec::from([vote(member)]).into();
+        }
+        MembershipChange::Joint(members) => {
+            step.set_transition(ConfChangeTransition::Explicit);
+            step.changes = members.iter().map(vote).collect::<Vec<_>>().into();
         }
         MembershipChange::Remove(id) => {
-            step.node_id = *id;
-            step.set_change_type(ConfChangeType::RemoveNode);
+            step.changes = Vec::from([single(*id, ConfChangeType::RemoveNode)]).into();
+        }
+        MembershipChange::Rest(id) => {
+            step.changes = Vec::from([single(*id, ConfChangeType::AddLearnerNode)]).into();
+        }
+        MembershipChange::Leave => {}
+        // No board has this id: a step that leads nowhere.
+        MembershipChange::Wake(_) | MembershipChange::Invite(_) | MembershipChange::Revoke(_) => {
+            step.changes = Vec::from([single(0, ConfChangeType::AddNode)]).into();
         }
     }
     step
+}
+
+fn vote(member: &Member) -> ConfChangeSingle {
+    let kind = if member.voter { ConfChangeType::AddNode } else { ConfChangeType::AddLearnerNode };
+    single(member.id, kind)
+}
+
+fn single(node: NodeId, kind: ConfChangeType) -> ConfChangeSingle {
+    let mut single = ConfChangeSingle { node_id: node, ..ConfChangeSingle::default() };
+    single.set_change_type(kind);
+    single
 }
 
 #[cfg(test)]
@@ -378,6 +471,7 @@ mod tests {
 
     fn log(last_index: u64) -> Log {
         let terms = vec![TermRun { first: 1, term: 1 }];
+        let terms = (Position::default(), terms);
         Log::new(HardState::default(), Membership::default(), terms, last_index, Vec::new())
     }
 
@@ -404,6 +498,28 @@ mod tests {
         assert_eq!(kept(&log), [30, 31], "the oldest gave way");
         fetched(&mut log, 40, limits::ENTRY_BYTES_MAX as u64);
         assert_eq!(kept(&log), [40], "the newest is kept however large it is");
+    }
+
+    #[test]
+    fn what_is_cut_off_is_told_apart_from_what_never_was() {
+        let terms = [(1, 1), (40, 2), (70, 5)].map(|(first, term)| TermRun { first, term });
+        let terms = (Position::default(), terms.to_vec());
+        let (hard_state, membership) = (HardState::default(), Membership::default());
+        let mut log = Log::new(hard_state, membership, terms, 100, Vec::new());
+        fetched(&mut log, 30, 10);
+        let wish = GetEntriesContext::empty(true);
+        assert!(log.entries(20, 50, None, wish).is_err());
+        assert_eq!(log.compact(50), Some(Position { term: 2, index: 50 }));
+        assert_eq!(log.compact(50), None);
+        assert_eq!((log.first_index(), kept(&log).len()), (Ok(51), 0));
+        assert_eq!((log.term(50), log.term(51), log.term(70)), (Ok(2), Ok(2), Ok(5)));
+        assert_eq!(log.term(49), Err(raft::Error::Store(StorageError::Compacted)));
+        assert_eq!(log.term(101), Err(raft::Error::Store(StorageError::Unavailable)));
+        assert_eq!(log.take_hopeless().len(), 1);
+        assert!(log.take_wishes().is_empty(), "the journal is not asked for what it lost");
+        let wish = GetEntriesContext::empty(true);
+        let gone = log.entries(50, 60, None, wish);
+        assert_eq!(gone.err(), Some(raft::Error::Store(StorageError::Compacted)));
     }
 
     #[test]

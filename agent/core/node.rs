@@ -16,21 +16,27 @@ use raft::{Config as RaftConfig, RawNode, StateRole};
 
 use crate::{
     apply::Applier,
+    catchup::CatchUp,
     error::{Refusal, Rejection},
-    event::{Effect, Event, HardState, Held, Millis, NodeId, Position, Promise},
+    event::{Effect, Event, HardState, Millis, NodeId, Position},
     forward::{Inbox, Outbox},
     freshness::Freshness,
+    invitations::Invitations,
     limits,
     link::Links,
     log::Log,
     member::Membership,
+    mutant,
     presence::Presence,
     promise::{Promises, Standing},
     reads::Reads,
     ready::Pending,
     restored::Restored,
+    retention::Retention,
+    roster::Roster,
     scrubber::Scrubber,
     serve::Owed,
+    source::Source,
     timing::Timing,
     validate,
     wire::{Frame, FrameEntry, RaftFrame},
@@ -99,6 +105,7 @@ pub struct Node {
     pub(crate) membership: Membership,
     pub(crate) membership_changes: u64,
     pub(crate) applier: Applier,
+    pub(crate) retention: Retention,
     pub(crate) writes: Writes,
     pub(crate) reads: Reads,
     pub(crate) outbox: Outbox<Ticket>,
@@ -116,6 +123,12 @@ pub struct Node {
     pub(crate) presence: Presence,
     pub(crate) freshness: Freshness,
     pub(crate) scrubber: Scrubber,
+    pub(crate) roster: Roster,
+    pub(crate) invitations: Invitations,
+    pub(crate) catchup: CatchUp,
+    pub(crate) source: Source,
+    /// Followers that were last told to pull pages then.
+    pub(crate) offers: BTreeMap<NodeId, Millis>,
     /// Times the database fell back: see [`Effect::resets`].
     pub(crate) resets: u64,
     pub(crate) owed: Vec<Owed>,
@@ -150,12 +163,12 @@ impl Node {
     pub fn new(now: Millis, config: Config, restored: Restored) -> (Self, Effects) {
         let hard_state = restored.hard_state;
         let boards: Vec<NodeId> = restored.membership.members.iter().map(|m| m.id).collect();
-        let voters: Vec<NodeId> = voters_of(&restored.membership);
-        let standing = standing(now, &config, &voters, &restored);
+        let voters: Vec<NodeId> = restored.membership.voters();
+        let standing = Standing::of(now, config.id, &voters, &restored);
         let log = Log::new(
             hard_state,
             restored.membership.clone(),
-            restored.terms,
+            (restored.start, restored.terms),
             restored.last_index,
             restored.tail,
         );
@@ -170,6 +183,7 @@ impl Node {
             membership: restored.membership,
             membership_changes: 0,
             applier: Applier::new(restored.applied),
+            retention: Retention::new(restored.stretches, restored.last_index),
             writes: Writes::default(),
             reads: Reads::new(config.id, config.boot),
             outbox: Outbox::new(config.boot),
@@ -183,7 +197,12 @@ impl Node {
             voters_max: limits::VOTERS_DEFAULT,
             presence: Presence::default(),
             freshness: Freshness::default(),
+            roster: Roster::default(),
+            invitations: Invitations::default(),
             scrubber: Scrubber::new(now, config.id, restored.scrubs, &boards),
+            catchup: CatchUp::default(),
+            source: Source::default(),
+            offers: BTreeMap::new(),
             resets: 0,
             owed: Vec::new(),
             led: false,
@@ -203,6 +222,7 @@ impl Node {
             effects: Effects::default(),
             outgoing: Vec::new(),
         };
+        node.raw.mut_store().release(restored.applied);
         node.pin_election_timeout();
         node.record_standing(now);
         node.ask_promises(now);
@@ -223,6 +243,7 @@ impl Node {
             Event::DiskFull(full) => self.disk_full = full,
             Event::DatabaseFull(full) => self.database_full = full,
             Event::DatabaseHeld(held) => self.database_held = held,
+            Event::DatabaseDurable(index) => self.retention.durable(index),
             Event::Fetched { number, entries } => self.on_fetched(now, number, entries),
             Event::Executed { number, executed } => self.on_executed(now, number, executed),
             Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
@@ -230,6 +251,7 @@ impl Node {
             Event::Queried { number, answer } => self.on_queried(number, answer),
             Event::Scrubs(scrubs) => self.on_scrubs(now, scrubs),
             Event::Digested { scrub, report } => self.on_digested(scrub, &report),
+            Event::Pages { number, done } => self.on_pages(now, number, done),
             Event::Stopping => self.stopping = true,
         }
         self.on_time(now);
@@ -315,6 +337,9 @@ impl Node {
     }
 
     fn on_payload(&mut self, now: Millis, from: NodeId, payload: &[u8]) {
+        if self.membership.has_removed(from) && !mutant::is(22) {
+            return self.drop_frame(Rejection::Removed);
+        }
         if self.heard.insert(from, now).is_none() {
             self.say_presence(now, from);
         }
@@ -347,6 +372,9 @@ impl Node {
             Frame::PromiseTell { boot, promise } => self.on_told(now, from, boot, promise),
             Frame::Presence { http } => self.on_presence(from, http)?,
             Frame::Others { term, others } => self.on_others(now, from, term, others)?,
+            Frame::Invitations { left } => self.on_invitations(now, left)?,
+            Frame::PagesAsk { ask, wish } => self.on_pages_ask(now, from, ask, wish)?,
+            Frame::PagesTell { ask, answer } => self.on_pages_tell(now, from, ask, answer)?,
         }
         Ok(())
     }
@@ -354,6 +382,10 @@ impl Node {
     fn on_raft(&mut self, now: Millis, from: NodeId, frame: RaftFrame) -> Result<(), Rejection> {
         if !self.takes(from, &frame) {
             return Ok(());
+        }
+        if let RaftFrame::Snapshot { term, index, log_term, first } = frame {
+            let at = Position { term: log_term, index };
+            return self.on_snapshot(now, from, (term, first), at);
         }
         let message = validate::inbound(&self.raw.raft, from, frame.clone())?;
         if let RaftFrame::HeartbeatAnswer { has_room, .. } = &frame {
@@ -365,6 +397,7 @@ impl Node {
         self.note_promise(from, &frame);
         self.note_freshness(now, from, &frame);
         self.mend_progress(from);
+        self.mend_snapshot(from);
         Ok(())
     }
 
@@ -400,6 +433,7 @@ impl Node {
                 has_room || frame.term().is_some_and(|term| term <= self.raw.raft.term)
             }
             RaftFrame::ReadAsk { .. } => self.leads(),
+            RaftFrame::Snapshot { .. } => true,
         }
     }
 
@@ -410,57 +444,11 @@ impl Node {
         more == 0 || held + more <= limits::UNAPPLIED_BYTES_MAX
     }
 
-    /// Notes what `from` cannot have said without having it on its disk.
-    fn note_promise(&mut self, from: NodeId, frame: &RaftFrame) {
-        let own = self.config.id;
-        let promise =
-            |term: &u64, vote, matched, sent| Promise { term: *term, vote, matched, sent };
-        let promise = match frame {
-            RaftFrame::AppendAnswer { term, index, refused: None, .. } => {
-                promise(term, 0, *index, 0)
-            }
-            RaftFrame::Append { term, index, log_term, entries, .. } => {
-                let last = index + entries.len() as u64;
-                let log_term = entries.last().map_or(*log_term, |entry| entry.term);
-                // Of what it did not take itself, nobody is reminded: see `promise`.
-                let holds = self.raw.raft.raft_log.term(last).ok() == Some(log_term);
-                promise(term, from, 0, if holds { last } else { 0 })
-            }
-            RaftFrame::Heartbeat { term, .. } | RaftFrame::VoteAsk { pre: false, term, .. } => {
-                promise(term, from, 0, 0)
-            }
-            RaftFrame::VoteAnswer { pre: false, term, refused: false, .. } => {
-                promise(term, own, 0, 0)
-            }
-            RaftFrame::AppendAnswer { .. }
-            | RaftFrame::HeartbeatAnswer { .. }
-            | RaftFrame::VoteAsk { .. }
-            | RaftFrame::VoteAnswer { .. }
-            | RaftFrame::TimeoutNow { .. }
-            | RaftFrame::ReadAsk { .. }
-            | RaftFrame::ReadAnswer { .. } => return,
-        };
-        self.promises.note(from, promise);
-    }
-
     /// raft-rs 0.7.0 lets a late rejection pull `next_idx` down to what is known
     /// to match (mended upstream by #557): it must stay above.
     fn mend_progress(&mut self, peer: NodeId) {
         if let Some(progress) = self.raw.raft.mut_prs().get_mut(peer) {
             progress.next_idx = progress.next_idx.max(progress.matched + 1);
-        }
-    }
-
-    fn on_told(&mut self, now: Millis, from: NodeId, boot: u64, promise: Promise) {
-        if boot == self.config.boot {
-            self.standing.told(from, promise);
-            self.record_standing(now);
-        }
-    }
-
-    fn ask_promises(&mut self, now: Millis) {
-        for peer in self.standing.unheard() {
-            self.say(now, peer, &Frame::PromiseAsk { boot: self.config.boot });
         }
     }
 
@@ -493,7 +481,12 @@ impl Node {
             // candidates away for so long after the leader was heard.
             self.raw.raft.election_elapsed += 1;
         }
+        self.tick_roster(now);
+        self.tick_invitations(now);
         self.tick_scrub(now);
+        self.tick_catch_up(now);
+        self.tick_source(now);
+        self.tick_offers(now);
         if self.leads() && !self.may_lead() {
             self.hand_over(now);
         }
@@ -539,6 +532,7 @@ impl Node {
         loop {
             self.drain_raft(now);
             self.apply_committed(now);
+            self.catch_up(now);
             self.serve(now);
             self.tell_answered();
             if !self.raw.has_ready() {
@@ -551,23 +545,6 @@ impl Node {
         }
         core::mem::take(&mut self.effects)
     }
-}
-
-/// What there is to ask before this node takes part.
-fn standing(now: Millis, config: &Config, voters: &[NodeId], restored: &Restored) -> Standing {
-    let HardState { term, vote, .. } = restored.hard_state;
-    let held = Held { term, vote, last_index: restored.last_index };
-    let (trust, suspect) = (restored.trust.clone(), restored.suspect);
-    let mut standing = Standing::start(now, config.id, voters, held, trust, suspect);
-    if restored.is_lost() {
-        standing.lose();
-    }
-    standing
-}
-
-pub(crate) fn voters_of(membership: &Membership) -> Vec<NodeId> {
-    let voters = membership.members.iter().filter(|member| member.voter);
-    voters.map(|member| member.id).collect()
 }
 
 fn raft_config(config: &Config, applied: u64) -> RaftConfig {

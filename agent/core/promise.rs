@@ -34,8 +34,11 @@ use alloc::{
 };
 
 use crate::{
-    event::{Held, Millis, NodeId, Position, Promise, Trust},
+    event::{HardState, Held, Millis, NodeId, Position, Promise, Trust},
     mutant,
+    node::Node,
+    restored::Restored,
+    wire::{Frame, RaftFrame},
 };
 
 /// What this node remembers of its peers.
@@ -119,6 +122,18 @@ enum Stage {
 }
 
 impl Standing {
+    /// What there is to ask before this node takes part.
+    pub(crate) fn of(now: Millis, own: NodeId, voters: &[NodeId], restored: &Restored) -> Self {
+        let HardState { term, vote, .. } = restored.hard_state;
+        let held = Held { term, vote, last_index: restored.last_index };
+        let (trust, suspect) = (restored.trust.clone(), restored.suspect);
+        let mut standing = Self::start(now, own, voters, held, trust, suspect);
+        if restored.is_lost() {
+            standing.lose();
+        }
+        standing
+    }
+
     /// A node that starts among `voters` (itself included) from a disk that holds
     /// `held`.
     pub(crate) fn start(
@@ -277,6 +292,55 @@ impl Standing {
                 self.unheard.keys().copied().collect()
             }
             Stage::Lost => Vec::new(),
+        }
+    }
+}
+
+impl Node {
+    /// Notes what `from` cannot have said without having it on its disk.
+    pub(crate) fn note_promise(&mut self, from: NodeId, frame: &RaftFrame) {
+        let own = self.config.id;
+        let promise =
+            |term: &u64, vote, matched, sent| Promise { term: *term, vote, matched, sent };
+        let promise = match frame {
+            RaftFrame::AppendAnswer { term, index, refused: None, .. } => {
+                promise(term, 0, *index, 0)
+            }
+            RaftFrame::Append { term, index, log_term, entries, .. } => {
+                let last = index + entries.len() as u64;
+                let log_term = entries.last().map_or(*log_term, |entry| entry.term);
+                // Of what it did not take itself, nobody is reminded: see `promise`.
+                let holds = self.raw.raft.raft_log.term(last).ok() == Some(log_term);
+                promise(term, from, 0, if holds { last } else { 0 })
+            }
+            RaftFrame::Heartbeat { term, .. } | RaftFrame::VoteAsk { pre: false, term, .. } => {
+                promise(term, from, 0, 0)
+            }
+            RaftFrame::VoteAnswer { pre: false, term, refused: false, .. } => {
+                promise(term, own, 0, 0)
+            }
+            RaftFrame::AppendAnswer { .. }
+            | RaftFrame::HeartbeatAnswer { .. }
+            | RaftFrame::VoteAsk { .. }
+            | RaftFrame::VoteAnswer { .. }
+            | RaftFrame::TimeoutNow { .. }
+            | RaftFrame::ReadAsk { .. }
+            | RaftFrame::ReadAnswer { .. }
+            | RaftFrame::Snapshot { .. } => return,
+        };
+        self.promises.note(from, promise);
+    }
+
+    pub(crate) fn on_told(&mut self, now: Millis, from: NodeId, boot: u64, promise: Promise) {
+        if boot == self.config.boot {
+            self.standing.told(from, promise);
+            self.record_standing(now);
+        }
+    }
+
+    pub(crate) fn ask_promises(&mut self, now: Millis) {
+        for peer in self.standing.unheard() {
+            self.say(now, peer, &Frame::PromiseAsk { boot: self.config.boot });
         }
     }
 }

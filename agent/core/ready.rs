@@ -22,7 +22,7 @@ use raft::{
 
 use crate::{
     apply::Step,
-    event::{Effect, Entry, EntryKind, HardState, Millis, NodeId, Outcome, Position, Trust},
+    event::{Cut, Effect, Entry, EntryKind, HardState, Millis, NodeId, Outcome, Position, Trust},
     limits::{APPLY_BYTES_MAX, MESSAGES_HELD_MAX},
     log::{RaftEntry, conf_change, from_raft},
     member::MembershipChange,
@@ -66,10 +66,13 @@ impl Node {
             self.hold_entries_back(&mut messages);
             if self.raw.has_ready() {
                 let ready = self.raw.ready();
-                self.take_ready(ready);
+                self.take_ready(now, ready);
             }
             self.release(now, messages);
             self.note_role(now);
+        }
+        for context in self.raw.mut_store().take_hopeless() {
+            self.raw.on_entries_fetched(context);
         }
         for wish in self.raw.mut_store().take_wishes() {
             self.effects.push(Effect::Fetch {
@@ -103,18 +106,29 @@ impl Node {
         messages.retain(|message| !is_held(message));
     }
 
-    fn take_ready(&mut self, mut ready: Ready) {
+    fn take_ready(&mut self, now: Millis, mut ready: Ready) {
         let number = ready.number();
         if let Some(last) = ready.committed_entries().last() {
             self.applier.commit(last.index);
         }
         let entries = ready.take_entries();
+        let anew = ready.snapshot().get_metadata();
+        let anew = Position { term: anew.term, index: anew.index };
+        let cut = (anew.index > 0).then(|| {
+            self.raw.mut_store().restart(anew);
+            self.retention.restart(anew.index);
+            Cut::Anew(anew)
+        });
         self.raw.mut_store().append(&entries);
+        for entry in &entries {
+            self.retention.append(entry.index, entry.data.len() as u64);
+        }
         let must_sync = ready.must_sync();
         self.raw.advance_append_async(ready);
         if must_sync {
             let hard_state = self.current_hard_state();
-            self.persist(number, &entries, hard_state);
+            let cut = cut.or_else(|| self.next_cut(now));
+            self.persist(number, &entries, hard_state, cut);
             self.written = number;
             self.await_write(hard_state, false);
         } else if let Some(before) = self.pending.back_mut() {
@@ -144,9 +158,17 @@ impl Node {
     fn persist_trust(&mut self, trust: Trust) {
         let (number, hard_state) = (self.written, self.durable);
         let (entries, promises) = (Vec::new(), self.promises.take_unsaved());
-        let trust = Some(trust);
-        self.effects.push(Effect::Persist { number, entries, hard_state, promises, trust });
+        let (trust, cut) = (Some(trust), None);
+        self.effects.push(Effect::Persist { number, entries, hard_state, promises, trust, cut });
         self.await_write(hard_state, true);
+    }
+
+    /// Has the journal write down what becomes of its log, when no other write is under
+    /// way; raft-rs knows nothing of it.
+    pub(crate) fn persist_cut(&mut self, cut: Cut) {
+        let hard_state = self.durable;
+        self.persist(self.written, &[], hard_state, Some(cut));
+        self.await_write(hard_state, false);
     }
 
     fn await_write(&mut self, hard_state: HardState, trust: bool) {
@@ -176,19 +198,30 @@ impl Node {
         if !self.standing.deals_with(message.to) {
             return;
         }
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            let metadata = message.get_snapshot().get_metadata();
+            return self.offer_snapshot(now, message.to, metadata.index, metadata.term);
+        }
         let committed = self.raw.raft.raft_log.committed;
         if let Some(frame) = validate::outbound(message, committed, !self.turned_away) {
             self.say(now, message.to, &Frame::Raft(frame));
         }
     }
 
-    fn persist(&mut self, number: u64, entries: &[RaftEntry], hard_state: HardState) {
+    fn persist(
+        &mut self,
+        number: u64,
+        entries: &[RaftEntry],
+        hard_state: HardState,
+        cut: Option<Cut>,
+    ) {
         self.effects.push(Effect::Persist {
             number,
             entries: entries.iter().map(from_raft).collect(),
             hard_state,
             promises: self.promises.take_unsaved(),
             trust: None,
+            cut,
         });
     }
 
@@ -210,7 +243,9 @@ impl Node {
             for message in pending.messages {
                 self.send(now, &message);
             }
+            self.on_announced();
         }
+        self.catch_raft_up();
     }
 
     /// Tells the driver when leadership came or went, and callers what follows.
@@ -224,6 +259,7 @@ impl Node {
         self.effects.push(Effect::RoleChanged { leads });
         if !leads {
             self.turn_away(now);
+            self.end_transfer(now);
         }
     }
 
@@ -231,6 +267,7 @@ impl Node {
     pub(crate) fn apply_committed(&mut self, now: Millis) {
         // Entries already with the database are applied still.
         while !self.database_held
+            && !self.catchup.is_busy()
             && let Some(step) = self.applier.next(self.raw.store())
         {
             match step {
@@ -278,7 +315,7 @@ impl Node {
     pub(crate) fn on_applied(&mut self, now: Millis, number: u64, outcomes: Vec<Outcome>) {
         for (position, outcome) in self.applier.done(number, outcomes) {
             if position.index > self.raw.raft.raft_log.applied {
-                self.change_membership(position);
+                self.change_membership(now, position);
                 self.raw.advance_apply_to(position.index);
             }
             self.note_outcome(outcome);
@@ -287,11 +324,11 @@ impl Node {
         }
         self.turned_away = false;
         let applied = self.applier.applied();
-        self.raw.mut_store().release(applied.index);
+        self.raw.mut_store().release(applied);
         self.freshness.applied(applied);
     }
 
-    fn change_membership(&mut self, position: Position) {
+    fn change_membership(&mut self, now: Millis, position: Position) {
         let entries = self.raw.store().in_memory(position.index, position.index + 1, u64::MAX);
         let entry = entries.and_then(|entries| entries.into_iter().next());
         let entry = entry.expect("entries are in memory until they are applied");
@@ -300,17 +337,39 @@ impl Node {
         }
         let change: MembershipChange =
             crate::sql::decode(&entry.data).expect("checked when it came");
-        self.membership.change(&change);
+        if !self.membership.change(&change) {
+            return;
+        }
         self.membership_changes += 1;
+        self.raw.mut_store().set_membership(&self.membership);
+        self.count_invitation(now, position, &change);
+        if let MembershipChange::Remove(id) = change {
+            self.part_with(id);
+        }
         self.raw
             .apply_conf_change(&conf_change(&change))
-            .expect("one board is added or removed at a time");
-        if let MembershipChange::Remove(id) = change {
-            self.links.forget(id);
-            self.heard.remove(&id);
-            self.without_room.remove(&id);
-            self.standing.forget(id);
+            .expect("what fits the membership fits raft-rs");
+        let votes = self.raw.raft.promotable();
+        if self.leads() && !votes && !mutant::is(45) {
+            // It got to lead with its own removal on the way: its successor goes on.
+            self.step_down(now);
         }
+    }
+
+    /// The leader's last word to a board that goes: this far it was a member.
+    fn part_with(&mut self, id: NodeId) {
+        self.forget_board(id);
+        if self.leads() && id != self.config.id && self.raw.raft.prs().get(id).is_some() {
+            self.raw.raft.send_append(id);
+        }
+    }
+
+    /// A board has left the group.
+    pub(crate) fn forget_board(&mut self, id: NodeId) {
+        self.links.forget(id);
+        self.heard.remove(&id);
+        self.without_room.remove(&id);
+        self.standing.forget(id);
     }
 }
 

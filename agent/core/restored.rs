@@ -18,6 +18,15 @@ pub struct TermRun {
     pub term: u64,
 }
 
+/// Consecutive entries, and what they take in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// First index; up to the next stretch's, or the end.
+    pub first: u64,
+    /// All of them together.
+    pub bytes: u64,
+}
+
 /// See the module's description. `hard_state.commit` equals `applied.index`:
 /// raft-rs 0.7.0 ends the process on a database that is ahead of the commit index
 /// (allowed at a start upstream by #537), and since a change of the commit index
@@ -30,8 +39,12 @@ pub struct Restored {
     pub applied: Position,
     /// Who belongs to the group at that index.
     pub membership: Membership,
-    /// Ascending runs over 1..=`last_index`.
+    /// The entry before the log's first: what was before is no longer there.
+    pub start: Position,
+    /// Ascending runs over the whole log.
     pub terms: Vec<TermRun>,
+    /// The whole log, in stretches.
+    pub stretches: Vec<Stretch>,
     /// Last index in the journal.
     pub last_index: u64,
     /// Every entry above `applied`.

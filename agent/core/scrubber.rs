@@ -151,6 +151,17 @@ impl Node {
         self.scrubber.interval_ms = ms;
     }
 
+    /// The scrub by which this board is fenced.
+    pub(crate) fn condemned_by(&self) -> Option<u64> {
+        self.scrubber.scrubs.condemns(self.config.id)
+    }
+
+    /// Rows were taken from another board: a scrub tells whether they are right now.
+    pub(crate) fn ask_after_repair(&mut self) {
+        let request = self.scrubber.scrubs.ask(&self.boards(), None);
+        self.scrubber.wish_to_ask(request);
+    }
+
     pub(crate) fn boards(&self) -> Vec<NodeId> {
         self.membership.members.iter().map(|member| member.id).collect()
     }
@@ -163,6 +174,11 @@ impl Node {
 
     pub(crate) fn is_fenced_board(&self, board: NodeId) -> bool {
         self.scrubber.fenced.contains(&board)
+    }
+
+    /// Has this board been found to hold the same rows as this one?
+    pub(crate) fn is_same(&self, board: NodeId) -> bool {
+        self.scrubber.scrubs.agree(self.config.id, board) == Some(true)
     }
 
     /// The rows about scrubs have changed.
@@ -200,7 +216,8 @@ impl Node {
             Request::Write(_)
             | Request::Read { .. }
             | Request::Admit(_)
-            | Request::Rename { .. } => Ok(request),
+            | Request::Rename { .. }
+            | Request::Member(_) => Ok(request),
         }
     }
 
@@ -259,6 +276,9 @@ impl Node {
         let part = if waits { None } else { scrubber.scrubs.next_part() };
         // One that does not come to an end does not keep the next off for ever.
         let due = interval > 0 && age >= interval && (!waits || age >= interval.saturating_mul(4));
+        // A newcomer reports of one that it finds in the log, if it comes by it.
+        let may_compare = part.is_none() && (!waits || age >= patience_ms);
+        let due = due || may_compare && self.wants_comparison(now);
         if due || part.is_some() {
             let part = if due { None } else { part };
             let request = self.scrubber.scrubs.ask(&self.boards(), part);

@@ -7,7 +7,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::REQUEST_STATEMENTS_MAX;
+use crate::limits::{REQUEST_STATEMENTS_MAX, REQUEST_VALUES_MAX};
 
 /// One SQLite value. Reals keep their bits; text is what SQLite holds, which
 /// need not be UTF-8 and may contain zero bytes.
@@ -58,6 +58,17 @@ pub enum Parameters {
     Positional(Vec<Value>),
     /// By name, without the leading `:`, `@` or `$`.
     Named(Vec<(String, Value)>),
+}
+
+impl Parameters {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Positional(values) => values.len(),
+            Self::Named(values) => values.len(),
+        }
+    }
 }
 
 /// One SQL text with its parameters. The text may hold several statements
@@ -125,6 +136,12 @@ impl SqlRequest {
 #[must_use]
 pub fn too_many_statements() -> String {
     alloc::format!("more than {REQUEST_STATEMENTS_MAX} statements: send them in several requests")
+}
+
+/// Why a request that binds more than [`REQUEST_VALUES_MAX`] values is refused.
+#[must_use]
+pub fn too_many_values() -> String {
+    alloc::format!("more than {REQUEST_VALUES_MAX} values: send them in several requests")
 }
 
 /// How one statement ended.

@@ -9,8 +9,8 @@
 //! not have; counters near overflow; a ReadIndex without its context. A round
 //! asked under another board's context is stopped too: its answers would count
 //! for that board's own. Messages
-//! that must not come from a peer at all (proposals, transfers, local ones,
-//! snapshots) cannot be said in a [`RaftFrame`].
+//! that must not come from a peer at all (proposals, transfers, local ones) cannot
+//! be said in a [`RaftFrame`]; of a snapshot the node alone hears (`catchup`).
 
 use alloc::vec::Vec;
 
@@ -87,6 +87,8 @@ fn plausible(raft: &Raft<Log>, from: NodeId, frame: &RaftFrame) -> Result<(), Re
             counters(&[*term, *index])?;
             require(*term < raft.term || from == raft.leader_id)
         }
+        // For the node alone: raft-rs learns of a state once the database holds it.
+        RaftFrame::Snapshot { .. } => require(false),
     }
 }
 
@@ -184,6 +186,7 @@ fn translate(frame: RaftFrame) -> Result<Message, Rejection> {
             message.index = index;
             message.entries = read_entry(context).into();
         }
+        RaftFrame::Snapshot { .. } => return Err(Rejection::Implausible),
     }
     Ok(message)
 }

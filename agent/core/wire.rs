@@ -19,6 +19,8 @@ use crate::{
     error::Rejection,
     event::{EntryKind, NodeId, Promise, Reply, Request},
     limits,
+    member::InvitationId,
+    pages::{Answer, Wish},
 };
 
 /// First byte of every frame.
@@ -79,6 +81,25 @@ pub enum Frame {
         term: u64,
         /// Of all but the two of them, those it knows something of.
         others: Vec<Other>,
+    },
+    /// For how long invitations still hold, as the sender counts.
+    Invitations {
+        /// Each with the milliseconds that are left.
+        left: Vec<(InvitationId, u64)>,
+    },
+    /// What a board wants of another's database.
+    PagesAsk {
+        /// Rises by each of the asker's questions; given back with the answer.
+        ask: u64,
+        /// What.
+        wish: Wish,
+    },
+    /// What it gets.
+    PagesTell {
+        /// As asked.
+        ask: u64,
+        /// What.
+        answer: Answer,
     },
 }
 
@@ -208,6 +229,18 @@ pub enum RaftFrame {
         /// As asked.
         context: ReadContext,
     },
+    /// Leader to follower: what comes next for it is no longer in the log. It is to
+    /// take a state of the database, with this entry applied at least.
+    Snapshot {
+        /// Sender's term.
+        term: u64,
+        /// What the sender has applied.
+        index: u64,
+        /// Term at that index.
+        log_term: u64,
+        /// First index in the sender's log.
+        first: u64,
+    },
 }
 
 /// An entry inside an append; its index follows from its place.
@@ -235,7 +268,8 @@ impl RaftFrame {
             | Self::VoteAsk { term, .. }
             | Self::VoteAnswer { term, .. }
             | Self::TimeoutNow { term }
-            | Self::ReadAnswer { term, .. } => Some(*term),
+            | Self::ReadAnswer { term, .. }
+            | Self::Snapshot { term, .. } => Some(*term),
             Self::ReadAsk { .. } => None,
         }
     }

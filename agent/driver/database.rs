@@ -21,10 +21,11 @@ use tokio::sync::{mpsc::Sender, oneshot};
 use understudy_core::{
     event::{Effect, Event},
     limits::{DATABASE_EFFECTS_MAX, QUERIES_OPEN_MAX},
+    pages::{Done, Work},
     sql::{self, SqlResponse},
 };
 
-use super::{backup, clock};
+use super::{backup, clock, pages::PagesThread};
 use crate::{
     call::{Backup, Pieces},
     store::database::{Database, Failure, QueryOutcome, SNAPSHOTS_MAX, STACK_BYTES, Scrubbing},
@@ -75,8 +76,10 @@ impl DatabaseThread {
             events,
             halt,
             reads: None,
+            pages: None,
             told_full: false,
             told_held: false,
+            told_durable: 0,
             resets: 0,
             role_changed: Arc::clone(&role_changed),
             copies_waiting: Arc::clone(&copies_waiting),
@@ -89,7 +92,7 @@ impl DatabaseThread {
         Self { jobs, role_changed, copies_waiting }
     }
 
-    /// Hands over an [`Effect::Execute`], `Apply`, `Query` or `RoleChanged`.
+    /// Hands over an [`Effect::Execute`], `Apply`, `Query`, `Pages` or `RoleChanged`.
     ///
     /// # Panics
     /// When more waits than the core allows.
@@ -132,8 +135,10 @@ struct Worker<H> {
     events: Sender<Event>,
     halt: H,
     reads: Option<mpsc::SyncSender<(u64, Vec<u8>)>>,
+    pages: Option<PagesThread>,
     told_full: bool,
     told_held: bool,
+    told_durable: u64,
     /// Told to the node: see [`Effect::resets`].
     resets: u64,
     role_changed: Arc<AtomicBool>,
@@ -179,6 +184,10 @@ impl<H: Fn(&str)> Worker<H> {
             if std::mem::replace(&mut self.told_held, held) != held {
                 self.send(Event::DatabaseHeld(held));
             }
+            let durable = self.database.compaction_bound();
+            if std::mem::replace(&mut self.told_durable, durable) != durable {
+                self.send(Event::DatabaseDurable(durable));
+            }
         }
     }
 
@@ -209,11 +218,30 @@ impl<H: Fn(&str)> Worker<H> {
                 Ok(QueryOutcome::NeedsReader) => self.read_aside(number, sql),
                 Err(failure) => self.survive(Err(failure)),
             },
+            Effect::Pages { number, work } => self.pages(number, work),
             Effect::Send { .. }
             | Effect::Persist { .. }
             | Effect::Fetch { .. }
             | Effect::RoleChanged { .. }
             | Effect::Reply { .. } => {}
+        }
+    }
+
+    /// Does what the database has to do with; the rest is done aside.
+    fn pages(&mut self, number: u64, work: Work) {
+        let job = match self.database.pages(work) {
+            Ok(job) => job,
+            Err(failure) => return self.survive(Err(failure)),
+        };
+        if self.pages.is_none() {
+            self.pages = PagesThread::start(self.events.clone());
+        }
+        match &self.pages {
+            Some(pages) => pages.take(number, job),
+            None => {
+                let done = Done::Failed(String::from("no thread could be started for it"));
+                self.send(Event::Pages { number, done });
+            }
         }
     }
 

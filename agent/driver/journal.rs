@@ -59,9 +59,9 @@ impl JournalThread {
     /// When more waits than the core allows.
     pub fn take(&self, effect: Effect) {
         let job = match effect {
-            Effect::Persist { number, entries, hard_state, promises, trust } => {
+            Effect::Persist { number, entries, hard_state, promises, trust, cut } => {
                 trust.iter().for_each(tell);
-                Job::Persist(number, Persist { entries, hard_state, promises, trust })
+                Job::Persist(number, Persist { entries, hard_state, promises, trust, cut })
             }
             Effect::Fetch { number, low, high, bytes_max } => {
                 Job::Fetch { number, low, high, bytes_max }
@@ -70,6 +70,7 @@ impl JournalThread {
             | Effect::Execute { .. }
             | Effect::Apply { .. }
             | Effect::Query { .. }
+            | Effect::Pages { .. }
             | Effect::Reply { .. }
             | Effect::RoleChanged { .. } => return,
         };

@@ -8,4 +8,5 @@ pub mod database;
 pub mod journal;
 pub mod mdns;
 pub mod notify;
+mod pages;
 pub mod udp;

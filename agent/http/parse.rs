@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use understudy_core::{
-    limits::REQUEST_STATEMENTS_MAX,
+    limits::{REQUEST_STATEMENTS_MAX, REQUEST_VALUES_MAX},
     sql::{self, Parameters, Statement, Value},
 };
 
@@ -75,7 +75,10 @@ impl<'de> Visitor<'de> for StatementsVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Statements, A::Error> {
         let mut statements = Vec::new();
+        let mut values = 0;
         while let Some(Wire(statement)) = items.next_element()? {
+            values += statement.parameters.count();
+            within_values::<A::Error>(values)?;
             if statements.len() == REQUEST_STATEMENTS_MAX {
                 return Err(de::Error::custom(sql::too_many_statements()));
             }
@@ -83,6 +86,10 @@ impl<'de> Visitor<'de> for StatementsVisitor {
         }
         Ok(Statements(statements))
     }
+}
+
+fn within_values<E: de::Error>(count: usize) -> Result<(), E> {
+    if count > REQUEST_VALUES_MAX { Err(E::custom(sql::too_many_values())) } else { Ok(()) }
 }
 
 struct Wire(Statement);
@@ -116,6 +123,7 @@ impl<'de> Visitor<'de> for WireVisitor {
                 Part::Value(value) => positional.push(value),
                 Part::Named(values) => named.extend(values),
             }
+            within_values::<A::Error>(positional.len() + named.len())?;
         }
         let parameters = if named.is_empty() {
             Parameters::Positional(positional)
@@ -187,6 +195,7 @@ impl<'de> Visitor<'de> for PartVisitor {
                 Part::Value(value) => named.push((name, value)),
                 Part::Named(_) => return Err(de::Error::custom("unsupported type: object")),
             }
+            within_values::<A::Error>(named.len())?;
         }
         Ok(Part::Named(named))
     }
@@ -250,6 +259,19 @@ mod tests {
         let over = [body(REQUEST_STATEMENTS_MAX + 1).trim_end_matches(']'), ", nonsense"].concat();
         let reason = json(over.as_bytes()).unwrap_err();
         assert_eq!(reason, "more than 65536 statements: send them in several requests");
+    }
+
+    #[test]
+    fn values_beyond_their_bound_are_not_read() {
+        let statement = |count: usize| format!("[\"x\"{}]", ",1".repeat(count));
+        let half = statement(REQUEST_VALUES_MAX / 2);
+        assert_eq!(json(format!("[{half},{half}]").as_bytes()).unwrap().len(), 2);
+        let named = "[\"x\",{\"a\":1}]";
+        let one = format!("[\"x\"{},", ",1".repeat(REQUEST_VALUES_MAX + 1));
+        for over in [format!("[{half},{half},{named}]"), format!("[{one} nonsense")] {
+            let reason = json(over.as_bytes()).unwrap_err();
+            assert_eq!(reason, "more than 1048576 values: send them in several requests");
+        }
     }
 
     #[test]

@@ -27,8 +27,9 @@ pub(crate) trait Touches {
     /// Are these columns' values of interest when a row comes?
     fn wants_values(&self, table: &Self::Table) -> bool;
 
-    /// A row comes, goes, or changes.
-    fn touched(&mut self, table: Self::Table, touch: Touch);
+    /// A row comes, goes, or changes; of so many bytes, beside the values that come
+    /// with it. Is the statement to go on?
+    fn touched(&mut self, table: Self::Table, touch: Touch, bytes: usize) -> bool;
 }
 
 /// What becomes of a row.
@@ -131,7 +132,40 @@ unsafe extern "C" fn on_preupdate<T: Touches>(
             }
         }
     };
-    target.touched(table, touch);
+    let is_known = matches!(touch, Touch::Came(_, Some(_)));
+    let old = if operation == ffi::SQLITE_INSERT { 0 } else { row_bytes(database, Side::Old) };
+    let new = match operation {
+        ffi::SQLITE_DELETE => 0,
+        _ if is_known => 0,
+        _ => row_bytes(database, Side::New),
+    };
+    if !target.touched(table, touch, old + new) {
+        // SAFETY: SQLite may be told so at any time while the handle is valid.
+        unsafe { ffi::sqlite3_interrupt(database) }
+    }
+}
+
+/// Bytes of all strings in the row before or after.
+fn row_bytes(database: *mut ffi::sqlite3, side: Side) -> usize {
+    // SAFETY: called from within the preupdate hook only, with the handle it was given.
+    let columns = unsafe { ffi::sqlite3_preupdate_count(database) };
+    let bytes_of = |column| {
+        let value = value_of(database, column, side);
+        if value.is_null() {
+            return 0;
+        }
+        // SAFETY: SQLite owns the value, which stays valid until the hook returns. Only
+        // of strings is the length asked: a number would be made one.
+        unsafe {
+            match ffi::sqlite3_value_type(value) {
+                ffi::SQLITE_TEXT | ffi::SQLITE_BLOB => {
+                    usize::try_from(ffi::sqlite3_value_bytes(value)).unwrap_or(0)
+                }
+                _ => 0,
+            }
+        }
+    };
+    (0..columns).map(bytes_of).sum()
 }
 
 #[derive(Clone, Copy)]
@@ -294,6 +328,12 @@ pub(crate) fn has_deferred_violations(connection: &Connection) -> bool {
 /// Bytes of memory that hold this connection's pages.
 pub(crate) fn cache_bytes(connection: &Connection) -> usize {
     usize::try_from(status(connection, ffi::SQLITE_DBSTATUS_CACHE_USED)).unwrap_or(0)
+}
+
+/// Bytes of memory that hold this connection's compiled statements.
+#[cfg(test)]
+pub(crate) fn statement_bytes_held(connection: &Connection) -> usize {
+    usize::try_from(status(connection, ffi::SQLITE_DBSTATUS_STMT_USED)).unwrap_or(0)
 }
 
 /// One of SQLite's numbers on a connection; 0 where it has none.

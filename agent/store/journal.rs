@@ -5,8 +5,8 @@
 //! so that a small entry costs little more than the one block a sync must write.
 //! Each row carries a checksum over its index, term, kind and data.
 //!
-//! Invariants: rows stand without gaps from the first index to the last; a
-//! failed write leaves neither file nor memory changed; an error of the disk
+//! Invariants: rows stand without gaps from the first index to the last, and of the
+//! entry before the first the place is known; a failed write leaves neither file nor memory changed; an error of the disk
 //! other than "full" ends the process, because after a failed sync nobody knows
 //! what the file holds.
 //!
@@ -20,22 +20,22 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use understudy_core::{
-    event::{Entry, HardState, NodeId, Promise, Trust},
-    limits::LOG_PIECE_ENTRIES_MAX,
+    event::{Cut, Entry, HardState, NodeId, Position, Promise, Trust},
+    limits::{LOG_PIECE_ENTRIES_MAX, LOG_ROW_BYTES},
     mutant,
-    restored::TermRun,
+    restored::{Stretch, TermRun},
     sql,
 };
 
 use super::{
     REMEDY, StoreError, check_sqlite, is_damage, keep_wal_on_close, make_private,
     row::{checksum, entry_of, kind_number},
-    wal,
+    trim, wal,
 };
 use crate::identity::{GroupId, Identity};
 
 /// Version of what is in the file; another is refused by name.
-pub const FORMAT: i64 = 1;
+pub const FORMAT: i64 = 2;
 
 /// The WAL is brought back into the file beyond this, pages.
 const WAL_PAGES_MAX: i64 = 2_048;
@@ -79,6 +79,8 @@ pub struct Persist {
     pub promises: Vec<(NodeId, Promise)>,
     /// What the disk says of itself from now on: see [`Trust`].
     pub trust: Option<Trust>,
+    /// What becomes of the entries before, before these come: see [`Cut`].
+    pub cut: Option<Cut>,
 }
 
 /// See the module's description.
@@ -86,8 +88,10 @@ pub struct Journal {
     connection: Connection,
     path: PathBuf,
     hard_state: HardState,
-    first_index: u64,
+    start: Position,
     last_index: u64,
+    /// A state that was to come into the database from another board.
+    coming: Option<Position>,
     boot: u64,
     identity: Option<Identity>,
     suspect: bool,
@@ -98,7 +102,8 @@ const SELECT_TERM: &str = "SELECT term FROM log WHERE idx = ?1";
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS log(
-        idx INTEGER PRIMARY KEY, term INTEGER, kind INTEGER, crc INTEGER, data BLOB);
+        idx INTEGER PRIMARY KEY, term INTEGER, kind INTEGER, crc INTEGER, total INTEGER,
+        data BLOB);
     CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS state(node INTEGER PRIMARY KEY, state BLOB);";
 
@@ -162,8 +167,9 @@ impl Journal {
             connection,
             path: path.clone(),
             hard_state: HardState::default(),
-            first_index: 1,
+            start: Position::default(),
             last_index: 0,
+            coming: None,
             boot: 0,
             identity: None,
             suspect: wal::is_damaged(&wal),
@@ -195,17 +201,15 @@ impl Journal {
             .map_err(at)?;
         let identity: Option<Vec<u8>> = meta(connection, "identity").map_err(at)?;
         let trust: Option<Vec<u8>> = meta(connection, "trust").map_err(at)?;
-        let (first, last): (Option<i64>, Option<i64>) = connection
-            .query_row("SELECT min(idx), max(idx) FROM log", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .map_err(at)?;
+        let last: Option<i64> =
+            connection.query_row("SELECT max(idx) FROM log", [], |row| row.get(0)).map_err(at)?;
+        self.start = trim::start(connection).map_err(at)?;
+        self.coming = trim::coming(connection).map_err(at)?;
         let unreadable =
             |what| StoreError::new(&self.path, format!("its {what} cannot be read. {REMEDY}"));
         self.boot = boot.cast_unsigned();
         self.suspect |= suspect != 0;
-        self.first_index = first.unwrap_or(1).cast_unsigned();
-        self.last_index = last.unwrap_or(0).cast_unsigned();
+        self.last_index = last.map_or(self.start.index, i64::cast_unsigned);
         if let Some(state) = state {
             self.hard_state = sql::decode(&state).map_err(|_| unreadable("hard state"))?;
         }
@@ -294,6 +298,19 @@ impl Journal {
         self.last_index
     }
 
+    /// The entry before the log's first; zero when nothing was taken out yet.
+    #[must_use]
+    pub const fn start(&self) -> Position {
+        self.start
+    }
+
+    /// A state that was about to come into the database from another board, as
+    /// [`Cut::Coming`] says, and may have come.
+    #[must_use]
+    pub const fn coming(&self) -> Option<Position> {
+        self.coming
+    }
+
     /// The WAL, at this start or an earlier one, showed damage beyond a torn end,
     /// and no peer has confirmed since that nothing was lost.
     #[must_use]
@@ -333,7 +350,10 @@ impl Journal {
     /// When entries would leave a gap.
     pub fn write(&mut self, persists: &[Persist]) -> Result<(), JournalError> {
         let mut last = self.last_index;
-        for entries in persists.iter().map(|persist| &persist.entries) {
+        for Persist { entries, cut, .. } in persists {
+            if let Some(Cut::Anew(start)) = cut {
+                last = start.index;
+            }
             if let (Some(first), Some(end)) = (entries.first(), entries.last()) {
                 assert!(first.index <= last + 1, "entries leave a gap in the journal");
                 last = end.index;
@@ -350,6 +370,14 @@ impl Journal {
 
     fn wrote(&mut self, persist: &Persist) {
         self.hard_state = persist.hard_state;
+        match persist.cut {
+            Some(Cut::UpTo(start)) => self.start = start,
+            Some(Cut::Coming(position)) => self.coming = Some(position),
+            Some(Cut::Anew(start)) => {
+                (self.start, self.last_index, self.coming) = (start, start.index, None);
+            }
+            None => {}
+        }
         if let Some(last) = persist.entries.last() {
             self.last_index = last.index;
         }
@@ -456,13 +484,35 @@ impl Journal {
     /// [`JournalError::Halt`] when it cannot be read or terms fall.
     pub fn terms(&self) -> Result<Vec<TermRun>, JournalError> {
         let mut runs = Vec::new();
-        let mut first = self.first_index;
+        let mut first = self.start.index + 1;
         while first <= self.last_index {
             let run = TermRun { first, term: self.term(first)? };
             runs.push(run);
             first = self.end_of(run)?;
         }
         Ok(runs)
+    }
+
+    /// The term of the entry at `index`, the one before the first included; none where
+    /// the log does not reach.
+    ///
+    /// # Errors
+    /// [`JournalError::Halt`] when it cannot be read.
+    pub fn place(&self, index: u64) -> Result<Option<u64>, JournalError> {
+        match index {
+            index if index == self.start.index => Ok(Some(self.start.term)),
+            index if index < self.start.index || index > self.last_index => Ok(None),
+            index => self.term(index).map(Some),
+        }
+    }
+
+    /// What the log takes, stretch by stretch.
+    ///
+    /// # Errors
+    /// [`JournalError::Halt`] when it cannot be read.
+    pub fn stretches(&self) -> Result<Vec<Stretch>, JournalError> {
+        let stretches = trim::stretches(&self.connection, self.start.index + 1, self.last_index);
+        stretches.map_err(|error| halt(&error))
     }
 
     /// The index after the run's last.
@@ -544,7 +594,7 @@ fn connect(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn meta<T: rusqlite::types::FromSql>(
+pub(super) fn meta<T: rusqlite::types::FromSql>(
     connection: &Connection,
     name: &str,
 ) -> rusqlite::Result<Option<T>> {
@@ -553,7 +603,7 @@ fn meta<T: rusqlite::types::FromSql>(
         .optional()
 }
 
-fn set_meta(
+pub(super) fn set_meta(
     connection: &Connection,
     name: &str,
     value: impl rusqlite::ToSql,
@@ -564,6 +614,9 @@ fn set_meta(
 }
 
 fn write_one(connection: &Connection, persist: &Persist) -> rusqlite::Result<()> {
+    if let Some(cut) = persist.cut {
+        trim::cut(connection, cut)?;
+    }
     if let Some(first) = persist.entries.first()
         && !mutant::is(12)
     {
@@ -572,13 +625,19 @@ fn write_one(connection: &Connection, persist: &Persist) -> rusqlite::Result<()>
             .execute([first.index.cast_signed()])?;
     }
     let mut insert =
-        connection.prepare_cached("INSERT OR REPLACE INTO log VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        connection.prepare_cached("INSERT OR REPLACE INTO log VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    let mut total = match persist.entries.first() {
+        Some(first) => trim::total(connection, first.index - 1)?,
+        None => 0,
+    };
     for entry in &persist.entries {
+        total += entry.data.len() as u64 + LOG_ROW_BYTES;
         insert.execute(rusqlite::params![
             entry.index.cast_signed(),
             entry.term.cast_signed(),
             kind_number(entry.kind),
             checksum(entry),
+            total.cast_signed(),
             entry.data,
         ])?;
     }
@@ -610,7 +669,7 @@ mod tests {
 
     fn persist(entries: Vec<Entry>, term: u64) -> Persist {
         let hard_state = HardState { term, vote: 2, commit: 1 };
-        Persist { entries, hard_state, promises: Vec::new(), trust: None }
+        Persist { entries, hard_state, promises: Vec::new(), trust: None, cut: None }
     }
 
     fn open(directory: &Path) -> Journal {
@@ -698,6 +757,77 @@ mod tests {
         journal.write(&[Persist { trust, ..persist(Vec::new(), 1) }]).unwrap();
         drop(journal);
         assert!(!open(copy.path()).suspect());
+    }
+
+    fn cut(cut: Cut) -> Persist {
+        Persist { cut: Some(cut), ..persist(Vec::new(), 3) }
+    }
+
+    #[test]
+    fn what_was_cut_off_is_gone_and_its_end_is_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        let entries: Vec<_> = (1..=300).map(|index| entry(index, 1 + index / 100)).collect();
+        journal.write(&[persist(entries, 4)]).unwrap();
+        let start = Position { term: 2, index: 150 };
+        journal.write(&[cut(Cut::UpTo(start))]).unwrap();
+        for _ in 0..2 {
+            assert_eq!((journal.start(), journal.last_index()), (start, 300));
+            let place = |index| journal.place(index).unwrap();
+            assert_eq!([place(149), place(150), place(200)], [None, Some(2), Some(3)]);
+            let runs = [(151, 2), (200, 3), (300, 4)];
+            let runs = runs.map(|(first, term)| TermRun { first, term });
+            assert_eq!(journal.terms().unwrap(), runs);
+            let stretches = journal.stretches().unwrap();
+            assert!(stretches[0].first == 151 && stretches[1].first == 215);
+            assert_eq!(stretches.iter().map(|s| s.bytes).sum::<u64>(), 150 * 132);
+            drop(journal);
+            journal = open(directory.path());
+        }
+        assert!(journal.read(150, 160, 1_000).unwrap_err().to_string().contains("entry 150"));
+        assert_eq!(journal.read(151, 152, 1_000).unwrap(), [entry(151, 2)]);
+    }
+
+    #[test]
+    fn a_log_that_begins_anew_knows_nothing_of_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        journal.write(&[persist((1..=9).map(|index| entry(index, 1)).collect(), 1)]).unwrap();
+        let start = Position { term: 3, index: 70 };
+        journal.write(&[cut(Cut::Coming(start))]).unwrap();
+        drop(journal);
+        let mut journal = open(directory.path());
+        assert_eq!((journal.coming(), journal.last_index()), (Some(start), 9));
+        let next = Persist { entries: vec![entry(71, 3)], ..cut(Cut::Anew(start)) };
+        journal.write(&[next]).unwrap();
+        for _ in 0..2 {
+            assert_eq!((journal.start(), journal.last_index()), (start, 71));
+            assert_eq!((journal.coming(), journal.stretches().unwrap()[0].bytes), (None, 132));
+            assert_eq!(journal.terms().unwrap(), [TermRun { first: 71, term: 3 }]);
+            drop(journal);
+            journal = open(directory.path());
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_cut_now_and_then_takes_no_more_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        journal.run("PRAGMA synchronous = OFF").unwrap();
+        let mut sizes = Vec::new();
+        for index in 1..=6_000 {
+            let mut next = persist(vec![entry(index, 1)], 1);
+            if index > 500 && index % 64 == 0 {
+                next.cut = Some(Cut::UpTo(Position { term: 1, index: index - 500 }));
+            }
+            journal.write(&[next]).unwrap();
+            if index % 2_000 == 0 {
+                journal.pages("PRAGMA wal_checkpoint(RESTART)").unwrap();
+                let file = std::fs::metadata(directory.path().join("journal.db")).unwrap();
+                sizes.push(file.len());
+            }
+        }
+        assert!(sizes[2] <= sizes[0] + sizes[0] / 10, "{sizes:?}");
     }
 
     #[test]

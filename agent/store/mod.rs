@@ -17,6 +17,7 @@ pub mod recover;
 pub mod restore;
 mod row;
 pub mod scratch;
+mod trim;
 mod wal;
 
 /// Why a file of ours cannot be used. Names the file.

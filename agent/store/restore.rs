@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use understudy_core::{
-    event::{Entry, EntryKind, HardState, Position},
+    event::{Cut, Entry, EntryKind, HardState, Position},
     limits::APPLY_BYTES_MAX,
     member::{Member, MembershipChange},
     mutant,
@@ -39,7 +39,8 @@ pub fn found(
         data: sql::encode(&MembershipChange::Add(founder)),
     };
     let hard_state = HardState { term: 1, vote: 0, commit: 1 };
-    let persist = Persist { entries: vec![first], hard_state, promises: Vec::new(), trust: None };
+    let persist =
+        Persist { entries: vec![first], hard_state, promises: Vec::new(), trust: None, cut: None };
     journal.found(identity, &persist)
 }
 
@@ -53,11 +54,12 @@ pub fn restore(
     database: &mut Database,
 ) -> Result<Restored, StoreError> {
     let at = |error: &dyn std::fmt::Display| StoreError::new(directory, error);
+    finish_coming(journal, database.applied()).map_err(|error| at(&error))?;
     let mut hard_state = journal.hard_state();
     let last_index = journal.last_index();
     let terms = journal.terms().map_err(|error| at(&error))?;
     if database.applied().index <= last_index {
-        belong_together(database.applied(), &terms).map_err(|error| at(&error))?;
+        belong_together(database.applied(), journal.start(), &terms).map_err(|error| at(&error))?;
     }
     // The start-up case of raft-rs's #537: see `Restored`.
     if !mutant::is(1) {
@@ -71,7 +73,9 @@ pub fn restore(
         hard_state,
         applied,
         membership: database.membership().clone(),
+        start: journal.start(),
         terms,
+        stretches: journal.stretches().map_err(|error| at(&error))?,
         last_index,
         tail,
         promises: journal.promises().map_err(|error| at(&error))?,
@@ -81,11 +85,34 @@ pub fn restore(
     })
 }
 
+/// A state that came into the database from another board, as the journal said it
+/// would, and that the log does not lead to: the process ended before the log began
+/// anew behind it.
+fn finish_coming(journal: &mut Journal, applied: Position) -> Result<(), JournalError> {
+    let leads_there = journal.place(applied.index)? == Some(applied.term);
+    if journal.coming() != Some(applied) || leads_there {
+        return Ok(());
+    }
+    let HardState { term, vote, .. } = journal.hard_state();
+    let vote = if term < applied.term { 0 } else { vote };
+    let hard_state = HardState { term: term.max(applied.term), vote, commit: applied.index };
+    let (entries, promises) = (Vec::new(), Vec::new());
+    let cut = Some(Cut::Anew(applied));
+    journal.write(&[Persist { entries, hard_state, promises, trust: None, cut }])
+}
+
 /// What the database applied last is what the journal holds there.
-fn belong_together(applied: Position, terms: &[TermRun]) -> Result<(), String> {
+fn belong_together(applied: Position, start: Position, terms: &[TermRun]) -> Result<(), String> {
+    if applied.index < start.index {
+        return Err(format!(
+            "state.db holds what came of entry {}, and journal.db begins after entry {}: it is \
+             older than it was. {REMEDY}",
+            applied.index, start.index
+        ));
+    }
     let run = terms.iter().rfind(|run| run.first <= applied.index);
-    let journalled = run.map_or(0, |run| run.term);
-    if applied.index == 0 || journalled == applied.term {
+    let journalled = run.map_or(start.term, |run| run.term);
+    if journalled == applied.term {
         return Ok(());
     }
     Err(format!(
@@ -139,7 +166,7 @@ mod tests {
         let mut journal = Journal::open(directory.path(), &journal::Options::default()).unwrap();
         let hard_state = HardState { term: 3, vote: 0, commit: 0 };
         let entries = journalled.to_vec();
-        let persist = Persist { entries, hard_state, promises: Vec::new(), trust: None };
+        let persist = Persist { entries, hard_state, promises: Vec::new(), trust: None, cut: None };
         journal.write(&[persist]).unwrap();
         let options = database::Options::default();
         let mut database = Database::open(directory.path(), options).unwrap();
@@ -153,6 +180,52 @@ mod tests {
         assert!(restored.is_lost());
         assert_eq!((restored.applied.index, restored.last_index), (2, 1));
         assert_eq!(restored.hard_state.commit, 1);
+    }
+
+    const COMING: Position = Position { term: 2, index: 7 };
+
+    /// A journal that said that a state of index 7 would come, over a log of its own,
+    /// and a database that holds these.
+    fn coming(applied: &[Entry]) -> Result<Restored, StoreError> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(directory.path(), &journal::Options::default()).unwrap();
+        let hard_state = HardState { term: 2, vote: 5, commit: 1 };
+        let entries = vec![entry(1, 1), entry(2, 1)];
+        let (promises, trust, cut) = (Vec::new(), None, Some(Cut::Coming(COMING)));
+        journal.write(&[Persist { entries, hard_state, promises, trust, cut }]).unwrap();
+        let options = database::Options::default();
+        let mut database = Database::open(directory.path(), options).unwrap();
+        database.apply(applied).unwrap();
+        restore(directory.path(), &mut journal, &mut database)
+    }
+
+    #[test]
+    fn a_state_that_came_before_the_log_began_anew_is_no_lost_disk() {
+        let entries: Vec<_> = (1..=7).map(|index| entry(index, 1 + index / 7)).collect();
+        let restored = coming(&entries).unwrap();
+        assert!(!restored.is_lost());
+        assert_eq!((restored.start, restored.last_index, restored.applied), (COMING, 7, COMING));
+        assert_eq!(restored.hard_state, HardState { term: 2, vote: 5, commit: 7 });
+        assert!(coming(&entries[..6]).unwrap().is_lost(), "that is another state");
+        let before = coming(&entries[..1]).unwrap();
+        assert_eq!((before.start, before.last_index), (Position::default(), 2));
+    }
+
+    #[test]
+    fn a_database_older_than_the_log_s_beginning_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(directory.path(), &journal::Options::default()).unwrap();
+        let hard_state = HardState { term: 1, vote: 0, commit: 0 };
+        let entries: Vec<_> = (1..=9).map(|index| entry(index, 1)).collect();
+        let cut = Some(Cut::UpTo(Position { term: 1, index: 4 }));
+        let (promises, trust) = (Vec::new(), None);
+        let first = Persist { entries, hard_state, promises, trust, cut: None };
+        let second = Persist { entries: Vec::new(), cut, ..first.clone() };
+        journal.write(&[first, second]).unwrap();
+        let options = database::Options::default();
+        let mut database = Database::open(directory.path(), options).unwrap();
+        let error = restore(directory.path(), &mut journal, &mut database).err().unwrap();
+        assert!(error.to_string().contains("begins after entry 4"), "{error}");
     }
 
     #[test]

@@ -7,11 +7,13 @@
 //!     cargo measure codec      [--rounds N] [--json]
 //!     cargo measure air        [--csv FILE --time COLUMN --value COLUMN [--sensor COLUMN]] [--json]
 //!     cargo measure scrub      [--rounds N] [--json]
+//!     cargo measure catchup    [--json]
 //!
 //! rqlite runs beside us when `RQLITED` names its binary. Everything happens on
 //! loopback and on the disk that holds the build; run it on a quiet machine.
 
 mod air;
+mod catchup;
 mod codec;
 mod floor;
 mod footprint;
@@ -38,7 +40,7 @@ struct Arguments {
     csv: Option<readings::Csv>,
 }
 
-const MEASUREMENTS: &str = "throughput, footprint, takeover, codec, air or scrub";
+const MEASUREMENTS: &str = "throughput, footprint, takeover, codec, air, scrub or catchup";
 
 impl Arguments {
     fn parse() -> Result<Self, String> {
@@ -120,6 +122,7 @@ fn measure(arguments: &Arguments) -> Result<Value, String> {
         "codec" => codec::run(rounds.unwrap_or(15)),
         "air" => air::run(arguments.csv.as_ref())?,
         "scrub" => scrub::run(rounds.unwrap_or(5)),
+        "catchup" => catchup::run(),
         other => return Err(format!("unknown measurement {other}: {MEASUREMENTS}")),
     })
 }

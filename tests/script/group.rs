@@ -128,7 +128,8 @@ impl Group {
             addresses: Vec::new(),
             voter: true,
         });
-        self.membership = Membership { members: members.collect(), last_id: count };
+        self.membership =
+            Membership { members: members.collect(), last_id: count, ..Membership::default() };
         for id in 1..=count {
             self.boards.insert(id, Board::default());
         }
@@ -234,7 +235,7 @@ impl Group {
         }
         let (delay, event) = match effect {
             Effect::Send { to, payload } => return self.send(id, to, payload),
-            Effect::Reply { .. } | Effect::RoleChanged { .. } => return,
+            Effect::Reply { .. } | Effect::RoleChanged { .. } | Effect::Pages { .. } => return,
             Effect::Persist { number, entries, hard_state, promises, .. } => {
                 board.store.write(&entries, hard_state, &promises);
                 (STEP_MS, Event::Persisted { number })
@@ -379,6 +380,7 @@ const fn arrow(effect: &Effect) -> &'static str {
         | Effect::Execute { .. }
         | Effect::Apply { .. }
         | Effect::Query { .. }
+        | Effect::Pages { .. }
         | Effect::Reply { .. }
         | Effect::RoleChanged { .. } => "",
     }

@@ -10,6 +10,7 @@ pub(crate) enum Happening {
     Work { board: NodeId, epoch: u64, thread: usize },
     Tick { board: NodeId, epoch: u64 },
     Digest { board: NodeId, epoch: u64 },
+    Pages { board: NodeId, epoch: u64 },
     PowerOn { board: NodeId },
     Resume { board: NodeId },
     Mend { from: NodeId, to: NodeId },

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use understudy::{
     identity::Identity,
     store::{
-        database::{Database, Options, Scrubbing},
+        database::{Database, Desk, Job, Options, Scrubbing},
         journal::{self, Journal, JournalError, Persist},
         restore,
     },
@@ -22,6 +22,7 @@ use understudy_core::{
     limits::{DATABASE_EFFECTS_MAX, JOURNAL_EFFECTS_MAX},
     member::{Member, MembershipChange},
     node::{Config, Effects, Node},
+    retention::Kept,
     sql,
     timing::Timing,
 };
@@ -75,8 +76,12 @@ pub(crate) struct Board {
     pub(crate) is_full: bool,
     /// A row of its database was changed behind its agent's back.
     pub(crate) is_diverged: bool,
+    /// It took the right ones from another since, and is free once a scrub says so.
+    pub(crate) is_repaired: bool,
     /// Since when its agent knows that it is fenced.
     pub(crate) fenced_since: Option<u64>,
+    /// How much of its log it keeps.
+    pub(crate) kept: Kept,
 }
 
 /// What runs while the power is on.
@@ -93,12 +98,17 @@ pub(crate) struct Process {
     pub(crate) role_changed: bool,
     /// What it last said of room for the database.
     pub(crate) told_full: bool,
+    /// And of what it holds for good.
+    pub(crate) told_durable: u64,
     /// When each read that waits was handed to the database, in order.
     queries: VecDeque<u64>,
     /// And the one that was run last.
     pub(crate) read_at: u64,
     /// Digests to be made, each on a thread of its own.
     pub(crate) digests: VecDeque<Scrubbing>,
+    /// Work on pages, on a thread of its own.
+    pub(crate) pages: VecDeque<(u64, Job)>,
+    pub(crate) desk: Desk,
 }
 
 /// The journal's thread and the database's.
@@ -135,7 +145,8 @@ impl Process {
         let mut batch = Vec::new();
         let mut last = 0;
         for effect in waiting.iter() {
-            let Effect::Persist { number, entries, hard_state, promises, trust } = effect else {
+            let Effect::Persist { number, entries, hard_state, promises, trust, cut } = effect
+            else {
                 break;
             };
             last = *number;
@@ -145,6 +156,7 @@ impl Process {
                 hard_state: *hard_state,
                 promises,
                 trust: trust.clone(),
+                cut: *cut,
             });
         }
         self.journal.write(&batch)?;
@@ -164,7 +176,7 @@ impl Process {
 }
 
 impl Board {
-    pub(crate) fn new(id: NodeId, seed: u64, pace: u64) -> Self {
+    pub(crate) fn new(id: NodeId, seed: u64, pace: u64, kept: Kept) -> Self {
         let disk = vfs::make(id, seed);
         Self {
             id,
@@ -178,7 +190,9 @@ impl Board {
             is_full: false,
             is_damaged: false,
             is_diverged: false,
+            is_repaired: false,
             fenced_since: None,
+            kept,
         }
     }
 
@@ -230,8 +244,13 @@ impl Board {
             acquaintances: Vec::new(),
         };
         let hard_state = HardState { term: 1, vote: 0, commit: 3 };
-        let persist =
-            Persist { entries: entries.to_vec(), hard_state, promises: Vec::new(), trust: None };
+        let persist = Persist {
+            entries: entries.to_vec(),
+            hard_state,
+            promises: Vec::new(),
+            trust: None,
+            cut: None,
+        };
         journal.found(&identity, &persist).map_err(|error| error.to_string())
     }
 
@@ -255,6 +274,7 @@ impl Board {
         let config = Config { id: self.id, seed, boot: journal.boot(), timing: Timing::WIRED };
         let (mut node, effects) = Node::new(self.time(now), config, restored);
         node.set_scrub_interval(SCRUB_INTERVAL_MS);
+        node.set_kept(self.kept);
         self.epoch += 1;
         self.paused_since = None;
         self.held.clear();
@@ -269,9 +289,12 @@ impl Board {
             resets: 0,
             role_changed: false,
             told_full: false,
+            told_durable: 0,
             queries: VecDeque::new(),
             read_at: 0,
             digests: VecDeque::new(),
+            pages: VecDeque::new(),
+            desk: Desk::default(),
         });
         Ok(effects)
     }
@@ -307,7 +330,7 @@ mod tests {
         let kind = EntryKind::Change;
         let entries = vec![Entry { index, term: 1, kind, data: vec![7; bytes] }];
         let hard_state = HardState { term: 1, vote: 0, commit: 3 };
-        Persist { entries, hard_state, promises: Vec::new(), trust: None }
+        Persist { entries, hard_state, promises: Vec::new(), trust: None, cut: None }
     }
 
     /// Frames of a torn end must never stand behind later ones, where they would
@@ -316,7 +339,7 @@ mod tests {
     fn a_torn_journal_is_not_written_on_while_the_disk_has_no_room() {
         let mut torn = 0;
         for calls in 1..30 {
-            let board = Board::new(1, calls, 1_000);
+            let board = Board::new(1, calls, 1_000, Kept::default());
             board.found().unwrap();
             let mut journal = board.journal().unwrap();
             for index in 4..40 {

@@ -68,6 +68,7 @@ impl Deed {
             | Effect::Fetch { .. }
             | Effect::Apply { .. }
             | Effect::Query { .. }
+            | Effect::Pages { .. }
             | Effect::Reply { .. }
             | Effect::RoleChanged { .. } => Self::Else,
         }

@@ -3,7 +3,7 @@
 //! roads that are cut. Loss, repetition and delay of datagrams are drawn where
 //! they are sent.
 
-use understudy_core::event::NodeId;
+use understudy_core::{event::NodeId, retention::Kept};
 
 use super::{
     agenda::Happening,
@@ -33,6 +33,10 @@ pub(crate) struct Plan {
     pub(crate) damage: u64,
     pub(crate) diverge: u64,
     pub(crate) depose: u64,
+    /// Of boards without power that stay so for long.
+    pub(crate) away: u64,
+    /// How much of its log a board keeps: little, so that it is often too little.
+    pub(crate) kept: Kept,
 }
 
 impl Plan {
@@ -53,6 +57,8 @@ impl Plan {
             starts: 100,
             diverge: rate(200),
             depose: rate(30),
+            away: 50 + rate(250),
+            kept: Kept { entries: 20 + rate(300), bytes: 2_000 + rate(40_000) },
         }
     }
 
@@ -73,6 +79,8 @@ impl Plan {
             damage: 0,
             diverge: 0,
             depose: 0,
+            away: 0,
+            kept: Kept { entries: 300, bytes: 1 << 20 },
         }
     }
 }
@@ -95,6 +103,8 @@ impl World {
         self.board(id).end();
         self.forget(id);
         let pause = 100 + self.faults.below(3_000);
+        let is_away = !self.heals && self.faults.chance(self.plan.away);
+        let pause = if is_away { 4 * pause } else { pause };
         self.plan_in(pause, Happening::PowerOn { board: id });
     }
 

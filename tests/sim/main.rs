@@ -112,10 +112,12 @@ fn summary(reports: &[(u64, Report)], violations: usize) {
     let cpu_ms = sum(|report| report.cpu_ms).max(1);
     println!(
         "{} writes acknowledged, {} reads, {inside} of {crashes} crashes inside a \
-         write or sync, {} boards changed behind their agents' backs and fenced, {} times real \
-         time per core",
+         write or sync, {} states taken from other boards, {} of them by boards changed behind \
+         their agents' backs and {} such boards still fenced, {} times real time per core",
         sum(|report| report.acknowledged),
         sum(|report| report.reads),
+        sum(|report| report.installed),
+        sum(|report| report.repaired),
         sum(|report| report.diverged),
         seconds * 1_000 / cpu_ms
     );

@@ -41,9 +41,13 @@ pub struct Report {
     pub acknowledged: u64,
     /// Reads answered, of levels that promise something.
     pub reads: u64,
-    /// Boards whose rows were changed behind their agents' backs, all of them fenced
+    /// Boards whose rows were changed behind their agents' backs, and which are fenced
     /// in the end.
     pub diverged: u64,
+    /// And of those, boards that took the right ones from another.
+    pub repaired: u64,
+    /// States taken from another board, these among them.
+    pub installed: u64,
     /// Equal for equal runs.
     pub trace: u64,
     /// Time it took, of one core.

@@ -7,7 +7,10 @@ use understudy::store::{
     database::{Failure, QueryOutcome},
     journal::JournalError,
 };
-use understudy_core::event::{Effect, Entry, Event, NodeId, Outcome};
+use understudy_core::{
+    event::{Effect, Entry, Event, NodeId, Outcome},
+    pages::Done,
+};
 
 use super::{
     agenda::Happening,
@@ -144,6 +147,7 @@ impl World {
     }
 
     fn do_next(&mut self, id: NodeId, thread: usize) -> Result<Option<Event>, Trouble> {
+        let epoch = self.boards[&id].epoch;
         let process = self.board(id).process.as_mut().expect("its epoch is this one");
         if let Some(Effect::Persist { .. }) = process.waiting[thread].front() {
             return process.persist().map(Some).map_err(Trouble::from);
@@ -171,11 +175,45 @@ impl World {
                 Ok(QueryOutcome::NeedsReader) => Ok(None),
                 Err(failure) => survived(Err(failure)),
             },
+            Effect::Pages { number, work } => match process.database.pages(work) {
+                Ok(job) => {
+                    process.pages.push_back((number, job));
+                    let takes = self.disks.below(60);
+                    self.plan_in(takes, Happening::Pages { board: id, epoch });
+                    Ok(None)
+                }
+                Err(failure) => survived(Err(failure)),
+            },
             Effect::Persist { .. }
             | Effect::Send { .. }
             | Effect::RoleChanged { .. }
             | Effect::Reply { .. } => Ok(None),
         }
+    }
+
+    /// Work on pages, one piece after the other.
+    pub(crate) fn pages(&mut self, id: NodeId, epoch: u64) {
+        let now = self.now;
+        let board = self.board(id);
+        let time = board.time(now);
+        let Some(process) = board.process.as_mut().filter(|_| board.epoch == epoch) else { return };
+        set_now(time);
+        let Some((number, job)) = process.pages.pop_front() else { return };
+        let done = process.desk.carry_out(job);
+        if board.disk.borrow().is_off {
+            return self.died(id, "power");
+        }
+        let Some(done) = done else { return };
+        if let Done::Installed(Some(_)) = &done {
+            let (applied, chain) = (process.database.applied(), process.database.chain());
+            let source = process.node.status(time).pulls_from;
+            self.took_state(id, source);
+            self.check.applied(id, applied.index, chain);
+        }
+        if let Done::Failed(reason) = &done {
+            self.tell(|| format!("board {id} takes no pages: {reason}"));
+        }
+        self.give(id, Event::Pages { number, done });
     }
 
     /// Applies one by one, so that every index can be compared.
@@ -212,6 +250,17 @@ impl World {
         Ok(Some(Event::Applied { number, outcomes }))
     }
 
+    /// A board holds what its source does, wrong rows too: a scrub finds those.
+    fn took_state(&mut self, id: NodeId, source: Option<NodeId>) {
+        let is_wrong = source.is_some_and(|source| self.boards[&source].is_diverged);
+        let board = self.board(id);
+        let was_wrong = std::mem::replace(&mut board.is_diverged, is_wrong);
+        board.is_repaired |= was_wrong;
+        self.has_spread |= is_wrong;
+        self.outcome.repaired += u64::from(was_wrong && !is_wrong);
+        self.outcome.installed += 1;
+    }
+
     /// A thread with nothing to do looks after its house.
     pub(crate) fn look_at_idle_database(&mut self, id: NodeId) {
         if self.boards[&id].process.as_ref().is_some_and(|process| !process.busy[DATABASE]) {
@@ -243,6 +292,15 @@ impl World {
             Err(Trouble::Died(reason)) => return self.died(id, &reason),
         }
         self.tell_full(id);
+        self.tell_durable(id);
+    }
+
+    fn tell_durable(&mut self, id: NodeId) {
+        let Some(process) = &mut self.board(id).process else { return };
+        let durable = process.database.compaction_bound();
+        if std::mem::replace(&mut process.told_durable, durable) != durable {
+            self.give(id, Event::DatabaseDurable(durable));
+        }
     }
 
     /// Tells what became of scrubs, and has digests made beside everything else.

@@ -53,6 +53,9 @@ pub(crate) struct World {
     pub(crate) outcome: Report,
     pub(crate) verbose: bool,
     pub(crate) heals: bool,
+    /// Wrong rows that no scrub had found were taken by another board: two hold them,
+    /// and which are right cannot be told any more.
+    pub(crate) has_spread: bool,
 }
 
 /// Runs one seed.
@@ -79,7 +82,7 @@ impl World {
         let mut drift = stream();
         let boards = BOARDS.map(|id| {
             let pace = 900 + drift.below(201);
-            (id, Board::new(id, drift.next(), pace))
+            (id, Board::new(id, drift.next(), pace, plan.kept))
         });
         Self {
             now: 1_000,
@@ -100,6 +103,7 @@ impl World {
             check: Check::default(),
             outcome: Report::default(),
             heals: false,
+            has_spread: false,
             verbose: false,
         }
     }
@@ -152,6 +156,7 @@ impl World {
                 }
             }
             Happening::Digest { board, epoch } => self.digest(board, epoch),
+            Happening::Pages { board, epoch } => self.pages(board, epoch),
             Happening::PowerOn { board } => self.power_on(board),
             Happening::Resume { board } => self.resume(board),
             Happening::Mend { from, to } => {
@@ -234,6 +239,7 @@ impl World {
                 | Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }
+                | Effect::Pages { .. }
                 | Effect::RoleChanged { .. } => self.hand_over(id, effect),
             }
         }
@@ -244,7 +250,8 @@ impl World {
         let now = self.now;
         let board = self.board(id);
         board.fenced_since = is_fenced.then(|| board.fenced_since.unwrap_or(now));
-        if is_fenced && !board.is_diverged {
+        let is_wronged = is_fenced && !board.is_diverged && !board.is_repaired;
+        if is_wronged && !self.has_spread {
             self.check.fail(format!("board {id} is fenced though its rows are right"));
         }
     }
@@ -286,7 +293,7 @@ impl World {
             process.node.set_scrub_interval(0);
         }
         self.play(CHAOS_MS + HEAL_MS + 12_000);
-        let now = self.now;
+        let (now, has_spread) = (self.now, self.has_spread);
         let mut applied = Vec::new();
         let mut leaders = 0;
         for id in BOARDS {
@@ -302,10 +309,14 @@ impl World {
             leaders += u32::from(process.node.leads());
             let status = process.node.status(time);
             let is_free = process.node.leads() || !status.fenced.contains(&id);
-            if is_diverged && is_free {
+            if is_diverged && is_free && !has_spread {
                 return self
                     .check
                     .fail(format!("board {id}, whose rows are wrong, goes on as before"));
+            }
+            if !is_diverged && status.fenced.contains(&id) && !has_spread {
+                let what = format!("board {id} took the right rows and is fenced for ever");
+                return self.check.fail(what);
             }
             if is_damaged && (status.disk_lost || status.confirming_disk) {
                 continue;

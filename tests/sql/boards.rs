@@ -129,6 +129,7 @@ impl Boards {
             hard_state: HardState { term: self.term, vote: 0, commit: self.last_index },
             promises: Vec::new(),
             trust: None,
+            cut: None,
         };
         self.journal.write(&[persist]).map_err(|error| format!("{error:?}"))?;
         for board in 0..RESTARTS {

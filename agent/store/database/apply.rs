@@ -95,8 +95,10 @@ impl Database {
             EntryKind::Membership => {
                 let change = sql::decode(&entry.data)
                     .map_err(|_| Trouble::Unfit(String::from("not a membership change")))?;
-                self.change_membership(&change)?;
-                Ok(Outcome::Changed)
+                Ok(match self.change_membership(&change)? {
+                    true => Outcome::Changed,
+                    false => Outcome::Skipped,
+                })
             }
             EntryKind::Change if entry.data.is_empty() => Ok(Outcome::Changed),
             EntryKind::Change => self.apply_change(entry),
@@ -128,7 +130,7 @@ impl Database {
                 Segment::Schema(sql) => {
                     match load::is_script(&sql) {
                         true => self.apply_script(&sql).map_err(Trouble::Failure)?,
-                        false => self.connection.execute_batch(&sql)?,
+                        false => self.run_schema_here(&sql)?,
                     }
                     self.schema_changed = true;
                     self.refresh_schema().map_err(|error| Trouble::Unfit(format!("{error:?}")))?;
@@ -137,6 +139,20 @@ impl Database {
             }
         }
         Ok(left_out.outcome(entry.index))
+    }
+
+    /// The leader's rows allowed it. Where this board's do not, it cannot tell whose
+    /// are right, and without the statement it has another schema.
+    fn run_schema_here(&self, sql: &str) -> Result<(), Trouble> {
+        self.connection.execute_batch(sql).map_err(|error| match is_constraint(&error) {
+            false => Trouble::Sqlite(error),
+            true => Trouble::Unfit(format!(
+                "the rows of the leader allowed `{sql}`, and those here do not ({}). Compare this \
+                 table on all boards (SQLite's shell reads state.db): a board that stops alone is \
+                 the one that is wrong, to be emptied and joined anew",
+                words(&error)
+            )),
+        })
     }
 
     fn apply_rows(

@@ -6,6 +6,10 @@ use understudy_core::sql::{Parameters, Value};
 
 use super::{Bound, text::words};
 
+/// Parameters of a statement that is kept compiled: SQLite has some 56 bytes for each, also for those
+/// that a number in the text skips.
+pub(super) const CACHED_PARAMETERS_MAX: usize = 2_048;
+
 /// See the module's description.
 pub(super) struct Given<'a> {
     parameters: &'a Parameters,

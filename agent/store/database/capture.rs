@@ -24,7 +24,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use rusqlite::{CachedStatement, Connection, types::ValueRef};
 use understudy_core::{
     change::Row,
-    limits::{CHANGE_CELLS_MAX, REQUEST_NOTES_BYTES_MAX, REQUEST_ROWS_MAX},
+    limits::{
+        CHANGE_CELLS_MAX, REQUEST_NOTES_BYTES_MAX, REQUEST_ROWS_MAX, REQUEST_TOUCHED_BYTES_MAX,
+    },
     mutant,
     sql::Value,
 };
@@ -50,12 +52,27 @@ pub(crate) struct Notes {
     touched: Vec<Touched>,
     /// Of the keys and values written down with them, bytes.
     bytes: usize,
+    /// Of the rows the request touched, before and after, bytes.
+    content_bytes: usize,
+    stops: Stops,
     /// What was touched since the last look may be undone in part.
     is_doubtful: bool,
     /// More was touched than one request may: nothing of it is written down.
     is_over: bool,
     /// Tables a schema statement is about: it moves their rows on every board.
     own: Vec<String>,
+}
+
+/// When the statement that runs is to end at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stops {
+    /// It is ours.
+    #[default]
+    Never,
+    /// When its request touches too many bytes, which cost memory until its end.
+    AtBytes,
+    /// When more is noted than one request may touch, too: all of it is its own.
+    AtNotes,
 }
 
 /// A row that was touched.
@@ -104,7 +121,8 @@ impl Touches for Notes {
         &table.stored
     }
 
-    fn touched(&mut self, table: Arc<Table>, touch: Touch) {
+    fn touched(&mut self, table: Arc<Table>, touch: Touch, bytes: usize) -> bool {
+        self.content_bytes += bytes;
         let (identity, existed, changed, columns) = match touch {
             Touch::Came(identity, columns) => (identity, false, None, columns),
             Touch::Went(identity) => (identity, true, None, None),
@@ -129,6 +147,11 @@ impl Touches for Notes {
         // The end of a shorter row reads as NULL, whatever its column's default is.
         let columns = columns.filter(|columns| columns.last() != Some(&Value::Null));
         self.note(Touched { table, identity: Key(identity), existed, changed, columns });
+        match self.stops {
+            Stops::Never => true,
+            Stops::AtBytes => self.content_bytes <= REQUEST_TOUCHED_BYTES_MAX,
+            Stops::AtNotes => !self.is_over,
+        }
     }
 
     fn wants_values(&self, table: &Arc<Table>) -> bool {
@@ -153,6 +176,7 @@ impl Notes {
 
     pub(crate) fn record(&mut self, on: bool) {
         self.on = on;
+        self.content_bytes = 0;
         self.forget();
         self.own.clear();
     }
@@ -171,6 +195,16 @@ impl Notes {
         self.touched.iter_mut().for_each(|touched| touched.columns = None);
     }
 
+    /// A statement begins, or has ended.
+    pub(crate) fn stop(&mut self, stops: Stops) {
+        self.stops = stops;
+    }
+
+    /// More was touched than a request may touch.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Rows of these tables are not noted from now on.
     pub(crate) fn leave_out(&mut self, own: &[String]) {
         self.own = own.to_vec();
@@ -178,8 +212,10 @@ impl Notes {
 
     fn note(&mut self, touched: Touched) {
         self.bytes += touched.bytes();
+        self.content_bytes += touched.columns.iter().flatten().map(string_bytes).sum::<usize>();
         self.is_over |= self.touched.len() == REQUEST_ROWS_MAX;
         self.is_over |= self.bytes > REQUEST_NOTES_BYTES_MAX;
+        self.is_over |= self.content_bytes > REQUEST_TOUCHED_BYTES_MAX;
         match self.is_over {
             true => self.touched = Vec::new(),
             false => self.touched.push(touched),
@@ -189,8 +225,8 @@ impl Notes {
     /// What was touched since the last call.
     ///
     /// # Errors
-    /// [`SchemaError::TooLarge`] beyond [`REQUEST_ROWS_MAX`] rows or
-    /// [`REQUEST_NOTES_BYTES_MAX`].
+    /// [`SchemaError::TooLarge`] beyond [`REQUEST_ROWS_MAX`] rows,
+    /// [`REQUEST_NOTES_BYTES_MAX`] or [`REQUEST_TOUCHED_BYTES_MAX`].
     pub(crate) fn take(&mut self) -> Result<Vec<Touched>, SchemaError> {
         let touched = std::mem::take(&mut self.touched);
         let is_over = self.is_over;
@@ -390,8 +426,13 @@ pub(crate) fn value_of(value: ValueRef<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use understudy_core::{
+        event::{Entry, EntryKind, Executed},
+        sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome},
+    };
+
     use super::*;
-    use crate::store::database::{Database, Options};
+    use crate::store::database::{Database, Failure, Options, refusal};
 
     #[test]
     fn notes_of_large_keys_stay_within_their_bytes_and_are_dropped_beyond() {
@@ -406,12 +447,91 @@ mod tests {
         for _ in 0..40 {
             let Some(table) = notes.table(b"t") else { break };
             let key = Vec::from([Value::Blob(vec![7; 7 << 20])]);
-            notes.touched(table, Touch::Went(Identity::Key(key)));
+            let _ = notes.touched(table, Touch::Went(Identity::Key(key)), 0);
             most = most.max(notes.touched.iter().map(Touched::bytes).sum());
         }
         assert!(most > 7 << 20 && most <= REQUEST_NOTES_BYTES_MAX, "{most} bytes");
         assert!(notes.table(b"t").is_none() && notes.touched.capacity() == 0);
         assert!(matches!(notes.take(), Err(SchemaError::TooLarge)));
         assert!(notes.table(b"t").is_some(), "the next request is noted again");
+    }
+
+    fn execute(database: &mut Database, sql: &[&str]) -> Result<Executed, Failure> {
+        let statements = sql.iter().map(|sql| Statement::new(*sql, Vec::new())).collect();
+        let request = SqlRequest::new(RequestKind::Execute, Origin::User, statements);
+        database.execute(database.applied(), &[sql::encode(&request)])
+    }
+
+    /// Executed, applied, and in the file.
+    fn done(database: &mut Database, sql: &str) {
+        let executed = execute(database, &[sql]).unwrap();
+        apply(database, executed.change);
+        database.commit().unwrap();
+    }
+
+    fn apply(database: &mut Database, data: Vec<u8>) {
+        let index = database.applied().index + 1;
+        let entry = Entry { index, term: 1, kind: EntryKind::Change, data };
+        database.apply(&[entry]).unwrap();
+    }
+
+    fn errors(answer: &[u8]) -> Vec<Option<String>> {
+        let response: SqlResponse = sql::decode(answer).unwrap();
+        let error = |result: sql::StatementResult| match result.outcome {
+            StatementOutcome::Error(words) => Some(words),
+            StatementOutcome::Changed { .. } | StatementOutcome::Rows { .. } => None,
+        };
+        response.results.into_iter().map(error).collect()
+    }
+
+    #[test]
+    fn a_statement_that_touches_too_much_ends_at_once_and_the_others_of_its_request_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut database = Database::open(directory.path(), Options::default()).unwrap();
+        apply(&mut database, Vec::new());
+        done(&mut database, "CREATE TABLE t(a, b)");
+        const MB: usize = 1 << 20;
+        for _ in 0..10 {
+            let rows = ["(1, zeroblob(4 << 20))"; 6].join(", ");
+            done(&mut database, &format!("INSERT INTO t VALUES {rows}"));
+        }
+        let words = refusal::at(0, &refusal::too_large());
+        for sql in ["DELETE FROM t", "UPDATE t SET b = a", "UPDATE t SET b = zeroblob(1 << 20)"] {
+            let Err(Failure::Reset { ended_by: Some((0, answer)), .. }) =
+                execute(&mut database, &[sql])
+            else {
+                panic!("{sql} was not ended")
+            };
+            assert_eq!(errors(&answer), [Some(words.clone())], "{sql}");
+            let touched = database.hook.with(|notes| notes.content_bytes);
+            assert!(touched / MB >= 64 && touched / MB <= 64 + 8, "{sql}: {touched} bytes");
+        }
+        let sql = ["INSERT INTO t VALUES (2, 2)", "DELETE FROM t", "INSERT INTO t VALUES (3, 3)"];
+        let lost = execute(&mut database, &sql);
+        assert!(matches!(lost, Err(Failure::Reset { ended_by: None, .. })), "{lost:?}");
+        let executed = execute(&mut database, &sql).unwrap();
+        let words = refusal::at(1, &refusal::too_large());
+        assert_eq!(errors(executed.answers[0].as_ref().unwrap()), [None, Some(words), None]);
+        apply(&mut database, executed.change);
+        let count = "SELECT count(*) FROM t";
+        let count: i64 = database.connection.query_row(count, [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 62);
+        done(&mut database, "DELETE FROM t WHERE rowid < 15");
+    }
+
+    #[test]
+    fn a_statement_over_the_rows_of_a_request_is_not_run_to_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut database = Database::open(directory.path(), Options::default()).unwrap();
+        apply(&mut database, Vec::new());
+        done(&mut database, "CREATE TABLE t(a)");
+        let many = "WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM n) \
+             INSERT INTO t SELECT a FROM n LIMIT 600000";
+        let Err(Failure::Reset { ended_by: Some((0, answer)), .. }) =
+            execute(&mut database, &[many])
+        else {
+            panic!("it was not ended")
+        };
+        assert_eq!(errors(&answer), [Some(refusal::at(0, &refusal::too_large()))]);
     }
 }

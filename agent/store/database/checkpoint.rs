@@ -27,7 +27,7 @@ impl Database {
                 if wal_bytes >= self.options.wal_bytes_max / 2 {
                     self.copies.end_all();
                 }
-                wal_bytes >= self.options.wal_bytes_max
+                wal_bytes >= self.options.wal_bytes_max || self.durable.index < self.installed
             }
         };
         self.held_since = held.then(self.options.clock);

@@ -36,6 +36,10 @@ pub(super) fn row(row: &Row<'_>, columns: usize) -> rusqlite::Result<u64> {
 pub(super) struct Hash(u64);
 
 impl Hash {
+    pub(super) const fn new() -> Self {
+        Self(0)
+    }
+
     pub(super) const fn put(&mut self, word: u64) {
         self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }

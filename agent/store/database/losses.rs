@@ -23,17 +23,26 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     base: Position,
+    begun_ns: u64,
     /// By the request's bytes, and how many equal ones stand before it.
     known: BTreeMap<(Vec<u8>, usize), BTreeMap<Place, String>>,
 }
 
 impl Losses {
-    /// A batch is executed on this base.
-    pub(super) fn begin(&mut self, base: Position) {
+    /// A batch is executed on this base, now by the stopwatch.
+    pub(super) fn begin(&mut self, base: Position, now_ns: u64) {
         if base != self.base {
             self.base = base;
             self.known.clear();
         }
+        if self.known.is_empty() {
+            self.begun_ns = now_ns;
+        }
+    }
+
+    /// When the batch was begun; where it is executed again, the first time.
+    pub(super) const fn begun_ns(&self) -> u64 {
+        self.begun_ns
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -34,6 +34,7 @@ use self::{
     capture::Notes,
     head::Head,
     losses::Losses,
+    pages::Holding,
     schema::{Schema, SchemaError},
     scrub::Watch,
     snapshot::Copies,
@@ -41,6 +42,7 @@ use self::{
 use super::{StoreError, ffi::Hook};
 
 mod apply;
+mod aside;
 mod authorize;
 mod bind;
 mod budget;
@@ -53,10 +55,14 @@ mod execute;
 mod gathered;
 mod hash;
 mod head;
+mod house;
+mod install;
 mod left_out;
 pub mod load;
 mod losses;
 mod membership;
+mod pages;
+mod pull;
 mod read;
 mod refusal;
 mod schema;
@@ -65,9 +71,11 @@ mod snapshot;
 pub mod source;
 mod statement;
 mod text;
+mod tree;
 mod vacuum;
 mod views;
 
+pub use pages::{Desk, Job};
 pub use read::{QueryOutcome, Reader};
 pub use scrub::Scrubbing;
 pub use snapshot::{Patience, SNAPSHOTS_MAX, Snapshot};
@@ -77,12 +85,6 @@ pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// What a commit adds to the WAL besides the entries, bytes, about.
 const COMMIT_BYTES: u64 = 16 << 10;
-
-/// A full disk is tried again after this, milliseconds.
-const FULL_RETRY_MS: u64 = 2_000;
-
-/// A WAL that is held is tried again after this, milliseconds.
-const HELD_RETRY_MS: u64 = 1_000;
 
 /// Errors of the disk in a row that are met by another try.
 const IO_FAILURES_MAX: u32 = 8;
@@ -178,6 +180,9 @@ pub struct Database {
     /// committed SQLite reads the schema anew after every rolled-back savepoint.
     schema_changed: bool,
     watch: Watch,
+    holding: Holding,
+    /// A state that came from another board is here; durable or not yet.
+    installed: u64,
     copies: Copies,
 }
 
@@ -202,6 +207,8 @@ const TABLES: &str = "
     CREATE TABLE _understudy_member(
         id INTEGER PRIMARY KEY, name TEXT NOT NULL, key BLOB NOT NULL,
         addresses TEXT NOT NULL, voter INTEGER NOT NULL);
+    CREATE TABLE _understudy_token(
+        id INTEGER PRIMARY KEY, secret BLOB, lifetime_ms INTEGER, uses INTEGER);
     CREATE TABLE _understudy_setting(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE _understudy_scrub(
         id INTEGER PRIMARY KEY, time INTEGER NOT NULL, boards INTEGER NOT NULL, name TEXT NOT NULL,
@@ -245,6 +252,8 @@ impl Database {
             losses: Losses::default(),
             schema_changed: false,
             watch: Watch::default(),
+            holding: Holding::default(),
+            installed: 0,
             copies: Copies::default(),
             connection,
             path: path.clone(),
@@ -371,6 +380,7 @@ impl Database {
         }
         self.since_checkpoint += self.open_bytes + COMMIT_BYTES;
         self.watch.grew(self.open_bytes + COMMIT_BYTES);
+        self.holding.grew(self.open_bytes + COMMIT_BYTES);
         self.copies.grew(self.open_bytes + COMMIT_BYTES);
         self.open_bytes = 0;
         Ok(())
@@ -407,53 +417,6 @@ impl Database {
         Err(Failure::Halt(format!("{}: {error}", self.path.display())))
     }
 
-    /// Commits and checkpoints when it is time to; to be called now and then.
-    ///
-    /// # Errors
-    /// As [`Database::commit`].
-    pub fn keep_house(&mut self, now: Millis) -> Result<(), Failure> {
-        self.bound_scrub();
-        self.copies.bound(self.open_bytes, self.options.wal_bytes_max / 2);
-        if let Some(since) = self.full_since {
-            if now.since(since) < FULL_RETRY_MS {
-                return Ok(());
-            }
-            self.begin()?;
-            return self.commit();
-        }
-        if let Some(since) = self.held_since {
-            if now.since(since) >= HELD_RETRY_MS {
-                self.checkpoint()?;
-            }
-            return Ok(());
-        }
-        if self.reopen {
-            self.role_changed()?;
-        }
-        let due = self
-            .open_since
-            .is_some_and(|since| now.since(since) >= self.options.commit_interval_ms);
-        if due || self.schema_changed || self.open_bytes >= self.options.commit_bytes {
-            self.commit()?;
-            if self.since_checkpoint >= self.options.wal_bytes {
-                self.checkpoint()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// When [`Database::keep_house`] has something to do next.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Millis> {
-        match (self.full_since, self.held_since) {
-            (Some(since), _) => Some(since.plus(FULL_RETRY_MS)),
-            (None, Some(since)) => Some(since.plus(HELD_RETRY_MS)),
-            (None, None) => {
-                self.open_since.map(|since| since.plus(self.options.commit_interval_ms))
-            }
-        }
-    }
-
     /// Leadership came or went: virtual tables forget what they know of rows that
     /// others executed. Their modules only do so with a new connection.
     ///
@@ -465,6 +428,11 @@ impl Database {
             return Ok(());
         }
         self.commit()?;
+        self.reopen()
+    }
+
+    /// Begins anew with another connection, which knows nothing of the file yet.
+    fn reopen(&mut self) -> Result<(), Failure> {
         let halt = |error: &dyn std::fmt::Display| Failure::Halt(error.to_string());
         let mut connection = connect(&self.path, &self.options).map_err(|error| halt(&error))?;
         self.hook.remove(&self.connection);
@@ -586,6 +554,8 @@ fn prepare_file(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("COMMIT")
 }
 
+#[cfg(test)]
+mod pages_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use understudy_core::{
 use super::{
     Database, Failure, Options,
     authorize::{Authorizer, Mode, Refused},
-    bind::Given,
+    bind::{CACHED_PARAMETERS_MAX, Given},
     budget::{self, Budget},
     capture::value_of,
     connect, refusal,
@@ -249,7 +249,7 @@ impl Reading<'_> {
         bytes_max: usize,
     ) -> Result<StatementResult, Stop> {
         if let Some(ms) = self.request.statement_timeout_ms.filter(|_| !self.is_short) {
-            self.budget.limit_time(ms);
+            self.budget.limit_time(ms.min(REQUEST_MS_MAX));
         }
         let started = (self.stopwatch)();
         if budget::is_late(self.begun_ns, started) {
@@ -296,7 +296,7 @@ impl Reading<'_> {
             return Err(Nothing::Failed(String::from(words)).into());
         }
         let outcome = self.rows(&mut compiled, given, bytes_max);
-        if seen.pragma {
+        if seen.pragma || compiled.parameter_count() > CACHED_PARAMETERS_MAX {
             compiled.discard();
         }
         // A pragma that is selected from is only compiled while the statement runs.

@@ -3,7 +3,8 @@
 //! together.
 
 use understudy_core::limits::{
-    CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_ROWS_MAX, RESPONSE_BYTES_MAX,
+    CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_ROWS_MAX, REQUEST_TOUCHED_BYTES_MAX,
+    RESPONSE_BYTES_MAX,
 };
 
 use super::views::WORDS_MAX;
@@ -87,7 +88,8 @@ pub(super) fn hidden_rowid(table: &str) -> String {
 pub(super) fn too_large() -> String {
     format!(
         "the request changes more than one entry holds ({ENTRY_BYTES_MAX} bytes encoded, \
-         {CHANGE_CELLS_MAX} values, {REQUEST_ROWS_MAX} rows): change fewer rows in one request"
+         {CHANGE_CELLS_MAX} values, {REQUEST_ROWS_MAX} rows) or touches more than \
+         {REQUEST_TOUCHED_BYTES_MAX} bytes: change fewer rows in one request"
     )
 }
 
@@ -170,6 +172,7 @@ mod tests {
             result_too_large(),
             request_too_long(),
             understudy_core::sql::too_many_statements(),
+            understudy_core::sql::too_many_values(),
             value_too_large(),
             lost_too_often(LOSSES_MAX),
             at(1, "..."),

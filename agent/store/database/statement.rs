@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection};
 use understudy_core::{
+    limits::REQUEST_MS_MAX,
     mutant,
     sql::{Origin, RequestKind, SqlRequest, StatementOutcome},
 };
@@ -11,8 +12,8 @@ use understudy_core::{
 use super::{
     Database,
     authorize::{Mode, Refused, Seen, is_ours},
-    bind::Given,
-    capture,
+    bind::{CACHED_PARAMETERS_MAX, Given},
+    capture::{self, Stops},
     gathered::Gathered,
     read::{self, Collected, Nothing},
     refusal,
@@ -22,11 +23,15 @@ use super::{
 };
 
 /// A statement of a caller that names no limit ends after this.
-const STATEMENT_MS_MAX: u64 = 10_000;
+const STATEMENT_MS: u64 = 10_000;
 
 /// What is to be run, and under which conditions.
 pub(super) struct Asked<'a> {
     pub(super) text: &'a str,
+    /// Its place in the request.
+    pub(super) number: usize,
+    /// What is noted of its request is its own.
+    pub(super) is_by_itself: bool,
     pub(super) request: &'a SqlRequest,
     /// It has ended the transaction already, in these words: not run again.
     pub(super) known: Option<&'a String>,
@@ -93,7 +98,7 @@ impl Database {
         given: &mut Given<'_>,
         seen: &Seen,
     ) -> Ended {
-        self.limit_time(asked);
+        self.limit(asked);
         let writes = !compiled.readonly();
         let foreign_keys = seen.foreign_keys.filter(|_| compiled.is_explain() == 0);
         let wants_rows = asked.request.kind != RequestKind::Execute || writes;
@@ -108,13 +113,12 @@ impl Database {
             compiled.raw_execute().map_err(|error| Nothing::Failed(words(&error)))?;
             Ok(Collected::Changed)
         });
-        let spent = self.budget.is_spent();
-        self.budget.lift();
+        let (spent, over) = self.unlimited();
         if done.is_err() {
             self.hook.with(capture::Notes::doubt);
         }
-        if seen.pragma || seen.schema {
-            // A cached statement would show nothing the next time.
+        if seen.pragma || seen.schema || compiled.parameter_count() > CACHED_PARAMETERS_MAX {
+            // A pragma from the cache would show nothing the next time.
             compiled.discard();
         } else {
             drop(compiled);
@@ -126,6 +130,7 @@ impl Database {
             Ok(collected) => Ended::Fine(collected.outcome(&self.connection)),
             Err(Nothing::TooLarge) if writes => Ended::Undo(refusal::result_too_large()),
             Err(Nothing::TooLarge) => Ended::Refused(refusal::result_too_large()),
+            Err(Nothing::Failed(_)) if over => self.failed(over_words(asked)),
             Err(Nothing::Failed(_)) if spent => self.failed(String::from(TIMEOUT)),
             Err(Nothing::Failed(reason)) => {
                 refused_or(self.failed(reason), self.authorizer.take_seen())
@@ -133,9 +138,23 @@ impl Database {
         }
     }
 
-    fn limit_time(&self, asked: &Asked<'_>) {
-        let ms = asked.request.statement_timeout_ms.unwrap_or(STATEMENT_MS_MAX);
-        self.budget.limit_time(ms);
+    /// A statement of a caller ends in time, and when it touches too much.
+    fn limit(&self, asked: &Asked<'_>) {
+        let ms = asked.request.statement_timeout_ms.unwrap_or(STATEMENT_MS);
+        self.budget.limit_time(ms.min(REQUEST_MS_MAX));
+        let stops = if asked.is_by_itself { Stops::AtNotes } else { Stops::AtBytes };
+        self.hook.with(|notes| notes.stop(stops));
+    }
+
+    /// It has ended: was it out of time, and did it touch too much?
+    fn unlimited(&self) -> (bool, bool) {
+        let spent = self.budget.is_spent();
+        self.budget.lift();
+        let over = self.hook.with(|notes| {
+            notes.stop(Stops::Never);
+            notes.is_over() && self.connection.is_autocommit()
+        });
+        (spent, over)
     }
 
     /// A failed statement either ended alone, or the whole transaction with it.
@@ -162,11 +181,10 @@ impl Database {
         }
         let schema = Arc::clone(&self.schema);
         let done = self.gather(gathered).and_then(|()| {
-            self.limit_time(asked);
+            self.limit(asked);
             self.run_schema(asked, given, seen, gathered)
         });
-        let spent = self.budget.is_spent();
-        self.budget.lift();
+        let (spent, over) = self.unlimited();
         self.hook.with(|notes| notes.leave_out(&[]));
         let Err(error) = done else {
             let outcome = StatementOutcome::Changed { last_insert_id: 0, rows_affected: 0 };
@@ -181,6 +199,7 @@ impl Database {
             self.restore_schema(schema);
         }
         match error {
+            SchemaError::Sqlite(_) if over => self.failed(over_words(asked)),
             SchemaError::Sqlite(_) if spent => self.failed(String::from(TIMEOUT)),
             SchemaError::Sqlite(error) => refused_or(self.failed(words(&error)), seen),
             SchemaError::Unbound(words) => Ended::Failed(words),
@@ -268,6 +287,11 @@ fn refused_or(ended: Ended, seen: Seen) -> Ended {
         (Ended::Failed(_), Some(Refused::Statement(reason))) => Ended::Refused(reason),
         (ended, _) => ended,
     }
+}
+
+/// What ends a statement ends the transaction, whose words are a request's own.
+fn over_words(asked: &Asked<'_>) -> String {
+    refusal::at(asked.number, &refusal::too_large())
 }
 
 fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {

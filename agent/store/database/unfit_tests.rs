@@ -122,3 +122,21 @@ fn a_row_that_came_and_went_within_a_batch_is_not_missed() {
     }
     assert_eq!(agreed(&mut boards, "SELECT count(*) || '' FROM t, k"), "0");
 }
+
+#[test]
+fn a_schema_statement_that_rows_here_do_not_allow_stops_the_board_and_says_why() {
+    let schema = ["CREATE TABLE t(a)", "INSERT INTO t VALUES (1), (1)"];
+    let mut boards = boards(&schema, &["UPDATE t SET a = 2 WHERE rowid = 2"]);
+    let sql = "CREATE UNIQUE INDEX i ON t(a)";
+    let base = boards.databases[0].applied();
+    let requests = [request(RequestKind::Execute, false, &[sql])];
+    let data = boards.databases[0].execute(base, &requests).unwrap().change;
+    let entry = Entry { index: base.index + 1, term: 1, kind: EntryKind::Change, data };
+    boards.databases[0].apply(std::slice::from_ref(&entry)).unwrap();
+    let Err(Failure::Halt(reason)) = boards.databases[1].apply(&[entry]) else {
+        panic!("it guesses")
+    };
+    assert!(reason.contains(sql) && reason.contains("UNIQUE constraint failed: t.a"), "{reason}");
+    assert!(reason.contains("Compare this table on all boards"), "{reason}");
+    assert_eq!(boards.databases[1].applied(), base);
+}

@@ -1,0 +1,504 @@
+//! A board that takes the database's state from another: because entries it needs are
+//! no longer in any log, or because its rows were found wrong.
+//!
+//! Nothing is applied meanwhile. It asks, compares and pulls ([`crate::pages`]); what is
+//! pulled is put aside, so a source that goes away, a new leader or a restart costs no
+//! more than another comparison. When all is here the journal says what is coming, the
+//! database becomes it in one transaction, and only when no power cut can take that any
+//! more does the log begin anew behind it. Where the log leads there anyway, because
+//! rows were wrong and the log was not, it stays.
+//!
+//! It ends before that when entries come after all.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+
+use raft::{
+    StateRole,
+    prelude::{Message, MessageType, Snapshot},
+};
+
+use crate::{
+    error::Rejection,
+    event::{Cut, Effect, EntryKind, Millis, NodeId, Position},
+    limits::{COUNTER_MAX, PAGES_TRIES_MAX, PAGES_WISHES_MAX},
+    log::{conf_change, conf_state},
+    member::{Membership, MembershipChange},
+    mutant,
+    node::Node,
+    pages::{Answer, Done, Summary, Wish, Work},
+    validate,
+    wire::Frame,
+};
+
+/// See the module's description.
+#[derive(Default)]
+pub(crate) struct CatchUp {
+    stage: Stage,
+    source: NodeId,
+    /// The state has this applied at least.
+    index_min: u64,
+    /// What was committed when it began.
+    committed: u64,
+    /// Rows are wrong, and this scrub said so.
+    repairs: Option<u64>,
+    /// The last scrub after which this board was repaired.
+    repaired: u64,
+    asks: u64,
+    /// Questions without an answer, and when they were last asked.
+    open: BTreeMap<u64, (Wish, Millis)>,
+    /// Answers that wait.
+    came: VecDeque<(Wish, Answer)>,
+    /// The source has the state no longer.
+    is_gone: bool,
+    salt: u32,
+    progressed: Millis,
+    /// Not begun again before.
+    pause: Millis,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    Idle,
+    /// What is being applied comes to its end.
+    Stopping,
+    Opening,
+    /// Something of that state is being compared or put aside.
+    Working(Summary, u64),
+    /// Answers are waited for, unless none is open.
+    Pulling(Summary, bool),
+    /// The journal is about to say what comes.
+    Announcing(Summary, bool),
+    Installing(Summary, u64),
+    /// The database holds it, perhaps not for good yet.
+    Adopting(Summary, Membership),
+}
+
+impl CatchUp {
+    /// Nothing is applied, and this board does not stand for election.
+    pub(crate) const fn is_busy(&self) -> bool {
+        !matches!(self.stage, Stage::Idle)
+    }
+
+    /// It can still be given up.
+    const fn may_end(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Stopping | Stage::Opening | Stage::Working(..) | Stage::Pulling(..)
+        )
+    }
+
+    /// From which board it takes the state.
+    pub(crate) fn source(&self) -> Option<NodeId> {
+        self.is_busy().then_some(self.source)
+    }
+
+    fn room(&self) -> usize {
+        PAGES_WISHES_MAX.saturating_sub(self.open.len() + self.came.len())
+    }
+}
+
+impl Node {
+    /// The leader says that what this board needs is no longer in its log.
+    pub(crate) fn on_snapshot(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        (term, first): (u64, u64),
+        at: Position,
+    ) -> Result<(), Rejection> {
+        if [term, first, at.index, at.term].iter().any(|number| *number >= COUNTER_MAX) {
+            return Err(Rejection::Implausible);
+        }
+        let raft = &self.raw.raft;
+        if term != raft.term || from != raft.leader_id || raft.state != StateRole::Follower {
+            return Ok(());
+        }
+        self.tell_leader_where();
+        let comes_by_entries = self.raw.raft.raft_log.committed + 1 >= first;
+        if !comes_by_entries && !self.catchup.is_busy() && now >= self.catchup.pause {
+            self.begin_catch_up(now, from, first - 1, None);
+        }
+        Ok(())
+    }
+
+    /// Has raft-rs tell the leader up to where this log is the group's.
+    fn tell_leader_where(&mut self) {
+        let raft = &self.raw.raft;
+        if raft.leader_id == raft::INVALID_ID || raft.state != StateRole::Follower {
+            return;
+        }
+        // Older than all that is committed: the answer is what that is.
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgAppend);
+        (message.from, message.to, message.term) = (raft.leader_id, raft.id, raft.term);
+        let _ = self.raw.step(message);
+        self.pin_election_timeout();
+    }
+
+    /// A fenced board takes the rows of the leader, once for each scrub that found it wrong.
+    pub(crate) fn tick_catch_up(&mut self, now: Millis) {
+        self.give_up_catch_up(now);
+        self.ask_pages_again(now);
+        let Some(scrub) = self.condemned_by() else { return };
+        let Some(leader) = self.leader().filter(|leader| !self.is_fenced_board(*leader)) else {
+            return;
+        };
+        let may = leader != self.config.id && self.standing.takes_part();
+        if may
+            && !self.catchup.is_busy()
+            && scrub > self.catchup.repaired
+            && now >= self.catchup.pause
+        {
+            self.begin_catch_up(now, leader, self.applier.applied().index, Some(scrub));
+        }
+    }
+
+    fn begin_catch_up(
+        &mut self,
+        now: Millis,
+        source: NodeId,
+        index_min: u64,
+        repairs: Option<u64>,
+    ) {
+        // A state kept for others would keep the WAL from beginning anew.
+        self.release_pages();
+        self.catchup = CatchUp {
+            stage: Stage::Stopping,
+            source,
+            index_min,
+            committed: self.raw.raft.raft_log.committed,
+            repairs,
+            progressed: now,
+            ..core::mem::take(&mut self.catchup)
+        };
+    }
+
+    /// Ends it without a result.
+    fn end_catch_up(&mut self, now: Millis, keeps: bool) {
+        if let Stage::Working(summary, _) | Stage::Pulling(summary, _) = self.catchup.stage {
+            self.drop_pages(keeps);
+            let wish = Wish::Close { session: summary.session };
+            self.ask_pages(now, wish);
+        }
+        self.forget_pages();
+        self.catchup.stage = Stage::Idle;
+    }
+
+    fn drop_pages(&mut self, keeps: bool) {
+        let number = self.number();
+        self.effects.push(Effect::Pages { number, work: Work::Drop { keeps } });
+    }
+
+    fn forget_pages(&mut self) {
+        self.catchup.open.clear();
+        self.catchup.came.clear();
+        self.catchup.is_gone = false;
+    }
+
+    fn give_up_catch_up(&mut self, now: Millis) {
+        if !self.catchup.may_end() {
+            return;
+        }
+        let silent_ms = PAGES_TRIES_MAX * self.config.timing.forward_retry_ms;
+        let is_working = matches!(self.catchup.stage, Stage::Working(..) | Stage::Stopping);
+        let is_silent = !is_working && now.since(self.catchup.progressed) >= silent_ms;
+        let committed = self.raw.raft.raft_log.committed;
+        let by_entries = self.catchup.repairs.is_none() && committed > self.catchup.committed;
+        let is_right = self.catchup.repairs.is_some() && !self.is_fenced();
+        if by_entries || is_right || is_silent || self.leads() {
+            self.end_catch_up(now, is_silent);
+        }
+    }
+
+    /// Asks, and keeps the question until it is answered.
+    fn ask_pages(&mut self, now: Millis, wish: Wish) {
+        self.catchup.asks += 1;
+        let ask = self.catchup.asks;
+        let source = self.catchup.source;
+        if !matches!(wish, Wish::Close { .. }) {
+            self.catchup.open.insert(ask, (wish.clone(), now));
+        }
+        self.say(now, source, &Frame::PagesAsk { ask, wish });
+    }
+
+    fn ask_pages_again(&mut self, now: Millis) {
+        let retry_ms = self.config.timing.forward_retry_ms;
+        let due = |(_, (_, at)): &(&u64, &mut (Wish, Millis))| now.since(*at) >= retry_ms;
+        let mut again = Vec::new();
+        for (ask, (wish, at)) in self.catchup.open.iter_mut().filter(due) {
+            *at = now;
+            again.push(Frame::PagesAsk { ask: *ask, wish: wish.clone() });
+        }
+        for frame in again {
+            self.say(now, self.catchup.source, &frame);
+        }
+    }
+
+    /// The source has answered a question.
+    pub(crate) fn on_pages_tell(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        ask: u64,
+        answer: Answer,
+    ) -> Result<(), Rejection> {
+        answer.check()?;
+        if from != self.catchup.source || !self.catchup.is_busy() {
+            return Ok(());
+        }
+        let Some((wish, _)) = self.catchup.open.get(&ask) else { return Ok(()) };
+        match (wish, &answer) {
+            (Wish::Open { .. }, Answer::Opened(summary)) => {
+                self.compare_pages(now, *summary)?;
+            }
+            // Not now: it is asked again.
+            (Wish::Open { .. }, Answer::Gone) => return Ok(()),
+            (Wish::Hashes { .. }, Answer::Hashes(_)) | (Wish::Pages { .. }, Answer::Pages(_)) => {
+                let wish = wish.clone();
+                self.catchup.came.push_back((wish, answer));
+            }
+            (Wish::Hashes { .. } | Wish::Pages { .. }, Answer::Gone) => self.catchup.is_gone = true,
+            (
+                Wish::Open { .. } | Wish::Hashes { .. } | Wish::Pages { .. } | Wish::Close { .. },
+                Answer::Opened(_) | Answer::Hashes(_) | Answer::Pages(_) | Answer::Gone,
+            ) => return Err(Rejection::Implausible),
+        }
+        self.catchup.open.remove(&ask);
+        self.catchup.progressed = now;
+        Ok(())
+    }
+
+    fn compare_pages(&mut self, now: Millis, summary: Summary) -> Result<(), Rejection> {
+        let at = summary.position;
+        let is_plausible = at.index >= self.catchup.index_min.max(self.applier.applied().index)
+            && at.term > 0
+            && at.index.max(at.term) < COUNTER_MAX;
+        if !is_plausible {
+            return Err(Rejection::Implausible);
+        }
+        if !matches!(self.catchup.stage, Stage::Opening) {
+            return Ok(());
+        }
+        let (salt, room) = (self.catchup.salt, PAGES_WISHES_MAX);
+        let number = self.number();
+        self.effects.push(Effect::Pages { number, work: Work::Compare { summary, salt, room } });
+        self.catchup.stage = Stage::Working(summary, number);
+        self.catchup.progressed = now;
+        Ok(())
+    }
+
+    /// Work on pages has ended.
+    pub(crate) fn on_pages(&mut self, now: Millis, number: u64, done: Done) {
+        match done {
+            Done::Kept(kept) => self.on_pages_kept(now, number, kept),
+            Done::Served(answer) => self.on_pages_served(now, number, answer),
+            Done::Wants { wishes, is_last } => self.on_pages_wants(now, number, wishes, is_last),
+            Done::Failed(_) => {
+                self.on_pages_kept(now, number, None);
+                self.on_pages_served(now, number, Answer::Gone);
+                self.on_pages_failed(now, number);
+            }
+            Done::Installed(to) => self.on_installed(now, number, to),
+        }
+    }
+
+    /// What was compared or put aside, and what is to be asked next.
+    fn on_pages_wants(&mut self, now: Millis, number: u64, wishes: Vec<Wish>, is_last: bool) {
+        let Stage::Working(summary, open) = self.catchup.stage else { return };
+        if open != number {
+            return;
+        }
+        self.catchup.stage = Stage::Pulling(summary, is_last);
+        self.catchup.progressed = now;
+        for wish in wishes {
+            self.ask_pages(now, wish);
+        }
+    }
+
+    /// It cannot go on here, for now.
+    fn on_pages_failed(&mut self, now: Millis, number: u64) {
+        match self.catchup.stage {
+            Stage::Working(_, open) | Stage::Installing(_, open) if open == number => {
+                self.pause_catch_up(now);
+            }
+            Stage::Idle
+            | Stage::Stopping
+            | Stage::Opening
+            | Stage::Working(..)
+            | Stage::Pulling(..)
+            | Stage::Announcing(..)
+            | Stage::Installing(..)
+            | Stage::Adopting(..) => {}
+        }
+    }
+
+    fn pause_catch_up(&mut self, now: Millis) {
+        self.catchup.pause = now.plus(self.config.timing.request_timeout_ms);
+        self.end_catch_up(now, true);
+    }
+
+    /// Takes the next step, as far as what it waits for is there.
+    pub(crate) fn catch_up(&mut self, now: Millis) {
+        match &self.catchup.stage {
+            Stage::Idle | Stage::Opening | Stage::Working(..) | Stage::Installing(..) => {}
+            Stage::Stopping => {
+                if self.applier.is_still() {
+                    let index_min = self.catchup.index_min;
+                    self.catchup.stage = Stage::Opening;
+                    self.ask_pages(now, Wish::Open { index_min });
+                }
+            }
+            Stage::Pulling(summary, is_last) => self.pull(now, *summary, *is_last),
+            Stage::Announcing(summary, false) => self.announce(*summary),
+            Stage::Announcing(_, true) => {}
+            Stage::Adopting(summary, membership) => {
+                // One that is no member any more does nothing until it is started anew.
+                let is_member = membership.member(self.config.id).is_some();
+                let at = summary.position;
+                let is_safe = is_member && (self.retention.is_durable(at.index) || mutant::is(25));
+                if is_safe && self.pending.is_empty() && validate::settled(&self.raw.raft) {
+                    self.adopt(now, at);
+                }
+            }
+        }
+    }
+
+    fn pull(&mut self, now: Millis, summary: Summary, is_last: bool) {
+        if self.catchup.is_gone {
+            // A newer state, and what is here already counts for it too.
+            self.drop_pages(true);
+            self.forget_pages();
+            self.catchup.stage = Stage::Stopping;
+            self.catchup.progressed = now;
+        } else if let Some((wish, answer)) = self.catchup.came.pop_front() {
+            let room = self.catchup.room();
+            let number = self.number();
+            let work = Work::Take { wish, answer, room };
+            self.effects.push(Effect::Pages { number, work });
+            self.catchup.stage = Stage::Working(summary, number);
+        } else if self.catchup.open.is_empty() && is_last {
+            self.drop_pages(true);
+            self.ask_pages(now, Wish::Close { session: summary.session });
+            self.catchup.stage = Stage::Announcing(summary, false);
+        }
+    }
+
+    /// Has the journal say what comes, beside no other write: its number is that of the
+    /// one before. A term that this board has not heard of is waited for.
+    fn announce(&mut self, summary: Summary) {
+        let at = summary.position;
+        if !self.pending.is_empty() || self.durable.term < at.term {
+            return;
+        }
+        self.catchup.stage = Stage::Announcing(summary, true);
+        let at = if mutant::is(29) { Position::default() } else { at };
+        self.persist_cut(Cut::Coming(at));
+    }
+
+    /// The journal says what comes.
+    pub(crate) fn on_announced(&mut self) {
+        let Stage::Announcing(summary, true) = self.catchup.stage else { return };
+        let number = self.number();
+        self.effects.push(Effect::Pages { number, work: Work::Install { summary } });
+        self.catchup.stage = Stage::Installing(summary, number);
+    }
+
+    /// The database is that state, or what was pulled is not.
+    fn on_installed(&mut self, now: Millis, number: u64, to: Option<Membership>) {
+        let Stage::Installing(summary, open) = self.catchup.stage else { return };
+        if open != number {
+            return;
+        }
+        match to {
+            Some(membership) => self.catchup.stage = Stage::Adopting(summary, membership),
+            None => {
+                // A page that differs was not told from one that does not.
+                self.catchup.salt = self.catchup.salt.wrapping_add(1);
+                self.pause_catch_up(now);
+            }
+        }
+    }
+
+    /// The database fell back, perhaps while it was becoming another. One that has
+    /// become another is ahead of what was applied, and is not led back.
+    pub(crate) fn resets_applier(&mut self, now: Millis) -> bool {
+        if matches!(self.catchup.stage, Stage::Working(..) | Stage::Installing(..)) {
+            self.pause_catch_up(now);
+        }
+        self.forget_keeping(now);
+        !matches!(self.catchup.stage, Stage::Adopting(..))
+    }
+
+    /// The database holds it for good: everything else follows.
+    fn adopt(&mut self, now: Millis, at: Position) {
+        let stage = core::mem::take(&mut self.catchup.stage);
+        let Stage::Adopting(_, membership) = stage else { return };
+        if self.raw.raft.state != StateRole::Follower {
+            self.step_down(now);
+        }
+        if self.raw.raft.raft_log.match_term(at.index, at.term) {
+            self.skip_to(at);
+        } else {
+            let mut snapshot = Snapshot::default();
+            let metadata = snapshot.mut_metadata();
+            (metadata.index, metadata.term) = (at.index, at.term);
+            metadata.set_conf_state(conf_state(&membership));
+            let is_taken = self.raw.raft.restore(snapshot);
+            assert!(is_taken, "nothing beyond {} was committed here", at.index);
+        }
+        self.applier.skip_to(at);
+        self.replace_membership(membership);
+        self.pin_election_timeout();
+        self.freshness.applied(at);
+        self.turned_away = false;
+        self.tell_leader_where();
+        if let Some(scrub) = self.catchup.repairs.take() {
+            self.catchup.repaired = scrub;
+            self.ask_after_repair();
+        }
+    }
+
+    /// The log leads there: what raft-rs knows of members comes from its entries.
+    fn skip_to(&mut self, at: Position) {
+        self.raw.raft.raft_log.commit_to(at.index);
+        let mut membership = self.membership.clone();
+        let mut next = self.raw.raft.raft_log.applied + 1;
+        while next <= at.index {
+            let entries = self.raw.store().in_memory(next, at.index + 1, u64::MAX);
+            for entry in entries.expect("entries are in memory until they are applied") {
+                next = entry.index + 1;
+                if entry.kind == EntryKind::Membership {
+                    let change: MembershipChange =
+                        crate::sql::decode(&entry.data).expect("checked when it came");
+                    if membership.change(&change) {
+                        let step = conf_change(&change);
+                        self.raw.apply_conf_change(&step).expect("what fits the membership fits");
+                    }
+                }
+            }
+        }
+        self.raw.advance_apply_to(at.index);
+    }
+
+    fn replace_membership(&mut self, membership: Membership) {
+        let is_left = |id: &NodeId| membership.member(*id).is_none();
+        let gone: Vec<NodeId> = self.boards().into_iter().filter(is_left).collect();
+        self.membership = membership;
+        self.membership_changes += 1;
+        self.raw.mut_store().set_membership(&self.membership);
+        gone.into_iter().for_each(|id| self.forget_board(id));
+    }
+
+    /// raft-rs counts as applied what the database holds once the journal does, too.
+    pub(crate) fn catch_raft_up(&mut self) {
+        let applied = self.applier.applied().index;
+        let log = &self.raw.raft.raft_log;
+        if log.applied < applied && applied <= log.persisted.min(log.committed) {
+            self.raw.advance_apply_to(applied);
+        }
+    }
+}
