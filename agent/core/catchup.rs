@@ -23,7 +23,7 @@ use raft::{
 use crate::{
     error::Rejection,
     event::{Cut, Effect, EntryKind, Millis, NodeId, Position},
-    limits::{COUNTER_MAX, PAGES_TRIES_MAX, PAGES_WISHES_MAX},
+    limits::{COUNTER_MAX, PAGES_TRIES_MAX, PAGES_WISHES_MAX, REPAIR_AFTER_MS},
     log::{conf_change, conf_state},
     member::{Membership, MembershipChange},
     mutant,
@@ -46,6 +46,10 @@ pub(crate) struct CatchUp {
     repairs: Option<u64>,
     /// The last scrub after which this board was repaired.
     repaired: u64,
+    /// The scrub that found it wrong last, and when that was first seen.
+    condemned: Option<(u64, Millis)>,
+    /// So long after that its rows are taken from another; the usual time when absent.
+    repair_after_ms: Option<u64>,
     asks: u64,
     /// Questions without an answer, and when they were last asked.
     open: BTreeMap<u64, (Wish, Millis)>,
@@ -125,6 +129,11 @@ impl Node {
         Ok(())
     }
 
+    /// Milliseconds from when this board was found wrong until it takes another's rows.
+    pub const fn set_repair_after(&mut self, ms: u64) {
+        self.catchup.repair_after_ms = Some(ms);
+    }
+
     /// Has raft-rs tell the leader up to where this log is the group's.
     fn tell_leader_where(&mut self) {
         let raft = &self.raw.raft;
@@ -144,15 +153,17 @@ impl Node {
         self.give_up_catch_up(now);
         self.ask_pages_again(now);
         let Some(scrub) = self.condemned_by() else { return };
+        let known = self.catchup.condemned.filter(|(known, _)| *known == scrub);
+        let (_, since) = *self.catchup.condemned.insert(known.unwrap_or((scrub, now)));
+        let wait_ms = self.catchup.repair_after_ms.unwrap_or(REPAIR_AFTER_MS);
+        if scrub <= self.catchup.repaired || now.since(since) < wait_ms {
+            return;
+        }
         let Some(leader) = self.leader().filter(|leader| !self.is_fenced_board(*leader)) else {
             return;
         };
         let may = leader != self.config.id && self.standing.takes_part();
-        if may
-            && !self.catchup.is_busy()
-            && scrub > self.catchup.repaired
-            && now >= self.catchup.pause
-        {
+        if may && !self.catchup.is_busy() && now >= self.catchup.pause {
             self.begin_catch_up(now, leader, self.applier.applied().index, Some(scrub));
         }
     }
@@ -496,5 +507,77 @@ impl Node {
         if log.applied < applied && applied <= log.persisted.min(log.committed) {
             self.raw.advance_apply_to(applied);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        pages::numbers,
+        rig::{Rig, write},
+        wire::RaftFrame,
+    };
+
+    use super::*;
+
+    fn told(rig: &Rig, leader: NodeId, first: u64) -> Frame {
+        let term = rig.nodes[&leader].raw.raft.term;
+        Frame::Raft(RaftFrame::Snapshot { term, index: 80, log_term: term, first })
+    }
+
+    #[test]
+    fn a_follower_takes_pages_on_its_leaders_word_and_where_entries_do_not_come() {
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
+        let (node, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+        let is_busy = |rig: &Rig| rig.nodes[&node].catchup.is_busy();
+        let next = rig.nodes[&node].raw.raft.raft_log.committed + 1;
+        rig.hear(node, other, &told(&rig, leader, 50));
+        rig.hear(node, leader, &told(&rig, leader, next));
+        assert!(!is_busy(&rig));
+        rig.hear(node, leader, &told(&rig, leader, next + 1));
+        assert!(is_busy(&rig) && !rig.nodes[&node].may_stand());
+        rig.ask(leader, 1, write("a"));
+        rig.run(200);
+        assert!(!is_busy(&rig), "entries came after all");
+        assert_eq!(rig.nodes[&node].applied().index, next);
+    }
+
+    #[test]
+    fn a_source_that_says_nothing_is_given_up() {
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
+        let node = leader % 3 + 1;
+        rig.hear(node, leader, &told(&rig, leader, 50));
+        let silent_ms = PAGES_TRIES_MAX * rig.nodes[&node].config.timing.forward_retry_ms;
+        rig.run(silent_ms - 500);
+        assert!(rig.nodes[&node].catchup.is_busy());
+        rig.run(1_000);
+        assert!(!rig.nodes[&node].catchup.is_busy());
+    }
+
+    #[test]
+    fn what_no_board_asks_or_answers_is_rejected_and_counted() {
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
+        let node = leader % 3 + 1;
+        let hashes = |level, nodes: &[u32]| Frame::PagesAsk {
+            ask: 1,
+            wish: Wish::Hashes { session: 1, salt: 0, level, nodes: numbers(nodes) },
+        };
+        let too_many: Vec<u32> = (0..1_000).collect();
+        let empty = Summary { session: 1, position: Position::default(), pages: 0, root: 0 };
+        let frames = [
+            hashes(0, &[1]),
+            hashes(9, &[1]),
+            hashes(1, &too_many),
+            Frame::PagesAsk { ask: 1, wish: Wish::Pages { session: 1, pages: Vec::from([0xff]) } },
+            Frame::PagesTell { ask: 1, answer: Answer::Opened(empty) },
+            Frame::PagesTell { ask: 1, answer: Answer::Hashes(alloc::vec![0; 9_000]) },
+        ];
+        for frame in &frames {
+            rig.hear(node, leader, frame);
+        }
+        let dropped: u64 = rig.nodes[&node].dropped.values().sum();
+        assert_eq!(dropped, frames.len() as u64);
+        rig.hear(node, leader, &Frame::PagesTell { ask: 1, answer: Answer::Gone });
+        assert_eq!(rig.nodes[&node].dropped.values().sum::<u64>(), dropped);
     }
 }

@@ -50,6 +50,9 @@ pub(crate) const BOARDS: [NodeId; 3] = [1, 2, 3];
 /// Between two comparisons of all boards.
 pub(crate) const SCRUB_INTERVAL_MS: u64 = 4_000;
 
+/// From when a board was found wrong until it takes another's rows.
+pub(crate) const REPAIR_AFTER_MS: u64 = 1_500;
+
 /// Datagrams a socket holds for a process that stands still.
 const HELD_MAX: usize = 100;
 
@@ -275,6 +278,7 @@ impl Board {
         let (mut node, effects) = Node::new(self.time(now), config, restored);
         node.set_scrub_interval(SCRUB_INTERVAL_MS);
         node.set_kept(self.kept);
+        node.set_repair_after(REPAIR_AFTER_MS);
         self.epoch += 1;
         self.paused_since = None;
         self.held.clear();
