@@ -53,6 +53,8 @@ pub(crate) struct CatchUp {
     asks: u64,
     /// Questions without an answer, and when they were last asked.
     open: BTreeMap<u64, (Wish, Millis)>,
+    /// Comparing or putting aside under way, wanted still or not: one at a time.
+    under_way: Option<u64>,
     /// Answers that wait.
     came: VecDeque<(Wish, Answer)>,
     /// The source has the state no longer.
@@ -123,7 +125,7 @@ impl Node {
         }
         self.tell_leader_where();
         let comes_by_entries = self.raw.raft.raft_log.committed + 1 >= first;
-        if !comes_by_entries && !self.catchup.is_busy() && now >= self.catchup.pause {
+        if !comes_by_entries && self.may_catch_up(now) {
             self.begin_catch_up(now, from, first - 1, None);
         }
         Ok(())
@@ -163,9 +165,14 @@ impl Node {
             return;
         };
         let may = leader != self.config.id && self.standing.takes_part();
-        if may && !self.catchup.is_busy() && now >= self.catchup.pause {
+        if may && self.may_catch_up(now) {
             self.begin_catch_up(now, leader, self.applier.applied().index, Some(scrub));
         }
+    }
+
+    fn may_catch_up(&self, now: Millis) -> bool {
+        let catchup = &self.catchup;
+        !catchup.is_busy() && catchup.under_way.is_none() && now >= catchup.pause
     }
 
     fn begin_catch_up(
@@ -297,6 +304,7 @@ impl Node {
         let (salt, room) = (self.catchup.salt, PAGES_WISHES_MAX);
         let number = self.number();
         self.effects.push(Effect::Pages { number, work: Work::Compare { summary, salt, room } });
+        self.catchup.under_way = Some(number);
         self.catchup.stage = Stage::Working(summary, number);
         self.catchup.progressed = now;
         Ok(())
@@ -304,6 +312,7 @@ impl Node {
 
     /// Work on pages has ended.
     pub(crate) fn on_pages(&mut self, now: Millis, number: u64, done: Done) {
+        self.catchup.under_way.take_if(|open| *open == number);
         match done {
             Done::Kept(kept) => self.on_pages_kept(now, number, kept),
             Done::Served(answer) => self.on_pages_served(now, number, answer),
@@ -390,6 +399,7 @@ impl Node {
             let number = self.number();
             let work = Work::Take { wish, answer, room };
             self.effects.push(Effect::Pages { number, work });
+            self.catchup.under_way = Some(number);
             self.catchup.stage = Stage::Working(summary, number);
         } else if self.catchup.open.is_empty() && is_last {
             self.drop_pages(true);
@@ -440,6 +450,8 @@ impl Node {
         if matches!(self.catchup.stage, Stage::Working(..) | Stage::Installing(..)) {
             self.pause_catch_up(now);
         }
+        // It may have ended there without a word.
+        self.catchup.under_way = None;
         self.forget_keeping(now);
         !matches!(self.catchup.stage, Stage::Adopting(..))
     }
