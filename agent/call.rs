@@ -96,6 +96,14 @@ impl Caller {
         self.ask(|reply| Call::Request(request, reply)).await
     }
 
+    /// The same on a thread of one's own.
+    #[must_use]
+    pub fn request_blocking(&self, request: Request) -> Option<Reply> {
+        let (reply, answer) = oneshot::channel();
+        self.0.blocking_send(Call::Request(request, reply)).ok()?;
+        answer.blocking_recv().ok()
+    }
+
     /// Asks for the status; `None` when the loop has ended.
     pub async fn status(&self) -> Option<Status> {
         self.ask(Call::Status).await

@@ -8,10 +8,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
 use understudy_core::{
     error::Refusal,
     event::{Effect, Event, Millis, NodeId, ReadLevel, Reply, Request, RequestId},
@@ -336,7 +333,7 @@ impl Member {
                 let _ = reply.send(Reply::Refused(Refusal::Busy));
             }
             Call::Backup(backup, reply) => {
-                self.drivers.database.copy(backup, reply, Handle::current());
+                self.drivers.database.copy(backup, reply);
             }
             Call::Request(request, reply) => {
                 let id = self.wait(Waiter::Caller(reply));

@@ -97,8 +97,8 @@ fn a_directory_of_another_version_is_refused() {
     agents.stop("a");
     tamper(&agents.directory("a"), "UPDATE meta SET value = 9 WHERE name = 'format'");
     let log = start_refused(&mut agents, "a");
-    assert!(log.contains("format version 9, this program reads 1"), "{log}");
-    tamper(&agents.directory("a"), "UPDATE meta SET value = 1 WHERE name = 'format'");
+    assert!(log.contains("format version 9, this program reads 2"), "{log}");
+    tamper(&agents.directory("a"), "UPDATE meta SET value = 2 WHERE name = 'format'");
     agents.run("a");
     let rows = agents.told("a", &["query", "SELECT sum(a) FROM t"]);
     assert!(rows.contains('3'), "nothing was lost by refusing: {rows}");

@@ -212,7 +212,7 @@ fn where_no_majority_agrees_nobody_is_fenced_until_somebody_decides() {
     let unknown = agents.refused("a", &["repair", "--from", "d"]);
     assert!(unknown.contains("no board is named d; there are: a, b, c"), "{unknown}");
     let recorded = agents.told("a", &["repair", "--from", "b"]);
-    assert!(recorded.contains("not built yet"), "{recorded}");
+    assert!(recorded.contains("taken the right rows by itself"), "{recorded}");
     for board in ["a", "c"] {
         agents.wait(board, "to be fenced", |status| status["fenced"] == true);
     }

@@ -1,6 +1,7 @@
 //! The one integration-test binary: a list of what it tests.
 
 mod backup;
+mod catchup;
 mod cluster;
 mod damage;
 mod divergence;

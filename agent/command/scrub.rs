@@ -52,9 +52,8 @@ pub(super) fn repair(places: &Places, board: &str) -> Result<(), String> {
     ask(places, &ControlRequest::Repair { board: board.to_owned() })?;
     terminal::prose(&format!(
         "Recorded: {board} is right. Boards that differ from it are fenced: they answer no reads \
-         and start no writes.\n\
-         Copying its rows over theirs is not built yet. Until then, on each fenced board: move the \
-         data directory away, start its agent and `understudy join TOKEN` anew.\n"
+         and start no writes, until each has taken the right rows by itself, which begins in a \
+         minute.\n"
     ))
 }
 
@@ -126,9 +125,8 @@ pub(super) fn fenced(status: &Status) -> String {
     format!(
         "This board is fenced: its rows contradict those of the other boards{}. It answers no \
          reads and starts no writes; what is written here goes through the board that leads. The \
-         data is safe on the others: move this board's data directory away, start its agent and \
-         `understudy join TOKEN` anew. If its rows were put right, `understudy scrub` lifts the \
-         fence.",
+         data is safe on the others: within minutes this board takes the right rows from the one \
+         that leads, by itself, and the comparison after that lifts the fence.",
         where_they_differ(status)
     )
 }

@@ -23,7 +23,7 @@ use raft::{
 use crate::{
     error::Rejection,
     event::{Cut, Effect, EntryKind, Millis, NodeId, Position},
-    limits::{COUNTER_MAX, PAGES_TRIES_MAX, PAGES_WISHES_MAX},
+    limits::{COUNTER_MAX, PAGES_TRIES_MAX, PAGES_WISHES_MAX, REPAIR_AFTER_MS},
     log::{conf_change, conf_state},
     member::{Membership, MembershipChange},
     mutant,
@@ -46,9 +46,15 @@ pub(crate) struct CatchUp {
     repairs: Option<u64>,
     /// The last scrub after which this board was repaired.
     repaired: u64,
+    /// The scrub that found it wrong last, and when that was first seen.
+    condemned: Option<(u64, Millis)>,
+    /// So long after that its rows are taken from another; the usual time when absent.
+    repair_after_ms: Option<u64>,
     asks: u64,
     /// Questions without an answer, and when they were last asked.
     open: BTreeMap<u64, (Wish, Millis)>,
+    /// Comparing or putting aside under way, wanted still or not: one at a time.
+    under_way: Option<u64>,
     /// Answers that wait.
     came: VecDeque<(Wish, Answer)>,
     /// The source has the state no longer.
@@ -119,10 +125,18 @@ impl Node {
         }
         self.tell_leader_where();
         let comes_by_entries = self.raw.raft.raft_log.committed + 1 >= first;
-        if !comes_by_entries && !self.catchup.is_busy() && now >= self.catchup.pause {
-            self.begin_catch_up(now, from, first - 1, None);
+        if !comes_by_entries && self.may_catch_up(now) {
+            // The leader knows this board at that entry; a state from before knew none of it.
+            let is_known = self.membership.member(self.config.id).is_some();
+            let index_min = if is_known { first - 1 } else { at.index.max(first - 1) };
+            self.begin_catch_up(now, from, index_min, None);
         }
         Ok(())
+    }
+
+    /// Milliseconds from when this board was found wrong until it takes another's rows.
+    pub const fn set_repair_after(&mut self, ms: u64) {
+        self.catchup.repair_after_ms = Some(ms);
     }
 
     /// Has raft-rs tell the leader up to where this log is the group's.
@@ -144,17 +158,24 @@ impl Node {
         self.give_up_catch_up(now);
         self.ask_pages_again(now);
         let Some(scrub) = self.condemned_by() else { return };
+        let known = self.catchup.condemned.filter(|(known, _)| *known == scrub);
+        let (_, since) = *self.catchup.condemned.insert(known.unwrap_or((scrub, now)));
+        let wait_ms = self.catchup.repair_after_ms.unwrap_or(REPAIR_AFTER_MS);
+        if scrub <= self.catchup.repaired || now.since(since) < wait_ms {
+            return;
+        }
         let Some(leader) = self.leader().filter(|leader| !self.is_fenced_board(*leader)) else {
             return;
         };
         let may = leader != self.config.id && self.standing.takes_part();
-        if may
-            && !self.catchup.is_busy()
-            && scrub > self.catchup.repaired
-            && now >= self.catchup.pause
-        {
+        if may && self.may_catch_up(now) {
             self.begin_catch_up(now, leader, self.applier.applied().index, Some(scrub));
         }
+    }
+
+    fn may_catch_up(&self, now: Millis) -> bool {
+        let catchup = &self.catchup;
+        !catchup.is_busy() && catchup.under_way.is_none() && now >= catchup.pause
     }
 
     fn begin_catch_up(
@@ -286,6 +307,7 @@ impl Node {
         let (salt, room) = (self.catchup.salt, PAGES_WISHES_MAX);
         let number = self.number();
         self.effects.push(Effect::Pages { number, work: Work::Compare { summary, salt, room } });
+        self.catchup.under_way = Some(number);
         self.catchup.stage = Stage::Working(summary, number);
         self.catchup.progressed = now;
         Ok(())
@@ -293,6 +315,7 @@ impl Node {
 
     /// Work on pages has ended.
     pub(crate) fn on_pages(&mut self, now: Millis, number: u64, done: Done) {
+        self.catchup.under_way.take_if(|open| *open == number);
         match done {
             Done::Kept(kept) => self.on_pages_kept(now, number, kept),
             Done::Served(answer) => self.on_pages_served(now, number, answer),
@@ -379,6 +402,7 @@ impl Node {
             let number = self.number();
             let work = Work::Take { wish, answer, room };
             self.effects.push(Effect::Pages { number, work });
+            self.catchup.under_way = Some(number);
             self.catchup.stage = Stage::Working(summary, number);
         } else if self.catchup.open.is_empty() && is_last {
             self.drop_pages(true);
@@ -429,6 +453,8 @@ impl Node {
         if matches!(self.catchup.stage, Stage::Working(..) | Stage::Installing(..)) {
             self.pause_catch_up(now);
         }
+        // It may have ended there without a word.
+        self.catchup.under_way = None;
         self.forget_keeping(now);
         !matches!(self.catchup.stage, Stage::Adopting(..))
     }
@@ -500,5 +526,77 @@ impl Node {
         if log.applied < applied && applied <= log.persisted.min(log.committed) {
             self.raw.advance_apply_to(applied);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        pages::numbers,
+        rig::{Rig, write},
+        wire::RaftFrame,
+    };
+
+    use super::*;
+
+    fn told(rig: &Rig, leader: NodeId, first: u64) -> Frame {
+        let term = rig.nodes[&leader].raw.raft.term;
+        Frame::Raft(RaftFrame::Snapshot { term, index: 80, log_term: term, first })
+    }
+
+    #[test]
+    fn a_follower_takes_pages_on_its_leaders_word_and_where_entries_do_not_come() {
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
+        let (node, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+        let is_busy = |rig: &Rig| rig.nodes[&node].catchup.is_busy();
+        let next = rig.nodes[&node].raw.raft.raft_log.committed + 1;
+        rig.hear(node, other, &told(&rig, leader, 50));
+        rig.hear(node, leader, &told(&rig, leader, next));
+        assert!(!is_busy(&rig));
+        rig.hear(node, leader, &told(&rig, leader, next + 1));
+        assert!(is_busy(&rig) && !rig.nodes[&node].may_stand());
+        rig.ask(leader, 1, write("a"));
+        rig.run(200);
+        assert!(!is_busy(&rig), "entries came after all");
+        assert_eq!(rig.nodes[&node].applied().index, next);
+    }
+
+    #[test]
+    fn a_source_that_says_nothing_is_given_up() {
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
+        let node = leader % 3 + 1;
+        rig.hear(node, leader, &told(&rig, leader, 50));
+        let silent_ms = PAGES_TRIES_MAX * rig.nodes[&node].config.timing.forward_retry_ms;
+        rig.run(silent_ms - 500);
+        assert!(rig.nodes[&node].catchup.is_busy());
+        rig.run(1_000);
+        assert!(!rig.nodes[&node].catchup.is_busy());
+    }
+
+    #[test]
+    fn what_no_board_asks_or_answers_is_rejected_and_counted() {
+        let (mut rig, leader) = Rig::led(&[1, 2, 3]);
+        let node = leader % 3 + 1;
+        let hashes = |level, nodes: &[u32]| Frame::PagesAsk {
+            ask: 1,
+            wish: Wish::Hashes { session: 1, salt: 0, level, nodes: numbers(nodes) },
+        };
+        let too_many: Vec<u32> = (0..1_000).collect();
+        let empty = Summary { session: 1, position: Position::default(), pages: 0, root: 0 };
+        let frames = [
+            hashes(0, &[1]),
+            hashes(9, &[1]),
+            hashes(1, &too_many),
+            Frame::PagesAsk { ask: 1, wish: Wish::Pages { session: 1, pages: Vec::from([0xff]) } },
+            Frame::PagesTell { ask: 1, answer: Answer::Opened(empty) },
+            Frame::PagesTell { ask: 1, answer: Answer::Hashes(alloc::vec![0; 9_000]) },
+        ];
+        for frame in &frames {
+            rig.hear(node, leader, frame);
+        }
+        let dropped: u64 = rig.nodes[&node].dropped.values().sum();
+        assert_eq!(dropped, frames.len() as u64);
+        rig.hear(node, leader, &Frame::PagesTell { ask: 1, answer: Answer::Gone });
+        assert_eq!(rig.nodes[&node].dropped.values().sum::<u64>(), dropped);
     }
 }

@@ -338,6 +338,10 @@ pub const PAGES_KEPT_MS_MAX: u64 = 600_000;
 /// A question is asked again so many times before its source counts as gone.
 pub const PAGES_TRIES_MAX: u64 = 16;
 
+/// A board that was found wrong waits so long before it takes another's rows,
+/// milliseconds: what differs is looked for first, and seen by whoever looks.
+pub const REPAIR_AFTER_MS: u64 = 60_000;
+
 /// A follower that is to pull pages is told again after so many times the time after
 /// which a request is repeated.
 pub const SNAPSHOT_REPEATS: u64 = 4;

@@ -176,7 +176,7 @@ pub fn numbers(ascending: &[u32]) -> Vec<u8> {
     for number in ascending {
         let step = number - next;
         bytes = postcard::to_extend(&step, bytes).expect("a number always encodes");
-        next = number + 1;
+        next = number.saturating_add(1);
     }
     bytes
 }

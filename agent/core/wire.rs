@@ -359,6 +359,12 @@ mod tests {
         let other = Other { id: 3, heard: true, http: "h".into() };
         let others = Frame::Others { term: 2, others: Vec::from([other]) };
         assert_eq!(others.encode(), [2, 6, 2, 1, 3, 1, 1, b'h']);
+        let snapshot = RaftFrame::Snapshot { term: 2, index: 7, log_term: 2, first: 5 };
+        assert_eq!(Frame::Raft(snapshot).encode(), [2, 0, 9, 2, 7, 2, 5]);
+        let wish = Wish::Pages { session: 9, pages: crate::pages::numbers(&[1, 2]) };
+        assert_eq!(Frame::PagesAsk { ask: 3, wish }.encode(), [2, 7, 3, 2, 9, 2, 1, 0]);
+        let gone = Frame::PagesTell { ask: 3, answer: Answer::Gone };
+        assert_eq!(gone.encode(), [2, 8, 3, 3]);
     }
 
     #[test]

@@ -27,6 +27,9 @@ impl PagesThread {
             let mut desk = Desk::default();
             while let Ok((number, job)) = waiting.recv() {
                 let Some(done) = desk.carry_out(job) else { continue };
+                if let Done::Installed(Some(_)) = &done {
+                    tracing::info!("the database's state was taken from another board");
+                }
                 if let Done::Failed(reason) = &done {
                     tracing::warn!(reason, "pages of another board cannot be taken now");
                 }

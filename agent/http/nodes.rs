@@ -24,6 +24,16 @@ pub(super) fn votes(status: &Status) -> bool {
     status.members.iter().any(|member| member.id == status.id && member.voter)
 }
 
+/// Refuses what only a member can do.
+pub(super) async fn in_group(caller: &Caller) -> Result<(), Response> {
+    if seen(caller).await?.role != "waiting" {
+        return Ok(());
+    }
+    let words = "this board belongs to no group yet: `understudy init` makes one, `understudy \
+                 join TOKEN` enters one";
+    Err(text(StatusCode::SERVICE_UNAVAILABLE, words))
+}
+
 async fn seen(caller: &Caller) -> Result<Status, Response> {
     let stopping = || text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping");
     caller.status().await.ok_or_else(stopping)

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, config::DbConfig};
 pub mod database;
 pub mod ffi;
 pub mod journal;
+mod readback;
 pub mod recover;
 pub mod restore;
 mod row;

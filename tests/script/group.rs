@@ -9,6 +9,8 @@ use understudy_core::{
     event::{Effect, Event, Millis, NodeId, ReadLevel, Request},
     member::{Member, MemberRequest, Membership},
     node::{Config, Effects, Node},
+    pages::Work,
+    retention::Kept,
     timing::Timing,
 };
 use understudy_tests::trace;
@@ -102,6 +104,8 @@ impl Group {
             ("disk-full", [node]) => self.event(self.known(node)?, Event::DiskFull(true)),
             ("disk-free", [node]) => self.event(self.known(node)?, Event::DiskFull(false)),
             ("stop", [node]) => self.event(self.known(node)?, Event::Stopping),
+            // All that is applied is durable, and next to nothing is kept behind it.
+            ("forget", [node]) => self.forget(self.known(node)?),
             ("state", []) => self.state(),
             (_, _) => return Err("no such command".to_owned()),
         }
@@ -239,9 +243,19 @@ impl Group {
         }
         let (delay, event) = match effect {
             Effect::Send { to, payload } => return self.send(id, to, payload),
-            Effect::Reply { .. } | Effect::RoleChanged { .. } | Effect::Pages { .. } => return,
-            Effect::Persist { number, entries, hard_state, promises, .. } => {
-                board.store.write(&entries, hard_state, &promises);
+            Effect::Reply { .. } | Effect::RoleChanged { .. } => return,
+            Effect::Pages { number, work } => {
+                let is_install = matches!(work, Work::Install { .. });
+                let Some(done) = board.store.pages(work, &self.membership) else { return };
+                let applied = board.store.applied().index;
+                self.plan(STEP_MS, id, Event::Pages { number, done });
+                if is_install {
+                    self.plan(2 * STEP_MS, id, Event::DatabaseDurable(applied));
+                }
+                return;
+            }
+            Effect::Persist { number, entries, hard_state, promises, cut, .. } => {
+                board.store.write(&entries, hard_state, &promises, cut);
                 (STEP_MS, Event::Persisted { number })
             }
             Effect::Fetch { number, low, high, .. } => {
@@ -332,6 +346,15 @@ impl Group {
         board.resets += 1;
         let applied = if is_empty { board.store.applied() } else { board.store.reset() };
         self.event(id, Event::DatabaseReset { applied, ended_by: None });
+    }
+
+    fn forget(&mut self, id: NodeId) {
+        let board = self.boards.get_mut(&id).expect("it is known");
+        if let Some(node) = &mut board.node {
+            node.set_kept(Kept { entries: 1, bytes: 64 });
+        }
+        let applied = board.store.applied().index;
+        self.event(id, Event::DatabaseDurable(applied));
     }
 
     fn state(&mut self) {

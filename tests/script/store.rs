@@ -1,9 +1,12 @@
 //! Stand-ins for a board's two files: a journal that loses nothing it has
-//! confirmed, and a database whose rows are the texts of requests.
+//! confirmed, and a database whose rows are the texts of requests and stand in one page.
 
 use understudy_core::{
-    event::{Entry, EntryKind, Executed, HardState, NodeId, Outcome, Position, Promise, Trust},
+    event::{
+        Cut, Entry, EntryKind, Executed, HardState, NodeId, Outcome, Position, Promise, Trust,
+    },
     member::Membership,
+    pages::{Answer, Done, Summary, Wish, Work, numbers},
     restored::{Restored, TermRun},
 };
 
@@ -13,11 +16,15 @@ const BASE_BYTES: usize = 16;
 /// What survives a crash.
 #[derive(Clone, Default)]
 pub(crate) struct Store {
+    start: Position,
     entries: Vec<Entry>,
     hard_state: HardState,
     promises: Vec<(NodeId, Promise)>,
     applied: Position,
     rows: Vec<String>,
+    /// A state kept for others, and one that was pulled.
+    kept: Option<(Summary, Vec<String>)>,
+    pulled: Vec<String>,
     boot: u64,
 }
 
@@ -27,7 +34,15 @@ impl Store {
         entries: &[Entry],
         hard_state: HardState,
         promises: &[(NodeId, Promise)],
+        cut: Option<Cut>,
     ) {
+        if let Some(Cut::UpTo(start) | Cut::Anew(start)) = cut {
+            self.start = start;
+            self.entries.retain(|entry| entry.index > start.index);
+        }
+        if let Some(Cut::Anew(_)) = cut {
+            self.entries.clear();
+        }
         if let Some(first) = entries.first() {
             self.entries.retain(|entry| entry.index < first.index);
             self.entries.extend_from_slice(entries);
@@ -44,12 +59,50 @@ impl Store {
         self.entries.iter().filter(wanted).cloned().collect()
     }
 
+    /// Work on the one page there is.
+    pub(crate) fn pages(&mut self, work: Work, membership: &Membership) -> Option<Done> {
+        Some(match work {
+            Work::Keep { session } => {
+                let summary = Summary { session, position: self.applied, pages: 1, root: 1 };
+                self.kept = Some((summary, self.rows.clone()));
+                Done::Kept(Some(summary))
+            }
+            Work::Serve { .. } => match &self.kept {
+                Some((_, rows)) => Done::Served(Answer::Pages(rows.join("\n").into_bytes())),
+                None => Done::Served(Answer::Gone),
+            },
+            Work::Compare { summary, .. } => {
+                let wish = Wish::Pages { session: summary.session, pages: numbers(&[0]) };
+                Done::Wants { wishes: vec![wish], is_last: true }
+            }
+            Work::Take { answer, .. } => {
+                if let Answer::Pages(rows) = answer {
+                    let rows = String::from_utf8_lossy(&rows).into_owned();
+                    self.pulled = rows.lines().map(str::to_owned).collect();
+                }
+                Done::Wants { wishes: Vec::new(), is_last: true }
+            }
+            Work::Install { summary } => {
+                (self.applied, self.rows) = (summary.position, std::mem::take(&mut self.pulled));
+                Done::Installed(Some(membership.clone()))
+            }
+            Work::Release => {
+                self.kept = None;
+                return None;
+            }
+            Work::Drop { .. } => return None,
+        })
+    }
+
     /// The next process starts; the database holds what is known committed.
     pub(crate) fn restore(&mut self, membership: Membership) -> (u64, Restored) {
         self.boot += 1;
-        self.applied = Position::default();
-        self.rows.clear();
-        self.apply(&self.read(1, self.hard_state.commit + 1));
+        if self.start.index == 0 {
+            self.applied = Position::default();
+            self.rows.clear();
+        }
+        self.apply(&self.read(self.applied.index + 1, self.hard_state.commit + 1));
+        let commit = self.hard_state.commit.max(self.applied.index);
         let mut terms: Vec<TermRun> = Vec::new();
         for entry in &self.entries {
             if terms.last().is_none_or(|run| run.term != entry.term) {
@@ -57,11 +110,12 @@ impl Store {
             }
         }
         let restored = Restored {
-            hard_state: self.hard_state,
+            hard_state: HardState { commit, ..self.hard_state },
             applied: self.applied,
             membership,
+            start: self.start,
             terms,
-            last_index: self.entries.last().map_or(0, |entry| entry.index),
+            last_index: self.entries.last().map_or(self.start.index, |entry| entry.index),
             tail: self.read(self.applied.index + 1, u64::MAX),
             promises: self.promises.clone(),
             suspect: false,
@@ -116,9 +170,12 @@ impl Store {
         self.rows.join(" ")
     }
 
-    /// Terms of the log, from index 1.
+    /// Terms of the log, from its first index on.
     pub(crate) fn log(&self) -> String {
         let terms: Vec<_> = self.entries.iter().map(|entry| entry.term.to_string()).collect();
-        terms.join(" ")
+        match self.start.index {
+            0 => terms.join(" "),
+            start => format!("after {start}: {}", terms.join(" ")),
+        }
     }
 }

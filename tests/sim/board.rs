@@ -53,6 +53,9 @@ pub(crate) const SCRUB_INTERVAL_MS: u64 = 4_000;
 /// A silent voter is replaced after this.
 const REPLACE_AFTER_MS: u64 = 8_000;
 
+/// From when a board was found wrong until it takes another's rows.
+pub(crate) const REPAIR_AFTER_MS: u64 = 1_500;
+
 /// Datagrams a socket holds for a process that stands still.
 const HELD_MAX: usize = 100;
 
@@ -293,8 +296,9 @@ impl Board {
         let config = Config { id: self.id, seed, boot: journal.boot(), timing: Timing::WIRED };
         let (mut node, effects) = Node::new(self.time(now), config, restored);
         node.set_scrub_interval(SCRUB_INTERVAL_MS);
-        node.set_replace_after(REPLACE_AFTER_MS);
         node.set_kept(self.kept);
+        node.set_replace_after(REPLACE_AFTER_MS);
+        node.set_repair_after(REPAIR_AFTER_MS);
         self.epoch += 1;
         self.paused_since = None;
         self.held.clear();

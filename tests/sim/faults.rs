@@ -28,12 +28,12 @@ pub(crate) struct Plan {
     pub(crate) damage: u64,
     pub(crate) diverge: u64,
     pub(crate) depose: u64,
-    /// Boards come and go.
-    pub(crate) moves: bool,
     /// Of boards without power that stay so for long.
     pub(crate) away: u64,
     /// How much of its log a board keeps: little, so that it is often too little.
     pub(crate) kept: Kept,
+    /// Boards come and go.
+    pub(crate) moves: bool,
 }
 
 impl Plan {
@@ -81,9 +81,9 @@ impl Plan {
             damage: 0,
             diverge: 0,
             depose: 0,
-            moves: false,
             away: 0,
             kept: Kept { entries: 300, bytes: 1 << 20 },
+            moves: false,
         }
     }
 }

@@ -45,13 +45,13 @@ pub struct Report {
     /// Boards whose rows were changed behind their agents' backs, and which are fenced
     /// in the end.
     pub diverged: u64,
-    /// Boards that joined or were removed.
-    #[serde(default)]
-    pub moves: u64,
     /// And of those, boards that took the right ones from another.
     pub repaired: u64,
     /// States taken from another board, these among them.
     pub installed: u64,
+    /// Boards that joined or were removed.
+    #[serde(default)]
+    pub moves: u64,
     /// Equal for equal runs.
     pub trace: u64,
     /// Time it took, of one core.

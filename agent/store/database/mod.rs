@@ -381,7 +381,7 @@ impl Database {
         self.since_checkpoint += self.open_bytes + COMMIT_BYTES;
         self.watch.grew(self.open_bytes + COMMIT_BYTES);
         self.holding.grew(self.open_bytes + COMMIT_BYTES);
-        self.copies.grew(self.open_bytes + COMMIT_BYTES, self.options.wal_bytes_max / 2);
+        self.copies.grew(self.open_bytes + COMMIT_BYTES);
         self.open_bytes = 0;
         Ok(())
     }
