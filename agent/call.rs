@@ -5,7 +5,7 @@
 use tokio::sync::{mpsc, oneshot};
 use understudy_core::event::{Reply, Request};
 
-use crate::status::Status;
+use crate::{status::Status, token::Host};
 
 /// Calls waiting for the loop; a front door that finds it full answers "busy".
 pub const CALLS_WAITING_MAX: usize = 256;
@@ -19,6 +19,10 @@ pub enum Call {
     Status(oneshot::Sender<Status>),
     /// A copy of this board's database; or why there is none, in words.
     Backup(Backup, oneshot::Sender<Result<Pieces, String>>),
+    /// Other boards that can let a newcomer in, as far as they can be heard.
+    Hosts(oneshot::Sender<Vec<Host>>),
+    /// Forget the group; answered when what was of it is gone from the disk.
+    Forget(oneshot::Sender<()>),
 }
 
 /// What is to be copied, and how.
@@ -92,6 +96,14 @@ impl Caller {
         self.ask(|reply| Call::Request(request, reply)).await
     }
 
+    /// The same on a thread of one's own.
+    #[must_use]
+    pub fn request_blocking(&self, request: Request) -> Option<Reply> {
+        let (reply, answer) = oneshot::channel();
+        self.0.blocking_send(Call::Request(request, reply)).ok()?;
+        answer.blocking_recv().ok()
+    }
+
     /// Asks for the status; `None` when the loop has ended.
     pub async fn status(&self) -> Option<Status> {
         self.ask(Call::Status).await
@@ -100,5 +112,15 @@ impl Caller {
     /// Asks for a copy; `None` when the loop has ended.
     pub async fn backup(&self, backup: Backup) -> Option<Result<Pieces, String>> {
         self.ask(|reply| Call::Backup(backup, reply)).await
+    }
+
+    /// Other boards that can let a newcomer in; none when the loop has ended.
+    pub async fn hosts(&self) -> Vec<Host> {
+        self.ask(Call::Hosts).await.unwrap_or_default()
+    }
+
+    /// Has this board forget its group; `None` when the loop has ended before.
+    pub async fn forget(&self) -> Option<()> {
+        self.ask(Call::Forget).await
     }
 }

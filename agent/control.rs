@@ -14,7 +14,7 @@ pub const LINE_BYTES_MAX: u64 = 32 << 20;
 pub enum ControlRequest {
     /// How are things?
     Status,
-    /// Make a group; answered with a token.
+    /// Make a group.
     Init {
         /// The group's name.
         group: String,
@@ -25,6 +25,9 @@ pub enum ControlRequest {
     Join {
         /// The line another board printed.
         token: String,
+        /// A board that cannot be heard and whose place this one takes.
+        #[serde(default)]
+        replaces: Option<String>,
         /// This board's name, if another is meant than it was started with.
         name: Option<String>,
     },
@@ -43,7 +46,35 @@ pub enum ControlRequest {
         name: String,
     },
     /// Another join token.
-    Token,
+    Token {
+        /// For how long it holds.
+        lifetime_ms: u64,
+        /// How many boards it lets in; 0 for any number.
+        uses: u32,
+    },
+    /// No token holds any longer.
+    RevokeTokens,
+    /// Take a board out of the group for good.
+    Remove {
+        /// Its name.
+        board: String,
+    },
+    /// Have a board lead.
+    Transfer {
+        /// Its name; any other that can when absent.
+        board: Option<String>,
+    },
+    /// A board shall vote, or only follow.
+    Vote {
+        /// Its name.
+        board: String,
+        /// It shall vote.
+        voter: bool,
+    },
+    /// Take this board out of its group, and forget the group.
+    Leave,
+    /// Forget the group, which is told nothing.
+    Reset,
     /// Compare what all boards hold.
     Scrub,
     /// Where boards differ and no majority agrees: this one is right.
@@ -58,7 +89,7 @@ pub enum ControlRequest {
 pub enum ControlResponse {
     /// To `Status`.
     Status(Box<Status>),
-    /// A group is made, or asked for anew: its join token.
+    /// A join token.
     Token(String),
     /// This board is a member now, under this name.
     Joined {

@@ -44,6 +44,30 @@ pub fn take(directory: &Path) -> Result<Lock, String> {
     Ok(Lock(file))
 }
 
+/// What there is of a group, in the order in which it goes: a journal without a
+/// database is a whole board, a database without a journal is none.
+const OF_THE_GROUP: [&str; 6] =
+    ["state.db", "state.db-wal", "state.db-shm", "journal.db", "journal.db-wal", "journal.db-shm"];
+
+/// Ends what `directory` holds of a group, for good. Whoever has the files open still
+/// must not close them in order: SQLite would remove their successors' WAL.
+///
+/// # Errors
+/// Names the file that cannot be removed.
+pub fn forget(directory: &Path) -> Result<(), String> {
+    for name in OF_THE_GROUP {
+        let path = directory.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!("{}: {error}", path.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| format!("{}: {error}", directory.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,15 @@
 //! How a board becomes a member: the conversation between a guest that holds a
 //! token and the board that issued it.
 //!
-//! The guest calls the issuer at every address of the token at once, under the
-//! group's key, and asks to be admitted; the issuer has the group admit its key
-//! by a replicated change and answers with the member it became, and with the
+//! The guest calls the boards that the token names at all their addresses at once,
+//! under the group's key, and asks to be admitted, showing the token's invitation; the
+//! first that answers has the group admit its key by a replicated change and answers with the member it became, and with the
 //! members it must know, a few at a time. Asking again is harmless: the same key
-//! gets the same member, and once it is one the issuer needs nobody's consent to
+//! gets the same member, and once it is one any member needs nobody's consent to
 //! say so again.
+//!
+//! A member that hears nobody may have been taken out meanwhile: it asks its peers in
+//! the same way, as a guest, and is told so.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
@@ -15,7 +18,7 @@ use understudy_core::{
     error::Refusal,
     event::{NodeId, Reply, Request},
     limits::PAYLOAD_BYTES_MAX,
-    member::{Candidate, Member, Membership, PublicKey},
+    member::{Candidate, InvitationId, Member, MemberRequest, Membership, PublicKey},
     sql,
 };
 
@@ -27,7 +30,7 @@ use crate::{
 };
 
 /// Version of this conversation.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A join ends within this: 20 s with what the command line needs for itself.
 const JOIN: Duration = Duration::from_secs(19);
@@ -35,6 +38,9 @@ const _: () = assert!(JOIN.as_secs() < 20);
 
 /// Between two questions.
 const ASK_MS: u64 = 300;
+
+/// Questions to one board that go unanswered before all are asked again.
+const UNHEARD_MAX: u32 = 10;
 
 /// Members told of at a time; each is cut to what must be known at first.
 const MEMBERS_TOLD: usize = 5;
@@ -48,17 +54,36 @@ const ADMISSIONS_MAX: usize = 4;
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Word {
     /// The guest asks to be admitted, and for members from this id on.
-    Ask { version: u8, candidate: Candidate, from: NodeId },
+    Ask {
+        version: u8,
+        candidate: Candidate,
+        from: NodeId,
+        invitation: InvitationId,
+        replaces: String,
+        /// Names this joining: what an earlier one was refused for is not its answer.
+        attempt: u64,
+    },
     /// It is a member now. `next` is where to ask on, 0 when this was all.
     Accepted { member: Member, members: Vec<Member>, next: NodeId },
     /// It is not, for this reason.
-    Refused { reason: String },
+    Refused { reason: String, attempt: u64 },
+    /// A member that hears nobody asks whether it still is one.
+    Whether,
+    /// It is not: it was taken out.
+    Gone,
+}
+
+/// What a member asks that hears nobody.
+#[must_use]
+pub fn whether() -> Vec<u8> {
+    sql::encode(&Word::Whether)
 }
 
 /// The issuer's side: guests at the door.
 #[derive(Default)]
 pub struct Doorstep {
-    waiting: BTreeMap<PublicKey, NodeId>,
+    /// From which member on each asks, and in which attempt.
+    waiting: BTreeMap<PublicKey, (NodeId, u64)>,
 }
 
 /// A guest whose admission is under way.
@@ -75,6 +100,8 @@ pub enum Knock {
     Admit(Admission, Request),
     /// Tell it this.
     Answer(Vec<u8>),
+    /// It is no guest: a member says that this board is none any more.
+    Gone,
     /// Nothing.
     Ignore,
 }
@@ -89,12 +116,21 @@ impl Doorstep {
         payload: &[u8],
         membership: &Membership,
     ) -> Knock {
-        let Ok(Word::Ask { version, candidate, from }) = sql::decode(payload) else {
-            return Knock::Ignore;
+        let is_member = membership.members.iter().any(|member| member.key == key);
+        let (version, candidate, from, invitation, replaces, attempt) = match sql::decode(payload) {
+            Ok(Word::Ask { version, candidate, from, invitation, replaces, attempt }) => {
+                (version, candidate, from, invitation, replaces, attempt)
+            }
+            Ok(Word::Whether) if membership.removed.iter().any(|(_, gone)| *gone == key) => {
+                return Knock::Answer(sql::encode(&Word::Gone));
+            }
+            Ok(Word::Gone) if is_member => return Knock::Gone,
+            Ok(Word::Accepted { .. } | Word::Refused { .. } | Word::Whether | Word::Gone)
+            | Err(_) => return Knock::Ignore,
         };
         if version != VERSION {
             let reason = String::from("it speaks another version of understudy");
-            return Knock::Answer(sql::encode(&Word::Refused { reason }));
+            return Knock::Answer(sql::encode(&Word::Refused { reason, attempt }));
         }
         if candidate.key != key {
             return Knock::Ignore;
@@ -105,10 +141,11 @@ impl Doorstep {
         if self.waiting.len() >= ADMISSIONS_MAX {
             return Knock::Ignore;
         }
-        if self.waiting.insert(key, from).is_some() {
+        if self.waiting.insert(key, (from, attempt)).is_some() {
             return Knock::Ignore;
         }
-        Knock::Admit(Admission { key, address }, Request::Admit(candidate))
+        let join = MemberRequest::Join { candidate, invitation, replaces };
+        Knock::Admit(Admission { key, address }, Request::Member(join))
     }
 
     /// The group has decided about a guest: what to tell it. Nothing where it
@@ -119,14 +156,15 @@ impl Doorstep {
         reply: &Reply,
         membership: &Membership,
     ) -> Option<Vec<u8>> {
-        let from = self.waiting.remove(&admission.key).unwrap_or(0);
+        let (from, attempt) = self.waiting.remove(&admission.key).unwrap_or_default();
         let word = match reply {
             Reply::Refused(refusal) if is_passing(refusal) => return None,
-            Reply::Refused(refusal) => Word::Refused { reason: refusal.to_string() },
+            Reply::Refused(refusal) => Word::Refused { reason: refusal.to_string(), attempt },
             Reply::Done { answer, .. } => match sql::decode(answer) {
                 Ok(member) => accepted(&member, membership, from),
                 Err(_) => {
-                    Word::Refused { reason: String::from("the group's answer is unreadable") }
+                    let reason = String::from("the group's answer is unreadable");
+                    Word::Refused { reason, attempt }
                 }
             },
         };
@@ -175,11 +213,25 @@ fn accepted(member: &Member, membership: &Membership, from: NodeId) -> Word {
 
 /// The question, with as many addresses as it has room for: once it is a member
 /// the board tells the group all of them.
-fn asked(wish: &Wish, key: PublicKey, from: NodeId) -> Vec<u8> {
-    let Wish { name, addresses } = wish.clone();
+fn asked(
+    wish: &Wish,
+    key: PublicKey,
+    (invitation, attempt): (InvitationId, u64),
+    from: NodeId,
+) -> Vec<u8> {
+    let Wish { name, addresses, replaces } = wish.clone();
     let mut candidate = Candidate { name, key, addresses };
     loop {
-        let word = sql::encode(&Word::Ask { version: VERSION, candidate: candidate.clone(), from });
+        let (version, replaces) = (VERSION, replaces.clone());
+        let ask = Word::Ask {
+            version,
+            candidate: candidate.clone(),
+            from,
+            invitation,
+            replaces,
+            attempt,
+        };
+        let word = sql::encode(&ask);
         if word.len() <= PAYLOAD_BYTES_MAX || candidate.addresses.pop().is_none() {
             return word;
         }
@@ -198,6 +250,8 @@ pub struct Wish {
     pub name: String,
     /// Where it can be reached.
     pub addresses: Vec<String>,
+    /// The member whose place it takes, by name; empty for none.
+    pub replaces: String,
 }
 
 /// What makes one joining differ from all others.
@@ -259,14 +313,16 @@ pub async fn join(
     seeds: Seeds,
 ) -> Result<Joined, JoinError> {
     let keys = Keys { group: token.group, group_key: token.group_key, private_key };
-    let survey = Survey::new(&token.addresses, &keys, seeds.salt);
+    let survey = Survey::new(&token.addresses(), &keys, seeds.salt);
     let [a, b, c, d, ..] = seeds.salt;
     let mut asking = Asking {
         seal: Seal::new(keys, seeds.boot, u32::from_le_bytes([a, b, c, d])),
         token,
         wish,
         survey,
+        attempt: u64::from_le_bytes(seeds.salt),
         answered: None,
+        unheard: 0,
         members: Vec::new(),
         from: 0,
     };
@@ -282,8 +338,11 @@ struct Asking<'a> {
     token: &'a Token,
     wish: &'a Wish,
     survey: Survey,
-    /// The address that answered.
-    answered: Option<SocketAddr>,
+    attempt: u64,
+    /// Who answered, and from where.
+    answered: Option<(PublicKey, SocketAddr)>,
+    /// Questions since it last said something.
+    unheard: u32,
     members: Vec<Member>,
     from: NodeId,
 }
@@ -330,38 +389,57 @@ impl Asking<'_> {
     }
 
     fn ask(&mut self, road: &mut Road) {
-        let payload = asked(self.wish, self.seal.public_key(), self.from);
-        let found = self.survey.places().iter().flat_map(|place| place.found.iter().copied());
-        let mut addresses: Vec<SocketAddr> = match self.answered {
-            Some(address) => vec![address],
-            None => found.collect(),
-        };
-        addresses.sort_unstable();
-        addresses.dedup();
-        let Some(first) = addresses.first() else { return };
-        let mut out = Vec::new();
-        self.seal.seal_guest(clock::now(), self.token.issuer, *first, &payload, &mut out);
-        for outgoing in out {
-            for address in &addresses {
-                road.send_to(*address, &outgoing.datagram);
+        self.unheard += 1;
+        // One that says nothing may be cut off from the others.
+        self.answered.take_if(|_| self.unheard > UNHEARD_MAX);
+        let key = self.seal.public_key();
+        let payload = asked(self.wish, key, (self.token.invitation, self.attempt), self.from);
+        for (host, addresses) in self.asked_now() {
+            let Some(first) = addresses.first() else { continue };
+            let mut out = Vec::new();
+            self.seal.seal_guest(clock::now(), host, *first, &payload, &mut out);
+            for outgoing in out {
+                for address in &addresses {
+                    road.send_to(*address, &outgoing.datagram);
+                }
             }
         }
     }
 
+    /// Who is asked, and where: all that the token names, until one answers.
+    fn asked_now(&self) -> Vec<(PublicKey, Vec<SocketAddr>)> {
+        if let Some((host, address)) = self.answered {
+            return vec![(host, vec![address])];
+        }
+        let places = self.survey.places();
+        let hosts = self.token.hosts.iter().map(|host| {
+            let named = places.iter().filter(|place| host.addresses.contains(&place.address));
+            let mut found: Vec<_> = named.flat_map(|place| place.found.iter().copied()).collect();
+            found.sort_unstable();
+            found.dedup();
+            (host.key, found)
+        });
+        hosts.collect()
+    }
+
     fn hear(&mut self, datagram: &[u8], source: SocketAddr, road: &mut Road) -> Heard {
         let mut out = Vec::new();
+        let hosts = || self.token.hosts.iter().map(|host| host.key);
+        let before: Vec<_> = hosts().filter(|key| self.seal.has_host(*key)).collect();
         let opened = self.seal.open(clock::now(), datagram, source, &mut out);
+        let new = hosts().find(|key| self.seal.has_host(*key) && !before.contains(key));
         for Outgoing { datagram, .. } in out {
             road.send_to(source, &datagram);
         }
-        if self.answered.is_none() && self.seal.has_host(self.token.issuer) {
-            self.answered = Some(source);
+        if let Some(key) = new.filter(|_| self.answered.is_none()) {
+            (self.answered, self.unheard) = (Some((key, source)), 0);
         }
         let Opened::Guest { key, payload } = opened else { return Heard::Nothing };
-        if key != self.token.issuer {
-            // Anybody who has a token may say things, but not in the issuer's name.
+        if self.token.hosts.iter().all(|host| host.key != key) {
+            // Anybody who has a token may say things, but not in a member's name.
             return Heard::Nothing;
         }
+        (self.answered, self.unheard) = (Some((key, source)), 0);
         match sql::decode(&payload) {
             Ok(Word::Accepted { member, members, next }) => {
                 // An answer may come twice.
@@ -374,15 +452,19 @@ impl Asking<'_> {
                 let members = std::mem::take(&mut self.members);
                 Heard::Joined(Joined { member, members })
             }
-            Ok(Word::Refused { reason }) => Heard::Refused(reason),
-            Ok(Word::Ask { .. }) | Err(_) => Heard::Nothing,
+            Ok(Word::Refused { reason, attempt }) if attempt == self.attempt => {
+                Heard::Refused(reason)
+            }
+            Ok(Word::Refused { .. } | Word::Ask { .. } | Word::Whether | Word::Gone) | Err(_) => {
+                Heard::Nothing
+            }
         }
     }
 
     fn given_up(&self) -> JoinError {
         let undecided = "it answered, but the group did not decide: has it a majority running?";
         let mut tried = Vec::new();
-        let mut answered = self.answered;
+        let mut answered = self.answered.map(|(_, address)| address);
         for Place { address, sight, found } in self.survey.places() {
             let what = match answered.take_if(|answered| found.contains(answered)) {
                 Some(_) => undecided.to_owned(),
@@ -400,7 +482,7 @@ mod tests {
     use understudy_core::{limits::NAME_BYTES_MAX, member::MembershipChange};
 
     use super::*;
-    use crate::seal::public_key;
+    use crate::{seal::public_key, token::Host};
 
     fn member(id: NodeId) -> Member {
         Member {
@@ -427,7 +509,8 @@ mod tests {
             let mut seal = Seal::new(keys, 1, 1);
             let mut doorstep = Doorstep::default();
             let members: Vec<_> = (1..=self.members).map(member).collect();
-            let mut membership = Membership { last_id: self.members, members };
+            let mut membership =
+                Membership { last_id: self.members, members, ..Membership::default() };
             let mut datagram = [0; 2_048];
             loop {
                 let Some((bytes, source)) = road.receive(&mut datagram).await else { continue };
@@ -439,13 +522,16 @@ mod tests {
                 }
                 let Opened::Guest { key, payload } = opened else { continue };
                 let answer = match doorstep.knocked(key, source, &payload, &membership) {
-                    Knock::Admit(admission, Request::Admit(candidate)) => {
+                    Knock::Admit(
+                        admission,
+                        Request::Member(MemberRequest::Join { candidate, .. }),
+                    ) => {
                         let reply = self.admit(&mut membership, &candidate);
                         seal.set_members(now, &membership.members);
                         doorstep.decided(admission, &reply, &membership)
                     }
                     Knock::Answer(answer) => Some(answer),
-                    Knock::Admit(..) | Knock::Ignore => None,
+                    Knock::Admit(..) | Knock::Gone | Knock::Ignore => None,
                 };
                 let Some(answer) = answer else { continue };
                 if self.lost > 0 {
@@ -479,13 +565,17 @@ mod tests {
                 group: [1; 16],
                 group_name: "g".into(),
                 group_key,
-                issuer: public_key(&[5; 32]),
-                addresses: vec![road.address().to_string()],
+                invitation: [8; 16],
+                hosts: vec![Host {
+                    key: public_key(&[5; 32]),
+                    addresses: vec![road.address().to_string()],
+                }],
             };
             let keys = Keys { group: [1; 16], group_key: [2; 32], private_key: [5; 32] };
             let issuer = tokio::spawn(issuer.issue(road, keys));
             let mut road = Road::bind(loopback).unwrap();
-            let wish = Wish { name: "new".into(), addresses: vec!["192.0.2.1:4002".into()] };
+            let (name, replaces) = (String::from("new"), String::new());
+            let wish = Wish { name, addresses: vec!["192.0.2.1:4002".into()], replaces };
             let joined =
                 join(&token, &wish, [6; 32], &mut road, Seeds { boot: 1, salt: [77; 8] }).await;
             issuer.abort();
@@ -508,11 +598,12 @@ mod tests {
     #[test]
     fn a_question_fits_a_datagram_whatever_is_announced() {
         let address = format!("{}:4002", "a".repeat(NAME_BYTES_MAX - 5));
-        let wish = Wish { name: "n".repeat(NAME_BYTES_MAX), addresses: vec![address; 16] };
-        let question = asked(&wish, [1; 32], NodeId::MAX);
+        let name = "n".repeat(NAME_BYTES_MAX);
+        let wish = Wish { replaces: name.clone(), name, addresses: vec![address; 16] };
+        let question = asked(&wish, [1; 32], ([2; 16], u64::MAX), NodeId::MAX);
         assert!(question.len() <= PAYLOAD_BYTES_MAX, "{}", question.len());
         let Ok(Word::Ask { candidate, .. }) = sql::decode(&question) else { panic!("a question") };
-        assert!(candidate.addresses.len() >= 6 && candidate.name == wish.name);
+        assert!(candidate.addresses.len() >= 5 && candidate.name == wish.name);
     }
 
     #[test]

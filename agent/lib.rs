@@ -5,10 +5,11 @@
 //! the drivers; [`start`] puts a board together, [`waiting`] is one without a
 //! group, [`recover`] one whose group is lost; [`store`] is the two SQLite files, [`seal`] the sealed sessions,
 //! [`driver`] everything that touches the system, [`http`] and [`control`] the
-//! front doors, [`command`] the command line, [`demo`] the demonstration.
+//! front doors, [`load`] what they are handed for the whole group, [`command`] the
+//! command line, [`demo`] the demonstration.
 //!
 //! Dependencies point downward: `command` -> `start` -> `run` -> drivers, seal,
-//! store, front doors -> `call`, `status`, `identity` -> the core.
+//! front doors -> `load` -> store -> `call`, `status`, `identity` -> the core.
 
 pub mod call;
 pub mod command;

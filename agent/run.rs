@@ -8,15 +8,12 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
 use understudy_core::{
     error::Refusal,
     event::{Effect, Event, Millis, NodeId, ReadLevel, Reply, Request, RequestId},
     limits::DATAGRAM_BYTES_MAX,
-    member::PublicKey,
+    member::{Member as Row, PublicKey},
     node::{Effects, Node},
     sql,
 };
@@ -27,9 +24,10 @@ use crate::{
         clock, database::DatabaseThread, journal::JournalThread, mdns::Neighbours, notify::Notify,
         udp::Road,
     },
-    join::{Admission, Doorstep, Knock},
+    join::{self, Admission, Doorstep, Knock},
     seal::{Opened, Outgoing, Seal, To},
     settings,
+    token::Host,
     view::{self, Facts},
 };
 
@@ -41,6 +39,9 @@ const CALLERS_MAX: usize = 4_096;
 
 /// Between two looks at the group's settings, while entries are applied.
 const SETTINGS_MS: u64 = 500;
+
+/// Between two questions of a board that hears nobody whether it is still a member.
+const WHETHER_MS: u64 = 5_000;
 
 /// A board that stops waits no longer than this for another to lead.
 const HAND_OVER_MS_MAX: u64 = 3_000;
@@ -91,6 +92,10 @@ pub struct Member {
     membership_changes: u64,
     /// Up to where, and when, the group's settings were looked at.
     settings: (u64, Millis),
+    /// When the others were last asked whether this board is still one of them.
+    asked_whether: Millis,
+    /// It is to forget its group, and who waits for that.
+    forgets: Option<oneshot::Sender<()>>,
 }
 
 impl Member {
@@ -107,14 +112,18 @@ impl Member {
             requests: 0,
             membership_changes: 0,
             settings: (0, Millis(0)),
+            asked_whether: Millis(0),
+            forgets: None,
         };
         member.learn_members();
         member.carry_out(clock::now(), first);
         member
     }
 
-    /// Runs until the process is asked to end, and hands leadership over first.
-    pub async fn run(mut self, mut sources: Sources) {
+    /// Runs until the process is asked to end, and hands leadership over first; or until
+    /// the board is to forget its group: then who waits for that, with the files as open
+    /// as they were.
+    pub async fn run(mut self, mut sources: Sources) -> Option<(oneshot::Sender<()>, Drivers)> {
         let mut datagram = vec![0; 2 * DATAGRAM_BYTES_MAX];
         let mut stopping = None;
         loop {
@@ -122,6 +131,9 @@ impl Member {
             self.drivers.notify.alive(now);
             if stopping.is_some_and(|since| self.may_end(now, since)) {
                 break;
+            }
+            if let Some(waiting) = self.forgets.take() {
+                return Some((waiting, self.drivers));
             }
             let wake = Duration::from_millis(self.node.deadline().0.since(now));
             tokio::select! {
@@ -163,14 +175,16 @@ impl Member {
                     self.transmit(clock::now(), out);
                     self.look_for_boards(clock::now());
                     self.look_at_settings(clock::now());
+                    self.ask_whether_member(clock::now());
                 }
             }
         }
         self.drivers.database.close();
+        None
     }
 
     fn may_end(&self, now: Millis, since: Millis) -> bool {
-        let alone = self.node.membership().members.len() < 2;
+        let alone = self.node.membership().voters().len() < 2;
         !self.node.leads() || alone || now.since(since) >= HAND_OVER_MS_MAX
     }
 
@@ -188,6 +202,8 @@ impl Member {
         let members = view::members(&self.node, &self.facts);
         self.seal.set_members(clock::now(), &members);
         self.drivers.road.set_members(&members);
+        let removed = self.node.membership().removed.iter();
+        self.seal.set_removed(removed.map(|(_, key)| *key));
     }
 
     fn carry_out(&mut self, now: Millis, effects: Effects) {
@@ -242,6 +258,7 @@ impl Member {
                 let id = self.wait(Waiter::Guest(admission));
                 self.happen(Event::Requested { id, request });
             }
+            Knock::Gone => self.node.set_removed(),
             Knock::Answer(answer) => self.answer_guest(now, (key, source), &answer),
             Knock::Ignore => {}
         }
@@ -259,8 +276,52 @@ impl Member {
         }
     }
 
+    /// Who hears nobody for long may be a member no more, and is told so by those who are.
+    fn ask_whether_member(&mut self, now: Millis) {
+        let status = self.node.status(now);
+        let lasts = status.leaderless_ms.is_some_and(|ms| ms >= status.leaderless_ms_max);
+        if !lasts || status.removed || now.since(self.asked_whether) < WHETHER_MS {
+            return;
+        }
+        self.asked_whether = now;
+        let (own, word) = (self.facts.identity.node, join::whether());
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        for member in view::members(&self.node, &self.facts) {
+            if member.id == own {
+                continue;
+            }
+            let mut out = Vec::new();
+            self.seal.seal_guest(now, member.key, nowhere, &word, &mut out);
+            for Outgoing { datagram, .. } in out {
+                self.drivers.road.send(now, member.id, &datagram);
+            }
+        }
+    }
+
+    /// Other boards that can let a newcomer in: those who vote first.
+    fn hosts(&self) -> Vec<Host> {
+        let status = self.node.status(clock::now());
+        let heard =
+            |id: &NodeId| status.peers.get(id).is_some_and(|peer| peer.reachable == Some(true));
+        let mut members = self.node.membership().members.clone();
+        members.retain(|member| heard(&member.id));
+        members.sort_by_key(|member| !member.voter);
+        let host = |member: Row| {
+            let last = self.drivers.road.last_heard(member.id).map(|address| address.to_string());
+            let mut addresses: Vec<String> = last.into_iter().chain(member.addresses).collect();
+            addresses.dedup();
+            Host { key: member.key, addresses }
+        };
+        members.into_iter().map(host).collect()
+    }
+
     fn take_call(&mut self, call: Call) {
         match call {
+            Call::Hosts(reply) => {
+                // A caller that went away needs no answer.
+                let _ = reply.send(self.hosts());
+            }
+            Call::Forget(reply) => self.forgets = Some(reply),
             Call::Status(reply) => {
                 let drops = self.seal.drops();
                 let status =
@@ -272,7 +333,7 @@ impl Member {
                 let _ = reply.send(Reply::Refused(Refusal::Busy));
             }
             Call::Backup(backup, reply) => {
-                self.drivers.database.copy(backup, reply, Handle::current());
+                self.drivers.database.copy(backup, reply);
             }
             Call::Request(request, reply) => {
                 let id = self.wait(Waiter::Caller(reply));

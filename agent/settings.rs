@@ -21,7 +21,7 @@ pub struct Setting {
 }
 
 /// All of them.
-pub const ALL: [Setting; 3] = [
+pub const ALL: [Setting; 4] = [
     Setting {
         name: "profile",
         default: "wired",
@@ -34,11 +34,23 @@ pub const ALL: [Setting; 3] = [
     Setting {
         name: "voters",
         default: "5",
-        doc: "how many boards vote, 1 to 7: one that joins once there are so many only follows. Who \
-              votes already goes on voting, and who follows goes on following",
+        doc: "how many boards vote at the most, 1 to 7; the others follow. Of 4 or 6 one follows too: \
+              an even number stands no more losses",
         check: |value| match voters_named(value) {
             Some(_) => Ok(()),
             None => Err(format!("voters is a number from 1 to {VOTERS_MAX}, not {value}")),
+        },
+    },
+    Setting {
+        name: "replace_after",
+        default: "24h",
+        doc: "a board that votes and was not heard for so long follows from then on, and one that \
+              follows votes in its place: 10s to 30d (s, m, h, d), or 0 for never",
+        check: |value| match duration_ms(value) {
+            Some(_) => Ok(()),
+            None => Err(format!(
+                "replace_after is 0 or a number with s, m, h or d, from 10s to 30d, not {value}"
+            )),
         },
     },
     Setting {
@@ -46,7 +58,7 @@ pub const ALL: [Setting; 3] = [
         default: "1h",
         doc: "how often all boards are compared, row by row: 10s to 30d (s, m, h, d), or 0 for only \
               by `understudy scrub`",
-        check: |value| match interval_named(value) {
+        check: |value| match duration_ms(value) {
             Some(_) => Ok(()),
             None => Err(format!(
                 "scrub_interval is 0 or a number with s, m, h or d, from 10s to 30d, not {value}"
@@ -59,8 +71,9 @@ fn voters_named(value: &str) -> Option<usize> {
     value.parse().ok().filter(|voters| (1..=VOTERS_MAX).contains(voters))
 }
 
-/// Milliseconds, 0 for never.
-fn interval_named(value: &str) -> Option<u64> {
+/// Milliseconds of a number with its unit, from 10 s to 30 days; 0 for never.
+#[must_use]
+pub fn duration_ms(value: &str) -> Option<u64> {
     if value == "0" {
         return Some(0);
     }
@@ -126,6 +139,7 @@ pub fn follow(node: &mut Node, now: Millis, stored: &[(String, String)]) {
     node.set_timing(now, timing(stored));
     node.set_voters_max(voters(stored));
     node.set_scrub_interval(scrub_interval_ms(stored));
+    node.set_replace_after(replace_after_ms(stored));
 }
 
 /// The group's timing profile.
@@ -139,9 +153,14 @@ fn voters(stored: &[(String, String)]) -> usize {
     value(stored, "voters").and_then(voters_named).unwrap_or(VOTERS_DEFAULT)
 }
 
+/// Milliseconds of silence after which a voter is replaced, 0 for never.
+fn replace_after_ms(stored: &[(String, String)]) -> u64 {
+    value(stored, "replace_after").and_then(duration_ms).unwrap_or(86_400_000)
+}
+
 /// Milliseconds between two comparisons of all boards, 0 for none.
 fn scrub_interval_ms(stored: &[(String, String)]) -> u64 {
-    value(stored, "scrub_interval").and_then(interval_named).unwrap_or(3_600_000)
+    value(stored, "scrub_interval").and_then(duration_ms).unwrap_or(3_600_000)
 }
 
 /// What to say of a name nobody knows.
@@ -185,7 +204,8 @@ mod tests {
         assert_eq!((voters(&stored), voters(&[])), (3, VOTERS_DEFAULT));
         assert_eq!(find("voters").unwrap().default, VOTERS_DEFAULT.to_string());
         assert_eq!(timing(&stored), Timing::WIRED);
-        assert_eq!(Some(scrub_interval_ms(&[])), interval_named("1h"));
+        assert_eq!(Some(scrub_interval_ms(&[])), duration_ms("1h"));
+        assert_eq!(Some(replace_after_ms(&[])), duration_ms("24h"));
         for (value, ms) in [("0", 0), ("10s", 10_000), ("5m", 300_000), ("30d", 2_592_000_000)] {
             let stored = [("scrub_interval".to_owned(), value.to_owned())];
             assert_eq!(scrub_interval_ms(&stored), ms);

@@ -1,7 +1,7 @@
 //! From options to a running board: takes the directory, waits for a group if
 //! there is none yet, brings the database forward, starts the drivers, runs.
 
-use std::path::Path;
+use std::{os::unix::process::CommandExt, path::Path, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -174,8 +174,31 @@ async fn member(
     };
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };
-    Member::new(node, first, seal, drivers, facts).run(sources).await;
-    Ok(())
+    match Member::new(node, first, seal, drivers, facts).run(sources).await {
+        None => Ok(()),
+        Some((waiting, drivers)) => forget(directory, waiting, drivers).await,
+    }
+}
+
+/// The command line has its answer by then.
+const ANSWERED: Duration = Duration::from_millis(200);
+
+/// Ends what there is of the group, and begins anew as a board without one: in another
+/// program in the place of this, so that nothing is closed that has a successor.
+async fn forget(
+    directory: &Path,
+    waiting: oneshot::Sender<()>,
+    drivers: Drivers,
+) -> Result<(), String> {
+    directory::forget(directory)?;
+    info!(directory = %directory.display(), "the group is forgotten");
+    // A command line that went away needs no answer.
+    let _ = waiting.send(());
+    tokio::time::sleep(ANSWERED).await;
+    let error =
+        std::process::Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
+    drop(drivers);
+    Err(format!("the group is forgotten; start the agent again, it cannot by itself: {error}"))
 }
 
 /// Not where datagrams come in on this machine alone, or the owner says no.

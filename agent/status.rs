@@ -64,6 +64,9 @@ pub struct Status {
     pub unconfirmed_by: Vec<String>,
     /// This board's peers found its disk to be behind what it promised.
     pub disk_lost: bool,
+    /// This board was taken out of the group.
+    #[serde(default)]
+    pub removed: bool,
     /// This board's rows contradict those of the others: it answers no reads and
     /// starts no writes.
     #[serde(default)]
@@ -127,6 +130,9 @@ pub struct MemberStatus {
     pub name: String,
     /// Counts for the quorum.
     pub voter: bool,
+    /// It does not vote because somebody wished so.
+    #[serde(default)]
+    pub resting: bool,
     /// Leads, as far as this board knows.
     pub leader: bool,
     /// Heard from lately, by this board or by the leader that says so (this board

@@ -18,9 +18,9 @@ use understudy_core::limits::ADDRESSES_MAX;
 
 use crate::seal::{Keys, Whose};
 
-/// Addresses of a token that are looked at: all that a board announces, and its
-/// host name.
-const LOOKED_AT_MAX: usize = ADDRESSES_MAX + 1;
+/// Addresses of a token that are looked at: all that a board announces, its host name,
+/// and those of a few others.
+const LOOKED_AT_MAX: usize = ADDRESSES_MAX + 5;
 
 /// Addresses taken of one name.
 const FOUND_MAX: usize = 4;
@@ -56,9 +56,7 @@ impl fmt::Display for Sight {
             Self::Unreachable => "there is no way to that network from here",
             Self::Refused => "refused: no agent listens there",
             Self::Foreign => "wrong group: a board of another group answers there",
-            Self::Ours => {
-                "a board of this group answers there, but not the one that made the token"
-            }
+            Self::Ours => "a board of this group answers there, but none that the token names",
         })
     }
 }

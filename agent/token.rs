@@ -5,7 +5,10 @@ use std::{fmt, net::SocketAddr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
-use understudy_core::{member::PublicKey, sql};
+use understudy_core::{
+    member::{InvitationId, PublicKey},
+    sql,
+};
 
 use crate::{
     config::RunOptions,
@@ -14,7 +17,7 @@ use crate::{
 };
 
 const PREFIX: &str = "understudy-";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Longest token accepted, bytes of text.
 const TOKEN_BYTES_MAX: usize = 4_096;
@@ -28,11 +31,25 @@ pub struct Token {
     pub group_name: String,
     /// The group's key.
     pub group_key: [u8; 32],
-    /// The static key of the board that issued it.
-    pub issuer: PublicKey,
-    /// Where the issuer can be reached: addresses, then its host name.
+    /// What the group lets boards in for, as long as it holds.
+    pub invitation: InvitationId,
+    /// Boards that can let a newcomer in; the one that made the token first.
+    pub hosts: Vec<Host>,
+}
+
+/// A board that can let a newcomer in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its static key.
+    pub key: PublicKey,
+    /// Where it can be reached: addresses, then its host name.
     pub addresses: Vec<String>,
 }
+
+/// Boards named in a token besides the one that makes it, and addresses of each: it
+/// must stay a line that can be copied.
+const OTHERS_NAMED: usize = 2;
+const ADDRESSES_NAMED: usize = 2;
 
 /// Addresses under which other boards may reach this one now: those it was told
 /// to announce, else those of its interfaces.
@@ -52,22 +69,40 @@ pub fn host_name() -> Option<String> {
 }
 
 impl Token {
-    /// An invitation by this board, with the addresses it has at this moment.
+    /// For that invitation, with the addresses that this board has at this moment, and
+    /// others of the group that can be heard.
     #[must_use]
-    pub fn issue(identity: &Identity, options: &RunOptions, bound: SocketAddr) -> Self {
+    pub fn issue(
+        identity: &Identity,
+        options: &RunOptions,
+        bound: SocketAddr,
+        invitation: InvitationId,
+        others: Vec<Host>,
+    ) -> Self {
         let mut addresses = own_addresses(options, bound);
         if bound.ip().is_unspecified()
             && let Some(host) = host_name()
         {
             addresses.push(format!("{host}:{}", bound.port()));
         }
+        let issuer = Host { key: crate::seal::public_key(&identity.private_key), addresses };
+        let others = others.into_iter().take(OTHERS_NAMED).map(|mut host| {
+            host.addresses.truncate(ADDRESSES_NAMED);
+            host
+        });
         Self {
             group: identity.group,
             group_name: identity.group_name.clone(),
             group_key: identity.group_key,
-            issuer: crate::seal::public_key(&identity.private_key),
-            addresses,
+            invitation,
+            hosts: std::iter::once(issuer).chain(others).collect(),
         }
+    }
+
+    /// Every address that it names.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.hosts.iter().flat_map(|host| host.addresses.iter().cloned()).collect()
     }
 
     /// The line to hand over.
@@ -95,7 +130,15 @@ impl Token {
             String::from("the token is mistyped or cut short: copy all of its line")
         })?;
         match bytes.first() {
+            _ if bytes.len() < 6 => {
+                return Err(String::from("the token is cut short: copy all of its line"));
+            }
             Some(&VERSION) => {}
+            Some(version) if *version < VERSION => {
+                return Err(String::from(
+                    "the token is of an older version: install the same understudy on all boards",
+                ));
+            }
             Some(_) => {
                 return Err(String::from(
                     "the token is of a newer version: install the newer understudy here too",
@@ -127,8 +170,11 @@ mod tests {
             group: [1; 16],
             group_name: "greenhouse".into(),
             group_key: [2; 32],
-            issuer: [3; 32],
-            addresses: vec!["192.0.2.7:4002".into(), "pi-1:4002".into()],
+            invitation: [4; 16],
+            hosts: vec![Host {
+                key: [3; 32],
+                addresses: vec!["192.0.2.7:4002".into(), "pi-1:4002".into()],
+            }],
         }
     }
 

@@ -62,7 +62,10 @@ pub fn status(
     let seen = node.status(now);
     let members = members(node, facts);
     let name = |id| members.iter().find(|member| member.id == id).map(|member| member.name.clone());
-    let shown = |member: &Member| member_status(member, own, &seen, facts, road);
+    let shown = |member: &Member| MemberStatus {
+        resting: node.membership().resting.contains(&member.id),
+        ..member_status(member, own, &seen, facts, road)
+    };
     Status {
         board: name(own).unwrap_or_default(),
         id: own,
@@ -93,6 +96,7 @@ pub fn status(
         confirming_disk: seen.confirming_disk,
         unconfirmed_by: seen.unconfirmed_by.iter().filter_map(|id| name(*id)).collect(),
         disk_lost: seen.disk_lost,
+        removed: seen.removed,
         fenced: seen.fenced.contains(&own),
         scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),
         directory: facts.directory.display().to_string(),
@@ -160,6 +164,7 @@ fn member_status(
         id: member.id,
         name: member.name.clone(),
         voter: member.voter,
+        resting: false,
         leader: seen.leader == Some(member.id),
         reachable: reachable == Some(true),
         unknown: reachable.is_none(),

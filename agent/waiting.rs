@@ -66,7 +66,9 @@ pub async fn wait(
         let (wanted, reply) = wanted.ok_or_else(|| String::from("the control socket is gone"))?;
         let response = match wanted {
             Wanted::Found { group, name } => waiting.found(journal, group, name),
-            Wanted::Join { token, name } => waiting.join(journal, road, &token, name).await,
+            Wanted::Join { token, replaces, name } => {
+                waiting.join(journal, road, &token, replaces, name).await
+            }
         };
         // A command line that went away needs no answer.
         let _ = reply.send(response.unwrap_or_else(ControlResponse::Refused));
@@ -79,7 +81,7 @@ pub async fn wait(
 /// What ends the waiting.
 enum Wanted {
     Found { group: String, name: Option<String> },
-    Join { token: String, name: Option<String> },
+    Join { token: String, replaces: Option<String>, name: Option<String> },
 }
 
 struct Waiting<'a> {
@@ -115,13 +117,19 @@ impl Waiting<'_> {
                 (ControlRequest::Init { group, name }, None) => {
                     return Some((Wanted::Found { group, name }, reply));
                 }
-                (ControlRequest::Join { token, name }, None) => {
-                    return Some((Wanted::Join { token, name }, reply));
+                (ControlRequest::Join { token, replaces, name }, None) => {
+                    return Some((Wanted::Join { token, replaces, name }, reply));
                 }
                 (
                     ControlRequest::Sql { .. }
                     | ControlRequest::Rename { .. }
-                    | ControlRequest::Token
+                    | ControlRequest::Token { .. }
+                    | ControlRequest::RevokeTokens
+                    | ControlRequest::Remove { .. }
+                    | ControlRequest::Transfer { .. }
+                    | ControlRequest::Vote { .. }
+                    | ControlRequest::Leave
+                    | ControlRequest::Reset
                     | ControlRequest::Scrub
                     | ControlRequest::Repair { .. },
                     _,
@@ -143,6 +151,12 @@ impl Waiting<'_> {
             }
             Call::Backup(_, reply) => {
                 let _ = reply.send(Err(String::from(NO_GROUP)));
+            }
+            Call::Hosts(reply) => {
+                let _ = reply.send(Vec::new());
+            }
+            Call::Forget(reply) => {
+                let _ = reply.send(());
             }
         }
     }
@@ -198,7 +212,7 @@ impl Waiting<'_> {
         };
         restore::found(journal, &identity, founder).map_err(|error| error.to_string())?;
         info!(group = identity.group_name, "a new group");
-        Ok(ControlResponse::Token(Token::issue(&identity, self.options, self.bound).encode()))
+        Ok(ControlResponse::Done)
     }
 
     async fn join(
@@ -206,13 +220,15 @@ impl Waiting<'_> {
         journal: &mut Journal,
         road: &mut Road,
         token: &str,
+        replaces: Option<String>,
         name: Option<String>,
     ) -> Result<ControlResponse, String> {
         let token = Token::decode(token)?;
-        let name = self.name(name)?;
+        let name = self.name(name.or_else(|| replaces.clone()))?;
         let private_key =
             journal.candidate_key(token.group, random()?).map_err(|error| error.to_string())?;
-        let wish = join::Wish { name, addresses: own_addresses(self.options, self.bound) };
+        let addresses = own_addresses(self.options, self.bound);
+        let wish = join::Wish { name, addresses, replaces: replaces.unwrap_or_default() };
         let seeds = join::Seeds { boot: journal.boot(), salt: random()? };
         let joining = join::join(&token, &wish, private_key, road, seeds);
         tokio::pin!(joining);

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::sync::mpsc;
 use understudy_core::{
     event::{ReadLevel, Reply, Request},
-    member::Candidate,
+    member::{Candidate, Invitation, MemberRequest},
     sql::{self, SqlResponse, StatementOutcome},
 };
 
@@ -19,6 +19,7 @@ use crate::{
     seal::public_key,
     status::Status,
     token::{Token, own_addresses},
+    waiting::random,
 };
 
 /// Between two looks at this machine's addresses: rare enough that a network
@@ -83,15 +84,35 @@ async fn answer(
         }
         ControlRequest::Init { .. } | ControlRequest::Join { .. } => {
             let status = caller.status().await.ok_or_else(ended)?;
+            if status.removed {
+                return Err(format!(
+                    "this board was removed from the group \"{}\": `understudy reset` makes it \
+                     forget that group, then it can join again, as a new board",
+                    status.group
+                ));
+            }
             Err(format!(
                 "this board is {}, a member of the group \"{}\", already",
                 status.board, status.group
             ))
         }
-        ControlRequest::Token => {
-            let token = Token::issue(&home.identity, &home.options, home.bound);
-            Ok(ControlResponse::Token(token.encode()))
+        ControlRequest::Token { lifetime_ms, uses } => token(caller, home, lifetime_ms, uses).await,
+        ControlRequest::RevokeTokens => member(caller, MemberRequest::Revoke).await,
+        ControlRequest::Remove { board } => {
+            let status = caller.status().await.ok_or_else(ended)?;
+            member(caller, MemberRequest::Remove(id_of(&status, &board)?)).await
         }
+        ControlRequest::Transfer { board } => {
+            let status = caller.status().await.ok_or_else(ended)?;
+            let to = board.map(|board| id_of(&status, &board)).transpose()?;
+            member(caller, MemberRequest::Transfer(to)).await
+        }
+        ControlRequest::Vote { board, voter } => {
+            let status = caller.status().await.ok_or_else(ended)?;
+            member(caller, MemberRequest::Vote { id: id_of(&status, &board)?, voter }).await
+        }
+        ControlRequest::Leave => leave(caller, home).await,
+        ControlRequest::Reset => forget(caller).await,
         ControlRequest::Sql { request, read } => {
             let sql = sql::encode(&request);
             let request = if read {
@@ -119,6 +140,54 @@ async fn answer(
             Ok(ControlResponse::Done)
         }
     }
+}
+
+async fn member(caller: &Caller, request: MemberRequest) -> Result<ControlResponse, String> {
+    done(caller, Request::Member(request)).await?;
+    Ok(ControlResponse::Done)
+}
+
+async fn token(
+    caller: &Caller,
+    home: &Home,
+    lifetime_ms: u64,
+    uses: u32,
+) -> Result<ControlResponse, String> {
+    let invitation = Invitation { id: random()?, lifetime_ms, uses };
+    let id = invitation.id;
+    done(caller, Request::Member(MemberRequest::Invite(invitation))).await?;
+    let others = caller.hosts().await;
+    let token = Token::issue(&home.identity, &home.options, home.bound, id, others);
+    Ok(ControlResponse::Token(token.encode()))
+}
+
+/// Between two looks whether the group has let this board go.
+const GO: Duration = Duration::from_secs(1);
+
+/// The group's answer may be the first thing that a board out of it no longer hears:
+/// then it asks, and is told that it is none of them.
+async fn leave(caller: &Caller, home: &Home) -> Result<ControlResponse, String> {
+    let mut tries = 0;
+    loop {
+        let left = member(caller, MemberRequest::Remove(home.identity.node)).await;
+        let status = caller.status().await;
+        let is_out = status.is_none_or(|status| status.removed);
+        match left {
+            Ok(_) => return forget(caller).await,
+            Err(_) if is_out => return forget(caller).await,
+            Err(reason) if tries == 1 || !reason.contains("not known whether") => {
+                return Err(reason);
+            }
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(GO).await;
+    }
+}
+
+async fn forget(caller: &Caller) -> Result<ControlResponse, String> {
+    let forgotten = caller.forget().await;
+    forgotten.ok_or_else(|| String::from("the agent is stopping"))?;
+    Ok(ControlResponse::Done)
 }
 
 fn id_of(status: &Status, board: &str) -> Result<u64, String> {

@@ -258,7 +258,22 @@ impl Agents {
         panic!("waited in vain for {board} {what}: {:?}", self.status(board));
     }
 
-    /// Makes a group of these boards, the first its founder.
+    /// Waits until these boards know of each other and of a leader, and so many vote.
+    ///
+    /// # Panics
+    /// When they never do.
+    pub fn wait_for_voters(&self, boards: &[&str], voters: usize) {
+        for board in boards {
+            self.wait(board, "to know all boards and a leader", |status| {
+                let members = status["members"].as_array().cloned().unwrap_or_default();
+                let voting = members.iter().filter(|member| member["voter"] == true).count();
+                (members.len(), voting) == (boards.len(), voters) && status["leader"].is_string()
+            });
+        }
+    }
+
+    /// Makes a group of these boards, the first its founder, and waits until as many
+    /// vote as will.
     ///
     /// # Panics
     /// When one cannot be started or does not join.
@@ -271,12 +286,17 @@ impl Agents {
         for board in &boards[1..] {
             let _ = self.told(board, &["join", &token]);
         }
-        for board in boards {
-            self.wait(board, "to know all boards and a leader", |status| {
-                let members = status["members"].as_array().map_or(0, Vec::len);
-                members == boards.len() && status["leader"].is_string()
-            });
-        }
+        self.wait_for_voters(boards, voters_of(boards.len()));
+    }
+}
+
+/// How many vote of so many boards: an odd number, except two.
+const fn voters_of(boards: usize) -> usize {
+    match boards {
+        1 => 1,
+        2 => 2,
+        3 | 4 => 3,
+        _ => 5,
     }
 }
 

@@ -81,7 +81,7 @@ fn what_goes_wrong_is_said() {
     assert!(waiting.contains("understudy init"), "{waiting}");
     let second = agents.ask("a", &["run", "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"]);
     assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another agent"));
-    let token = agents.ask("a", &["join", "understudy-AQ"]);
+    let token = agents.ask("a", &["join", "understudy-Ag"]);
     assert!(String::from_utf8_lossy(&token.stderr).contains("cut short"));
     let open = agents.ask("b", &["run", "--http", "0.0.0.0:0"]);
     assert!(String::from_utf8_lossy(&open.stderr).contains("--http-open"));

@@ -65,9 +65,9 @@ fn a_journal_that_lost_its_group_neither_starts_nor_joins() {
 fn a_damaged_row_at_start_is_named_with_the_way_out() {
     let mut agents = one_board();
     agents.kill("a");
-    tamper(&agents.directory("a"), "UPDATE log SET data = x'00' WHERE idx = 4");
+    tamper(&agents.directory("a"), "UPDATE log SET data = x'00' WHERE idx = 5");
     let log = start_refused(&mut agents, "a");
-    assert!(log.contains("journal.db: entry 4 (row 4 of table log) is damaged"), "{log}");
+    assert!(log.contains("journal.db: entry 5 (row 5 of table log) is damaged"), "{log}");
     assert!(log.contains("join TOKEN` anew"), "{log}");
 }
 

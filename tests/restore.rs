@@ -205,6 +205,8 @@ fn post(agents: &Agents, board: &str, path: &str, body: &[u8]) -> (u16, String) 
 fn what_cannot_be_restored_changes_nothing_and_says_why() {
     let mut agents = Agents::new(&program::debug());
     agents.run("a");
+    let (code, words) = post(&agents, "a", "/db/load", b"CREATE TABLE t(a)");
+    assert!(code == 503 && words.contains("belongs to no group"), "{words}");
     let _ = agents.found("a");
     execute(&agents, "a", "CREATE TABLE old(z); INSERT INTO old VALUES ('kept')");
     let folder = tempfile::tempdir().expect("a folder");
@@ -252,6 +254,8 @@ fn what_cannot_be_restored_changes_nothing_and_says_why() {
     assert!(refused.contains("needs --yes"), "{refused}");
     let (code, words) = post(&agents, "a", "/boot", b"SELECT 1; -- no file");
     assert_eq!((code, words.starts_with("invalid SQLite data: ")), (400, true), "{words}");
+    let (code, words) = post(&agents, "a", "/db/load", &damaged);
+    assert!(code == 400 && words.contains("damaged"), "{code} {words}");
     is_old(&agents, "a");
     nothing_put_down(&agents, "a");
     assert_eq!(post(&agents, "a", "/boot", &packed), (200, String::new()));

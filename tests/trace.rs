@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use understudy_core::{
     event::{Cut, Effect, Entry, EntryKind, Millis, Position, ReadLevel, Reply, Request, Trust},
     link::Links,
+    member::MemberRequest,
     pages::{Answer, Wish, Work},
     wire::{Frame, FrameEntry, RaftFrame, ReadContext},
 };
@@ -41,6 +42,7 @@ pub const fn is_dull(frame: &Frame) -> bool {
                 | RaftFrame::HeartbeatAnswer { context: None, .. }
         ) | Frame::Presence { .. }
             | Frame::Others { .. }
+            | Frame::Invitations { .. }
     )
 }
 
@@ -120,6 +122,19 @@ pub fn request(request: &Request) -> String {
         Request::Rename { id, name } => format!("rename n{id} {name}"),
         Request::Scrub => "scrub".to_owned(),
         Request::Repair { source } => format!("repair from n{source}"),
+        Request::Member(wish) => member(wish),
+    }
+}
+
+fn member(wish: &MemberRequest) -> String {
+    match wish {
+        MemberRequest::Join { candidate, .. } => format!("join {}", candidate.name),
+        MemberRequest::Invite(_) => "invite".to_owned(),
+        MemberRequest::Revoke => "revoke".to_owned(),
+        MemberRequest::Remove(id) => format!("remove n{id}"),
+        MemberRequest::Vote { id, voter: true } => format!("promote n{id}"),
+        MemberRequest::Vote { id, voter: false } => format!("demote n{id}"),
+        MemberRequest::Transfer(to) => format!("transfer to {to:?}"),
     }
 }
 
@@ -161,6 +176,7 @@ pub fn frame(frame: &Frame) -> String {
             promise.term, promise.vote, promise.matched
         ),
         Frame::Presence { http } => format!("presence {http}"),
+        Frame::Invitations { left } => format!("{} invitations", left.len()),
         Frame::Others { term, others } => format!("{} others in term {term}", others.len()),
         Frame::PagesAsk { wish, .. } => format!("want {}", page_wish(wish)),
         Frame::PagesTell { answer, .. } => format!("have {}", page_answer(answer)),

@@ -20,6 +20,7 @@ use crate::{
 
 mod backup;
 mod exchange;
+mod members;
 mod restore;
 mod scrub;
 mod show;
@@ -69,17 +70,73 @@ enum Command {
         /// This board's name, instead of that of its start.
         #[arg(long)]
         name: Option<String>,
+        /// For how long the token holds, in time that the group is up: 10s to 30d. A
+        /// restart of the whole group ends it as well.
+        #[arg(long, default_value = members::EXPIRES, value_name = "TIME")]
+        expires: String,
     },
-    /// Make this board a member of the group that printed the token.
+    /// Make this board a member of the group that printed the token. It gets a copy of
+    /// everything, and votes by itself once it has caught up.
     Join {
         /// The token; read from standard input when absent.
         token: Option<String>,
         /// This board's name, instead of that of its start.
         #[arg(long)]
         name: Option<String>,
+        /// Take the place and the name of this board, which cannot be heard any more and
+        /// is removed from the group for good.
+        #[arg(long, value_name = "BOARD")]
+        replace: Option<String>,
     },
-    /// Print a join token for another board.
-    Token,
+    /// Print a join token for other boards.
+    Token {
+        /// For how long it holds, in time that the group is up: 10s to 30d. A restart of
+        /// the whole group ends it as well.
+        #[arg(long, default_value = members::EXPIRES, value_name = "TIME")]
+        expires: String,
+        /// How many boards it lets in; 0 for any number.
+        #[arg(long, default_value_t = 0, value_name = "BOARDS")]
+        uses: u32,
+        #[command(subcommand)]
+        action: Option<TokenAction>,
+    },
+    /// Print all boards of the group: who leads, who votes, who can be heard.
+    Members {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a board out of the group for good. What it holds stays on it; it cannot come
+    /// back but as a new board.
+    Remove {
+        /// Which.
+        board: String,
+    },
+    /// Have another board lead.
+    Transfer {
+        /// Which; any that can when absent.
+        board: Option<String>,
+    },
+    /// Have a board that only follows vote.
+    Promote {
+        /// Which.
+        board: String,
+    },
+    /// Have a board only follow, without a vote, until it is promoted again.
+    Demote {
+        /// Which.
+        board: String,
+    },
+    /// Take this board out of its group, which goes on without it, and delete the group's
+    /// data here. If it leads, another board takes over first.
+    Leave,
+    /// Delete the group's data on this board without telling the group: for a board that
+    /// was removed, is the last one, or cannot be repaired.
+    Reset {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Run SQL statements that write, all in one request.
     Execute {
         /// The statements.
@@ -152,6 +209,12 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+enum TokenAction {
+    /// End all tokens: nobody joins with one that was made before.
+    Revoke,
+}
+
+#[derive(Debug, Subcommand)]
 enum ConfigAction {
     /// Check the configuration and print what is in force.
     Check,
@@ -182,18 +245,20 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
             let flags = RunFlags { http, http_open, udp, name };
             return run(places, flags, arguments.log_level);
         }
-        Command::Init { group, name } => {
-            let answer = ask(places, &ControlRequest::Init { group: group.clone(), name })?;
-            terminal::prose(&show::init(&group, &answer))?;
-        }
-        Command::Join { token, name } => {
+        Command::Init { group, name, expires } => members::init(places, group, name, &expires)?,
+        Command::Join { token, name, replace: replaces } => {
             let token = token.map_or_else(read_token, Ok)?;
-            let answer = ask(places, &ControlRequest::Join { token, name })?;
+            let answer = ask(places, &ControlRequest::Join { token, replaces, name })?;
             terminal::prose(&show::joined(&answer))?;
         }
-        Command::Token => {
-            terminal::print(&show::token(&ask(places, &ControlRequest::Token)?))?;
-        }
+        command @ (Command::Token { .. }
+        | Command::Members { .. }
+        | Command::Remove { .. }
+        | Command::Transfer { .. }
+        | Command::Promote { .. }
+        | Command::Demote { .. }
+        | Command::Leave
+        | Command::Reset { .. }) => of_membership(command, places)?,
         Command::Execute { sql, transaction } => {
             return execute(places, RequestKind::Mixed, transaction, sql);
         }
@@ -221,6 +286,38 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "its caller chooses the commands")]
+fn of_membership(command: Command, places: &Places) -> Result<(), String> {
+    match command {
+        Command::Token { action: Some(TokenAction::Revoke), .. } => {
+            members::done(places, &ControlRequest::RevokeTokens, "No token holds any longer.")
+        }
+        Command::Token { expires, uses, action: None } => {
+            terminal::print(&show::token(&members::token(places, &expires, uses)?))
+        }
+        Command::Members { json } => members::members(places, json),
+        Command::Remove { board } => {
+            let said = format!("{board} is no member any more.");
+            members::done(places, &ControlRequest::Remove { board }, &said)
+        }
+        Command::Transfer { board } => {
+            let said = format!("{} leads.", board.as_deref().unwrap_or("Another board"));
+            members::done(places, &ControlRequest::Transfer { board }, &said)
+        }
+        Command::Promote { board } => {
+            let said = format!("{board} votes, or does as soon as there is room for its vote.");
+            members::done(places, &ControlRequest::Vote { board, voter: true }, &said)
+        }
+        Command::Demote { board } => {
+            let said = format!("{board} follows, without a vote.");
+            members::done(places, &ControlRequest::Vote { board, voter: false }, &said)
+        }
+        Command::Leave => members::leave(places),
+        Command::Reset { yes } => members::reset(places, yes),
+        _ => Ok(()),
+    }
 }
 
 fn run(

@@ -14,11 +14,11 @@ use crate::{
     terminal,
 };
 
-pub(super) fn init(group: &str, answer: &ControlResponse) -> String {
+pub(super) fn init(group: &str, expires: &str, answer: &ControlResponse) -> String {
     format!(
         "The group \"{group}\" is made; this board is its first member.\n\
-         On each other board run `understudy join` with this token. Keep it secret:\n\
-         who has it can read and write everything.\n{}",
+         On each other board run `understudy join` with this token, within {expires}. Keep it\n\
+         secret: who has it can read and write everything.\n{}",
         token(answer)
     )
 }
@@ -228,6 +228,7 @@ fn member_line(status: &Status, member: &MemberStatus) -> String {
         (true, _, _) => "leads",
         (false, _, true) => "not known",
         (false, false, false) => "not heard",
+        (false, true, false) if status.leader.is_some() && !member.voter => "no vote",
         (false, true, false) if status.leader.is_some() => "follows",
         (false, true, false) if member.id == status.id => "no leader",
         (false, true, false) => "heard",
@@ -256,10 +257,20 @@ fn sentence(status: &Status) -> String {
              board, `understudy join TOKEN` on every other.",
         );
     }
+    if status.removed {
+        return format!(
+            "This board was removed from the group \"{}\": it takes no part any more. `understudy \
+             reset` makes it forget that group; then `understudy join TOKEN` makes it a new board \
+             of one.",
+            status.group
+        );
+    }
     if status.disk_lost {
-        return String::from(
-            "This board's disk has forgotten what it promised: it takes no part any more. Its \
-             data is safe on the others; empty this board's directory and join it anew.",
+        return format!(
+            "This board's disk has forgotten what it promised: it takes no part any more. Its data \
+             is safe on the others; `understudy reset` here empties it, then `understudy join TOKEN \
+             --replace {}` joins it anew.",
+            status.board
         );
     }
     if status.fenced {
@@ -284,9 +295,17 @@ fn sentence(status: &Status) -> String {
         return no_majority(&heard, "");
     }
     if !heard.silent.is_empty() {
+        let two = match heard.voters - heard.silent_voters {
+            2 => {
+                ": all data is on two boards, and nothing takes over when one of them dies, too. If \
+                 a board is gone for good, add another with `understudy token` and `understudy \
+                 join TOKEN --replace BOARD`"
+            }
+            _ => "",
+        };
         return format!(
             "Reading and writing work, led by {leader}, but {} cannot be heard: see to it. Until \
-             then the group stands {}.",
+             then the group stands {}{two}.",
             heard.silent.join(", "),
             heard.stands()
         );
@@ -301,16 +320,28 @@ fn sentence(status: &Status) -> String {
     if let Some(words) = super::scrub::others_fenced(status, leader) {
         return words;
     }
-    match status.members.len() {
-        1 => String::from(
+    works(status, leader, &heard)
+}
+
+fn works(status: &Status, leader: &str, heard: &Heard<'_>) -> String {
+    match (status.members.len(), heard.voters) {
+        (1, _) => String::from(
             "Everything works on this board alone: nothing is copied yet. Run `understudy token` \
              here and `understudy join TOKEN` on another board.",
         ),
-        2 => format!(
+        (2, 2) => format!(
             "Everything works, led by {leader}: all data is on both boards, but nothing takes \
-             over when one dies. Add a third board."
+             over yet when one dies. Add a third board."
         ),
-        boards => format!(
+        (boards, 1) => format!(
+            "Everything works on {leader}; of {boards} boards it alone votes until another has \
+             caught up: nothing takes over yet."
+        ),
+        (boards, 2) => format!(
+            "Everything works, led by {leader}: two of {boards} boards vote, all data is on both, \
+             and nothing takes over until a third has caught up."
+        ),
+        (boards, _) => format!(
             "Everything works: {boards} boards, led by {leader}; the group stands {}.",
             heard.stands()
         ),
@@ -445,11 +476,20 @@ mod tests {
         ]);
         (cut.leaderless_ms, cut.leaderless_ms_max) = (Some(9_000), 2_000);
         let waiting = Status { role: "waiting".into(), ..Status::default() };
+        let removed = Status { removed: true, ..group(Vec::new()) };
+        let newcomer = MemberStatus { voter: false, ..member("b", false, true) };
+        let learner = group(vec![member("a", true, true), newcomer]);
         for (status, words) in [
             (three(true), "3 boards, led by a; the group stands the loss of 1"),
             (three(false), "c cannot be heard: see to it. Until then the group stands no further"),
             (alone, "understudy join TOKEN"),
             (two, "Add a third board"),
+            (three(false), "all data is on two boards, and nothing takes over"),
+            (
+                removed,
+                "was removed from the group \"g\": it takes no part any more. `understudy reset`",
+            ),
+            (learner, "of 2 boards it alone votes until another has caught up"),
             (cut.clone(), "b, c cannot be heard, and 2 of 3 boards are needed"),
             (cut.clone(), "that `understudy run` runs"),
             (cut.clone(), "No majority for 9 s: "),
@@ -460,7 +500,7 @@ mod tests {
             assert!(first.contains(words), "{first}");
         }
         cut.disk_lost = true;
-        assert!(sentence(&cut).contains("join it anew"));
+        assert!(sentence(&cut).contains("joins it anew"));
         cut.disk_lost = false;
         cut.disk_full = true;
         assert!(sentence(&cut).contains("Make room"));

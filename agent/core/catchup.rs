@@ -488,6 +488,7 @@ impl Node {
     /// The log leads there: what raft-rs knows of members comes from its entries.
     fn skip_to(&mut self, at: Position) {
         self.raw.raft.raft_log.commit_to(at.index);
+        let mut membership = self.membership.clone();
         let mut next = self.raw.raft.raft_log.applied + 1;
         while next <= at.index {
             let entries = self.raw.store().in_memory(next, at.index + 1, u64::MAX);
@@ -496,7 +497,10 @@ impl Node {
                 if entry.kind == EntryKind::Membership {
                     let change: MembershipChange =
                         crate::sql::decode(&entry.data).expect("checked when it came");
-                    self.raw.apply_conf_change(&conf_change(&change)).expect("it was committed");
+                    if membership.change(&change) {
+                        let step = conf_change(&change);
+                        self.raw.apply_conf_change(&step).expect("what fits the membership fits");
+                    }
                 }
             }
         }

@@ -78,6 +78,8 @@ pub enum Rejection {
     TooLarge,
     /// A well-formed message that Raft must not see in this state.
     Implausible,
+    /// From a board that is no member any more.
+    Removed,
 }
 
 /// What is wrong with a change's bytes. They were committed: this board halts.

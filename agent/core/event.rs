@@ -183,8 +183,8 @@ pub enum Request {
         /// Encoded [`crate::sql::SqlRequest`].
         sql: Vec<u8>,
     },
-    /// Admit a new board to the group; answered with the encoded
-    /// [`crate::member::Member`] it became.
+    /// A member can be reached elsewhere; answered with the encoded
+    /// [`crate::member::Member`] it is.
     Admit(crate::member::Candidate),
     /// Give a member another name; refused when taken.
     Rename {
@@ -201,6 +201,8 @@ pub enum Request {
         /// Which.
         source: NodeId,
     },
+    /// Change who belongs to the group, and how.
+    Member(crate::member::MemberRequest),
 }
 
 /// What a caller gets.

@@ -16,8 +16,9 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use crate::{
     event::{Millis, NodeId, Position},
     limits::PAYLOAD_BYTES_MAX,
+    member::Membership,
     mutant,
-    node::{Node, voters_of},
+    node::Node,
     wire::{FrameEntry, RaftFrame},
 };
 
@@ -119,8 +120,9 @@ impl Node {
             return;
         }
         let (term, index) = (self.raw.raft.term, self.raw.raft.raft_log.committed);
-        let voters = voters_of(&self.membership);
-        if let Some(at) = self.freshness.majority(now, term, self.config.id, &voters) {
+        let (own, freshness) = (self.config.id, &self.freshness);
+        let majority = |voters: &[NodeId]| freshness.majority(now, term, own, voters);
+        if let Some(at) = of_all_majorities(&self.membership, majority) {
             self.freshness.heard(at, Position { term, index });
             self.freshness.applied(self.applier.applied());
         }
@@ -130,6 +132,18 @@ impl Node {
     pub(crate) fn is_fresh(&mut self, now: Millis, bound_ms: u64) -> bool {
         self.note_majority(now);
         self.freshness.age_ms(now).is_some_and(|age| age <= bound_ms)
+    }
+}
+
+/// The earlier of what holds for a majority, where two sets of voters count.
+pub(crate) fn of_all_majorities(
+    membership: &Membership,
+    of: impl Fn(&[NodeId]) -> Option<Millis>,
+) -> Option<Millis> {
+    let at = of(&membership.voters())?;
+    match membership.outgoing.as_slice() {
+        [] => Some(at),
+        outgoing => Some(at.min(of(outgoing)?)),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     error::Refusal,
     event::{Millis, NodeId, Position},
     mutant,
-    node::{Node, voters_of},
+    node::Node,
     validate,
 };
 
@@ -77,6 +77,7 @@ impl Node {
             && !self.stopping
             && !self.catchup.is_busy()
             && (!self.is_fenced() || mutant::is(17))
+            && self.membership.members.iter().any(|m| m.id == self.config.id && m.voter)
     }
 
     /// Leads no longer, and knows of nobody who does.
@@ -111,23 +112,28 @@ impl Node {
         if self.raw.raft.lead_transferee.is_some() {
             return;
         }
-        let unreachable_ms = self.config.timing.unreachable_ms;
-        let mut able = self.successors();
-        able.retain(|(id, _)| self.heard_within(now, *id, unreachable_ms));
-        let most = able.iter().map(|(_, matched)| *matched).max();
-        able.retain(|(_, matched)| Some(*matched) == most);
+        let able = self.able_successors(now);
         if !able.is_empty() {
-            let (successor, _) = able[self.handed_over % able.len()];
+            let successor = able[self.handed_over % able.len()];
             self.handed_over = self.handed_over.wrapping_add(1);
             self.raw.transfer_leader(successor);
         }
+    }
+
+    /// Voters that can be heard, whose rows are right, and that have most.
+    pub(crate) fn able_successors(&self, now: Millis) -> Vec<NodeId> {
+        let mut able = self.successors();
+        able.retain(|(id, _)| self.is_here(now, *id));
+        let most = able.iter().map(|(_, matched)| *matched).max();
+        able.retain(|(_, matched)| Some(*matched) == most);
+        able.into_iter().map(|(id, _)| id).collect()
     }
 
     /// The other voters whose rows are right, last come first, and up to where each
     /// has this leader's log.
     pub(crate) fn successors(&self) -> Vec<(NodeId, u64)> {
         let matched = |id| self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
-        let others = voters_of(&self.membership).into_iter().rev();
+        let others = self.membership.voters().into_iter().rev();
         let others = others.filter(|id| *id != self.config.id && !self.is_fenced_board(*id));
         others.map(|id| (id, matched(id))).collect()
     }

@@ -28,7 +28,9 @@
 //! wishes become effects), `leadership` (when it is to be had, and given up),
 //! `serve` (what becomes of a caller's request), then the states they share:
 //! `log`, `retention`, `apply`, `writes`, `reads`, `forward`, `freshness`, `promise`,
-//! `scrubber`, `catchup` and `source` (over [`pages`]), [`link`]; `presence` and [`status`] are for people. [`wire`] is what
+//! `scrubber`, `catchup` and `source` (over [`pages`]), [`link`]; `roster` and
+//! `admission` are about who belongs to the group ([`member`]), `invitations` about
+//! who may come in; `presence` and [`status`] are for people. [`wire`] is what
 //! travels, `validate` what raft-rs may see of it, [`change`] what one batch did,
 //! [`scrub`] how boards find out that they differ.
 //!
@@ -59,11 +61,13 @@ pub mod status;
 pub mod timing;
 pub mod wire;
 
+mod admission;
 mod apply;
 mod bytes;
 mod catchup;
 mod forward;
 mod freshness;
+mod invitations;
 mod leadership;
 mod log;
 mod presence;
@@ -71,6 +75,7 @@ mod promise;
 mod reads;
 mod ready;
 pub mod retention;
+mod roster;
 mod scrubber;
 mod serve;
 mod source;

@@ -236,6 +236,18 @@ pub const VOTERS_MAX: usize = 7;
 /// and more would only make each write wait for more disks.
 pub const VOTERS_DEFAULT: usize = 5;
 
+/// Boards taken out whose keys are remembered, so that they are told.
+pub const REMOVED_MAX: usize = MEMBERS_MAX;
+
+/// Invitations that hold at the same time.
+pub const INVITATIONS_MAX: usize = 8;
+
+/// Longest time for which one holds, milliseconds: 30 days.
+pub const INVITATION_MS_MAX: u64 = 30 * 86_400_000;
+
+/// Entries that a board may be behind and count as caught up.
+pub const CAUGHT_UP_ENTRIES: u64 = 64;
+
 /// Local requests waiting for a leader, a batch or a read round.
 pub const REQUESTS_WAITING_MAX: usize = 1_024;
 

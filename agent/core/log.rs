@@ -22,14 +22,17 @@ use core::cell::RefCell;
 use protobuf::Message as _;
 use raft::{
     GetEntriesContext, RaftState, Storage, StorageError,
-    prelude::{ConfChange, ConfChangeType, ConfState, EntryType, Snapshot},
+    prelude::{
+        ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, EntryType,
+        Snapshot,
+    },
 };
 
 use crate::{
     error::Rejection,
-    event::{Entry, EntryKind, HardState, Position},
+    event::{Entry, EntryKind, HardState, NodeId, Position},
     limits,
-    member::{Membership, MembershipChange},
+    member::{Member, Membership, MembershipChange},
     restored::TermRun,
 };
 
@@ -351,15 +354,6 @@ impl Storage for Log {
     }
 }
 
-/// Who votes and who learns.
-pub(crate) fn conf_state(membership: &Membership) -> ConfState {
-    let ids = |voter| {
-        let members = membership.members.iter();
-        members.filter(|member| member.voter == voter).map(|member| member.id).collect()
-    };
-    ConfState { voters: ids(true), learners: ids(false), ..ConfState::default() }
-}
-
 fn data_bytes(entry: &RaftEntry) -> u64 {
     entry.data.len() as u64
 }
@@ -393,7 +387,7 @@ pub(crate) fn to_raft(entry: Entry) -> Result<RaftEntry, Rejection> {
         EntryKind::Membership => {
             let change = crate::sql::decode(&entry.data).map_err(|_| Rejection::Malformed)?;
             let step = conf_change(&change);
-            raft.set_entry_type(EntryType::EntryConfChange);
+            raft.set_entry_type(EntryType::EntryConfChangeV2);
             raft.data = step.write_to_bytes().map_err(|_| Rejection::Malformed)?.into();
             raft.context = entry.data.into();
         }
@@ -412,24 +406,61 @@ pub(crate) fn from_raft(entry: &RaftEntry) -> Entry {
     Entry { index: entry.index, term: entry.term, kind, data }
 }
 
-/// The Raft step of a membership change.
-pub(crate) fn conf_change(change: &MembershipChange) -> ConfChange {
-    let mut step = ConfChange::default();
+/// The membership as raft-rs keeps it.
+pub(crate) fn conf_state(membership: &Membership) -> ConfState {
+    let Membership { members, outgoing, .. } = membership;
+    // One that is to follow still votes until the voters before no longer count.
+    let ids = |voter: bool, before: bool| {
+        let wanted = |member: &&Member| {
+            member.voter == voter && (voter || outgoing.contains(&member.id) == before)
+        };
+        members.iter().filter(wanted).map(|member| member.id).collect()
+    };
+    ConfState {
+        voters: ids(true, false),
+        learners: ids(false, false),
+        learners_next: ids(false, true),
+        voters_outgoing: outgoing.clone(),
+        ..ConfState::default()
+    }
+}
+
+/// The Raft step of a membership change. Two sets of voters are left by an entry of
+/// ours: raft-rs's own would bring no change with it, and is lost with its leader.
+pub(crate) fn conf_change(change: &MembershipChange) -> ConfChangeV2 {
+    let mut step = ConfChangeV2::default();
     match change {
-        MembershipChange::Add(member) => {
-            step.node_id = member.id;
-            step.set_change_type(if member.voter {
-                ConfChangeType::AddNode
-            } else {
-                ConfChangeType::AddLearnerNode
-            });
+        MembershipChange::Add(member) | MembershipChange::Admit(member, _) => {
+            step.changes = Vec::from([vote(member)]).into();
+        }
+        MembershipChange::Joint(members) => {
+            step.set_transition(ConfChangeTransition::Explicit);
+            step.changes = members.iter().map(vote).collect::<Vec<_>>().into();
         }
         MembershipChange::Remove(id) => {
-            step.node_id = *id;
-            step.set_change_type(ConfChangeType::RemoveNode);
+            step.changes = Vec::from([single(*id, ConfChangeType::RemoveNode)]).into();
+        }
+        MembershipChange::Rest(id) => {
+            step.changes = Vec::from([single(*id, ConfChangeType::AddLearnerNode)]).into();
+        }
+        MembershipChange::Leave => {}
+        // No board has this id: a step that leads nowhere.
+        MembershipChange::Wake(_) | MembershipChange::Invite(_) | MembershipChange::Revoke(_) => {
+            step.changes = Vec::from([single(0, ConfChangeType::AddNode)]).into();
         }
     }
     step
+}
+
+fn vote(member: &Member) -> ConfChangeSingle {
+    let kind = if member.voter { ConfChangeType::AddNode } else { ConfChangeType::AddLearnerNode };
+    single(member.id, kind)
+}
+
+fn single(node: NodeId, kind: ConfChangeType) -> ConfChangeSingle {
+    let mut single = ConfChangeSingle { node_id: node, ..ConfChangeSingle::default() };
+    single.set_change_type(kind);
+    single
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::Refusal, limits};
+use crate::{error::Refusal, limits, mutant};
 
 /// A member of the group. Never 0, never used twice.
 pub type NodeId = u64;
@@ -59,6 +59,52 @@ pub struct Candidate {
     pub addresses: Vec<String>,
 }
 
+/// Names an invitation and proves that one has it: what is secret in a join token.
+pub type InvitationId = [u8; 16];
+
+/// Lets boards in that show it. How long it still holds is counted in boot time and
+/// stands nowhere: see `invitations`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Random.
+    pub id: InvitationId,
+    /// From when it was made, milliseconds.
+    pub lifetime_ms: u64,
+    /// Boards it still lets in; 0 for any number.
+    pub uses: u32,
+}
+
+/// What is wished of the membership. Done by the leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberRequest {
+    /// A board that shows an invitation becomes a member; answered with the encoded
+    /// [`Member`] it became.
+    Join {
+        /// Who.
+        candidate: Candidate,
+        /// What it shows.
+        invitation: InvitationId,
+        /// The name of a member that cannot be heard: it goes, and the newcomer gets
+        /// its name. Empty for none.
+        replaces: String,
+    },
+    /// Let boards in that show this.
+    Invite(Invitation),
+    /// No invitation holds any longer.
+    Revoke,
+    /// Take this board out for good.
+    Remove(NodeId),
+    /// This board shall vote, or only follow until somebody wishes it to vote.
+    Vote {
+        /// Whom.
+        id: NodeId,
+        /// It shall vote.
+        voter: bool,
+    },
+    /// This board shall lead; any other that can when absent.
+    Transfer(Option<NodeId>),
+}
+
 /// What a membership entry does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MembershipChange {
@@ -66,6 +112,21 @@ pub enum MembershipChange {
     Add(Member),
     /// Take this board out; its id is never used again.
     Remove(NodeId),
+    /// Replace the rows of these boards, of whose votes more than one changes: from
+    /// here on what is decided takes a majority of the voters before as well.
+    Joint(Vec<Member>),
+    /// The voters before no longer count.
+    Leave,
+    /// This board only follows until somebody wishes it to vote.
+    Rest(NodeId),
+    /// This board votes again as soon as it can.
+    Wake(NodeId),
+    /// Add this board, which showed that invitation.
+    Admit(Member, InvitationId),
+    /// Boards that show this are let in.
+    Invite(Invitation),
+    /// That invitation, or none at all, holds any longer.
+    Revoke(Option<InvitationId>),
 }
 
 /// The whole membership at an applied index.
@@ -75,20 +136,125 @@ pub struct Membership {
     pub members: Vec<Member>,
     /// Highest id ever given.
     pub last_id: NodeId,
+    /// While two sets of voters count: those before. Empty otherwise.
+    pub outgoing: Vec<NodeId>,
+    /// Members that do not vote because somebody wished so, ascending.
+    pub resting: Vec<NodeId>,
+    /// Boards that were taken out and their keys, ascending; the lowest give way.
+    pub removed: Vec<(NodeId, PublicKey)>,
+    /// The latest last.
+    pub invitations: Vec<Invitation>,
 }
 
 impl Membership {
-    /// Carries out `change`.
-    pub fn change(&mut self, change: &MembershipChange) {
-        match change {
-            MembershipChange::Add(member) => {
-                self.members.retain(|other| other.id != member.id);
-                let place = self.members.partition_point(|other| other.id < member.id);
-                self.members.insert(place, member.clone());
-                self.last_id = self.last_id.max(member.id);
-            }
-            MembershipChange::Remove(id) => self.members.retain(|other| other.id != *id),
+    /// Carries out `change`; false, and nothing, where it does not fit, which every
+    /// board finds alike: bytes of a peer must not be what ends a board.
+    pub fn change(&mut self, change: &MembershipChange) -> bool {
+        if !self.fits(change) {
+            return false;
         }
+        match change {
+            MembershipChange::Add(member) => self.add(member),
+            MembershipChange::Admit(member, invitation) => {
+                self.add(member);
+                self.spend(invitation);
+            }
+            MembershipChange::Remove(id) => self.remove(*id),
+            MembershipChange::Joint(members) => {
+                self.outgoing = self.voters();
+                members.iter().for_each(|member| self.add(member));
+            }
+            MembershipChange::Leave => self.outgoing.clear(),
+            MembershipChange::Rest(id) => {
+                for member in self.members.iter_mut().filter(|member| member.id == *id) {
+                    member.voter = false;
+                    let place = self.resting.partition_point(|other| other < id);
+                    self.resting.insert(place, *id);
+                }
+            }
+            MembershipChange::Wake(id) => self.resting.retain(|resting| resting != id),
+            MembershipChange::Invite(invitation) => {
+                self.invitations.retain(|known| known.id != invitation.id);
+                if self.invitations.len() >= limits::INVITATIONS_MAX {
+                    self.invitations.remove(0);
+                }
+                self.invitations.push(invitation.clone());
+            }
+            MembershipChange::Revoke(None) => self.invitations.clear(),
+            MembershipChange::Revoke(Some(id)) => {
+                self.invitations.retain(|invitation| invitation.id != *id);
+            }
+        }
+        true
+    }
+
+    /// One thing at a time, and never a group without voters: what raft-rs would not
+    /// take either.
+    fn fits(&self, change: &MembershipChange) -> bool {
+        let leaves = *change == MembershipChange::Leave;
+        if leaves == self.outgoing.is_empty() {
+            return false;
+        }
+        let votes_without = |ids: &[NodeId]| self.voters().iter().any(|id| !ids.contains(id));
+        match change {
+            MembershipChange::Add(member) | MembershipChange::Admit(member, _) => {
+                member.voter || votes_without(&[member.id])
+            }
+            MembershipChange::Remove(id) => votes_without(&[*id]),
+            MembershipChange::Rest(id) => {
+                votes_without(&[*id]) && !self.resting.contains(id) && self.member(*id).is_some()
+            }
+            MembershipChange::Joint(members) => {
+                let ids: Vec<_> = members.iter().map(|member| member.id).collect();
+                let known = ids.iter().all(|id| self.member(*id).is_some());
+                known && (members.iter().any(|member| member.voter) || votes_without(&ids))
+            }
+            MembershipChange::Leave
+            | MembershipChange::Wake(_)
+            | MembershipChange::Invite(_)
+            | MembershipChange::Revoke(_) => true,
+        }
+    }
+
+    fn add(&mut self, member: &Member) {
+        self.members.retain(|other| other.id != member.id);
+        let place = self.members.partition_point(|other| other.id < member.id);
+        self.members.insert(place, member.clone());
+        self.last_id = self.last_id.max(member.id);
+        self.resting.retain(|id| *id != member.id || !member.voter);
+    }
+
+    fn remove(&mut self, id: NodeId) {
+        let Some(place) = self.members.iter().position(|member| member.id == id) else { return };
+        let gone = self.members.remove(place);
+        self.resting.retain(|resting| *resting != id);
+        if self.removed.len() >= limits::REMOVED_MAX {
+            self.removed.remove(0);
+        }
+        let place = self.removed.partition_point(|(other, _)| *other < id);
+        self.removed.insert(place, (id, gone.key));
+    }
+
+    fn spend(&mut self, id: &InvitationId) {
+        self.invitations.retain_mut(|invitation| {
+            if invitation.id != *id || invitation.uses == 0 {
+                return true;
+            }
+            invitation.uses -= 1;
+            invitation.uses > 0
+        });
+    }
+
+    /// Who votes; the set to come while two count.
+    #[must_use]
+    pub fn voters(&self) -> Vec<NodeId> {
+        self.members.iter().filter(|member| member.voter).map(|member| member.id).collect()
+    }
+
+    /// Was that board a member, and is none any more?
+    #[must_use]
+    pub fn has_removed(&self, id: NodeId) -> bool {
+        id <= self.last_id && self.member(id).is_none()
     }
 
     /// The member of that id.
@@ -98,18 +264,19 @@ impl Membership {
     }
 
     /// The member a candidate becomes: the one it already is (same key), or a
-    /// new one with a fresh id and a name nobody has.
+    /// new one with a fresh id and a name nobody has, which only follows at first.
     #[must_use]
     pub fn admit(&self, candidate: &Candidate) -> Member {
         if let Some(known) = self.members.iter().find(|member| member.key == candidate.key) {
             return Member { addresses: candidate.addresses.clone(), ..known.clone() };
         }
+        let highest = self.members.last().map_or(0, |member| member.id);
         Member {
-            id: self.last_id + 1,
+            id: if mutant::is(46) { highest } else { self.last_id } + 1,
             name: self.free_name(&candidate.name),
             key: candidate.key,
             addresses: candidate.addresses.clone(),
-            voter: true,
+            voter: false,
         }
     }
 

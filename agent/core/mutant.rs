@@ -44,6 +44,15 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 33, name: "foreign keys stay on for the next request" },
     Mutant { number: 34, name: "statements beside a lost one told as done" },
     Mutant { number: 35, name: "rows in tables named like a dropped one left out" },
+    Mutant { number: 40, name: "promoted without having been compared" },
+    Mutant { number: 41, name: "promoted before it has caught up" },
+    Mutant { number: 42, name: "a voter replaced as soon as it is silent" },
+    Mutant { number: 43, name: "a token holds for ever" },
+    Mutant { number: 44, name: "a removal below a majority of those heard" },
+    Mutant { number: 45, name: "a removed leader goes on leading" },
+    Mutant { number: 46, name: "the id of a removed board given again" },
+    Mutant { number: 47, name: "a membership change raft-rs emptied told as done" },
+    Mutant { number: 48, name: "frames of removed boards are taken" },
 ];
 
 #[cfg(mutants)]

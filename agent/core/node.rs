@@ -18,19 +18,22 @@ use crate::{
     apply::Applier,
     catchup::CatchUp,
     error::{Refusal, Rejection},
-    event::{Effect, Event, HardState, Held, Millis, NodeId, Position},
+    event::{Effect, Event, HardState, Millis, NodeId, Position},
     forward::{Inbox, Outbox},
     freshness::Freshness,
+    invitations::Invitations,
     limits,
     link::Links,
     log::Log,
     member::Membership,
+    mutant,
     presence::Presence,
     promise::{Promises, Standing},
     reads::Reads,
     ready::Pending,
     restored::Restored,
     retention::Retention,
+    roster::Roster,
     scrubber::Scrubber,
     serve::Owed,
     source::Source,
@@ -120,6 +123,8 @@ pub struct Node {
     pub(crate) presence: Presence,
     pub(crate) freshness: Freshness,
     pub(crate) scrubber: Scrubber,
+    pub(crate) roster: Roster,
+    pub(crate) invitations: Invitations,
     pub(crate) catchup: CatchUp,
     pub(crate) source: Source,
     /// Followers that were last told to pull pages then.
@@ -158,8 +163,8 @@ impl Node {
     pub fn new(now: Millis, config: Config, restored: Restored) -> (Self, Effects) {
         let hard_state = restored.hard_state;
         let boards: Vec<NodeId> = restored.membership.members.iter().map(|m| m.id).collect();
-        let voters: Vec<NodeId> = voters_of(&restored.membership);
-        let standing = standing(now, &config, &voters, &restored);
+        let voters: Vec<NodeId> = restored.membership.voters();
+        let standing = Standing::of(now, config.id, &voters, &restored);
         let log = Log::new(
             hard_state,
             restored.membership.clone(),
@@ -192,6 +197,8 @@ impl Node {
             voters_max: limits::VOTERS_DEFAULT,
             presence: Presence::default(),
             freshness: Freshness::default(),
+            roster: Roster::default(),
+            invitations: Invitations::default(),
             scrubber: Scrubber::new(now, config.id, restored.scrubs, &boards),
             catchup: CatchUp::default(),
             source: Source::default(),
@@ -330,6 +337,9 @@ impl Node {
     }
 
     fn on_payload(&mut self, now: Millis, from: NodeId, payload: &[u8]) {
+        if self.membership.has_removed(from) && !mutant::is(48) {
+            return self.drop_frame(Rejection::Removed);
+        }
         if self.heard.insert(from, now).is_none() {
             self.say_presence(now, from);
         }
@@ -362,6 +372,7 @@ impl Node {
             Frame::PromiseTell { boot, promise } => self.on_told(now, from, boot, promise),
             Frame::Presence { http } => self.on_presence(from, http)?,
             Frame::Others { term, others } => self.on_others(now, from, term, others)?,
+            Frame::Invitations { left } => self.on_invitations(now, left)?,
             Frame::PagesAsk { ask, wish } => self.on_pages_ask(now, from, ask, wish)?,
             Frame::PagesTell { ask, answer } => self.on_pages_tell(now, from, ask, answer)?,
         }
@@ -470,6 +481,8 @@ impl Node {
             // candidates away for so long after the leader was heard.
             self.raw.raft.election_elapsed += 1;
         }
+        self.tick_roster(now);
+        self.tick_invitations(now);
         self.tick_scrub(now);
         self.tick_catch_up(now);
         self.tick_source(now);
@@ -532,23 +545,6 @@ impl Node {
         }
         core::mem::take(&mut self.effects)
     }
-}
-
-/// What there is to ask before this node takes part.
-fn standing(now: Millis, config: &Config, voters: &[NodeId], restored: &Restored) -> Standing {
-    let HardState { term, vote, .. } = restored.hard_state;
-    let held = Held { term, vote, last_index: restored.last_index };
-    let (trust, suspect) = (restored.trust.clone(), restored.suspect);
-    let mut standing = Standing::start(now, config.id, voters, held, trust, suspect);
-    if restored.is_lost() {
-        standing.lose();
-    }
-    standing
-}
-
-pub(crate) fn voters_of(membership: &Membership) -> Vec<NodeId> {
-    let voters = membership.members.iter().filter(|member| member.voter);
-    voters.map(|member| member.id).collect()
 }
 
 fn raft_config(config: &Config, applied: u64) -> RaftConfig {

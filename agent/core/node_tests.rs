@@ -8,7 +8,6 @@ use crate::{
     error::{Refusal, Rejection},
     event::{Entry, EntryKind, Event, ReadLevel, Reply, Request, Trust},
     limits::COUNTER_MAX,
-    member::Candidate,
     rig::{Rig, write},
     status::Role,
     timing::Timing,
@@ -423,27 +422,6 @@ fn a_restarted_board_goes_on_from_its_journal() {
     rig.run(500);
     assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })));
     assert_eq!(rig.journals[&leader], rig.journals[&next]);
-}
-
-#[test]
-fn a_board_is_admitted_once_and_by_a_free_name() {
-    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
-    let candidate = Candidate {
-        name: "board-2".into(),
-        key: [9; 32],
-        addresses: Vec::from(["host:4002".into()]),
-    };
-    rig.ask(leader, 1, Request::Admit(candidate.clone()));
-    rig.ask(leader, 2, Request::Admit(candidate));
-    rig.run(500);
-    let members = &rig.nodes[&leader].membership().members;
-    assert_eq!(members.len(), 4);
-    assert_eq!((members[3].id, members[3].name.as_str()), (4, "board-2-2"));
-    assert!(matches!(
-        (rig.answer_of(1), rig.answer_of(2)),
-        (Some(Reply::Done { answer: first, .. }), Some(Reply::Done { answer: second, .. }))
-            if first == second
-    ));
 }
 
 #[test]

@@ -34,9 +34,10 @@ use alloc::{
 };
 
 use crate::{
-    event::{Held, Millis, NodeId, Position, Promise, Trust},
+    event::{HardState, Held, Millis, NodeId, Position, Promise, Trust},
     mutant,
     node::Node,
+    restored::Restored,
     wire::{Frame, RaftFrame},
 };
 
@@ -121,6 +122,18 @@ enum Stage {
 }
 
 impl Standing {
+    /// What there is to ask before this node takes part.
+    pub(crate) fn of(now: Millis, own: NodeId, voters: &[NodeId], restored: &Restored) -> Self {
+        let HardState { term, vote, .. } = restored.hard_state;
+        let held = Held { term, vote, last_index: restored.last_index };
+        let (trust, suspect) = (restored.trust.clone(), restored.suspect);
+        let mut standing = Self::start(now, own, voters, held, trust, suspect);
+        if restored.is_lost() {
+            standing.lose();
+        }
+        standing
+    }
+
     /// A node that starts among `voters` (itself included) from a disk that holds
     /// `held`.
     pub(crate) fn start(

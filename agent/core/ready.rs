@@ -259,6 +259,7 @@ impl Node {
         self.effects.push(Effect::RoleChanged { leads });
         if !leads {
             self.turn_away(now);
+            self.end_transfer(now);
         }
     }
 
@@ -314,7 +315,7 @@ impl Node {
     pub(crate) fn on_applied(&mut self, now: Millis, number: u64, outcomes: Vec<Outcome>) {
         for (position, outcome) in self.applier.done(number, outcomes) {
             if position.index > self.raw.raft.raft_log.applied {
-                self.change_membership(position);
+                self.change_membership(now, position);
                 self.raw.advance_apply_to(position.index);
             }
             self.note_outcome(outcome);
@@ -327,7 +328,7 @@ impl Node {
         self.freshness.applied(applied);
     }
 
-    fn change_membership(&mut self, position: Position) {
+    fn change_membership(&mut self, now: Millis, position: Position) {
         let entries = self.raw.store().in_memory(position.index, position.index + 1, u64::MAX);
         let entry = entries.and_then(|entries| entries.into_iter().next());
         let entry = entry.expect("entries are in memory until they are applied");
@@ -336,14 +337,30 @@ impl Node {
         }
         let change: MembershipChange =
             crate::sql::decode(&entry.data).expect("checked when it came");
-        self.membership.change(&change);
+        if !self.membership.change(&change) {
+            return;
+        }
         self.membership_changes += 1;
         self.raw.mut_store().set_membership(&self.membership);
+        self.count_invitation(now, position, &change);
+        if let MembershipChange::Remove(id) = change {
+            self.part_with(id);
+        }
         self.raw
             .apply_conf_change(&conf_change(&change))
-            .expect("one board is added or removed at a time");
-        if let MembershipChange::Remove(id) = change {
-            self.forget_board(id);
+            .expect("what fits the membership fits raft-rs");
+        let votes = self.raw.raft.promotable();
+        if self.leads() && !votes && !mutant::is(45) {
+            // It got to lead with its own removal on the way: its successor goes on.
+            self.step_down(now);
+        }
+    }
+
+    /// The leader's last word to a board that goes: this far it was a member.
+    fn part_with(&mut self, id: NodeId) {
+        self.forget_board(id);
+        if self.leads() && id != self.config.id && self.raw.raft.prs().get(id).is_some() {
+            self.raw.raft.send_append(id);
         }
     }
 

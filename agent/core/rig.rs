@@ -17,12 +17,14 @@ use crate::{
     member::{Member, Membership},
     node::{Config, Effects, Node},
     restored::{Restored, TermRun},
+    scrub::{Finding, Report, Scrub, Scrubs},
     timing::Timing,
     wire::Frame,
 };
 
 pub(crate) struct Rig {
     pub(crate) now: Millis,
+    founders: Vec<NodeId>,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) journals: BTreeMap<NodeId, Vec<Entry>>,
     pub(crate) hard_states: BTreeMap<NodeId, HardState>,
@@ -36,6 +38,8 @@ pub(crate) struct Rig {
     pub(crate) idle: Vec<NodeId>,
     /// Boards whose rows no entry fits.
     pub(crate) unfit: Vec<NodeId>,
+    /// Boards find the same rows whenever they are compared, save the unfit.
+    pub(crate) compares: bool,
     /// Payloads that all roads together carry in 10 ms.
     pub(crate) pace: usize,
     /// What is on the road.
@@ -51,13 +55,16 @@ pub(crate) fn membership(ids: &[NodeId]) -> Membership {
         addresses: Vec::new(),
         voter: true,
     });
-    Membership { members: members.collect(), last_id: ids.len() as u64 }
+    Membership { members: members.collect(), last_id: ids.len() as u64, ..Membership::default() }
 }
 
 impl Rig {
     pub(crate) fn new(ids: &[NodeId]) -> Self {
+        #[cfg(mutants)]
+        choose_mutant();
         let mut rig = Self {
             now: Millis(1_000),
+            founders: ids.to_vec(),
             nodes: BTreeMap::new(),
             journals: BTreeMap::new(),
             hard_states: BTreeMap::new(),
@@ -68,6 +75,7 @@ impl Rig {
             stalled: Vec::new(),
             idle: Vec::new(),
             unfit: Vec::new(),
+            compares: false,
             pace: usize::MAX,
             road: VecDeque::new(),
             queue: Vec::new(),
@@ -86,6 +94,13 @@ impl Rig {
         rig.run(2_000);
         let leader = rig.leader().expect("a connected group elects a leader");
         (rig, leader)
+    }
+
+    /// A board that was just let in, and knows no more than who made the group.
+    pub(crate) fn newcomer(&mut self, id: NodeId) {
+        let membership = membership(&self.founders);
+        self.start(id, 1, Restored { membership, ..Restored::default() });
+        self.settle();
     }
 
     fn start(&mut self, id: NodeId, boot: u64, restored: Restored) {
@@ -254,6 +269,7 @@ impl Rig {
                         false => Outcome::Changed,
                     };
                     let outcomes = alloc::vec![outcome; entries.len()];
+                    self.compare(id, &entries);
                     self.queue.push((id, Event::Applied { number, outcomes }));
                 }
                 Effect::Query { number, sql, .. } => {
@@ -263,6 +279,24 @@ impl Rig {
                 Effect::RoleChanged { .. } | Effect::Pages { .. } => {}
             }
         }
+    }
+
+    /// All boards have reported by the time one of them hears of a scrub.
+    fn compare(&mut self, id: NodeId, entries: &[Entry]) {
+        let asks = |entry: &&Entry| {
+            let words = b"INSERT INTO _understudy_scrub(";
+            entry.data.windows(words.len()).any(|part| part == words)
+        };
+        let Some(entry) = entries.iter().rfind(asks).filter(|_| self.compares) else { return };
+        let report = |board: &NodeId| {
+            let digest = if self.unfit.contains(board) { 100 + board } else { 7 };
+            let finding = Finding::Digest(digest);
+            (*board, Report { entry: entry.index, finding, items: Vec::new() })
+        };
+        let reports: BTreeMap<_, _> = self.nodes.keys().map(report).collect();
+        let boards = reports.len() as u64;
+        let scrub = Scrub { id: entry.index, boards, reports, ..Scrub::default() };
+        self.queue.push((id, Event::Scrubs(Scrubs(Vec::from([scrub])))));
     }
 
     pub(crate) fn answer_of(&self, request: RequestId) -> Option<&Reply> {
@@ -278,6 +312,14 @@ fn execute(base: Position, requests: Vec<Vec<u8>>) -> Executed {
     let mut change = alloc::format!("{}:{}", base.term, base.index).into_bytes();
     change.extend(requests.concat());
     Executed { change, answers: requests.into_iter().map(Ok).collect() }
+}
+
+/// The planted bug that this run is to find.
+#[cfg(mutants)]
+fn choose_mutant() {
+    extern crate std;
+    let number = std::env::var("MUTANT").ok().and_then(|number| number.parse().ok());
+    crate::mutant::choose(number.unwrap_or(0));
 }
 
 pub(crate) fn write(text: &str) -> Request {

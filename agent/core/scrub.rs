@@ -245,6 +245,15 @@ impl Scrubs {
         judged.next()
     }
 
+    /// Did two boards hold the same when they were last compared? None when they never
+    /// were.
+    #[must_use]
+    pub fn agree(&self, one: NodeId, other: NodeId) -> Option<bool> {
+        let whole = self.0.iter().rev().filter(|scrub| scrub.part.is_none());
+        let digests = |scrub: &Scrub| Some((scrub.digest_of(one)?, scrub.digest_of(other)?));
+        whole.filter_map(digests).next().map(|(one, other)| one == other)
+    }
+
     /// The scrub that found this board wrong, if none has found it right since.
     #[must_use]
     pub(crate) fn condemns(&self, board: NodeId) -> Option<u64> {

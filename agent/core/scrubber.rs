@@ -176,6 +176,11 @@ impl Node {
         self.scrubber.fenced.contains(&board)
     }
 
+    /// Has this board been found to hold the same rows as this one?
+    pub(crate) fn is_same(&self, board: NodeId) -> bool {
+        self.scrubber.scrubs.agree(self.config.id, board) == Some(true)
+    }
+
     /// The rows about scrubs have changed.
     pub(crate) fn on_scrubs(&mut self, now: Millis, scrubs: Scrubs) {
         let newest = |scrubs: &Scrubs| scrubs.latest().map_or(0, |(whole, _)| whole.id);
@@ -211,7 +216,8 @@ impl Node {
             Request::Write(_)
             | Request::Read { .. }
             | Request::Admit(_)
-            | Request::Rename { .. } => Ok(request),
+            | Request::Rename { .. }
+            | Request::Member(_) => Ok(request),
         }
     }
 
@@ -270,6 +276,9 @@ impl Node {
         let part = if waits { None } else { scrubber.scrubs.next_part() };
         // One that does not come to an end does not keep the next off for ever.
         let due = interval > 0 && age >= interval && (!waits || age >= interval.saturating_mul(4));
+        // A newcomer reports of one that it finds in the log, if it comes by it.
+        let may_compare = part.is_none() && (!waits || age >= patience_ms);
+        let due = due || may_compare && self.wants_comparison(now);
         if due || part.is_some() {
             let part = if due { None } else { part };
             let request = self.scrubber.scrubs.ask(&self.boards(), part);

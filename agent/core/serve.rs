@@ -1,6 +1,6 @@
 //! Callers: what becomes of a request on this board, whether it leads or not.
 
-use alloc::{string::String, vec::Vec};
+use alloc::vec::Vec;
 
 use raft::StateRole;
 
@@ -8,10 +8,7 @@ use crate::{
     error::Refusal,
     event::{Effect, Executed, Millis, NodeId, Position, ReadLevel, Reply, Request, RequestId},
     forward::Arrival,
-    limits,
-    log::conf_change,
-    member::{Candidate, Member, MembershipChange, check_name},
-    mutant,
+    limits, mutant,
     node::Node,
     reads::Read,
     sql::{self, Origin, RequestKind, SqlRequest},
@@ -47,7 +44,8 @@ impl Node {
             | Request::Admit(_)
             | Request::Rename { .. }
             | Request::Scrub
-            | Request::Repair { .. } => match self.scrub_request(request) {
+            | Request::Repair { .. }
+            | Request::Member(_) => match self.scrub_request(request) {
                 Ok(request) => {
                     self.wait(now, Waiting { ticket: Ticket::Local(id), request, deadline });
                 }
@@ -249,12 +247,14 @@ impl Node {
     fn serve_writes(&mut self, now: Millis) {
         let last_index = self.raw.raft.raft_log.last_index();
         let ready = self.writes.is_free()
-            && self.writes.has_waiting()
             && self.leads_for_sure()
             && self.raw.raft.lead_transferee.is_none()
             && self.may_execute();
         let base = self.applier.base().filter(|base| ready && base.index == last_index);
         let Some(base) = base else { return };
+        if self.tend_membership(now) || !self.writes.has_waiting() {
+            return;
+        }
         let batch = self.writes.gather();
         if batch.is_empty() {
             if self.applier.is_idle()
@@ -270,7 +270,8 @@ impl Node {
             | Request::Admit(_)
             | Request::Rename { .. }
             | Request::Scrub
-            | Request::Repair { .. } => None,
+            | Request::Repair { .. }
+            | Request::Member(_) => None,
         });
         let requests: Vec<_> = requests.collect();
         let number = self.number();
@@ -304,12 +305,12 @@ impl Node {
         }
     }
 
-    fn give_back(&mut self, now: Millis, batch: Vec<Waiting>) {
+    pub(crate) fn give_back(&mut self, now: Millis, batch: Vec<Waiting>) {
         let answered = self.writes.give_back(batch);
         self.answer_all(now, answered);
     }
 
-    fn proposed(&mut self, now: Millis, at: Position, answers: Vec<(Ticket, Answer)>) {
+    pub(crate) fn proposed(&mut self, now: Millis, at: Position, answers: Vec<(Ticket, Answer)>) {
         if mutant::is(4) {
             for (ticket, answer) in answers {
                 self.answer(now, (ticket, reply_at(at.index, answer)));
@@ -322,7 +323,7 @@ impl Node {
 
     /// Proposes on top of what is applied; `None` when this node no longer leads
     /// there, or raft-rs does not take it now.
-    fn propose(
+    pub(crate) fn propose(
         &mut self,
         what: impl FnOnce(&mut raft::RawNode<crate::log::Log>) -> raft::Result<()>,
     ) -> Option<Position> {
@@ -336,78 +337,6 @@ impl Node {
         let index = self.raw.raft.raft_log.last_index();
         assert!(index == base.index + 1 || mutant::is(7), "one entry was proposed");
         Some(Position { term: self.raw.raft.term, index })
-    }
-
-    fn propose_membership(&mut self, now: Millis, waiting: Waiting) {
-        let member = match self.wished_member(&waiting.request) {
-            Ok(member) => member,
-            Err(refusal) => {
-                self.answer(now, (waiting.ticket, Reply::Refused(refusal)));
-                return;
-            }
-        };
-        let answer = sql::encode(&member);
-        if self.membership.member(member.id) == Some(&member) {
-            let index = self.applier.applied().index;
-            self.answer(now, (waiting.ticket, Reply::Done { index, answer }));
-            return;
-        }
-        let change = MembershipChange::Add(member);
-        let step = conf_change(&change);
-        let at = if self.raw.raft.has_pending_conf() {
-            None
-        } else {
-            self.propose(|raw| raw.propose_conf_change(sql::encode(&change), step))
-        };
-        match at {
-            Some(at) => {
-                self.proposed(now, at, Vec::from([(waiting.ticket, Ok(answer))]));
-            }
-            None => self.give_back(now, Vec::from([waiting])),
-        }
-    }
-
-    fn wished_member(&self, request: &Request) -> Result<Member, Refusal> {
-        match request {
-            Request::Admit(candidate) => self.admitted(candidate),
-            Request::Rename { id, name } => self.renamed(*id, name),
-            Request::Write(_) | Request::Read { .. } | Request::Scrub | Request::Repair { .. } => {
-                Err(Refusal::Invalid(String::from("not a membership request")))
-            }
-        }
-    }
-
-    fn admitted(&self, candidate: &Candidate) -> Result<Member, Refusal> {
-        check_name("board", &candidate.name)?;
-        let addresses = &candidate.addresses;
-        if addresses.len() > limits::ADDRESSES_MAX
-            || addresses.iter().any(|address| address.len() > limits::NAME_BYTES_MAX)
-        {
-            return Err(Refusal::Invalid(String::from("too many addresses, or one too long")));
-        }
-        let member = self.membership.admit(candidate);
-        let known = self.membership.member(member.id).is_some();
-        if !known && self.membership.members.len() >= limits::MEMBERS_MAX {
-            return Err(Refusal::Invalid(alloc::format!(
-                "the group is full: it has {} boards",
-                limits::MEMBERS_MAX
-            )));
-        }
-        let voters = self.membership.members.iter().filter(|member| member.voter).count();
-        let voter = if known { member.voter } else { voters < self.voters_max };
-        Ok(Member { voter, ..member })
-    }
-
-    fn renamed(&self, id: NodeId, name: &str) -> Result<Member, Refusal> {
-        check_name("board", name)?;
-        let Some(member) = self.membership.member(id) else {
-            return Err(Refusal::Invalid(alloc::format!("no member has the id {id}")));
-        };
-        let taken = |other: &Member| other.id != id && other.name == name;
-        if self.membership.members.iter().any(taken) {
-            return Err(Refusal::Invalid(alloc::format!("another board is named {name}")));
-        }
-        Ok(Member { name: String::from(name), ..member.clone() })
     }
 
     /// Hands waiting requests to the leader, if one is known and not silent: what

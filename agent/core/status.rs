@@ -7,8 +7,8 @@ use raft::StateRole;
 use crate::{
     error::Rejection,
     event::{Millis, NodeId, Position},
-    freshness::majority_heard,
-    node::{Node, voters_of},
+    freshness::{majority_heard, of_all_majorities},
+    node::Node,
 };
 
 pub use crate::scrubber::ScrubStatus;
@@ -69,6 +69,8 @@ pub struct NodeStatus {
     pub unconfirmed_by: Vec<NodeId>,
     /// Its peers remember more than its disk does.
     pub disk_lost: bool,
+    /// It was taken out of the group.
+    pub removed: bool,
     /// Boards whose rows contradict the others', this one perhaps among them.
     pub fenced: Vec<NodeId>,
     /// It takes the database's state from this board, page by page.
@@ -105,6 +107,7 @@ impl Node {
             confirming_disk: self.standing.is_asking(),
             unconfirmed_by: self.standing.unconfirmed().collect(),
             disk_lost: self.standing.is_lost(),
+            removed: self.is_removed(),
             fenced: self.fenced_boards(),
             pulls_from: self.catchup.source(),
             scrub: self.scrub_status(now),
@@ -118,9 +121,8 @@ impl Node {
         if !self.leads() {
             return self.heard.get(&self.leader()?).map(|at| now.since(*at));
         }
-        let voters = voters_of(&self.membership);
-        let at = majority_heard(now, self.config.id, &voters, &self.heard);
-        at.map(|at| now.since(at))
+        let majority = |voters: &[NodeId]| majority_heard(now, self.config.id, voters, &self.heard);
+        of_all_majorities(&self.membership, majority).map(|at| now.since(at))
     }
 
     fn peers(&self, now: Millis) -> BTreeMap<NodeId, PeerStatus> {

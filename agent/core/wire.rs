@@ -19,6 +19,7 @@ use crate::{
     error::Rejection,
     event::{EntryKind, NodeId, Promise, Reply, Request},
     limits,
+    member::InvitationId,
     pages::{Answer, Wish},
 };
 
@@ -80,6 +81,11 @@ pub enum Frame {
         term: u64,
         /// Of all but the two of them, those it knows something of.
         others: Vec<Other>,
+    },
+    /// For how long invitations still hold, as the sender counts.
+    Invitations {
+        /// Each with the milliseconds that are left.
+        left: Vec<(InvitationId, u64)>,
     },
     /// What a board wants of another's database.
     PagesAsk {

@@ -102,6 +102,11 @@ impl Writes {
         }
     }
 
+    /// Its turn comes first again, once what is to be done before is done.
+    pub(crate) fn keep(&mut self, waiting: Waiting) {
+        self.put_back(Vec::from([waiting]));
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.pop_front()?;
         self.waiting_bytes -= request_bytes(&waiting.request);
@@ -270,7 +275,11 @@ fn refused(ticket: Ticket, refusal: Refusal) -> Answered {
 fn request_bytes(request: &Request) -> usize {
     match request {
         Request::Write(sql) | Request::Read { sql, .. } => sql.len(),
-        Request::Admit(_) | Request::Rename { .. } | Request::Scrub | Request::Repair { .. } => 0,
+        Request::Admit(_)
+        | Request::Rename { .. }
+        | Request::Scrub
+        | Request::Repair { .. }
+        | Request::Member(_) => 0,
     }
 }
 

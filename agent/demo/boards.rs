@@ -51,17 +51,19 @@ impl Boards {
             board.run()?;
         }
         let init = ControlRequest::Init { group: "demo".into(), name: None };
-        let ControlResponse::Token(token) = boards.all[0].ask(&init)? else {
-            return Err(String::from("the first board made no group"));
+        boards.all[0].ask(&init)?;
+        let token = ControlRequest::Token { lifetime_ms: 600_000, uses: 0 };
+        let ControlResponse::Token(token) = boards.all[0].ask(&token)? else {
+            return Err(String::from("the first board made no token"));
         };
         for board in &boards.all[1..] {
-            let join = ControlRequest::Join { token: token.clone(), name: None };
+            let join = ControlRequest::Join { token: token.clone(), replaces: None, name: None };
             board.ask(&join)?;
         }
         boards.wait("the three boards to agree", |boards| {
             boards.all.iter().all(|board| {
                 board.status().is_ok_and(|status| {
-                    status.members.len() == NAMES.len()
+                    status.members.iter().filter(|member| member.voter).count() == NAMES.len()
                         && status.leader.is_some()
                         && status.http.is_some()
                 })

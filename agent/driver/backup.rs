@@ -10,11 +10,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use tokio::{
-    runtime::Handle,
-    sync::mpsc::{self, Sender},
-    time::timeout,
-};
+use tokio::sync::mpsc::{self, Sender, error::TrySendError};
 use tracing::warn;
 
 use super::database::LAST_PRIORITY;
@@ -26,14 +22,16 @@ use crate::{
 /// Pieces read ahead.
 const PIECES_AHEAD_MAX: usize = 4;
 
-/// Between two looks at the limit while nobody takes a piece.
-const LOOK: Duration = Duration::from_millis(250);
+/// Between two looks whether there is room and time while nobody takes a piece: at
+/// first, and at the most.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_millis(64);
 
 /// Begins to copy.
-pub(super) fn start(snapshot: Snapshot, backup: Backup, runtime: Handle) -> Result<Pieces, String> {
+pub(super) fn start(snapshot: Snapshot, backup: Backup) -> Result<Pieces, String> {
     let (sender, pieces) = mpsc::channel(PIECES_AHEAD_MAX);
     let bytes = snapshot.bytes(&backup.form).filter(|_| !backup.compress);
-    let pipe = Pipe { sender, limit: snapshot.limit(), runtime };
+    let pipe = Pipe { sender, limit: snapshot.limit() };
     let copy = move || {
         // Zero is this thread, on Linux; a copy at full speed is right as well.
         let _ = rustix::process::setpriority_process(None, LAST_PRIORITY);
@@ -67,7 +65,6 @@ fn copy(snapshot: Snapshot, backup: &Backup, mut pipe: Pipe) {
 struct Pipe {
     sender: Sender<Piece>,
     limit: Arc<Patience>,
-    runtime: Handle,
 }
 
 impl Pipe {
@@ -80,19 +77,21 @@ impl Pipe {
 
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut look = LOOK_MIN;
+        let mut piece = Piece::Bytes(bytes.to_vec());
         loop {
             if let Some(why) = self.limit.why() {
                 return Err(io::Error::other(why));
             }
-            let room = async { timeout(LOOK, self.sender.reserve()).await };
-            match self.runtime.block_on(room) {
-                Ok(Ok(place)) => {
-                    place.send(Piece::Bytes(bytes.to_vec()));
-                    return Ok(bytes.len());
+            piece = match self.sender.try_send(piece) {
+                Ok(()) => return Ok(bytes.len()),
+                Err(TrySendError::Closed(_)) => {
+                    return Err(io::Error::other("the caller went away"));
                 }
-                Ok(Err(_)) => return Err(io::Error::other("the caller went away")),
-                Err(_) => {}
-            }
+                Err(TrySendError::Full(piece)) => piece,
+            };
+            thread::sleep(look);
+            look = LOOK_MAX.min(2 * look);
         }
     }
 

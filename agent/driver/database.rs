@@ -17,10 +17,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc::Sender, oneshot},
-};
+use tokio::sync::{mpsc::Sender, oneshot};
 use understudy_core::{
     event::{Effect, Event},
     limits::{DATABASE_EFFECTS_MAX, QUERIES_OPEN_MAX},
@@ -51,7 +48,7 @@ const COPIES_WAITING_MAX: usize = SNAPSHOTS_MAX;
 
 enum Job {
     Effect(Effect),
-    Copy(Backup, Asker, Handle),
+    Copy(Backup, Asker),
     Close(mpsc::SyncSender<()>),
 }
 
@@ -108,19 +105,18 @@ impl DatabaseThread {
         taken.expect("the core bounds what waits for the database");
     }
 
-    /// Copies the database as of now; its pieces come on a thread of the copy's own,
-    /// which waits for them to be taken with the help of this runtime.
+    /// Copies the database as of now; its pieces come on a thread of the copy's own.
     ///
     /// # Panics
     /// When more waits than there is room for.
-    pub fn copy(&self, backup: Backup, asker: Asker, runtime: Handle) {
+    pub fn copy(&self, backup: Backup, asker: Asker) {
         if self.copies_waiting.fetch_add(1, Ordering::AcqRel) >= COPIES_WAITING_MAX {
             self.copies_waiting.fetch_sub(1, Ordering::AcqRel);
             // Whoever asked may have gone away.
             let _ = asker.send(Err(String::from("too many copies are asked for: try again")));
             return;
         }
-        let taken = self.jobs.try_send(Job::Copy(backup, asker, runtime));
+        let taken = self.jobs.try_send(Job::Copy(backup, asker));
         taken.expect("there is a place for each");
     }
 
@@ -162,9 +158,9 @@ impl<H: Fn(&str)> Worker<H> {
             match waiting.recv_timeout(wait.min(IDLE)) {
                 Ok(Job::Effect(effect)) if self.is_void(&effect) => is_void = true,
                 Ok(Job::Effect(effect)) => self.carry_out(effect),
-                Ok(Job::Copy(copy, asker, runtime)) => {
+                Ok(Job::Copy(copy, asker)) => {
                     self.copies_waiting.fetch_sub(1, Ordering::AcqRel);
-                    self.copy(copy, asker, runtime);
+                    self.copy(copy, asker);
                 }
                 Ok(Job::Close(done)) => {
                     let closed = self.database.checkpoint();
@@ -270,13 +266,13 @@ impl<H: Fn(&str)> Worker<H> {
         }
     }
 
-    fn copy(&mut self, copy: Backup, asker: Asker, runtime: Handle) {
+    fn copy(&mut self, copy: Backup, asker: Asker) {
         let taken = match self.database.snapshot(copy.index) {
             Err(failure) => {
                 self.survive(Err(failure));
                 Err(String::from("the database could not be committed: try again"))
             }
-            Ok(snapshot) => snapshot.and_then(|snapshot| backup::start(snapshot, copy, runtime)),
+            Ok(snapshot) => snapshot.and_then(|snapshot| backup::start(snapshot, copy)),
         };
         // Whoever asked may have gone away; then the copy ends at its first piece.
         let _ = asker.send(taken);

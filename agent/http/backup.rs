@@ -25,7 +25,7 @@ use understudy_core::{
     sql::{self, Origin, RequestKind, SqlRequest, Statement},
 };
 
-use super::{Answer, Front, Parameters, respond, text};
+use super::{Answer, Front, Parameters, nodes, respond, text};
 use crate::call::{Backup, Form, Piece, Pieces};
 
 /// Carries the reason why a copy came to no end.
@@ -39,6 +39,7 @@ pub(super) async fn backup(
     let parameters = Parameters::parse(query.as_deref())?;
     let form = form(&parameters).map_err(|reason| text(StatusCode::BAD_REQUEST, reason))?;
     let is_sql = matches!(form, Form::Sql { .. });
+    nodes::in_group(&front.caller).await?;
     let index = barrier(&front, &parameters).await?;
     let backup = Backup { index, form, compress: parameters.has("compress") };
     let stopping = || text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping");

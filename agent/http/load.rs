@@ -16,12 +16,15 @@ use axum::{
 };
 use understudy_core::sql::{SqlResponse, StatementOutcome, StatementResult};
 
-use super::{Answer, Front, Parameters, empty, json, limits::patience_ms, render, text};
+use super::{Answer, Front, Parameters, empty, json, limits::patience_ms, nodes, render, text};
 use crate::{
     call::Piece,
     driver::clock,
     load::{Failed, Loaded, Wanted},
 };
+
+/// Bytes that are listened to after it is known that they are of no use.
+const UNWANTED_BYTES_MAX: usize = 16 << 20;
 
 pub(super) async fn load(
     State(front): State<Front>,
@@ -35,11 +38,13 @@ pub(super) async fn load(
         Ok(Loaded::Replaced) => SqlResponse::default(),
         Ok(Loaded::Executed(response)) => response,
         // As for statements: the request was understood.
-        Err(Failed::Content(words)) if !replace => {
+        Err(Failed::Statement(words)) if !replace => {
             let outcome = StatementOutcome::Error(words);
             SqlResponse { results: vec![StatementResult { outcome, time_ns: 0 }], error: None }
         }
-        Err(Failed::Content(words)) => return Err(text(StatusCode::BAD_REQUEST, &words)),
+        Err(Failed::Statement(words) | Failed::Content(words)) => {
+            return Err(text(StatusCode::BAD_REQUEST, &words));
+        }
         Err(Failed::Group(words)) => return Err(text(StatusCode::SERVICE_UNAVAILABLE, &words)),
     };
     Ok(json(render::response(&response, &parameters.shape, 0)))
@@ -48,7 +53,7 @@ pub(super) async fn load(
 pub(super) async fn boot(State(front): State<Front>, body: Body) -> Answer {
     match handed_over(&front, Wanted::File, body).await? {
         Ok(Loaded::Replaced | Loaded::Executed(_)) => Ok(empty(StatusCode::OK)),
-        Err(Failed::Content(words)) => {
+        Err(Failed::Statement(words) | Failed::Content(words)) => {
             let words = format!("invalid SQLite data: {words}");
             Err(text(StatusCode::BAD_REQUEST, &words))
         }
@@ -62,10 +67,11 @@ async fn handed_over(
     wanted: Wanted,
     body: Body,
 ) -> Result<Result<Loaded, Failed>, Response> {
+    nodes::in_group(&front.caller).await?;
     let unavailable = |words: String| text(StatusCode::SERVICE_UNAVAILABLE, &words);
     let upload = front.loader.begin(wanted).map_err(unavailable)?;
     let (mut body, silence) = (pin!(body), front.silence);
-    let (mut bytes, mut waited_ms) = (0_u64, 0);
+    let (mut bytes, mut unwanted, mut waited_ms) = (0_u64, 0, 0);
     loop {
         // Only the caller's own silence counts, not what the load takes its time for.
         let left = Duration::from_millis(patience_ms(silence, bytes).saturating_sub(waited_ms));
@@ -86,9 +92,16 @@ async fn handed_over(
                 }
             },
         };
-        let is_last = !matches!(piece, Piece::Bytes(_));
-        // Who takes no more has come to an end.
-        if upload.pieces.send(piece).await.is_err() || is_last {
+        let (is_last, length) = match &piece {
+            Piece::Bytes(bytes) => (false, bytes.len()),
+            Piece::End | Piece::Failed(_) => (true, 0),
+        };
+        // Who takes no more has come to an end; the caller hears it more surely after
+        // it has said all.
+        if upload.pieces.send(piece).await.is_err() {
+            unwanted += length;
+        }
+        if is_last || unwanted > UNWANTED_BYTES_MAX {
             break;
         }
     }

@@ -21,7 +21,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::Response,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -95,7 +95,7 @@ pub fn router(caller: Caller, loader: Loader) -> Router {
 }
 
 /// What begins with one of these is that endpoint's, as rqlite routes.
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 9] = [
     "/db/execute",
     "/db/query",
     "/db/request",
@@ -104,6 +104,7 @@ const PATHS: [&str; 8] = [
     "/readyz",
     "/db/backup",
     "/db/load",
+    "/remove",
 ];
 
 /// Not routed by its beginning, as in rqlite.
@@ -126,6 +127,7 @@ fn endpoints(caller: Caller, loader: Loader, bounds: &Bounds) -> Router {
         .route(PATHS[5], get(nodes::readyz))
         .route(PATHS[6], get(backup::backup))
         .route(PATHS[7], post(load::load))
+        .route(PATHS[8], delete(nodes::remove))
         .route(BOOT, post(load::boot))
         .fallback(|| async { empty(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })

@@ -1,11 +1,17 @@
-//! `/status`, `/nodes` and `/readyz`: this board's view in rqlite's words.
+//! `/status`, `/nodes` and `/readyz`: this board's view in rqlite's words; `/remove`.
 
 use axum::{
+    body::Body,
     extract::{RawQuery, State},
     http::StatusCode,
     response::Response,
 };
 use serde_json::{Map, Value, json};
+use understudy_core::{
+    error::Refusal,
+    event::{Reply, Request},
+    member::MemberRequest,
+};
 
 use super::{Answer, Parameters, json as respond_json, render, text};
 use crate::{
@@ -16,6 +22,16 @@ use crate::{
 /// Does this board count for the quorum?
 pub(super) fn votes(status: &Status) -> bool {
     status.members.iter().any(|member| member.id == status.id && member.voter)
+}
+
+/// Refuses what only a member can do.
+pub(super) async fn in_group(caller: &Caller) -> Result<(), Response> {
+    if seen(caller).await?.role != "waiting" {
+        return Ok(());
+    }
+    let words = "this board belongs to no group yet: `understudy init` makes one, `understudy \
+                 join TOKEN` enters one";
+    Err(text(StatusCode::SERVICE_UNAVAILABLE, words))
 }
 
 async fn seen(caller: &Caller) -> Result<Status, Response> {
@@ -143,4 +159,33 @@ pub(super) async fn readyz(State(caller): State<Caller>, RawQuery(query): RawQue
     let sync = if parameters.has("sync") { "\n[+]sync ok" } else { "" };
     let body = format!("[+]node ok\n[+]leader ok\n[+]store ok{sync}\n[+]db ok");
     Ok(text(StatusCode::OK, &body))
+}
+
+/// A body that names a board is shorter than this, bytes.
+const REMOVAL_BYTES_MAX: usize = 4_096;
+
+/// `DELETE /remove` with `{"id": "ID"}`, as rqlite takes it; a name does as well.
+pub(super) async fn remove(State(caller): State<Caller>, body: Body) -> Answer {
+    let bad = |why: &str| text(StatusCode::BAD_REQUEST, why);
+    let body = axum::body::to_bytes(body, REMOVAL_BYTES_MAX).await;
+    let body = body.map_err(|_| bad("the body is longer than a board's id"))?;
+    let wish: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let Some(board) = wish.get("id").and_then(Value::as_str) else {
+        return Err(bad("the body is {\"id\": \"ID\"}, with the id of a board as /nodes has it"));
+    };
+    let status = seen(&caller).await?;
+    let named = |member: &&MemberStatus| member.id.to_string() == board || member.name == board;
+    let id = match (status.members.iter().find(named), board.parse()) {
+        (Some(member), _) => member.id,
+        (None, Ok(id)) => id,
+        (None, Err(_)) => return Err(bad(&format!("no board is named {board}"))),
+    };
+    match caller.request(Request::Member(MemberRequest::Remove(id))).await {
+        Some(Reply::Done { .. }) => Ok(text(StatusCode::OK, "")),
+        Some(Reply::Refused(Refusal::Invalid(why))) => Err(bad(&why)),
+        Some(Reply::Refused(refusal)) => {
+            Err(text(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()))
+        }
+        None => Err(text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping")),
+    }
 }

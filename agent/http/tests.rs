@@ -51,6 +51,7 @@ fn over_the_wire(
                     },
                     Call::Status(reply) => reply.send(status()).unwrap(),
                     Call::Backup(..) => panic!("nobody asks for a copy here"),
+                    Call::Hosts(_) | Call::Forget(_) => panic!("HTTP asks for no such thing"),
                 }
             }
         });
@@ -115,7 +116,8 @@ impl Board {
                 Request::Admit(_)
                 | Request::Rename { .. }
                 | Request::Scrub
-                | Request::Repair { .. } => panic!("HTTP asks for no such thing"),
+                | Request::Repair { .. }
+                | Request::Member(_) => panic!("HTTP asks for no such thing"),
             })
         });
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");
@@ -506,6 +508,7 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
                     Call::Request(_, reply) => unanswered.push(reply),
                     Call::Status(reply) => reply.send(status()).unwrap(),
                     Call::Backup(..) => panic!("nobody asks for a copy here"),
+                    Call::Hosts(_) | Call::Forget(_) => panic!("HTTP asks for no such thing"),
                 }
             }
         });

@@ -54,7 +54,7 @@ pub(super) fn database(path: &Path, directory: &Path, text: impl BufRead) -> Res
         open(path, pages).map_err(|error| Failed::Group(format!("{}: {error}", path.display())))?;
     let mut statements = Statements::new(text);
     for number in 1.. {
-        let at = |words: &str| Failed::Content(format!("statement {number}: {words}"));
+        let at = |words: &str| Failed::Statement(format!("statement {number}: {words}"));
         let Some(statement) = statements.next().map_err(|words| at(&words))? else { break };
         let deadline = clock::now().plus(REQUEST_MS_MAX);
         limit(&mut connection, deadline).map_err(|error| at(&error.to_string()))?;
@@ -62,7 +62,7 @@ pub(super) fn database(path: &Path, directory: &Path, text: impl BufRead) -> Res
     }
     if !connection.is_autocommit() {
         let words = "the text ends before the transaction it began: is it cut off?";
-        return Err(Failed::Content(String::from(words)));
+        return Err(Failed::Statement(String::from(words)));
     }
     Ok(())
 }

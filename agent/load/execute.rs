@@ -43,7 +43,9 @@ fn run(writer: &Writer, statements: Vec<Statement>, done: usize) -> Result<SqlRe
     // It is not known to bear being made twice.
     let answer = writer.write_once(&request);
     let mut response = answer.map_err(|failed| match failed {
-        Failed::Content(words) => Failed::Content(before(done, &words)),
+        Failed::Statement(words) | Failed::Content(words) => {
+            Failed::Statement(before(done, &words))
+        }
         Failed::Group(words) => Failed::Group(before(done, &words)),
     })?;
     let last = response.results.pop();
@@ -52,7 +54,7 @@ fn run(writer: &Writer, statements: Vec<Statement>, done: usize) -> Result<SqlRe
 }
 
 fn failed(done: usize, number: usize, words: &str) -> Failed {
-    Failed::Content(before(done, &format!("statement {number}: {words}")))
+    Failed::Statement(before(done, &format!("statement {number}: {words}")))
 }
 
 fn before(done: usize, words: &str) -> String {

@@ -17,10 +17,7 @@ use std::{
     thread,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use understudy_core::sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement, Value};
 
 use self::{intake::Content, script::Statements, writer::Writer};
@@ -77,7 +74,9 @@ pub enum Loaded {
 /// Why nothing came of it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// Of what was handed over.
+    /// Of a statement that was handed over.
+    Statement(String),
+    /// Of a file that was handed over.
     Content(String),
     /// Of the group, or of this board.
     Group(String),
@@ -116,7 +115,7 @@ impl Loader {
         let (pieces, waiting) = mpsc::channel(PIECES_AHEAD_MAX);
         let (end, ended) = oneshot::channel();
         let load = Load {
-            writer: Writer::new(self.caller.clone(), Handle::current()),
+            writer: Writer::new(self.caller.clone()),
             directory: self.directory.clone(),
             wanted,
             _place: place,
@@ -280,7 +279,7 @@ impl<'a> Rows<'a> {
         let request = SqlRequest { transaction: true, ..request };
         let in_table = |words: String| format!("table {}: {words}", self.part.name);
         self.writer.write(&request).map(drop).map_err(|failed| match failed {
-            Failed::Content(words) => Failed::Content(in_table(words)),
+            Failed::Statement(words) | Failed::Content(words) => Failed::Content(in_table(words)),
             Failed::Group(words) => Failed::Group(in_table(words)),
         })
     }

@@ -3,7 +3,6 @@
 
 use std::{thread, time::Duration};
 
-use tokio::runtime::Handle;
 use understudy_core::{
     error::Refusal,
     event::{ReadLevel, Reply, Request},
@@ -22,12 +21,11 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 pub(super) struct Writer {
     caller: Caller,
-    runtime: Handle,
 }
 
 impl Writer {
-    pub(super) const fn new(caller: Caller, runtime: Handle) -> Self {
-        Self { caller, runtime }
+    pub(super) const fn new(caller: Caller) -> Self {
+        Self { caller }
     }
 
     /// Do users keep nothing as yet?
@@ -56,7 +54,7 @@ impl Writer {
 
     /// The same, without another try.
     pub(super) fn write_once(&self, request: &SqlRequest) -> Result<SqlResponse, Failed> {
-        match self.runtime.block_on(self.caller.request(Request::Write(sql::encode(request)))) {
+        match self.caller.request_blocking(Request::Write(sql::encode(request))) {
             Some(Reply::Done { answer, .. }) => succeeded(decoded(&answer)?),
             Some(Reply::Refused(refusal)) => Err(Failed::Group(refusal.to_string())),
             None => Err(stopping()),
@@ -66,7 +64,7 @@ impl Writer {
     fn ask(&self, request: &Request) -> Result<SqlResponse, Failed> {
         let since = clock::now();
         loop {
-            match self.runtime.block_on(self.caller.request(request.clone())) {
+            match self.caller.request_blocking(request.clone()) {
                 Some(Reply::Done { answer, .. }) => return decoded(&answer),
                 Some(Reply::Refused(refusal))
                     if may_help(&refusal) && clock::now().since(since) < PATIENCE_MS =>

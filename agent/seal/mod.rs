@@ -150,6 +150,8 @@ pub enum Drop {
     Rationed,
     /// No session with that member yet, and too much held already.
     Unsent,
+    /// Of a board that is no member any more.
+    Removed,
 }
 
 /// Whom a session is with: a static key, as a member or as guest and host.
@@ -179,6 +181,8 @@ pub struct Seal {
     questions: Ration,
     peers: BTreeMap<PeerId, Peer>,
     nodes: BTreeMap<NodeId, PublicKey>,
+    /// Who was a member: heard as a guest only.
+    removed: Vec<PublicKey>,
     sessions: BTreeMap<u32, PeerId>,
     next_session: u32,
     /// Of this board's last call.
@@ -201,6 +205,7 @@ impl Seal {
             questions: Ration::default(),
             peers: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            removed: Vec::new(),
             sessions: BTreeMap::new(),
             next_session: salt,
             number: (boot, 0),
@@ -236,6 +241,11 @@ impl Seal {
             self.peer(now, PeerId::member(key)).node = Some(node);
         }
         self.forget_sessions();
+    }
+
+    /// Boards that were members and are none any more: they may only ask as guests.
+    pub fn set_removed(&mut self, removed: impl Iterator<Item = PublicKey>) {
+        self.removed = removed.collect();
     }
 
     /// What lies between this board and that key; nothing as yet, maybe.
@@ -393,6 +403,9 @@ impl Seal {
         self.gate.pass(now, mark)?;
         let called = Called::read(&self.keys, datagram)?;
         let id = called.id;
+        if !id.is_guest && self.removed.contains(&id.key) {
+            return Err(Drop::Removed);
+        }
         self.admit(now, id)?;
         let is_first = self.public_key < id.key;
         if is_first && self.peers.get(&id).is_some_and(|peer| peer.has_just_called(now)) {

@@ -33,6 +33,8 @@ pub struct Kept {
     /// Who is left behind.
     pub others: Vec<Member>,
     term: u64,
+    /// Two sets of voters count.
+    is_between: bool,
 }
 
 /// What board `own` holds, of what it starts from.
@@ -49,6 +51,7 @@ pub fn kept(directory: &Path, restored: &Restored, own: NodeId) -> Result<Kept, 
         return Err(StoreError::new(directory, reason));
     }
     let membership = at_the_end(restored)?;
+    let is_between = !membership.outgoing.is_empty();
     let (own_rows, others): (Vec<_>, Vec<_>) =
         membership.members.into_iter().partition(|member| member.id == own);
     let gone = || StoreError::new(directory, "this board is no member of its group any more");
@@ -58,6 +61,7 @@ pub fn kept(directory: &Path, restored: &Restored, own: NodeId) -> Result<Kept, 
         own: own_rows.into_iter().next().ok_or_else(gone)?,
         others,
         term: restored.hard_state.term,
+        is_between,
     })
 }
 
@@ -84,10 +88,11 @@ pub fn go_on_alone(
     identity: &Identity,
 ) -> Result<(), JournalError> {
     let term = kept.term + 1;
+    let leave = kept.is_between.then_some(MembershipChange::Leave);
     let voter = MembershipChange::Add(Member { voter: true, ..kept.own.clone() });
     let gone = kept.others.iter().map(|member| MembershipChange::Remove(member.id));
     let entries: Vec<Entry> = (kept.last_index + 1..)
-        .zip(std::iter::once(voter).chain(gone))
+        .zip(leave.into_iter().chain([voter]).chain(gone))
         .map(|(index, change)| {
             let data = sql::encode(&change);
             Entry { index, term, kind: EntryKind::Membership, data }

@@ -132,7 +132,8 @@ impl Group {
             addresses: Vec::new(),
             voter: true,
         });
-        self.membership = Membership { members: members.collect(), last_id: count };
+        self.membership =
+            Membership { members: members.collect(), last_id: count, ..Membership::default() };
         for id in 1..=count {
             self.boards.insert(id, Board::default());
         }

@@ -17,6 +17,7 @@ pub(crate) enum Happening {
     Room { board: NodeId },
     Call,
     Fault,
+    Move,
 }
 
 /// When, which in order of planning, and what.

@@ -53,6 +53,9 @@ pub(crate) const SCRUB_INTERVAL_MS: u64 = 4_000;
 /// From when a board was found wrong until it takes another's rows.
 pub(crate) const REPAIR_AFTER_MS: u64 = 1_500;
 
+/// A silent voter is replaced after this.
+const REPLACE_AFTER_MS: u64 = 8_000;
+
 /// Datagrams a socket holds for a process that stands still.
 const HELD_MAX: usize = 100;
 
@@ -237,15 +240,6 @@ impl Board {
                 voter: true,
             })),
         });
-        let identity = Identity {
-            group: [1; 16],
-            group_name: String::from("sim"),
-            group_key: [2; 32],
-            node: self.id,
-            private_key: [3; 32],
-            disk: [4; 16],
-            acquaintances: Vec::new(),
-        };
         let hard_state = HardState { term: 1, vote: 0, commit: 3 };
         let persist = Persist {
             entries: entries.to_vec(),
@@ -254,7 +248,32 @@ impl Board {
             trust: None,
             cut: None,
         };
-        journal.found(&identity, &persist).map_err(|error| error.to_string())
+        journal.found(&self.identity(), &persist).map_err(|error| error.to_string())
+    }
+
+    /// Makes it a board that was let in, and has nothing else yet.
+    pub(crate) fn join(&self) -> Result<(), String> {
+        let nothing = Persist {
+            entries: Vec::new(),
+            hard_state: HardState::default(),
+            promises: Vec::new(),
+            trust: None,
+            cut: None,
+        };
+        let found = self.journal()?.found(&self.identity(), &nothing);
+        found.map_err(|error| error.to_string())
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            group: [1; 16],
+            group_name: String::from("sim"),
+            group_key: [2; 32],
+            node: self.id,
+            private_key: [3; 32],
+            disk: [4; 16],
+            acquaintances: Vec::new(),
+        }
     }
 
     /// Starts a process from what the disk holds.
@@ -279,6 +298,7 @@ impl Board {
         node.set_scrub_interval(SCRUB_INTERVAL_MS);
         node.set_kept(self.kept);
         node.set_repair_after(REPAIR_AFTER_MS);
+        node.set_replace_after(REPLACE_AFTER_MS);
         self.epoch += 1;
         self.paused_since = None;
         self.held.clear();

@@ -8,7 +8,7 @@ use understudy_core::{
     sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
 };
 
-use super::{check::Fate, world::World};
+use super::{check::Fate, moves::Move, world::World};
 
 /// A read that was with the database when its board was fenced is answered within this.
 const ANSWERED_MS: u64 = 1_000;
@@ -20,6 +20,7 @@ pub(crate) enum Asked {
     Schema,
     /// Only its answer is of interest.
     Plain,
+    Move(Move),
 }
 
 /// What a read must see.
@@ -42,7 +43,8 @@ const BOUNDS_MS: [u64; 4] = [120, 300, 1_000, 4_000];
 impl World {
     /// A caller asks some board for something.
     pub(crate) fn call(&mut self) {
-        let id = 1 + self.calls.below(3);
+        let place = self.calls.below(self.boards.len() as u64);
+        let id = self.board_at(place);
         if self.boards[&id].process.is_none() || self.boards[&id].paused_since.is_some() {
             return;
         }
@@ -98,6 +100,7 @@ impl World {
                 self.check_read(to.0, promise, number(&answer).unwrap_or(0));
             }
             (Some(Asked::Plain), reply) => self.told = Some(reply),
+            (Some(Asked::Move(what)), reply) => self.moved(&what, reply),
             (Some(_) | None, _) => {}
         }
     }

@@ -5,12 +5,7 @@
 
 use understudy_core::{event::NodeId, retention::Kept};
 
-use super::{
-    agenda::Happening,
-    board::{BOARDS, set_now},
-    random::Random,
-    world::World,
-};
+use super::{agenda::Happening, board::set_now, random::Random, world::World};
 
 /// Of a board. One is drawn for a failing sync: all but the journal's WAL are synced
 /// too seldom to be met by chance.
@@ -37,12 +32,14 @@ pub(crate) struct Plan {
     pub(crate) away: u64,
     /// How much of its log a board keeps: little, so that it is often too little.
     pub(crate) kept: Kept,
+    /// Boards come and go.
+    pub(crate) moves: bool,
 }
 
 impl Plan {
     pub(crate) fn draw(random: &mut Random) -> Self {
         let mut rate = |max: u64| if random.chance(600) { random.below(max + 1) } else { 0 };
-        Self {
+        let plan = Self {
             loss: rate(250),
             repeat: rate(150),
             delay_ms: 1 + rate(30),
@@ -59,6 +56,11 @@ impl Plan {
             depose: rate(30),
             away: 50 + rate(250),
             kept: Kept { entries: 20 + rate(300), bytes: 2_000 + rate(40_000) },
+            moves: false,
+        };
+        match random.chance(400) {
+            true => Self { moves: true, damage: 0, diverge: 0, depose: 0, ..plan },
+            false => plan,
         }
     }
 
@@ -81,6 +83,7 @@ impl Plan {
             depose: 0,
             away: 0,
             kept: Kept { entries: 300, bytes: 1 << 20 },
+            moves: false,
         }
     }
 }
@@ -178,10 +181,10 @@ impl World {
     }
 
     pub(crate) fn fault(&mut self) {
-        let id = 1 + self.faults.below(3);
+        let id = self.any_board();
         let (cuts, crashes) = (self.plan.cuts, self.plan.crashes);
         if self.faults.chance(cuts) {
-            let to = 1 + self.faults.below(3);
+            let to = self.any_board();
             self.tell(|| format!("nothing passes from {id} to {to}"));
             self.cut.insert((id, to));
             let ms = 500 + self.faults.below(6_000);
@@ -228,7 +231,7 @@ impl World {
         self.heals = true;
         self.cut.clear();
         self.deposing = None;
-        for id in BOARDS {
+        for id in self.boards.keys().copied().collect::<Vec<_>>() {
             self.resume(id);
             let mut disk = self.boards[&id].disk.borrow_mut();
             disk.set_room(None);

@@ -111,11 +111,12 @@ fn summary(reports: &[(u64, Report)], violations: usize) {
     let seconds = sum(|report| report.simulated_ms) / 1_000;
     let cpu_ms = sum(|report| report.cpu_ms).max(1);
     println!(
-        "{} writes acknowledged, {} reads, {inside} of {crashes} crashes inside a \
-         write or sync, {} states taken from other boards, {} of them by boards changed behind \
-         their agents' backs and {} such boards still fenced, {} times real time per core",
+        "{} writes acknowledged, {} reads, {} boards came or went, {inside} of {crashes} crashes \
+         inside a write or sync, {} states taken from other boards, {} of them by boards changed \
+         behind their agents' backs and {} such boards still fenced, {} times real time per core",
         sum(|report| report.acknowledged),
         sum(|report| report.reads),
+        sum(|report| report.moves),
         sum(|report| report.installed),
         sum(|report| report.repaired),
         sum(|report| report.diverged),
@@ -145,9 +146,10 @@ fn choose(number: u32) {
     assert_eq!(number, 0, "planted bugs are not compiled in: cargo sim --mutants");
 }
 
-/// From this number on planted bugs are about what SQL comes to: the scenarios of
-/// statements find them.
+/// From these numbers on planted bugs are about what SQL comes to: the scenarios of
+/// statements find them; and about who belongs to the group: the core's own tests do.
 const FIRST_OF_STATEMENTS: u32 = 30;
+const FIRST_OF_MEMBERS: u32 = 40;
 
 fn mutant_run(number: u32) -> String {
     let seeds = MUTANT_SEEDS_MAX.to_string();
@@ -159,13 +161,11 @@ fn mutant_run(number: u32) -> String {
             .args(["--bin", "sim", "--target-dir", "target/mutants", "--"])
             .args(["--seeds", &seeds, "--mutant", &number_text]);
     } else {
-        run.args(["test", "--profile", "sim", "--package", "understudy-tests"]).args([
-            "--test",
-            "main",
-            "--target-dir",
-            "target/mutants",
-            "sql::",
-        ]);
+        let tests: &[&str] = match number < FIRST_OF_MEMBERS {
+            true => &["--package", "understudy-tests", "--test", "main", "sql::"],
+            false => &["--package", "understudy-core", "--lib", "roster::"],
+        };
+        run.args(["test", "--profile", "sim", "--target-dir", "target/mutants"]).args(tests);
     }
     run.output().map(|run| String::from_utf8_lossy(&run.stdout).into_owned()).unwrap_or_default()
 }

@@ -4,7 +4,7 @@
 //! What is real: every node, every line of `store`, every byte SQLite writes.
 //! What is simulated: the disks under SQLite (`vfs`), the network and the clocks
 //! (`world`, `agenda`), the drivers' threads (`threads`), the callers (`calls`),
-//! and what goes wrong (`faults`, `deposed`). Not in the loop: sockets, the seal, HTTP. What
+//! what goes wrong (`faults`, `deposed`), who comes and goes (`moves`). Not in the loop: sockets, the seal, HTTP. What
 //! must hold stands in `check`.
 
 mod agenda;
@@ -17,6 +17,7 @@ mod file;
 mod large;
 mod lateness;
 mod locks;
+mod moves;
 mod random;
 mod threads;
 mod vfs;
@@ -48,6 +49,9 @@ pub struct Report {
     pub repaired: u64,
     /// States taken from another board, these among them.
     pub installed: u64,
+    /// Boards that joined or were removed.
+    #[serde(default)]
+    pub moves: u64,
     /// Equal for equal runs.
     pub trace: u64,
     /// Time it took, of one core.

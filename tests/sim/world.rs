@@ -23,6 +23,7 @@ use super::{
     check::Check,
     deposed::{Deed, Deposing},
     faults::Plan,
+    moves::Moves,
     random::Random,
     vfs,
 };
@@ -42,6 +43,7 @@ pub(crate) struct World {
     pub(crate) calls: Random,
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     pub(crate) deposing: Option<Deposing>,
+    pub(crate) moves: Moves,
     pub(crate) asked: BTreeMap<(NodeId, u64, RequestId), Asked>,
     pub(crate) requests: RequestId,
     /// The answer to a request that is only about its answer.
@@ -65,6 +67,9 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Report {
     world.found();
     world.plan_in(1_500, Happening::Call);
     world.plan_in(2_000, Happening::Fault);
+    if world.plan.moves {
+        world.plan_in(2_500, Happening::Move);
+    }
     world.play(CHAOS_MS);
     world.heal();
     world.play(CHAOS_MS + HEAL_MS);
@@ -95,6 +100,7 @@ impl World {
             calls: stream(),
             cut: BTreeSet::new(),
             deposing: None,
+            moves: Moves::default(),
             asked: BTreeMap::new(),
             requests: 0,
             told: None,
@@ -168,6 +174,7 @@ impl World {
                 let pause = 20 + self.calls.below(120);
                 self.plan_in(pause, Happening::Call);
             }
+            Happening::Move => self.move_boards(),
             Happening::Fault if self.heals => {}
             Happening::Fault => {
                 self.fault();
@@ -266,7 +273,7 @@ impl World {
         for _ in 0..copies {
             let lost = !self.heals && self.network.chance(self.plan.loss);
             self.lost += u64::from(lost);
-            if lost || self.is_cut(from, to) || !BOARDS.contains(&to) {
+            if lost || self.is_cut(from, to) || !self.boards.contains_key(&to) {
                 continue;
             }
             let spike = !self.heals && self.network.chance(self.plan.spike);
@@ -296,7 +303,7 @@ impl World {
         let (now, has_spread) = (self.now, self.has_spread);
         let mut applied = Vec::new();
         let mut leaders = 0;
-        for id in BOARDS {
+        for id in self.members_in_the_end() {
             let board = self.board(id);
             let time = board.time(now);
             let (is_damaged, is_diverged) = (board.is_damaged, board.is_diverged);

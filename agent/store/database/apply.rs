@@ -95,8 +95,10 @@ impl Database {
             EntryKind::Membership => {
                 let change = sql::decode(&entry.data)
                     .map_err(|_| Trouble::Unfit(String::from("not a membership change")))?;
-                self.change_membership(&change)?;
-                Ok(Outcome::Changed)
+                Ok(match self.change_membership(&change)? {
+                    true => Outcome::Changed,
+                    false => Outcome::Skipped,
+                })
             }
             EntryKind::Change if entry.data.is_empty() => Ok(Outcome::Changed),
             EntryKind::Change => self.apply_change(entry),

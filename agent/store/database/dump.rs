@@ -81,7 +81,7 @@ impl Object {
 }
 
 /// Is this a table that the full-text index `owner` keeps for itself?
-pub(super) fn is_shadow_of(name: &str, owner: &str) -> bool {
+fn is_shadow_of(name: &str, owner: &str) -> bool {
     let kept =
         name.split_at_checked(owner.len()).filter(|(start, _)| start.eq_ignore_ascii_case(owner));
     let kept = kept.and_then(|(_, rest)| rest.strip_prefix('_'));
@@ -89,7 +89,7 @@ pub(super) fn is_shadow_of(name: &str, owner: &str) -> bool {
 }
 
 /// Does this text of a table make a virtual one?
-pub(super) fn is_virtual(sql: &str) -> bool {
+fn is_virtual(sql: &str) -> bool {
     sql.get(..20).is_some_and(|start| start.eq_ignore_ascii_case("CREATE VIRTUAL TABLE"))
 }
 

@@ -96,7 +96,7 @@ fn awkward_value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn awkward_values_come_back_to_the_bit(values in prop::collection::vec(awkward_value(), 1..60)) {
         let connection = Connection::open_in_memory().unwrap();

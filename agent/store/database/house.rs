@@ -19,6 +19,7 @@ impl Database {
     pub fn keep_house(&mut self, now: Millis) -> Result<(), Failure> {
         self.bound_scrub();
         self.bound_holding();
+        self.copies.bound(self.open_bytes, self.options.wal_bytes_max / 2);
         if let Some(since) = self.full_since {
             if now.since(since) < FULL_RETRY_MS {
                 return Ok(());

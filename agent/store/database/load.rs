@@ -31,7 +31,6 @@ use understudy_core::{
 use super::{
     Database, Failure,
     authorize::{Mode, is_ours},
-    dump::is_virtual,
     gathered::Gathered,
     schema::{Schema, quoted},
     text::words,
@@ -201,25 +200,17 @@ fn quoted_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// What users keep here: kind and name, in the order in which it is dropped.
+/// What users keep here: kind and name, in the order in which it is dropped. What goes
+/// along with something before it is among them.
 fn users_objects(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     let mut select = connection.prepare(
-        "SELECT type, name, coalesce(sql, '') FROM sqlite_schema \
+        "SELECT type, name FROM sqlite_schema \
          WHERE type IN ('table', 'view', 'trigger') AND name <> 'sqlite_sequence' \
-         ORDER BY type DESC, rootpage = 0 DESC, rowid",
+         ORDER BY type <> 'trigger', type <> 'view', rootpage <> 0, rowid",
     )?;
-    let objects = select.query_map([], |row| <(String, String, String)>::try_from(row))?;
+    let objects = select.query_map([], |row| <(String, String)>::try_from(row))?;
     let objects: Vec<_> = objects.collect::<rusqlite::Result<_>>()?;
-    let virtual_tables: Vec<String> = objects
-        .iter()
-        .filter(|(kind, _, sql)| kind == "table" && is_virtual(sql))
-        .map(|(_, name, _)| name.clone())
-        .collect();
-    // A virtual table's own go with it.
-    let goes_along =
-        |name: &str| virtual_tables.iter().any(|owner| super::dump::is_shadow_of(name, owner));
-    let users = objects.into_iter().filter(|(_, name, _)| !is_ours(name) && !goes_along(name));
-    Ok(users.map(|(kind, name, _)| (kind, name)).collect())
+    Ok(objects.into_iter().filter(|(_, name)| !is_ours(name)).collect())
 }
 
 fn finish(
@@ -242,7 +233,7 @@ fn finish(
     let list = quoted(&staged(id, 0));
     let mut sql = String::from("PRAGMA writable_schema=ON;");
     for (kind, name) in users {
-        sql.push_str(&format!("DROP {} {};", kind.to_ascii_uppercase(), quoted(&name)));
+        sql.push_str(&format!("DROP {} IF EXISTS {};", kind.to_ascii_uppercase(), quoted(&name)));
     }
     if has("sqlite_sequence")? {
         sql.push_str("DELETE FROM sqlite_sequence;");
@@ -329,8 +320,8 @@ impl Database {
         }
         done.map_err(|error| self.failure(&error))?;
         self.end_spilling();
-        // Modules keep what they knew of the rows.
-        self.reopen = true;
+        // What was dropped is in the WAL now: brought back at the next occasion.
+        self.since_checkpoint = self.options.wal_bytes;
         Ok(())
     }
 

@@ -207,6 +207,8 @@ const TABLES: &str = "
     CREATE TABLE _understudy_member(
         id INTEGER PRIMARY KEY, name TEXT NOT NULL, key BLOB NOT NULL,
         addresses TEXT NOT NULL, voter INTEGER NOT NULL);
+    CREATE TABLE _understudy_token(
+        id INTEGER PRIMARY KEY, secret BLOB, lifetime_ms INTEGER, uses INTEGER);
     CREATE TABLE _understudy_setting(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE _understudy_scrub(
         id INTEGER PRIMARY KEY, time INTEGER NOT NULL, boards INTEGER NOT NULL, name TEXT NOT NULL,
@@ -379,7 +381,7 @@ impl Database {
         self.since_checkpoint += self.open_bytes + COMMIT_BYTES;
         self.watch.grew(self.open_bytes + COMMIT_BYTES);
         self.holding.grew(self.open_bytes + COMMIT_BYTES);
-        self.copies.grew(self.open_bytes + COMMIT_BYTES, self.options.wal_bytes_max / 2);
+        self.copies.grew(self.open_bytes + COMMIT_BYTES);
         self.open_bytes = 0;
         Ok(())
     }

@@ -80,15 +80,17 @@ struct Copy {
 }
 
 impl Copies {
-    /// So much more was committed, and it may be so much at the most.
-    pub(super) fn grew(&mut self, bytes: u64, bytes_max: u64) {
+    /// So much more was committed.
+    pub(super) fn grew(&mut self, bytes: u64) {
         self.0.retain(|copy| copy.limit.strong_count() > 0);
-        for copy in &mut self.0 {
-            copy.grown += bytes;
-            if copy.grown >= bytes_max {
-                end(&copy.limit);
-            }
-        }
+        self.0.iter_mut().for_each(|copy| copy.grown += bytes);
+    }
+
+    /// Ends those during which so much was written, what is not committed yet included:
+    /// they need a moment to come to their end.
+    pub(super) fn bound(&self, open_bytes: u64, bytes_max: u64) {
+        let is_over = |copy: &&Copy| copy.grown + open_bytes >= bytes_max;
+        self.0.iter().filter(is_over).for_each(|copy| end(&copy.limit));
     }
 
     /// The WAL is as large as it may become while copies are under way.

@@ -115,6 +115,34 @@ fn a_copy_nobody_takes_is_ended_before_it_holds_the_board_up() {
     assert!(!database.is_held());
 }
 
+#[test]
+fn a_copy_is_ended_before_what_would_hold_the_board_up_is_committed() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { wal_bytes_max: 1 << 20, ..Options::default() };
+    let mut database = open(directory.path(), options);
+    run(&mut database, "CREATE TABLE t(a)");
+    let copy = snapshot(&mut database);
+    let committed = database.committed;
+    (0..60).for_each(|_| run(&mut database, "INSERT INTO t VALUES (randomblob(10000))"));
+    assert_eq!(database.committed, committed);
+    assert!(copy.limit().why().is_some());
+}
+
+#[test]
+fn a_copy_is_ended_by_the_wal_itself_where_little_that_was_said_touched_many_pages() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { wal_bytes_max: 1 << 20, ..Options::default() };
+    let mut database = open(directory.path(), options);
+    run(&mut database, "CREATE TABLE t(a, b)");
+    let rows = "WITH c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 700)";
+    run(&mut database, &format!("{rows} INSERT INTO t SELECT zeroblob(900), x FROM c"));
+    let copy = snapshot(&mut database);
+    run(&mut database, "UPDATE t SET b = b + 1");
+    assert!(copy.limit().why().is_none());
+    database.checkpoint().unwrap();
+    assert!(copy.limit().why().is_some() && !database.is_held());
+}
+
 thread_local! {
     static NOW: Cell<u64> = const { Cell::new(0) };
 }

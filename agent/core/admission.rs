@@ -1,0 +1,380 @@
+//! Wishes about the membership: what the leader makes of each. Refused is whatever
+//! would leave the group without voters who can decide; a leader that is to go or to
+//! follow hands leadership over first, and its successor does it.
+//!
+//! One entry at a time, on top of all that is applied; one that raft-rs silently
+//! replaced by an empty entry is noticed and told.
+
+use alloc::{format, string::String, vec::Vec};
+
+use crate::{
+    error::Refusal,
+    event::{Millis, NodeId, Position, Reply, Request},
+    limits,
+    log::conf_change,
+    member::{
+        Candidate, Invitation, InvitationId, Member, MemberRequest, MembershipChange, check_name,
+    },
+    mutant,
+    node::Node,
+    sql,
+    writes::Waiting,
+};
+
+/// What becomes of a wish.
+enum Verdict {
+    /// It is so already.
+    Stands(Vec<u8>),
+    /// This does it.
+    Change(MembershipChange, Vec<u8>),
+    /// This is to be done before.
+    First(MembershipChange),
+    /// Another leader is to do it.
+    HandOver,
+    /// That board is to lead.
+    Transfer(NodeId),
+}
+
+type Judged = Result<Verdict, Refusal>;
+
+fn refuse<T>(why: String) -> Result<T, Refusal> {
+    Err(Refusal::Invalid(why))
+}
+
+impl Node {
+    /// Does what is to be done with the membership by itself; true when something is,
+    /// if not at once.
+    pub(crate) fn tend_membership(&mut self, now: Millis) -> bool {
+        if self.roster.refused_at == Some(self.ticks) {
+            return false;
+        }
+        let Some(change) = self.next_change(now) else { return false };
+        if self.applier.is_idle() {
+            match self.propose_change(&change) {
+                Ok(Some(at)) => self.proposed(now, at, Vec::new()),
+                Ok(None) => {}
+                Err(_) => self.roster.refused_at = Some(self.ticks),
+            }
+        }
+        true
+    }
+
+    /// Carries out a wish about the membership.
+    pub(crate) fn propose_membership(&mut self, now: Millis, waiting: Waiting) {
+        match self.judged(now, &waiting.request) {
+            Err(refusal) => self.answer(now, (waiting.ticket, Reply::Refused(refusal))),
+            Ok(Verdict::Stands(answer)) => {
+                let index = self.applier.applied().index;
+                self.answer(now, (waiting.ticket, Reply::Done { index, answer }));
+            }
+            Ok(Verdict::Change(change, answer)) => match self.propose_change(&change) {
+                Ok(Some(at)) => self.proposed(now, at, Vec::from([(waiting.ticket, Ok(answer))])),
+                Ok(None) => self.give_back(now, Vec::from([waiting])),
+                Err(refusal) => self.answer(now, (waiting.ticket, Reply::Refused(refusal))),
+            },
+            Ok(Verdict::First(change)) => match self.propose_change(&change) {
+                Ok(at) => {
+                    if let Some(at) = at {
+                        self.proposed(now, at, Vec::new());
+                    }
+                    self.writes.keep(waiting);
+                }
+                Err(refusal) => self.answer(now, (waiting.ticket, Reply::Refused(refusal))),
+            },
+            Ok(Verdict::HandOver) => {
+                self.hand_over(now);
+                self.writes.keep(waiting);
+            }
+            Ok(Verdict::Transfer(to)) => {
+                self.raw.transfer_leader(to);
+                self.roster.transfer = Some((waiting.ticket, to));
+            }
+        }
+    }
+
+    /// Where it stands in the log; none when this is not the moment. Where raft-rs finds
+    /// fault it puts an empty entry in the place of this one and says nothing.
+    fn propose_change(&mut self, change: &MembershipChange) -> Result<Option<Position>, Refusal> {
+        if self.raw.raft.has_pending_conf() {
+            return Ok(None);
+        }
+        let step = conf_change(change);
+        let at = self.propose(|raw| raw.propose_conf_change(sql::encode(change), step));
+        let taken = |at: &Position| self.raw.raft.pending_conf_index == at.index || mutant::is(47);
+        match at {
+            Some(at) if !taken(&at) => refuse(String::from(
+                "another change of the membership is under way; nothing was changed, try again",
+            )),
+            at => Ok(at),
+        }
+    }
+
+    /// Whoever waits for another to lead hears how that ended.
+    pub(crate) fn end_transfer(&mut self, now: Millis) {
+        let under_way = self.leads() && self.raw.raft.lead_transferee.is_some();
+        let Some((ticket, to)) = self.roster.transfer.take_if(|_| !under_way) else { return };
+        let reply = if self.leads() {
+            let name = self.name_of(to);
+            Reply::Refused(Refusal::Invalid(format!(
+                "{name} did not take leadership over: it may be out of room, or too far behind"
+            )))
+        } else {
+            Reply::Done { index: 0, answer: Vec::new() }
+        };
+        self.answer(now, (ticket, reply));
+    }
+
+    fn name_of(&self, id: NodeId) -> String {
+        self.membership.member(id).map_or_else(|| format!("board {id}"), |m| m.name.clone())
+    }
+
+    fn judged(&mut self, now: Millis, request: &Request) -> Judged {
+        match request {
+            Request::Admit(candidate) => self.readdressed(candidate),
+            Request::Rename { id, name } => self.renamed(*id, name),
+            Request::Member(MemberRequest::Join { candidate, invitation, replaces }) => {
+                self.joined(now, candidate, invitation, replaces)
+            }
+            Request::Member(MemberRequest::Invite(invitation)) => invited(invitation),
+            Request::Member(MemberRequest::Revoke) => {
+                Ok(Verdict::Change(MembershipChange::Revoke(None), Vec::new()))
+            }
+            Request::Member(MemberRequest::Remove(id)) => self.removed(now, *id),
+            Request::Member(MemberRequest::Vote { id, voter: true }) => self.promoted(now, *id),
+            Request::Member(MemberRequest::Vote { id, voter: false }) => self.demoted(now, *id),
+            Request::Member(MemberRequest::Transfer(to)) => self.transferred(now, *to),
+            Request::Write(_) | Request::Read { .. } | Request::Scrub | Request::Repair { .. } => {
+                refuse(String::from("not a membership request"))
+            }
+        }
+    }
+
+    fn known(&self, id: NodeId) -> Result<&Member, Refusal> {
+        match self.membership.member(id) {
+            Some(member) => Ok(member),
+            None => refuse(format!("no member has the id {id}")),
+        }
+    }
+
+    fn with_row(&self, member: Member) -> Judged {
+        let answer = sql::encode(&member);
+        if self.membership.member(member.id) == Some(&member) {
+            return Ok(Verdict::Stands(answer));
+        }
+        Ok(Verdict::Change(MembershipChange::Add(member), answer))
+    }
+
+    /// A member tells where it can be reached now.
+    fn readdressed(&self, candidate: &Candidate) -> Judged {
+        check_candidate(candidate)?;
+        let member = self.membership.admit(candidate);
+        if self.membership.member(member.id).is_none() {
+            return refuse(String::from("only a board with a join token becomes a member"));
+        }
+        self.with_row(member)
+    }
+
+    fn renamed(&self, id: NodeId, name: &str) -> Judged {
+        check_name("board", name)?;
+        let member = self.known(id)?;
+        let taken = |other: &Member| other.id != id && other.name == name;
+        if self.membership.members.iter().any(taken) {
+            return refuse(format!("another board is named {name}"));
+        }
+        self.with_row(Member { name: String::from(name), ..member.clone() })
+    }
+
+    /// Who is a member already is told so, whatever it shows.
+    fn joined(
+        &self,
+        now: Millis,
+        candidate: &Candidate,
+        invitation: &InvitationId,
+        replaces: &str,
+    ) -> Judged {
+        check_candidate(candidate)?;
+        if self.membership.members.iter().any(|member| member.key == candidate.key) {
+            return self.with_row(self.membership.admit(candidate));
+        }
+        if self.membership.removed.iter().any(|(_, key)| *key == candidate.key) {
+            return refuse(String::from(
+                "this board was removed from the group: run `understudy reset` on it, then join \
+                 with a new token",
+            ));
+        }
+        if self.invitation_left(now, invitation).is_none() {
+            return refuse(String::from(
+                "the token holds no longer: its time is over, it has let in as many boards as it \
+                 was made for, it was revoked, or the whole group was restarted since. Make \
+                 another with `understudy token` on any board of the group",
+            ));
+        }
+        let named = |name: &str| self.membership.members.iter().find(|other| other.name == name);
+        if let Some(old) = named(replaces) {
+            return self.makes_room(now, old);
+        }
+        if self.membership.members.len() >= limits::MEMBERS_MAX {
+            return refuse(format!("the group is full: it has {} boards", limits::MEMBERS_MAX));
+        }
+        if let Some(old) = named(&candidate.name)
+            && !self.is_here(now, old.id)
+        {
+            let name = &old.name;
+            return refuse(format!(
+                "{name} is a member that cannot be heard. If this board takes its place: \
+                 `understudy join TOKEN --replace {name}`; if it is another: `--name NAME`"
+            ));
+        }
+        let member = self.membership.admit(candidate);
+        let answer = sql::encode(&member);
+        Ok(Verdict::Change(MembershipChange::Admit(member, *invitation), answer))
+    }
+
+    fn makes_room(&self, now: Millis, old: &Member) -> Judged {
+        if self.is_here(now, old.id) {
+            return refuse(format!(
+                "{} can be heard, so nothing takes its place: `understudy remove {}` first, if it \
+                 is to go",
+                old.name, old.name
+            ));
+        }
+        self.may_do_without(now, old.id)?;
+        Ok(Verdict::First(MembershipChange::Remove(old.id)))
+    }
+
+    /// Would those who vote without this board be able to decide?
+    fn may_do_without(&self, now: Millis, id: NodeId) -> Result<(), Refusal> {
+        let name = self.name_of(id);
+        let mut voters = self.membership.voters();
+        if !voters.contains(&id) {
+            return Ok(());
+        }
+        voters.retain(|voter| *voter != id);
+        if voters.is_empty() {
+            return refuse(format!(
+                "{name} is the last board that votes: without it there is no group. `understudy \
+                 reset` on it makes it forget the group"
+            ));
+        }
+        if self.can_decide(now, &voters) || mutant::is(44) {
+            return Ok(());
+        }
+        let (here, needed) = (self.here(now, &voters), voters.len() / 2 + 1);
+        refuse(format!(
+            "without {name} {needed} of {} boards are needed to decide anything, and {here} can be \
+             heard: see to the others first",
+            voters.len()
+        ))
+    }
+
+    /// Who leads hands over before it goes or follows.
+    fn unless_it_leads(&self, now: Millis, id: NodeId, change: MembershipChange) -> Judged {
+        if id != self.config.id || mutant::is(45) {
+            return Ok(Verdict::Change(change, Vec::new()));
+        }
+        if self.able_successors(now).is_empty() {
+            return refuse(format!(
+                "{} leads, and no other board that votes can be heard to lead in its place",
+                self.name_of(id)
+            ));
+        }
+        Ok(Verdict::HandOver)
+    }
+
+    fn removed(&self, now: Millis, id: NodeId) -> Judged {
+        if self.membership.has_removed(id) {
+            return Ok(Verdict::Stands(Vec::new()));
+        }
+        self.known(id)?;
+        self.may_do_without(now, id)?;
+        self.unless_it_leads(now, id, MembershipChange::Remove(id))
+    }
+
+    fn demoted(&self, now: Millis, id: NodeId) -> Judged {
+        self.known(id)?;
+        if self.membership.resting.contains(&id) {
+            return Ok(Verdict::Stands(Vec::new()));
+        }
+        self.may_do_without(now, id)?;
+        self.unless_it_leads(now, id, MembershipChange::Rest(id))
+    }
+
+    /// It votes now, or, where that cannot be now, is no longer kept from it.
+    fn promoted(&self, now: Millis, id: NodeId) -> Judged {
+        let member = self.known(id)?;
+        if member.voter {
+            return Ok(Verdict::Stands(Vec::new()));
+        }
+        let voters = self.membership.voters().len() + 1;
+        let why_not = if voters > self.voters_max {
+            Some(format!(
+                "as many boards vote as the group has set: `understudy set voters {voters}`, or \
+                 `understudy demote` another first"
+            ))
+        } else if voters > 2 && voters.is_multiple_of(2) {
+            Some(format!(
+                "{voters} voters stand no more losses than {}, so it follows: add a board, or \
+                 `understudy demote` another first",
+                voters - 1
+            ))
+        } else if !self.is_here(now, id) {
+            Some(String::from("it cannot be heard"))
+        } else if !self.is_able(now, id) {
+            let behind = self.entries_behind(id);
+            Some(format!("it is {behind} entries behind, or its rows are not known to be right"))
+        } else {
+            None
+        };
+        match why_not {
+            None => {
+                let row = Member { voter: true, ..member.clone() };
+                Ok(Verdict::Change(MembershipChange::Add(row), Vec::new()))
+            }
+            Some(_) if self.membership.resting.contains(&id) => {
+                Ok(Verdict::Change(MembershipChange::Wake(id), Vec::new()))
+            }
+            Some(why) => refuse(format!(
+                "{} does not vote yet: {why}. It votes by itself as soon as it can",
+                member.name
+            )),
+        }
+    }
+
+    fn transferred(&self, now: Millis, to: Option<NodeId>) -> Judged {
+        let able = self.able_successors(now);
+        let Some(to) = to.or_else(|| able.first().copied()) else {
+            return refuse(String::from("no other board that votes can be heard"));
+        };
+        let member = self.known(to)?;
+        if to == self.config.id {
+            return Ok(Verdict::Stands(Vec::new()));
+        }
+        if self.is_here(now, to) && self.successors().iter().any(|(id, _)| *id == to) {
+            return Ok(Verdict::Transfer(to));
+        }
+        let why = match (member.voter, self.is_here(now, to)) {
+            (false, _) => "it does not vote",
+            (true, false) => "it cannot be heard",
+            (true, true) => "its rows are wrong",
+        };
+        refuse(format!("{} cannot lead: {why}", member.name))
+    }
+}
+
+fn invited(invitation: &Invitation) -> Judged {
+    if !(1..=limits::INVITATION_MS_MAX).contains(&invitation.lifetime_ms) {
+        return refuse(String::from("a token holds for 30 days at the most"));
+    }
+    Ok(Verdict::Change(MembershipChange::Invite(invitation.clone()), Vec::new()))
+}
+
+fn check_candidate(candidate: &Candidate) -> Result<(), Refusal> {
+    check_name("board", &candidate.name)?;
+    let addresses = &candidate.addresses;
+    if addresses.len() > limits::ADDRESSES_MAX
+        || addresses.iter().any(|address| address.len() > limits::NAME_BYTES_MAX)
+    {
+        return refuse(String::from("too many addresses, or one too long"));
+    }
+    Ok(())
+}
