@@ -238,12 +238,13 @@ impl Node {
                 old.name, old.name
             ));
         }
-        self.may_do_without(now, old.id)?;
+        self.may_do_without(now, old.id, false)?;
         Ok(Verdict::First(MembershipChange::Remove(old.id)))
     }
 
-    /// Would those who vote without this board be able to decide?
-    fn may_do_without(&self, now: Millis, id: NodeId) -> Result<(), Refusal> {
+    /// Would those who vote without this board be able to decide, and keep what they
+    /// decide on more than one card, as long as there is more than one?
+    fn may_do_without(&self, now: Millis, id: NodeId, stays: bool) -> Result<(), Refusal> {
         let name = self.name_of(id);
         let mut voters = self.membership.voters();
         if !voters.contains(&id) {
@@ -254,6 +255,16 @@ impl Node {
             return refuse(format!(
                 "{name} is the last board that votes: without it there is no group. `understudy \
                  reset` on it makes it forget the group"
+            ));
+        }
+        let boards = self.membership.members.len() - usize::from(!stays);
+        if let [last] = voters[..]
+            && boards > 1
+        {
+            return refuse(format!(
+                "without {name} only {} votes, and what is acknowledged would be on its card alone: \
+                 see first that another board votes (`understudy promote`)",
+                self.name_of(last)
             ));
         }
         if self.can_decide(now, &voters) || mutant::is(44) {
@@ -286,7 +297,7 @@ impl Node {
             return Ok(Verdict::Stands(Vec::new()));
         }
         self.known(id)?;
-        self.may_do_without(now, id)?;
+        self.may_do_without(now, id, false)?;
         self.unless_it_leads(now, id, MembershipChange::Remove(id))
     }
 
@@ -295,7 +306,7 @@ impl Node {
         if self.membership.resting.contains(&id) {
             return Ok(Verdict::Stands(Vec::new()));
         }
-        self.may_do_without(now, id)?;
+        self.may_do_without(now, id, true)?;
         self.unless_it_leads(now, id, MembershipChange::Rest(id))
     }
 

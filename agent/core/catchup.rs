@@ -167,7 +167,7 @@ impl Node {
         let Some(leader) = self.leader().filter(|leader| !self.is_fenced_board(*leader)) else {
             return;
         };
-        let may = leader != self.config.id && self.standing.takes_part();
+        let may = leader != self.config.id && self.standing.takes_part() && self.is_led();
         if may && self.may_catch_up(now) {
             self.begin_catch_up(now, leader, self.applier.applied().index, Some(scrub));
         }
@@ -230,9 +230,15 @@ impl Node {
         let committed = self.raw.raft.raft_log.committed;
         let by_entries = self.catchup.repairs.is_none() && committed > self.catchup.committed;
         let is_right = self.catchup.repairs.is_some() && !self.is_fenced();
-        if by_entries || is_right || is_silent || self.leads() {
+        if by_entries || is_right || is_silent || self.leads() || !self.is_led() {
             self.end_catch_up(now, is_silent);
         }
+    }
+
+    /// Somebody led not long ago. Where nobody does, this board may have to stand for
+    /// election as the last resort, and must not be busy then.
+    fn is_led(&self) -> bool {
+        self.raw.raft.election_elapsed < self.config.timing.leaderless_ticks()
     }
 
     /// Asks, and keeps the question until it is answered.

@@ -354,6 +354,9 @@ fn what_would_leave_nobody_to_decide_is_refused() {
     rig.run(500);
     assert!(is_done(&rig, 8), "the silent one may go");
     assert_eq!(voters(&rig).len(), 2);
+    rig.ask(leader, 9, vote(other, false));
+    rig.run(300);
+    assert!(why_not(&rig, 9).contains("on its card alone"), "{}", why_not(&rig, 9));
 }
 
 #[test]

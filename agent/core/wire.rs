@@ -362,9 +362,15 @@ mod tests {
         let snapshot = RaftFrame::Snapshot { term: 2, index: 7, log_term: 2, first: 5 };
         assert_eq!(Frame::Raft(snapshot).encode(), [2, 0, 9, 2, 7, 2, 5]);
         let wish = Wish::Pages { session: 9, pages: crate::pages::numbers(&[1, 2]) };
-        assert_eq!(Frame::PagesAsk { ask: 3, wish }.encode(), [2, 7, 3, 2, 9, 2, 1, 0]);
+        let left = Vec::from([([4; 16], 300)]);
+        let id = [4; 16];
+        assert_eq!(
+            Frame::Invitations { left }.encode(),
+            [[2, 7, 1].as_slice(), &id, &[0xac, 2]].concat()
+        );
+        assert_eq!(Frame::PagesAsk { ask: 3, wish }.encode(), [2, 8, 3, 2, 9, 2, 1, 0]);
         let gone = Frame::PagesTell { ask: 3, answer: Answer::Gone };
-        assert_eq!(gone.encode(), [2, 8, 3, 3]);
+        assert_eq!(gone.encode(), [2, 9, 3, 3]);
     }
 
     #[test]

@@ -300,7 +300,7 @@ impl World {
             process.node.set_scrub_interval(0);
         }
         self.play(CHAOS_MS + HEAL_MS + 12_000);
-        let (now, has_spread) = (self.now, self.has_spread);
+        let (now, has_spread, verbose) = (self.now, self.has_spread, self.verbose);
         let mut applied = Vec::new();
         let mut leaders = 0;
         for id in self.members_in_the_end() {
@@ -315,6 +315,9 @@ impl World {
             };
             leaders += u32::from(process.node.leads());
             let status = process.node.status(time);
+            if verbose {
+                eprintln!("board {id} in the end: {status:?}");
+            }
             let is_free = process.node.leads() || !status.fenced.contains(&id);
             if is_diverged && is_free && !has_spread {
                 return self
