@@ -324,12 +324,12 @@ impl World {
                     .check
                     .fail(format!("board {id}, whose rows are wrong, goes on as before"));
             }
+            if is_damaged && (status.disk_lost || status.confirming_disk) {
+                continue;
+            }
             if !is_diverged && status.fenced.contains(&id) && !has_spread {
                 let what = format!("board {id} took the right rows and is fenced for ever");
                 return self.check.fail(what);
-            }
-            if is_damaged && (status.disk_lost || status.confirming_disk) {
-                continue;
             }
             applied.push(status.applied);
             let digest = process.database.content_digest().unwrap_or(0);
