@@ -84,6 +84,8 @@ pub(crate) struct Board {
     pub(crate) is_diverged: bool,
     /// It took the right ones from another since, and is free once a scrub says so.
     pub(crate) is_repaired: bool,
+    /// It ended while another's state became its own: it may hold either.
+    pub(crate) died_taking: bool,
     /// Since when its agent knows that it is fenced.
     pub(crate) fenced_since: Option<u64>,
     /// How much of its log it keeps.
@@ -197,6 +199,7 @@ impl Board {
             is_damaged: false,
             is_diverged: false,
             is_repaired: false,
+            died_taking: false,
             fenced_since: None,
             kept,
         }

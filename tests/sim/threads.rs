@@ -182,7 +182,10 @@ impl World {
                     self.plan_in(takes, Happening::Pages { board: id, epoch });
                     Ok(None)
                 }
-                Err(failure) => survived(Err(failure)),
+                Err(failure) => {
+                    self.board(id).died_taking = true;
+                    survived(Err(failure))
+                }
             },
             Effect::Persist { .. }
             | Effect::Send { .. }

@@ -306,7 +306,8 @@ impl World {
         for id in self.members_in_the_end() {
             let board = self.board(id);
             let time = board.time(now);
-            let (is_damaged, is_diverged) = (board.is_damaged, board.is_diverged);
+            let (is_damaged, died_taking) = (board.is_damaged, board.died_taking);
+            let is_diverged = board.is_diverged;
             let Some(process) = &mut board.process else {
                 if is_damaged {
                     continue;
@@ -319,6 +320,8 @@ impl World {
                 eprintln!("board {id} in the end: {status:?}");
             }
             let is_free = process.node.leads() || !status.fenced.contains(&id);
+            // What it holds then is compared with the others' below.
+            let is_diverged = is_diverged && !(died_taking && is_free);
             if is_diverged && is_free && !has_spread {
                 return self
                     .check

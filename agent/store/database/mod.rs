@@ -506,7 +506,7 @@ impl Drop for Database {
     }
 }
 
-/// Everything a writing connection carries, before its first statement.
+/// Everything the writing connection carries, before its first statement.
 fn equip(
     connection: &mut Connection,
     authorizer: &Authorizer,
@@ -515,10 +515,12 @@ fn equip(
     authorizer.enter(authorize::Mode::Internal);
     authorizer.install(connection)?;
     budget.install(connection)?;
+    super::keep_wal_on_close(connection, false)?;
     Ok(Hook::install(connection, Notes::default()))
 }
 
-/// A connection that may write, as every board opens it.
+/// A connection as every board opens it. Closing it brings no WAL back: one that
+/// closes last would try again what has failed for the one that writes.
 fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
@@ -534,6 +536,7 @@ fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
          PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY; PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON;",
     )?;
     super::ffi::keep_wal(&connection);
+    super::keep_wal_on_close(&connection, true)?;
     dialect::set(&connection)?;
     connection.busy_timeout(std::time::Duration::ZERO)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
