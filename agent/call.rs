@@ -3,9 +3,12 @@
 //! for one answer comes in pieces.
 
 use tokio::sync::{mpsc, oneshot};
-use understudy_core::event::{Reply, Request};
+use understudy_core::{
+    event::{Reply, Request},
+    member::Member,
+};
 
-use crate::{status::Status, token::Host};
+use crate::status::Status;
 
 /// Calls waiting for the loop; a front door that finds it full answers "busy".
 pub const CALLS_WAITING_MAX: usize = 256;
@@ -20,7 +23,7 @@ pub enum Call {
     /// A copy of this board's database; or why there is none, in words.
     Backup(Backup, oneshot::Sender<Result<Pieces, String>>),
     /// Other boards that can let a newcomer in, as far as they can be heard.
-    Hosts(oneshot::Sender<Vec<Host>>),
+    Hosts(oneshot::Sender<Vec<Member>>),
     /// Forget the group; answered when what was of it is gone from the disk.
     Forget(oneshot::Sender<()>),
 }
@@ -114,8 +117,9 @@ impl Caller {
         self.ask(|reply| Call::Backup(backup, reply)).await
     }
 
-    /// Other boards that can let a newcomer in; none when the loop has ended.
-    pub async fn hosts(&self) -> Vec<Host> {
+    /// Other boards that can let a newcomer in, at the addresses they have now; none when
+    /// the loop has ended.
+    pub async fn hosts(&self) -> Vec<Member> {
         self.ask(Call::Hosts).await.unwrap_or_default()
     }
 

@@ -15,7 +15,6 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use understudy_core::{
-    error::Refusal,
     event::{NodeId, Reply, Request},
     limits::PAYLOAD_BYTES_MAX,
     member::{Candidate, InvitationId, Member, MemberRequest, Membership, PublicKey},
@@ -158,7 +157,7 @@ impl Doorstep {
     ) -> Option<Vec<u8>> {
         let (from, attempt) = self.waiting.remove(&admission.key).unwrap_or_default();
         let word = match reply {
-            Reply::Refused(refusal) if is_passing(refusal) => return None,
+            Reply::Refused(refusal) if refusal.is_passing() => return None,
             Reply::Refused(refusal) => Word::Refused { reason: refusal.to_string(), attempt },
             Reply::Done { answer, .. } => match sql::decode(answer) {
                 Ok(member) => accepted(&member, membership, from),
@@ -169,23 +168,6 @@ impl Doorstep {
             },
         };
         Some(sql::encode(&word))
-    }
-}
-
-/// A moment later the group may decide.
-const fn is_passing(refusal: &Refusal) -> bool {
-    match refusal {
-        Refusal::NoLeader
-        | Refusal::LeadershipLost
-        | Refusal::OutcomeUnknown
-        | Refusal::Busy
-        | Refusal::TimedOut
-        | Refusal::DatabaseHeld => true,
-        Refusal::DiskFull
-        | Refusal::TooLarge { .. }
-        | Refusal::Stale
-        | Refusal::Invalid(_)
-        | Refusal::Fenced => false,
     }
 }
 
@@ -479,7 +461,7 @@ impl Asking<'_> {
 
 #[cfg(test)]
 mod tests {
-    use understudy_core::{limits::NAME_BYTES_MAX, member::MembershipChange};
+    use understudy_core::{error::Refusal, limits::NAME_BYTES_MAX, member::MembershipChange};
 
     use super::*;
     use crate::{seal::public_key, token::Host};

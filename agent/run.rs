@@ -27,7 +27,6 @@ use crate::{
     join::{self, Admission, Doorstep, Knock},
     seal::{Opened, Outgoing, Seal, To},
     settings,
-    token::Host,
     view::{self, Facts},
 };
 
@@ -278,9 +277,8 @@ impl Member {
 
     /// Who hears nobody for long may be a member no more, and is told so by those who are.
     fn ask_whether_member(&mut self, now: Millis) {
-        let status = self.node.status(now);
-        let lasts = status.leaderless_ms.is_some_and(|ms| ms >= status.leaderless_ms_max);
-        if !lasts || status.removed || now.since(self.asked_whether) < WHETHER_MS {
+        let is_due = now.since(self.asked_whether) >= WHETHER_MS;
+        if !is_due || self.node.is_removed() || !self.node.lacks_leader(now) {
             return;
         }
         self.asked_whether = now;
@@ -299,20 +297,19 @@ impl Member {
     }
 
     /// Other boards that can let a newcomer in: those who vote first.
-    fn hosts(&self) -> Vec<Host> {
+    fn hosts(&self) -> Vec<Row> {
         let status = self.node.status(clock::now());
         let heard =
             |id: &NodeId| status.peers.get(id).is_some_and(|peer| peer.reachable == Some(true));
         let mut members = self.node.membership().members.clone();
         members.retain(|member| heard(&member.id));
         members.sort_by_key(|member| !member.voter);
-        let host = |member: Row| {
-            let last = self.drivers.road.last_heard(member.id).map(|address| address.to_string());
-            let mut addresses: Vec<String> = last.into_iter().chain(member.addresses).collect();
-            addresses.dedup();
-            Host { key: member.key, addresses }
-        };
-        members.into_iter().map(host).collect()
+        for member in &mut members {
+            let last = self.drivers.road.last_heard(member.id);
+            member.addresses.splice(..0, last.map(|address| address.to_string()));
+            member.addresses.dedup();
+        }
+        members
     }
 
     fn take_call(&mut self, call: Call) {

@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use understudy_core::{
-    member::{InvitationId, PublicKey},
+    member::{InvitationId, Member, PublicKey},
     sql,
 };
 
@@ -77,7 +77,7 @@ impl Token {
         options: &RunOptions,
         bound: SocketAddr,
         invitation: InvitationId,
-        others: Vec<Host>,
+        others: Vec<Member>,
     ) -> Self {
         let mut addresses = own_addresses(options, bound);
         if bound.ip().is_unspecified()
@@ -86,9 +86,9 @@ impl Token {
             addresses.push(format!("{host}:{}", bound.port()));
         }
         let issuer = Host { key: crate::seal::public_key(&identity.private_key), addresses };
-        let others = others.into_iter().take(OTHERS_NAMED).map(|mut host| {
-            host.addresses.truncate(ADDRESSES_NAMED);
-            host
+        let others = others.into_iter().take(OTHERS_NAMED).map(|mut member| {
+            member.addresses.truncate(ADDRESSES_NAMED);
+            Host { key: member.key, addresses: member.addresses }
         });
         Self {
             group: identity.group,

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 use understudy_core::{
     error::Refusal,
-    event::{HardState, Millis, Reply},
+    event::{Millis, Reply},
     member::{Member, check_name},
 };
 
@@ -260,14 +260,7 @@ impl Waiting<'_> {
             disk: random()?,
             acquaintances: members,
         };
-        let nothing = Persist {
-            entries: Vec::new(),
-            hard_state: HardState::default(),
-            promises: Vec::new(),
-            trust: None,
-            cut: None,
-        };
-        journal.found(&identity, &nothing).map_err(|error| error.to_string())?;
+        journal.found(&identity, &Persist::default()).map_err(|error| error.to_string())?;
         info!(group = identity.group_name, board = member.name, "joined");
         Ok(response)
     }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::sync::mpsc;
 use understudy_core::{
+    error::Refusal,
     event::{ReadLevel, Reply, Request},
     member::{Candidate, Invitation, MemberRequest},
     sql::{self, SqlResponse, StatementOutcome},
@@ -169,16 +170,16 @@ const GO: Duration = Duration::from_secs(1);
 async fn leave(caller: &Caller, home: &Home) -> Result<ControlResponse, String> {
     let mut tries = 0;
     loop {
-        let left = member(caller, MemberRequest::Remove(home.identity.node)).await;
+        let go = Request::Member(MemberRequest::Remove(home.identity.node));
+        let left = caller.request(go).await;
         let status = caller.status().await;
         let is_out = status.is_none_or(|status| status.removed);
         match left {
-            Ok(_) => return forget(caller).await,
-            Err(_) if is_out => return forget(caller).await,
-            Err(reason) if tries == 1 || !reason.contains("not known whether") => {
-                return Err(reason);
-            }
-            Err(_) => tries += 1,
+            Some(Reply::Done { .. }) => return forget(caller).await,
+            _ if is_out => return forget(caller).await,
+            Some(Reply::Refused(Refusal::OutcomeUnknown)) if tries == 0 => tries += 1,
+            Some(Reply::Refused(refusal)) => return Err(refusal.to_string()),
+            None => return Err(String::from("the agent is stopping")),
         }
         tokio::time::sleep(GO).await;
     }

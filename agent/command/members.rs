@@ -1,12 +1,8 @@
 //! Who belongs to the group: the table, and the commands that change it.
 
-use std::{
-    fmt::Write as _,
-    io::{BufRead as _, IsTerminal as _},
-    time::Duration,
-};
+use std::{fmt::Write as _, time::Duration};
 
-use super::{ask, asked_status, show, something_else};
+use super::{ask, asked_status, confirmed, show, something_else};
 use crate::{
     config::{Config, Places, RunFlags, RunOptions},
     control::{ControlRequest, ControlResponse},
@@ -113,17 +109,6 @@ pub(super) fn reset(places: &Places, yes: bool) -> Result<(), String> {
         directory::forget(&options.directory)?;
     }
     terminal::line("This board belongs to no group now.")
-}
-
-fn confirmed(warning: &str) -> Result<bool, String> {
-    if !std::io::stdin().is_terminal() {
-        return Err(format!("{warning}Say so with --yes: there is nobody to ask here"));
-    }
-    terminal::complain(&format!("{warning}Type yes to go on:"));
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.map_err(|error| format!("standard input: {error}"))?;
-    Ok(answer.trim() == "yes")
 }
 
 /// The agent begins anew, and whoever asks next is to find it.

@@ -1,12 +1,15 @@
 //! The command line: what a person types, turned into one call, and its answer
 //! into text. No logic of the agent lives here.
 
-use std::{io::Read as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{BufRead as _, IsTerminal as _, Read as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
-use understudy_core::sql::{
-    Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
-};
+use understudy_core::sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement};
 
 use crate::{
     config::{Config, Places, RunFlags, RunOptions, SAMPLE},
@@ -348,6 +351,19 @@ fn ask(places: &Places, request: &ControlRequest) -> Result<ControlResponse, Str
     }
 }
 
+/// Asks whether to go on, after saying what that means.
+fn confirmed(warning: &str) -> Result<bool, String> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(format!("{warning}Nobody can be asked here: this needs --yes"));
+    }
+    terminal::complain(&format!("{warning}Type yes to go on:"));
+    let mut answer = String::new();
+    let read = stdin.lock().read_line(&mut answer);
+    read.map_err(|error| format!("standard input: {error}"))?;
+    Ok(answer.trim() == "yes")
+}
+
 fn something_else<T>() -> Result<T, String> {
     Err(String::from("the agent answered something else"))
 }
@@ -384,12 +400,8 @@ fn responded(response: ControlResponse) -> Result<SqlResponse, String> {
     let ControlResponse::Sql(response) = response else {
         return something_else();
     };
-    let failed = response.results.iter().find_map(|result| match &result.outcome {
-        StatementOutcome::Error(reason) => Some(reason.clone()),
-        StatementOutcome::Rows { .. } | StatementOutcome::Changed { .. } => None,
-    });
-    match response.error.clone().or(failed) {
-        Some(reason) => Err(reason),
+    match response.failure() {
+        Some(reason) => Err(String::from(reason)),
         None => Ok(response),
     }
 }

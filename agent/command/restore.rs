@@ -3,11 +3,11 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Read},
+    io::{self, Read},
     path::PathBuf,
 };
 
-use super::{asked_status, exchange};
+use super::{asked_status, confirmed, exchange};
 use crate::{config::Places, terminal};
 
 /// What is wished for.
@@ -51,19 +51,11 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), String> 
 }
 
 fn ask(places: &Places, arguments: &Arguments) -> Result<(), String> {
-    if !io::stdin().is_terminal() {
-        return Err(String::from("nobody can be asked here: a restore needs --yes"));
-    }
     let group = asked_status(places)?.group;
-    terminal::prose(&format!(
+    let warning = format!(
         "{} takes the place of everything in the database of the group \"{group}\", on all its \
-         boards. What is there now is lost. Type yes to go on:\n",
+         boards. What is there now is lost.\n",
         arguments.file.display()
-    ))?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(|error| format!("standard input: {error}"))?;
-    match answer.trim() {
-        "yes" => Ok(()),
-        _ => Err(String::from("nothing was changed")),
-    }
+    );
+    if confirmed(&warning)? { Ok(()) } else { Err(String::from("nothing was changed")) }
 }

@@ -39,6 +39,26 @@ pub enum Refusal {
     Fenced,
 }
 
+impl Refusal {
+    /// May the same succeed a moment later, without anybody doing anything?
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        match self {
+            Self::NoLeader
+            | Self::LeadershipLost
+            | Self::OutcomeUnknown
+            | Self::Busy
+            | Self::TimedOut
+            | Self::DatabaseHeld => true,
+            Self::DiskFull
+            | Self::TooLarge { .. }
+            | Self::Stale
+            | Self::Invalid(_)
+            | Self::Fenced => false,
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -5,8 +5,8 @@
 //!
 //! A board counts from when it applies the entry, if that is of the term it is in:
 //! such an entry was made by a leader that has not stopped since. Boards tell each
-//! other now and then what is left, and the least counts. So who was restarted or was away knows it as well, as long as one board
-//! that knows goes on.
+//! other now and then what is left, and the least counts. So who was restarted or was
+//! away knows it as well, as long as one board that knows goes on.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 

@@ -38,8 +38,9 @@
 //!
 //! A journal and a database that carry out [`event::Effect::Persist`], `Fetch`,
 //! `Execute`, `Apply`, `Query` and `Pages`, and tell of scrubs by
-//! [`event::Event::Scrubs`] and `Digested`, of what is durable by `DatabaseDurable`; a sealed road for `Send`; boot time; a seed;
-//! and, at the start, [`restored::Restored`].
+//! [`event::Event::Scrubs`] and `Digested`, of what is durable by `DatabaseDurable`;
+//! a sealed road for `Send`; boot time; a seed; and, at the start,
+//! [`restored::Restored`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -55,6 +56,7 @@ pub mod mutant;
 pub mod node;
 pub mod pages;
 pub mod restored;
+pub mod retention;
 pub mod scrub;
 pub mod sql;
 pub mod status;
@@ -74,7 +76,6 @@ mod presence;
 mod promise;
 mod reads;
 mod ready;
-pub mod retention;
 mod roster;
 mod scrubber;
 mod serve;

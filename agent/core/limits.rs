@@ -39,6 +39,14 @@ pub const REQUEST_NOTES_BYTES_MAX: usize = 64 << 20;
 /// keeps in memory what it needs to undo a statement, about twice as much.
 pub const REQUEST_TOUCHED_BYTES_MAX: usize = 64 << 20;
 
+/// Words of one view or trigger with those it names written out, or of a statement
+/// beside what it has anyway: 60 MB of memory and some tenths of a second, at the worst.
+pub const SQL_WORDS_MAX: u32 = 1 << 15;
+
+/// Words of all views and triggers together: what ALTER compiles at once, and what
+/// views that stand upon each other one by one come to.
+pub const VIEWS_WORDS_MAX: u32 = 1 << 18;
+
 /// Bytes of a change's strings that stand elsewhere in it already.
 pub const CHANGE_COPIED_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
 

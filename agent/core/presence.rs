@@ -190,6 +190,12 @@ impl Node {
         let since = self.presence.since?;
         (self.leader().is_none() && since.leader.is_none()).then(|| now.since(since.at))
     }
+
+    /// Has nobody led for longer than an election takes, as far as this node knows?
+    #[must_use]
+    pub fn lacks_leader(&self, now: Millis) -> bool {
+        self.leaderless_ms(now).is_some_and(|ms| ms >= self.config.timing.leaderless_ms())
+    }
 }
 
 fn is_address(http: &str) -> bool {

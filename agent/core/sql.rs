@@ -193,6 +193,17 @@ impl SqlResponse {
     pub fn refused(reason: &str) -> Self {
         Self { results: Vec::new(), error: Some(String::from(reason)) }
     }
+
+    /// Why it came to nothing as a whole, or else what the first statement that failed
+    /// says.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        let failed = self.results.iter().find_map(|result| match &result.outcome {
+            StatementOutcome::Error(words) => Some(words),
+            StatementOutcome::Rows { .. } | StatementOutcome::Changed { .. } => None,
+        });
+        self.error.as_ref().or(failed).map(String::as_str)
+    }
 }
 
 /// Bytes of a request or response, for the wire and for effects.

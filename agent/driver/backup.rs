@@ -13,7 +13,7 @@ use flate2::{Compression, write::GzEncoder};
 use tokio::sync::mpsc::{self, Sender, error::TrySendError};
 use tracing::warn;
 
-use super::database::LAST_PRIORITY;
+use super::give_way;
 use crate::{
     call::{Backup, Piece, Pieces},
     store::database::{Patience, STACK_BYTES, Snapshot},
@@ -33,8 +33,7 @@ pub(super) fn start(snapshot: Snapshot, backup: Backup) -> Result<Pieces, String
     let bytes = snapshot.bytes(&backup.form).filter(|_| !backup.compress);
     let pipe = Pipe { sender, limit: snapshot.limit() };
     let copy = move || {
-        // Zero is this thread, on Linux; a copy at full speed is right as well.
-        let _ = rustix::process::setpriority_process(None, LAST_PRIORITY);
+        give_way();
         copy(snapshot, &backup, pipe);
     };
     let named = thread::Builder::new().name(String::from("backup")).stack_size(STACK_BYTES);

@@ -25,7 +25,7 @@ use understudy_core::{
     sql::{self, SqlResponse},
 };
 
-use super::{backup, clock, pages::PagesThread};
+use super::{backup, clock, give_way, pages::PagesThread};
 use crate::{
     call::{Backup, Pieces},
     store::database::{Database, Failure, QueryOutcome, SNAPSHOTS_MAX, STACK_BYTES, Scrubbing},
@@ -36,9 +36,6 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// Without anything to do the thread looks after its house this often at least.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// A digest or a copy gives way to everything else: the lowest priority there is.
-pub(super) const LAST_PRIORITY: i32 = 19;
 
 /// Where a copy, or the reason why there is none, goes.
 type Asker = oneshot::Sender<Result<Pieces, String>>;
@@ -291,8 +288,7 @@ impl<H: Fn(&str)> Worker<H> {
     fn digest(&self, scrubbing: Scrubbing) {
         let (scrub, events) = (scrubbing.id(), self.events.clone());
         let digest = move || {
-            // Zero is this thread, on Linux; a digest at full speed is right as well.
-            let _ = rustix::process::setpriority_process(None, LAST_PRIORITY);
+            give_way();
             let report = scrubbing.run();
             // The loop may have ended meanwhile.
             let _ = events.blocking_send(Event::Digested { scrub, report });

@@ -10,3 +10,10 @@ pub mod mdns;
 pub mod notify;
 mod pages;
 pub mod udp;
+
+/// This thread does its work when nothing else wants the processor.
+fn give_way() {
+    const LAST_PRIORITY: i32 = 19;
+    // Zero is this thread, on Linux; full speed is right as well.
+    let _ = rustix::process::setpriority_process(None, LAST_PRIORITY);
+}

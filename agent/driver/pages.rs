@@ -7,10 +7,8 @@ use std::{sync::mpsc, thread};
 use tokio::sync::mpsc::Sender;
 use understudy_core::{event::Event, limits::PAGES_WORK_MAX, pages::Done};
 
+use super::give_way;
 use crate::store::database::{Desk, Job, STACK_BYTES};
-
-/// The lowest priority there is.
-const LAST_PRIORITY: i32 = 19;
 
 /// The database thread's end.
 pub(super) struct PagesThread {
@@ -22,8 +20,7 @@ impl PagesThread {
     pub(super) fn start(events: Sender<Event>) -> Option<Self> {
         let (jobs, waiting) = mpsc::sync_channel::<(u64, Job)>(PAGES_WORK_MAX);
         let run = move || {
-            // Zero is this thread, on Linux; full speed is right as well.
-            let _ = rustix::process::setpriority_process(None, LAST_PRIORITY);
+            give_way();
             let mut desk = Desk::default();
             while let Ok((number, job)) = waiting.recv() {
                 let Some(done) = desk.carry_out(job) else { continue };

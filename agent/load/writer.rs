@@ -4,7 +4,6 @@
 use std::{thread, time::Duration};
 
 use understudy_core::{
-    error::Refusal,
     event::{ReadLevel, Reply, Request},
     sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
 };
@@ -67,7 +66,7 @@ impl Writer {
             match self.caller.request_blocking(request.clone()) {
                 Some(Reply::Done { answer, .. }) => return decoded(&answer),
                 Some(Reply::Refused(refusal))
-                    if may_help(&refusal) && clock::now().since(since) < PATIENCE_MS =>
+                    if refusal.is_passing() && clock::now().since(since) < PATIENCE_MS =>
                 {
                     thread::sleep(PAUSE);
                 }
@@ -75,23 +74,6 @@ impl Writer {
                 None => return Err(stopping()),
             }
         }
-    }
-}
-
-/// Another try.
-const fn may_help(refusal: &Refusal) -> bool {
-    match refusal {
-        Refusal::NoLeader
-        | Refusal::LeadershipLost
-        | Refusal::OutcomeUnknown
-        | Refusal::Busy
-        | Refusal::TimedOut
-        | Refusal::DatabaseHeld => true,
-        Refusal::DiskFull
-        | Refusal::TooLarge { .. }
-        | Refusal::Stale
-        | Refusal::Invalid(_)
-        | Refusal::Fenced => false,
     }
 }
 
@@ -105,12 +87,8 @@ fn decoded(answer: &[u8]) -> Result<SqlResponse, Failed> {
 }
 
 fn succeeded(response: SqlResponse) -> Result<SqlResponse, Failed> {
-    let failed = response.results.iter().find_map(|result| match &result.outcome {
-        StatementOutcome::Error(words) => Some(words.clone()),
-        StatementOutcome::Rows { .. } | StatementOutcome::Changed { .. } => None,
-    });
-    match response.error.clone().or(failed) {
-        Some(words) => Err(Failed::Content(words)),
+    match response.failure() {
+        Some(words) => Err(Failed::Content(String::from(words))),
         None => Ok(response),
     }
 }

@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use understudy_core::{
     event::{Cut, Entry, HardState, NodeId, Position, Promise, Trust},
     limits::LOG_ROW_BYTES,
@@ -26,6 +26,8 @@ use understudy_core::{
 
 use super::{
     REMEDY, StoreError, check_sqlite, is_damage, keep_wal_on_close, make_private,
+    meta::{meta, set_meta},
+    open,
     row::{checksum, kind_number},
     trim, wal,
 };
@@ -66,7 +68,7 @@ impl fmt::Display for JournalError {
 }
 
 /// One write: entries replace everything from their first index on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Persist {
     /// Consecutive, may be empty.
     pub entries: Vec<Entry>,
@@ -443,13 +445,7 @@ pub(super) fn damaged(index: u64) -> JournalError {
 }
 
 fn connect(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = match vfs {
-        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
-        None => Connection::open_with_flags(path, flags)?,
-    };
+    let connection = open(path, vfs)?;
     connection.execute_batch(
         "PRAGMA page_size = 512; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -256;
@@ -458,25 +454,6 @@ fn connect(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {
     connection.set_prepared_statement_cache_capacity(16);
     keep_wal_on_close(&connection, true)?;
     Ok(connection)
-}
-
-pub(super) fn meta<T: rusqlite::types::FromSql>(
-    connection: &Connection,
-    name: &str,
-) -> rusqlite::Result<Option<T>> {
-    connection
-        .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
-        .optional()
-}
-
-pub(super) fn set_meta(
-    connection: &Connection,
-    name: &str,
-    value: impl rusqlite::ToSql,
-) -> rusqlite::Result<()> {
-    connection
-        .execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", rusqlite::params![name, value])
-        .map(drop)
 }
 
 fn write_one(connection: &Connection, persist: &Persist) -> rusqlite::Result<()> {

@@ -8,11 +8,12 @@ use std::{
     path::Path,
 };
 
-use rusqlite::{Connection, ErrorCode, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 pub mod database;
 pub mod ffi;
 pub mod journal;
+mod meta;
 mod readback;
 pub mod recover;
 pub mod restore;
@@ -89,6 +90,17 @@ fn make(path: &Path, mode: u32) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
     let file = options.write(true).create(true).truncate(false).mode(mode).open(path);
     file.and_then(|file| file.set_permissions(Permissions::from_mode(mode))).map_err(at)
+}
+
+/// A file of ours, made when it is not there, for one thread at a time.
+fn open(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+        None => Connection::open_with_flags(path, flags),
+    }
 }
 
 /// The SQLite linked in is new enough: older ones can lose committed pages.

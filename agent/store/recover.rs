@@ -101,8 +101,7 @@ pub fn go_on_alone(
     let commit = kept.last_index + entries.len() as u64;
     let hard_state = HardState { term, vote: 0, commit };
     let trust = Some(Trust::Confirmed);
-    journal
-        .found(identity, &Persist { entries, hard_state, promises: Vec::new(), trust, cut: None })
+    journal.found(identity, &Persist { entries, hard_state, trust, ..Persist::default() })
 }
 
 #[cfg(test)]

@@ -39,8 +39,7 @@ pub fn found(
         data: sql::encode(&MembershipChange::Add(founder)),
     };
     let hard_state = HardState { term: 1, vote: 0, commit: 1 };
-    let persist =
-        Persist { entries: vec![first], hard_state, promises: Vec::new(), trust: None, cut: None };
+    let persist = Persist { entries: vec![first], hard_state, ..Persist::default() };
     journal.found(identity, &persist)
 }
 

@@ -14,7 +14,7 @@ use understudy_core::{
     sql,
 };
 
-use super::journal::{meta, set_meta};
+use super::meta::{meta, set_meta};
 
 /// Where the entry before the log's first stands.
 const START: &str = "start";

@@ -256,14 +256,7 @@ impl Board {
 
     /// Makes it a board that was let in, and has nothing else yet.
     pub(crate) fn join(&self) -> Result<(), String> {
-        let nothing = Persist {
-            entries: Vec::new(),
-            hard_state: HardState::default(),
-            promises: Vec::new(),
-            trust: None,
-            cut: None,
-        };
-        let found = self.journal()?.found(&self.identity(), &nothing);
+        let found = self.journal()?.found(&self.identity(), &Persist::default());
         found.map_err(|error| error.to_string())
     }
 

@@ -5,10 +5,12 @@
 //! board begins to pull, and all of them together before any counts. So nothing is
 //! synced, and a file that was torn is emptied.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig};
+use rusqlite::{Connection, OptionalExtension, config::DbConfig};
 use understudy_core::limits::PAGE_BYTES;
+
+use crate::store::open;
 
 /// The file's name.
 const FILE: &str = "pages.db";
@@ -22,7 +24,7 @@ impl Aside {
     /// Opens the file beside the database, or makes it.
     pub(super) fn open(database: &Path, vfs: Option<&str>) -> rusqlite::Result<Self> {
         let path = database.with_file_name(FILE);
-        let aside = Self { connection: connect(path, vfs)? };
+        let aside = Self { connection: open(&path, vfs)? };
         if aside.prepare().is_err() {
             aside.reset()?;
         }
@@ -92,15 +94,5 @@ impl Aside {
         if let Ok(aside) = Self::open(database, vfs) {
             aside.clear();
         }
-    }
-}
-
-fn connect(path: PathBuf, vfs: Option<&str>) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    match vfs {
-        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
-        None => Connection::open_with_flags(path, flags),
     }
 }

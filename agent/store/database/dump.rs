@@ -10,7 +10,7 @@ use std::io::{self, Write};
 
 use rusqlite::{Connection, types::ValueRef};
 
-use super::{authorize::is_ours, schema::quoted, snapshot::Trouble};
+use super::{authorize::is_ours, schema::quoted};
 
 /// One row of the schema.
 struct Object {
@@ -327,6 +327,26 @@ fn exact(value: f64) -> String {
         left -= step;
     }
     text
+}
+
+/// Why a copy is not written to its end.
+pub(super) enum Trouble {
+    Sqlite(rusqlite::Error),
+    Out(io::Error),
+    /// It cannot be had, in these words.
+    Unfit(String),
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Out(error)
+    }
 }
 
 #[cfg(test)]

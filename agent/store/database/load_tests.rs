@@ -3,35 +3,19 @@
 
 use std::path::Path;
 
-use understudy_core::event::{Entry, EntryKind, Millis};
-
 use super::*;
 use crate::store::database::{
     Options,
     dump::tests::{ALL, LOOKS, is_whole, rows},
+    snapshot::tests::{apply, open},
     source::Source,
 };
-
-fn open(directory: &Path) -> Database {
-    let mut database = Database::open(directory, Options::default()).unwrap();
-    apply(&mut database, Vec::new());
-    database
-}
-
-fn apply(database: &mut Database, data: Vec<u8>) {
-    let index = database.applied().index + 1;
-    database.apply(&[Entry { index, term: 1, kind: EntryKind::Change, data }]).unwrap();
-    database.keep_house(Millis(0)).unwrap();
-}
 
 /// What every board is given for a request, and its answer.
 fn executed(database: &mut Database, request: &SqlRequest) -> (Vec<u8>, Result<(), String>) {
     let executed = database.execute(database.applied(), &[sql::encode(request)]).unwrap();
     let response: SqlResponse = sql::decode(executed.answers[0].as_ref().unwrap()).unwrap();
-    let failed = response.results.iter().find_map(|result| match &result.outcome {
-        StatementOutcome::Error(words) => Some(words.clone()),
-        StatementOutcome::Changed { .. } | StatementOutcome::Rows { .. } => None,
-    });
+    let failed = response.failure().map(String::from);
     (executed.change, failed.map_or(Ok(()), Err))
 }
 
@@ -42,7 +26,7 @@ impl Boards {
     fn new() -> Self {
         let board = || {
             let directory = tempfile::tempdir().unwrap();
-            let database = open(directory.path());
+            let database = open(directory.path(), Options::default());
             (directory, database)
         };
         Self(vec![board(), board()])
@@ -199,7 +183,7 @@ fn only_an_empty_database_is_taken_where_that_is_asked() {
 #[test]
 fn a_step_shares_no_entry_and_no_caller_can_ask_for_one() {
     let directory = tempfile::tempdir().unwrap();
-    let mut database = open(directory.path());
+    let mut database = open(directory.path(), Options::default());
     let begin = request("1", &Step::Begin);
     let other = Statement::new("CREATE TABLE t(a)", Vec::new());
     let other = SqlRequest::new(RequestKind::Execute, Origin::User, vec![other]);

@@ -18,7 +18,7 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, ToSql, ffi,
+    Connection, ErrorCode, ToSql, ffi,
     types::{ToSqlOutput, ValueRef},
 };
 use understudy_core::{
@@ -71,6 +71,7 @@ mod snapshot;
 pub mod source;
 mod statement;
 mod text;
+mod tokens;
 mod tree;
 mod vacuum;
 mod views;
@@ -522,13 +523,7 @@ fn equip(
 /// A connection as every board opens it. Closing it brings no WAL back: one that
 /// closes last would try again what has failed for the one that writes.
 fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = match &options.vfs {
-        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs.as_str())?,
-        None => Connection::open_with_flags(path, flags)?,
-    };
+    let connection = super::open(path, options.vfs.as_deref())?;
     connection.execute_batch(
         "PRAGMA page_size = 1024; PRAGMA encoding = 'UTF-8'; PRAGMA auto_vacuum = NONE;
          PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;

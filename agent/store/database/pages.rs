@@ -23,8 +23,8 @@ use understudy_core::{
 use super::{
     Database, Failure, Options,
     aside::Aside,
-    connect,
     pull::Puller,
+    read::read_from_now,
     text::words,
     tree::{self, Tree, children, cut, page_hash},
 };
@@ -122,7 +122,7 @@ impl Database {
             return Ok(Inner::Done(Done::Kept(None)));
         }
         self.commit()?;
-        let Ok(connection) = read_from_now(&self.path, &self.options) else {
+        let Ok(connection) = read_pages(&self.path, &self.options) else {
             return Ok(Inner::Done(Done::Kept(None)));
         };
         let hold = Arc::new(Hold::default());
@@ -133,7 +133,7 @@ impl Database {
     fn compare(&mut self, work: (Summary, u32, usize)) -> Result<Inner, Failure> {
         self.commit()?;
         let (database, vfs) = (self.path.clone(), self.options.vfs.clone());
-        Ok(match read_from_now(&self.path, &self.options) {
+        Ok(match read_pages(&self.path, &self.options) {
             Ok(own) => Inner::Compare { own, database, vfs, work },
             Err(error) => Inner::Done(Done::Failed(words(&error))),
         })
@@ -150,13 +150,10 @@ impl Database {
     }
 }
 
-/// A connection that sees what is committed now, and nothing later.
-fn read_from_now(path: &std::path::Path, options: &Options) -> rusqlite::Result<Connection> {
-    let connection = connect(path, options)?;
-    connection.execute_batch(
-        "PRAGMA query_only = ON; PRAGMA cache_size = -256; BEGIN;
-         SELECT count(*) FROM sqlite_schema;",
-    )?;
+/// What is committed now, page by page: the cache would only hold each once more.
+fn read_pages(path: &std::path::Path, options: &Options) -> rusqlite::Result<Connection> {
+    let connection = read_from_now(path, options)?;
+    connection.execute_batch("PRAGMA cache_size = -256")?;
     Ok(connection)
 }
 

@@ -99,6 +99,14 @@ impl Database {
     }
 }
 
+/// A connection that sees what is committed now, and nothing later.
+pub(super) fn read_from_now(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
+    let connection = connect(path, options)?;
+    connection
+        .execute_batch("PRAGMA query_only = ON; BEGIN; SELECT count(*) FROM sqlite_schema;")?;
+    Ok(connection)
+}
+
 /// Reads what was last committed to the file.
 pub struct Reader {
     connection: Connection,
@@ -229,7 +237,8 @@ impl Reading<'_> {
         let mut rest = statement.sql.as_str();
         let mut last = None;
         self.authorizer.enter(Mode::Reading);
-        while let Some((text, after)) = next_statement(self.connection, self.authorizer, rest) {
+        let too_long = |text: &str| self.authorizer.end_of_too_long(text);
+        while let Some((text, after)) = next_statement(self.connection, rest, too_long) {
             rest = after;
             let result = self.statement(number, text, &mut given, bytes_max)?;
             let failed = is_error(&result);

@@ -4,10 +4,8 @@
 
 use understudy_core::limits::{
     CHANGE_CELLS_MAX, ENTRY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_ROWS_MAX, REQUEST_TOUCHED_BYTES_MAX,
-    RESPONSE_BYTES_MAX,
+    RESPONSE_BYTES_MAX, SQL_WORDS_MAX,
 };
-
-use super::views::WORDS_MAX;
 
 pub(super) const TRANSACTION: &str = "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: \
      send the statements in one request with ?transaction";
@@ -101,7 +99,7 @@ pub(super) fn too_long_written_out(what: &str, words_max: u32) -> String {
 }
 
 pub(super) fn too_long_statement() -> String {
-    too_long_written_out("the statement", WORDS_MAX)
+    too_long_written_out("the statement", SQL_WORDS_MAX)
 }
 
 pub(super) fn result_too_large() -> String {
@@ -135,11 +133,10 @@ pub(super) fn at(statement: usize, words: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use understudy_core::limits::VIEWS_WORDS_MAX;
+
     use super::*;
-    use crate::store::database::{
-        losses::LOSSES_MAX,
-        views::{self, WORDS_OF_ALL_MAX},
-    };
+    use crate::store::database::{losses::LOSSES_MAX, views};
 
     #[test]
     fn the_page_tells_every_refusal_in_its_words() {
@@ -166,8 +163,8 @@ mod tests {
             pragma("NAME"),
             hidden_rowid("TABLE"),
             too_large(),
-            too_long_written_out("VIEW", WORDS_MAX),
-            too_long_written_out(views::ALL, WORDS_OF_ALL_MAX),
+            too_long_written_out("VIEW", SQL_WORDS_MAX),
+            too_long_written_out(views::ALL, VIEWS_WORDS_MAX),
             too_long_statement(),
             result_too_large(),
             request_too_long(),

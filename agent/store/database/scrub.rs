@@ -31,9 +31,9 @@ use understudy_core::{
 use super::{
     Database, Failure, Options,
     capture::value_of,
-    connect,
     hash::{self, Hash},
     head::HEAD,
+    read::read_from_now,
     schema::{Schema, Table, quoted},
 };
 
@@ -138,6 +138,18 @@ impl Database {
         }
     }
 
+    fn put_up(
+        &mut self,
+        id: u64,
+        part: Option<Part>,
+        goes_on: &Arc<AtomicU8>,
+        connection: Result<Connection, String>,
+    ) {
+        let (schema, entry) = (Arc::clone(&self.schema), self.applied().index);
+        let goes_on = Arc::clone(goes_on);
+        self.watch.pinned.push_back(Scrubbing { id, entry, part, schema, goes_on, connection });
+    }
+
     /// Keeps the state of now for a digest. A part does not end the digest of
     /// everything it came from, on a board that is behind; anything else gives way.
     fn pin(&mut self, id: u64, part: Option<Part>) -> Result<(), Failure> {
@@ -152,7 +164,7 @@ impl Database {
                 self.commit()?;
                 self.begin()?;
             }
-            read_from_now(&self.path, &self.options, &goes_on).map_err(|error| error.to_string())
+            read_while(&self.path, &self.options, &goes_on).map_err(|error| error.to_string())
         };
         if !busy {
             self.watch.stop(NEWER);
@@ -160,9 +172,7 @@ impl Database {
             self.watch.pinned.clear();
             self.watch.last = Some((Arc::clone(&goes_on), part.is_none()));
         }
-        let schema = Arc::clone(&self.schema);
-        let entry = self.applied().index;
-        self.watch.pinned.push_back(Scrubbing { id, entry, part, schema, goes_on, connection });
+        self.put_up(id, part, &goes_on, connection);
         Ok(())
     }
 
@@ -174,18 +184,15 @@ impl Database {
     }
 }
 
-/// A connection that sees what is committed now, and nothing later.
-fn read_from_now(
+/// Ends when it is told to.
+fn read_while(
     path: &Path,
     options: &Options,
     goes_on: &Arc<AtomicU8>,
 ) -> rusqlite::Result<Connection> {
-    let mut connection = connect(path, options)?;
+    let mut connection = read_from_now(path, options)?;
     // Boards keep rows that break a CHECK alike, if they keep any.
-    connection.execute_batch(
-        "PRAGMA query_only = ON; PRAGMA ignore_check_constraints = ON; BEGIN;
-         SELECT count(*) FROM sqlite_schema;",
-    )?;
+    connection.execute_batch("PRAGMA ignore_check_constraints = ON")?;
     let goes_on = Arc::clone(goes_on);
     connection.progress_handler(STEPS, Some(move || goes_on.load(Relaxed) != GOES_ON))?;
     Ok(connection)

@@ -27,7 +27,12 @@ use std::{
 use rusqlite::Connection;
 use understudy_core::event::Millis;
 
-use super::{Database, Failure, Options, connect, dump, text::words};
+use super::{
+    Database, Failure, Options,
+    dump::{self, Trouble},
+    read::read_from_now,
+    text::words,
+};
 use crate::{call::Form, store::scratch};
 
 /// Copies under way at a time: each keeps the WAL from beginning anew.
@@ -144,7 +149,7 @@ impl Database {
             deadline: (self.options.clock)().plus(SNAPSHOT_MS_MAX),
             clock: self.options.clock,
         });
-        match read_from_now(&self.path, &self.options, &limit) {
+        match read_within(&self.path, &self.options, &limit) {
             Err(error) => Ok(Err(words(&error))),
             Ok(connection) => {
                 self.copies.0.push(Copy { limit: Arc::downgrade(&limit), grown: 0 });
@@ -155,15 +160,13 @@ impl Database {
     }
 }
 
-/// A connection that sees what is committed now, and nothing later.
-fn read_from_now(
+/// Ends with its limit.
+fn read_within(
     path: &Path,
     options: &Options,
     limit: &Arc<Patience>,
 ) -> rusqlite::Result<Connection> {
-    let mut connection = connect(path, options)?;
-    connection
-        .execute_batch("PRAGMA query_only = ON; BEGIN; SELECT count(*) FROM sqlite_schema;")?;
+    let mut connection = read_from_now(path, options)?;
     let limit = Arc::clone(limit);
     connection.progress_handler(STEPS, Some(move || limit.why().is_some()))?;
     Ok(connection)
@@ -265,26 +268,6 @@ fn in_mode(start: &[u8], wal: bool) -> Vec<u8> {
     start
 }
 
-/// Why a copy is not written to its end.
-pub(super) enum Trouble {
-    Sqlite(rusqlite::Error),
-    Out(io::Error),
-    /// It cannot be had, in these words.
-    Unfit(String),
-}
-
-impl From<rusqlite::Error> for Trouble {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Self {
-        Self::Out(error)
-    }
-}
-
 #[cfg(test)]
 #[path = "snapshot_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -11,13 +11,13 @@ use super::*;
 
 const FILE: Form = Form::Pages { wal: false, vacuum: false };
 
-fn open(directory: &Path, options: Options) -> Database {
+pub(in crate::store::database) fn open(directory: &Path, options: Options) -> Database {
     let mut database = Database::open(directory, options).unwrap();
     apply(&mut database, Vec::new());
     database
 }
 
-fn apply(database: &mut Database, data: Vec<u8>) {
+pub(in crate::store::database) fn apply(database: &mut Database, data: Vec<u8>) {
     let index = database.applied().index + 1;
     database.apply(&[Entry { index, term: 1, kind: EntryKind::Change, data }]).unwrap();
     database.keep_house(Millis(0)).unwrap();

@@ -17,7 +17,8 @@ use super::{
     load::{self, Step, staged},
     refusal,
     schema::{Schema, Table, quoted},
-    text::{without_comments, words},
+    text::words,
+    tokens::{self, closing},
 };
 
 /// How a SQLite file begins.
@@ -332,28 +333,11 @@ fn after_name(sql: &str) -> Option<(&'static str, &str)> {
 
 /// The first token, a name in quotes whole, and what follows it.
 fn token(text: &str) -> Option<(&str, &str)> {
-    let text = without_comments(text);
-    let first = text.chars().next()?;
-    let quote = match first {
-        '[' => Some(']'),
-        '"' | '\'' | '`' => Some(first),
-        _ => None,
-    };
-    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$' || !c.is_ascii();
-    let Some(quote) = quote else {
-        let end = text.find(|c| !is_word(c)).unwrap_or(text.len());
-        return Some(text.split_at(end.max(first.len_utf8())));
-    };
-    let mut rest = text.char_indices().skip(1).peekable();
-    while let Some((at, c)) = rest.next() {
-        let is_doubled = quote != ']' && rest.peek().is_some_and(|(_, next)| *next == quote);
-        match c == quote {
-            true if is_doubled => drop(rest.next()),
-            true => return Some(text.split_at(at + c.len_utf8())),
-            false => {}
-        }
-    }
-    None
+    let place = tokens::next(text.as_bytes(), 0)?;
+    let (token, rest) = (text.get(place.clone())?, text.get(place.end..)?);
+    let close = closing(token.as_bytes()[0]);
+    let is_closed = |close| token.len() > 1 && token.as_bytes().last() == Some(&close);
+    close.is_none_or(is_closed).then_some((token, rest))
 }
 
 #[cfg(test)]

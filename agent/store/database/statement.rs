@@ -62,7 +62,7 @@ impl Database {
         text: &'a str,
     ) -> Option<(&'a str, &'a str)> {
         self.authorizer.enter(Mode::Writing(origin));
-        next_statement(&self.connection, &self.authorizer, text)
+        next_statement(&self.connection, text, |text| self.authorizer.end_of_too_long(text))
     }
 
     pub(super) fn statement(
@@ -234,7 +234,7 @@ impl Database {
             if let Some(table) = names.find(is_new) {
                 return Err(SchemaError::Refused(format!("{table}: {}", refusal::OUR_NAME)));
             }
-            self.schema.views.judge(&before.views)?;
+            self.schema.views.judge(&before.views).map_err(SchemaError::Refused)?;
             self.gather_schema(asked.text, seen, gathered)?;
         }
         self.connection.execute_batch("RELEASE ddl")?;

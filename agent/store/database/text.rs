@@ -3,14 +3,15 @@
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{authorize::Authorizer, refusal};
+use super::refusal;
 use crate::store::ffi;
 
-/// The first statement of a text and what follows it; `None` when nothing is left.
+/// The first statement of a text and what follows it; `None` when nothing is left. One
+/// that is too long to be compiled ends where `end_of_too_long` says.
 pub(super) fn next_statement<'a>(
     connection: &Connection,
-    authorizer: &Authorizer,
     text: &'a str,
+    end_of_too_long: impl FnOnce(&str) -> Option<usize>,
 ) -> Option<(&'a str, &'a str)> {
     let text = without_comments(text);
     if text.is_empty() {
@@ -21,7 +22,7 @@ pub(super) fn next_statement<'a>(
         return Some((inner, ""));
     }
     let compiled = || ffi::statement_bytes(connection, text).unwrap_or(text.len());
-    let length = authorizer.end_of_too_long(text).unwrap_or_else(compiled);
+    let length = end_of_too_long(text).unwrap_or_else(compiled);
     Some(text.split_at_checked(length).unwrap_or((text, "")))
 }
 

@@ -12,21 +12,14 @@
 use std::collections::BTreeMap;
 
 use rusqlite::Connection;
+use understudy_core::limits::{SQL_WORDS_MAX, VIEWS_WORDS_MAX};
 
 use self::text::{Part, parts};
-use super::{refusal, schema::SchemaError};
+use super::refusal;
 
 mod text;
 
-/// Words of one view or trigger written out, or of a statement beside what it has
-/// anyway: 60 MB of memory and some tenths of a second, at the worst.
-pub(super) const WORDS_MAX: u32 = 1 << 15;
-
-/// Words of all views and triggers together: what ALTER compiles at once, and what
-/// views that stand upon each other one by one come to.
-pub(super) const WORDS_OF_ALL_MAX: u32 = 1 << 18;
-
-/// What they are called then.
+/// What all of them are called where they come to too much.
 pub(super) const ALL: &str = "all views and triggers";
 
 /// A statement may come to so many times its own words, however long it is.
@@ -102,16 +95,16 @@ impl Views {
 
     /// May the schema be this one from now on? One that is too long already may
     /// become shorter.
-    pub(crate) fn judge(&self, before: &Self) -> Result<(), SchemaError> {
+    pub(crate) fn judge(&self, before: &Self) -> Result<(), String> {
         let (name, longest) = &self.longest;
-        let words = if *longest > WORDS_MAX.max(before.longest.1) {
-            refusal::too_long_written_out(name, WORDS_MAX)
-        } else if self.all > WORDS_OF_ALL_MAX.max(before.all) {
-            refusal::too_long_written_out(ALL, WORDS_OF_ALL_MAX)
+        let words = if *longest > SQL_WORDS_MAX.max(before.longest.1) {
+            refusal::too_long_written_out(name, SQL_WORDS_MAX)
+        } else if self.all > VIEWS_WORDS_MAX.max(before.all) {
+            refusal::too_long_written_out(ALL, VIEWS_WORDS_MAX)
         } else {
             return Ok(());
         };
-        Err(SchemaError::Refused(words))
+        Err(words)
     }
 
     /// Where the first statement of a text ends, when it is too long to be compiled.
@@ -123,7 +116,7 @@ impl Views {
         let own = parts.iter().fold(0_u32, |own, part| own.saturating_add(part.words));
         let size = self.measure(&[Text { name: None, parts }]).pop().unwrap_or_default();
         let more = size.words.saturating_sub(own);
-        (more > WORDS_MAX && more / TIMES_MAX > own).then_some(end)
+        (more > SQL_WORDS_MAX && more / TIMES_MAX > own).then_some(end)
     }
 
     /// What each text comes to.

@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 
-use understudy_core::sql::{self, RequestKind, StatementOutcome};
+use understudy_core::{
+    limits::{SQL_WORDS_MAX, VIEWS_WORDS_MAX},
+    sql::{self, RequestKind, StatementOutcome},
+};
 
 use super::{
     QueryOutcome, refusal,
     tests::{Boards, request},
-    views::{self, WORDS_MAX, WORDS_OF_ALL_MAX},
+    views,
 };
 
 fn outcomes(boards: &mut Boards, transaction: bool, sql: &[&str]) -> Vec<StatementOutcome> {
@@ -79,7 +82,7 @@ fn views_that_come_to_much_when_the_one_below_them_is_made_keep_it_out() {
         matches!(outcome, StatementOutcome::Error(_)).then_some(outcome)
     });
     let refused = refused.expect("they have a bound");
-    let words = refusal::too_long_written_out("v20", WORDS_MAX);
+    let words = refusal::too_long_written_out("v20", SQL_WORDS_MAX);
     assert!(is_refused(&refused, 0, &words), "{refused:?}");
 }
 
@@ -96,7 +99,7 @@ fn many_views_are_bounded_together() {
         }
         assert!(made < 100, "views have no bound together");
     };
-    let words = refusal::too_long_written_out(views::ALL, WORDS_OF_ALL_MAX);
+    let words = refusal::too_long_written_out(views::ALL, VIEWS_WORDS_MAX);
     assert!(is_refused(&refused, 0, &words) && made > 4, "{made}: {refused:?}");
     // One fewer makes room again.
     let again = outcomes(&mut boards, false, &["DROP VIEW w0", &copy(made)]);

@@ -1,7 +1,8 @@
-//! The words of SQL, as SQLite takes them apart, and where among them a table, a
-//! view or a WITH term may be named.
+//! Where among the words of SQL a table, a view or a WITH term may be named.
 
 use std::collections::BTreeMap;
+
+use crate::store::database::tokens::{self, closing, is_letter};
 
 /// The text itself, or a WITH term in it, without the terms inside of it.
 #[derive(Debug, Default)]
@@ -48,58 +49,27 @@ enum Token<'a> {
 
 /// The token at `at` or behind it, and where it ends.
 fn next_token(sql: &[u8], at: usize) -> Option<(Token<'_>, usize)> {
-    let mut at = at;
-    loop {
-        let rest = sql.get(at..)?;
-        at += match rest {
-            [9..=13 | b' ', ..] => 1,
-            [0xef, 0xbb, 0xbf, ..] => 3,
-            [b'-', b'-', ..] => find(rest, b"\n"),
-            [b'/', b'*', ..] => 2 + find(rest.get(2..)?, b"*/"),
-            [b'\'' | b'"' | b'`', ..] => return Some(quoted(rest, rest[0], at)),
-            [b'[', ..] => {
-                let end = find(rest, b"]");
-                let inner = rest[1..end].strip_suffix(b"]").unwrap_or(&rest[1..end]);
-                return Some((Token::Quoted(inner.to_ascii_lowercase()), at + end));
-            }
-            [first, ..] if is_letter(*first) => {
-                let end = rest.iter().position(|byte| !is_letter(*byte)).unwrap_or(rest.len());
-                return Some((Token::Word(&rest[..end]), at + end));
-            }
-            [first, ..] => return Some((Token::Sign(*first), at + 1)),
-            [] => return None,
-        };
-    }
+    let place = tokens::next(sql, at)?;
+    let (token, end) = (&sql[place.clone()], place.end);
+    let first = token[0];
+    let token = match closing(first) {
+        Some(close) => Token::Quoted(unquoted(&token[1..], close)),
+        None if is_letter(first) => Token::Word(token),
+        None => Token::Sign(first),
+    };
+    Some((token, end))
 }
 
-/// Up to behind the first such end, or all of it.
-fn find(rest: &[u8], end: &[u8]) -> usize {
-    let place = rest.windows(end.len()).position(|bytes| bytes == end);
-    place.map_or(rest.len(), |place| place + end.len())
-}
-
-/// A quote within is written twice.
-fn quoted(rest: &[u8], quote: u8, at: usize) -> (Token<'_>, usize) {
-    let mut inner = Vec::new();
-    let mut end = 1;
-    loop {
-        let length = find(&rest[end..], &[quote]);
-        inner.extend_from_slice(&rest[end..end + length]);
-        end += length;
-        if rest.get(end) != Some(&quote) {
-            break;
-        }
-        end += 1;
+/// In lower case; a quote within is written twice.
+fn unquoted(inner: &[u8], close: u8) -> Vec<u8> {
+    let inner = inner.strip_suffix(&[close]).unwrap_or(inner);
+    let mut name = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter().peekable();
+    while let Some(byte) = bytes.next() {
+        bytes.next_if(|next| *byte == close && **next == close);
+        name.push(byte.to_ascii_lowercase());
     }
-    if inner.last() == Some(&quote) {
-        inner.pop();
-    }
-    inner.make_ascii_lowercase();
-    (Token::Quoted(inner), at + end)
-}
-
-const fn is_letter(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..)
+    name
 }
 
 /// Within one pair of parentheses.
