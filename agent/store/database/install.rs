@@ -44,8 +44,10 @@ impl Database {
             }
             Err(error) => return Err(self.failure(&error)),
         }
+        let scrub = self.last_scrub();
         self.connection.execute_batch("COMMIT").map_err(|error| self.failure(&error))?;
         self.reopen()?;
+        self.pass_scrub_over(scrub);
         // Until it is there for good nothing is applied to it.
         self.installed = summary.position.index;
         match if mutant::is(25) { Ok(()) } else { self.checkpoint() } {

@@ -6,6 +6,7 @@ use understudy_core::{
     event::{Entry, EntryKind},
     limits::{PAGE_BYTES, PAGES_WISHES_MAX},
     pages::{Answer, Done, Summary, Wish, Work},
+    scrub::Finding,
     sql::{self, RequestKind, SqlResponse, StatementOutcome, Value},
 };
 
@@ -352,4 +353,22 @@ fn a_kept_state_is_given_up_when_too_much_is_written_meanwhile() {
     let applied = from.board.database.applied();
     from.board.database.checkpoint().unwrap();
     assert_eq!(from.board.database.durable(), applied, "the WAL goes back into the file again");
+}
+
+#[test]
+fn a_scrub_that_came_with_another_boards_state_is_reported_as_passed_over() {
+    let mut source = filled(100);
+    let mut behind = twin(&mut source);
+    let base = source.database.applied();
+    let ask = source.database.scrubs().ask(&[1, 2], None);
+    let asked = source.database.execute(base, &[ask]).unwrap();
+    source.apply(asked.change);
+    bring(&mut source, &mut behind);
+    let passed = behind.database.take_scrubbing().expect("others wait for its word");
+    assert_eq!(passed.id(), source.database.last_scrub());
+    let Finding::Unfinished(why) = passed.run().finding else { panic!("it never was there") };
+    assert!(why.contains("took another's state"), "{why}");
+    source.execute("INSERT INTO t VALUES (9000, 1, 'more')");
+    bring(&mut source, &mut behind);
+    assert!(behind.database.take_scrubbing().is_none(), "once is enough");
 }

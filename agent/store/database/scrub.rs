@@ -125,7 +125,7 @@ impl Database {
         if !std::mem::take(&mut self.watch.is_touched) {
             return Ok(());
         }
-        let before = self.watch.scrubs.last().map_or(0, |scrub| scrub.id);
+        let before = self.last_scrub();
         if let Err(error) = self.reload_scrubs() {
             return Err(self.failure(&error));
         }
@@ -136,6 +136,20 @@ impl Database {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Names the last scrub; 0 before the first.
+    pub(super) fn last_scrub(&self) -> u64 {
+        self.watch.scrubs.last().map_or(0, |scrub| scrub.id)
+    }
+
+    /// A state came from another board, in which there may be a scrub after `before`: this
+    /// board was never at its entry and says so, or it would be waited for.
+    pub(super) fn pass_scrub_over(&mut self, before: u64) {
+        let Some(last) = self.watch.scrubs.last().filter(|last| last.id > before) else { return };
+        let (id, part) = (last.id, last.part.clone());
+        let never = Err(String::from("this board took another's state meanwhile"));
+        self.put_up(id, part, &Arc::new(AtomicU8::new(GOES_ON)), never);
     }
 
     fn put_up(
