@@ -154,9 +154,7 @@ mod tests {
         let persist = Persist {
             entries: Vec::from([entry(1), entry(2)]),
             hard_state: HardState { term: 1, vote: 1, commit: 0 },
-            promises: Vec::new(),
-            trust: None,
-            cut: None,
+            ..Persist::default()
         };
         let mut journal = Journal::open(directory, &Options::default()).unwrap();
         journal.found(&identity, &persist).unwrap();

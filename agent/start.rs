@@ -140,7 +140,8 @@ async fn member(
     let stored = stored_settings(&mut database);
     let timing = settings::timing(&stored);
     let seed = u64::from_le_bytes(random()?);
-    let config = NodeConfig { id: identity.node, seed, boot: journal.boot(), timing };
+    let nonce = u64::from_le_bytes(random()?);
+    let config = NodeConfig { id: identity.node, seed, boot: journal.boot(), nonce, timing };
     let (mut node, first) = Node::new(clock::now(), config, restored);
     node.set_presence(format!("http://{}", doors.http));
     settings::follow(&mut node, clock::now(), &stored);

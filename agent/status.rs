@@ -64,6 +64,9 @@ pub struct Status {
     pub unconfirmed_by: Vec<String>,
     /// This board's peers found its disk to be behind what it promised.
     pub disk_lost: bool,
+    /// Boards of whose disks two copies were met: neither of them counts.
+    #[serde(default)]
+    pub copied: Vec<String>,
     /// This board was taken out of the group.
     #[serde(default)]
     pub removed: bool,

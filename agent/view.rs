@@ -96,6 +96,7 @@ pub fn status(
         confirming_disk: seen.confirming_disk,
         unconfirmed_by: seen.unconfirmed_by.iter().filter_map(|id| name(*id)).collect(),
         disk_lost: seen.disk_lost,
+        copied: seen.copied.iter().filter_map(|id| name(*id)).collect(),
         removed: seen.removed,
         fenced: seen.fenced.contains(&own),
         scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),

@@ -43,6 +43,8 @@ pub const fn is_dull(frame: &Frame) -> bool {
         ) | Frame::Presence { .. }
             | Frame::Others { .. }
             | Frame::Invitations { .. }
+            | Frame::StartAsk { .. }
+            | Frame::StartTell { .. }
     )
 }
 
@@ -59,7 +61,7 @@ pub fn effect(effect: &Effect) -> String {
                 format!("n{to}: {}", said.join(" + "))
             }
         }
-        Effect::Persist { number, entries, hard_state, promises, trust, cut } => {
+        Effect::Persist { number, entries, hard_state, memories, trust, cut } => {
             let mut text = format!("persist #{number}: term {}", hard_state.term);
             if hard_state.vote != 0 {
                 let _ = write!(text, " vote n{}", hard_state.vote);
@@ -68,8 +70,8 @@ pub fn effect(effect: &Effect) -> String {
             if !entries.is_empty() {
                 let _ = write!(text, ", entries {}", range(entries));
             }
-            if !promises.is_empty() {
-                let _ = write!(text, ", {} promises", promises.len());
+            if !memories.is_empty() {
+                let _ = write!(text, ", {} peers", memories.len());
             }
             match cut {
                 None => {}
@@ -81,6 +83,7 @@ pub fn effect(effect: &Effect) -> String {
                 None => {}
                 Some(Trust::Confirmed) => text += ", disk confirmed",
                 Some(Trust::Lost) => text += ", disk lost",
+                Some(Trust::Copied) => text += ", disk copied",
                 Some(Trust::Unconfirmed(peers)) => {
                     let peers: Vec<_> = peers.iter().map(|(id, _)| format!("n{id}")).collect();
                     let _ = write!(text, ", disk not confirmed by {}", peers.join(" "));
@@ -180,6 +183,9 @@ pub fn frame(frame: &Frame) -> String {
         Frame::Others { term, others } => format!("{} others in term {term}", others.len()),
         Frame::PagesAsk { wish, .. } => format!("want {}", page_wish(wish)),
         Frame::PagesTell { answer, .. } => format!("have {}", page_answer(answer)),
+        Frame::StartAsk { .. } => String::from("which start?"),
+        Frame::StartTell { start, .. } => format!("start {}", start.boot),
+        Frame::Copies { copied } => format!("copies of {copied:?}"),
     }
 }
 

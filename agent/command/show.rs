@@ -265,6 +265,15 @@ fn sentence(status: &Status) -> String {
             status.group
         );
     }
+    if status.copied.contains(&status.board) {
+        return format!(
+            "There are two copies of this board's card, or an old one was put back: neither takes \
+             part any more. Its data is safe on the others; on each copy `understudy reset` \
+             empties it, then `understudy join TOKEN --replace {}` joins one anew and `understudy \
+             join TOKEN --name NAME` another.",
+            status.board
+        );
+    }
     if status.disk_lost {
         return format!(
             "This board's disk has forgotten what it promised: it takes no part any more. Its data \
@@ -293,6 +302,15 @@ fn sentence(status: &Status) -> String {
     };
     if heard.lacks_majority() {
         return no_majority(&heard, "");
+    }
+    if !status.copied.is_empty() {
+        return format!(
+            "Reading and writing work, led by {leader}, but of {} there are two copies, or an old \
+             card was put back: it does not count until it is joined anew. `understudy status` \
+             there says how; until then the group stands {}.",
+            status.copied.join(", "),
+            heard.stands()
+        );
     }
     if !heard.silent.is_empty() {
         let two = match heard.voters - heard.silent_voters {
@@ -362,11 +380,12 @@ impl<'a> Heard<'a> {
         let names = |wanted: &dyn Fn(&&MemberStatus) -> bool| {
             status.members.iter().filter(wanted).map(|member| member.name.as_str()).collect()
         };
+        let copied = |member: &&MemberStatus| status.copied.contains(&member.name);
         let voters = || status.members.iter().filter(|member| member.voter);
         Self {
             silent: names(&silent),
             unknown: names(&|member| member.unknown),
-            silent_voters: voters().filter(silent).count(),
+            silent_voters: voters().filter(|m| silent(m) || copied(m)).count(),
             voters: voters().count(),
         }
     }

@@ -106,6 +106,27 @@ pub struct Promise {
     pub sent: u64,
 }
 
+/// One start of a board: the disk it started from counts them, and never gives a count
+/// twice unless it is two disks, or one that was put back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Which, from 1; 0 for none.
+    pub boot: u64,
+    /// Drawn at random: tells two starts of one count apart.
+    pub nonce: u64,
+}
+
+/// What a board keeps of a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// What that voter was seen to promise.
+    pub promise: Promise,
+    /// The latest start that it was met in.
+    pub start: Start,
+    /// Two copies of its disk were met: neither counts any more.
+    pub is_copied: bool,
+}
+
 /// What a disk held, in short: what a peer remembers is held against it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
@@ -143,6 +164,8 @@ pub enum Trust {
     Unconfirmed(Vec<(NodeId, Held)>),
     /// A peer remembers more than it holds: it never votes again.
     Lost,
+    /// A peer has met another copy of it: neither ever votes again.
+    Copied,
 }
 
 /// Names one caller's request on the board it came to, for its lifetime.
@@ -363,7 +386,7 @@ pub enum Effect {
         /// As of these entries.
         hard_state: HardState,
         /// What peers promised since the last one; written along, worth no sync.
-        promises: Vec<(NodeId, Promise)>,
+        memories: Vec<(NodeId, Memory)>,
         /// What the disk is to say of itself from now on, where that changes. Once
         /// it says [`Trust::Confirmed`], damage found in the journal has lost nothing.
         trust: Option<Trust>,

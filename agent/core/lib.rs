@@ -80,6 +80,7 @@ mod roster;
 mod scrubber;
 mod serve;
 mod source;
+mod starts;
 mod validate;
 mod writes;
 

@@ -222,6 +222,12 @@ pub const FETCHES_OPEN_MAX: usize = 2 * MEMBERS_MAX;
 /// their bound, reads for sending and one for the database.
 pub const JOURNAL_EFFECTS_MAX: usize = 2 * PERSISTS_OPEN_MAX;
 
+/// Raft ticks between two questions which start a peer is in, that is heard.
+pub const START_TICKS: u64 = 400;
+
+/// And at least, whatever it does.
+pub const START_TICKS_MIN: u64 = 10;
+
 /// Raft ticks between two tellings of where a board's HTTP listens.
 pub const PRESENCE_TICKS: u64 = 400;
 
@@ -369,6 +375,6 @@ const _: () = assert!(LOG_KEPT_ENTRIES >= 10 * 3_600 && LOG_STRETCH_ENTRIES < LO
 const _: () = assert!(APPEND_BYTES_MAX < ENTRY_BYTES_MAX as u64);
 const _: () = assert!(PERSISTS_OPEN_MAX + FETCHES_OPEN_MAX + 32 < JOURNAL_EFFECTS_MAX);
 const _: () = assert!(VOTERS_DEFAULT <= VOTERS_MAX && VOTERS_MAX <= MEMBERS_MAX);
-const _: () = assert!(OTHERS_TICKS_MIN < OTHERS_TICKS);
+const _: () = assert!(OTHERS_TICKS_MIN < OTHERS_TICKS && START_TICKS_MIN < START_TICKS);
 const _: () = assert!(2 * CHANGE_COPIED_BYTES_MAX <= REQUEST_NOTES_BYTES_MAX);
 const _: () = assert!(BATCH_REQUESTS_MAX <= REQUESTS_WAITING_MAX);

@@ -53,6 +53,9 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 46, name: "the id of a removed board given again" },
     Mutant { number: 47, name: "a membership change raft-rs emptied told as done" },
     Mutant { number: 48, name: "frames of removed boards are taken" },
+    Mutant { number: 70, name: "copies of a card not noticed" },
+    Mutant { number: 71, name: "copies of a card count as votes" },
+    Mutant { number: 72, name: "a promise told to a start that was not met" },
 ];
 
 #[cfg(mutants)]

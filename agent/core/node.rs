@@ -28,7 +28,7 @@ use crate::{
     member::Membership,
     mutant,
     presence::Presence,
-    promise::{Promises, Standing},
+    promise::{Memories, Standing},
     reads::Reads,
     ready::Pending,
     restored::Restored,
@@ -37,6 +37,7 @@ use crate::{
     scrubber::Scrubber,
     serve::Owed,
     source::Source,
+    starts::Starts,
     timing::Timing,
     validate,
     wire::{Frame, FrameEntry, RaftFrame},
@@ -52,6 +53,8 @@ pub struct Config {
     pub seed: u64,
     /// Counts the starts of this disk; never falls.
     pub boot: u64,
+    /// Drawn for this start alone: no copy of the disk has the same.
+    pub nonce: u64,
     /// The group's timing profile.
     pub timing: Timing,
 }
@@ -110,8 +113,9 @@ pub struct Node {
     pub(crate) reads: Reads,
     pub(crate) outbox: Outbox<Ticket>,
     pub(crate) inbox: Inbox,
-    pub(crate) promises: Promises,
+    pub(crate) memories: Memories,
     pub(crate) standing: Standing,
+    pub(crate) starts: Starts,
     /// What the disk holds of term and vote, and of the commit index.
     pub(crate) durable: HardState,
     /// Number of the last [`Effect::Persist`].
@@ -188,8 +192,9 @@ impl Node {
             reads: Reads::new(config.id, config.boot),
             outbox: Outbox::new(config.boot),
             inbox: Inbox::default(),
-            promises: Promises::new(restored.promises),
+            memories: Memories::new(restored.memories),
             standing,
+            starts: Starts::default(),
             durable: hard_state,
             written: 0,
             pending: VecDeque::new(),
@@ -342,6 +347,7 @@ impl Node {
         }
         if self.heard.insert(from, now).is_none() {
             self.say_presence(now, from);
+            self.ask_start(now, from);
         }
         let frames = match self.links.receive(now, from, payload, &mut self.outgoing) {
             Ok(frames) => frames,
@@ -365,23 +371,29 @@ impl Node {
             Frame::Answer { boot, sequence, reply } => {
                 self.on_answer(now, from, (boot, sequence), reply)
             }
-            Frame::PromiseAsk { boot } => {
-                let promise = self.promises.of(from);
-                self.say(now, from, &Frame::PromiseTell { boot, promise });
-            }
+            Frame::PromiseAsk { boot } => self.on_promise_ask(now, from, boot),
             Frame::PromiseTell { boot, promise } => self.on_told(now, from, boot, promise),
             Frame::Presence { http } => self.on_presence(from, http)?,
             Frame::Others { term, others } => self.on_others(now, from, term, others)?,
             Frame::Invitations { left } => self.on_invitations(now, left)?,
             Frame::PagesAsk { ask, wish } => self.on_pages_ask(now, from, ask, wish)?,
             Frame::PagesTell { ask, answer } => self.on_pages_tell(now, from, ask, answer)?,
+            Frame::StartAsk { number } => self.on_start_ask(now, from, number),
+            Frame::StartTell { number, start } => self.on_start_tell(now, from, number, start),
+            Frame::Copies { copied } => self.on_copies(now, &copied)?,
         }
         Ok(())
     }
 
     fn on_raft(&mut self, now: Millis, from: NodeId, frame: RaftFrame) -> Result<(), Rejection> {
+        if self.is_copied(from) {
+            self.remind_copy(now, from);
+        }
         if !self.takes(from, &frame) {
             return Ok(());
+        }
+        if matches!(frame, RaftFrame::VoteAsk { .. }) {
+            self.ask_start(now, from);
         }
         if let RaftFrame::Snapshot { term, index, log_term, first } = frame {
             let at = Position { term: log_term, index };
@@ -406,7 +418,7 @@ impl Node {
     /// Nor at a bound: the leader repeats it. Nor a round asked of a node
     /// that does not lead: raft-rs would pass it on in this node's name.
     fn takes(&mut self, from: NodeId, frame: &RaftFrame) -> bool {
-        if !self.standing.deals_with(from) {
+        if !self.deals_with(from) {
             return false;
         }
         // A term beyond this node's is written down, and so are entries.
@@ -467,6 +479,7 @@ impl Node {
     fn on_tick(&mut self, now: Millis) {
         self.ticks += 1;
         self.tick_presence(now);
+        self.tick_starts(now);
         self.standing.wait(now, self.config.timing.start_wait_ms);
         self.record_standing(now);
         if !self.standing.takes_part() || self.ticks.is_multiple_of(limits::OTHERS_TICKS_MIN) {

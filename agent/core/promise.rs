@@ -34,7 +34,7 @@ use alloc::{
 };
 
 use crate::{
-    event::{HardState, Held, Millis, NodeId, Position, Promise, Trust},
+    event::{HardState, Held, Memory, Millis, NodeId, Position, Promise, Start, Trust},
     mutant,
     node::Node,
     restored::Restored,
@@ -43,33 +43,47 @@ use crate::{
 
 /// What this node remembers of its peers.
 #[derive(Default)]
-pub(crate) struct Promises {
-    seen: BTreeMap<NodeId, Promise>,
+pub(crate) struct Memories {
+    kept: BTreeMap<NodeId, Memory>,
     unsaved: BTreeSet<NodeId>,
 }
 
-impl Promises {
-    pub(crate) fn new(saved: Vec<(NodeId, Promise)>) -> Self {
-        Self { seen: saved.into_iter().collect(), unsaved: BTreeSet::new() }
+impl Memories {
+    pub(crate) fn new(saved: Vec<(NodeId, Memory)>) -> Self {
+        Self { kept: saved.into_iter().collect(), unsaved: BTreeSet::new() }
     }
 
     /// Notes a promise `peer` was seen to make.
     pub(crate) fn note(&mut self, peer: NodeId, promise: Promise) {
-        let known = self.seen.entry(peer).or_default();
-        let merged = merge(*known, promise);
-        if merged != *known {
-            *known = merged;
+        let known = self.of(peer);
+        self.keep(peer, Memory { promise: merge(known.promise, promise), ..known });
+    }
+
+    /// Notes the start that `peer` is in now.
+    pub(crate) fn meet(&mut self, peer: NodeId, start: Start) {
+        self.keep(peer, Memory { start, ..self.of(peer) });
+    }
+
+    /// Notes that there are copies of the disk of `peer`.
+    pub(crate) fn condemn(&mut self, peer: NodeId) {
+        self.keep(peer, Memory { is_copied: true, ..self.of(peer) });
+    }
+
+    fn keep(&mut self, peer: NodeId, memory: Memory) {
+        if memory != self.of(peer) {
+            self.kept.insert(peer, memory);
             self.unsaved.insert(peer);
         }
     }
 
-    /// The strongest promise `peer` was seen to make; zero when none was.
-    pub(crate) fn of(&self, peer: NodeId) -> Promise {
-        self.seen.get(&peer).copied().unwrap_or_default()
+    /// What is kept of `peer`: the strongest promise it was seen to make, and zeros where
+    /// nothing was seen.
+    pub(crate) fn of(&self, peer: NodeId) -> Memory {
+        self.kept.get(&peer).copied().unwrap_or_default()
     }
 
     /// What changed since the last call, for the next write of the journal.
-    pub(crate) fn take_unsaved(&mut self) -> Vec<(NodeId, Promise)> {
+    pub(crate) fn take_unsaved(&mut self) -> Vec<(NodeId, Memory)> {
         let unsaved = core::mem::take(&mut self.unsaved);
         unsaved.into_iter().map(|peer| (peer, self.of(peer))).collect()
     }
@@ -119,6 +133,8 @@ enum Stage {
     /// A peer, or this board's own database, remembers more than this disk does: it
     /// never votes again.
     Lost,
+    /// Nor this one, of which there is a copy.
+    Copied,
 }
 
 impl Standing {
@@ -146,7 +162,7 @@ impl Standing {
     ) -> Self {
         let earlier: BTreeMap<_, _> = match &recorded {
             Trust::Unconfirmed(peers) => peers.iter().copied().collect(),
-            Trust::Confirmed | Trust::Lost => BTreeMap::new(),
+            Trust::Confirmed | Trust::Lost | Trust::Copied => BTreeMap::new(),
         };
         let others = voters.iter().copied().filter(|id| *id != own && voters.contains(&own));
         let unheard: BTreeMap<_, _> =
@@ -154,6 +170,7 @@ impl Standing {
         let needed = (voters.len() / 2 + 1).min(unheard.len());
         let stage = match (&recorded, needed) {
             (Trust::Lost, _) => Stage::Lost,
+            (Trust::Copied, _) => Stage::Copied,
             (Trust::Confirmed | Trust::Unconfirmed(_), 0) => Stage::TakesPart,
             (Trust::Confirmed | Trust::Unconfirmed(_), _) => Stage::Asking { since: now },
         };
@@ -171,6 +188,11 @@ impl Standing {
     /// This board's own database remembers more than its journal.
     pub(crate) fn lose(&mut self) {
         self.stage = Stage::Lost;
+    }
+
+    /// A peer has met a copy of this board's disk.
+    pub(crate) fn condemn(&mut self) {
+        self.stage = Stage::Copied;
     }
 
     /// May this node vote, acknowledge and campaign?
@@ -192,15 +214,21 @@ impl Standing {
         matches!(self.stage, Stage::Asking { .. } | Stage::Decided)
     }
 
+    /// Will this disk never vote again?
     pub(crate) fn is_lost(&self) -> bool {
-        self.stage == Stage::Lost
+        matches!(self.stage, Stage::Lost | Stage::Copied)
+    }
+
+    /// Because there is a copy of it?
+    pub(crate) fn is_copied(&self) -> bool {
+        self.stage == Stage::Copied
     }
 
     /// Peers without whose word it goes on, as the disk has it.
     pub(crate) fn unconfirmed(&self) -> impl Iterator<Item = NodeId> {
         let peers = match &self.recorded {
             Trust::Unconfirmed(peers) => peers.as_slice(),
-            Trust::Confirmed | Trust::Lost => &[],
+            Trust::Confirmed | Trust::Lost | Trust::Copied => &[],
         };
         peers.iter().map(|(peer, _)| *peer)
     }
@@ -257,6 +285,7 @@ impl Standing {
         let trust = match self.stage {
             Stage::Asking { .. } => return None,
             Stage::Lost => Trust::Lost,
+            Stage::Copied => Trust::Copied,
             Stage::Decided | Stage::TakesPart if self.unheard.is_empty() => Trust::Confirmed,
             Stage::Decided | Stage::TakesPart => {
                 Trust::Unconfirmed(self.unheard.iter().map(|(id, held)| (*id, *held)).collect())
@@ -291,7 +320,7 @@ impl Standing {
             Stage::Asking { .. } | Stage::Decided | Stage::TakesPart => {
                 self.unheard.keys().copied().collect()
             }
-            Stage::Lost => Vec::new(),
+            Stage::Lost | Stage::Copied => Vec::new(),
         }
     }
 }
@@ -328,7 +357,7 @@ impl Node {
             | RaftFrame::ReadAnswer { .. }
             | RaftFrame::Snapshot { .. } => return,
         };
-        self.promises.note(from, promise);
+        self.memories.note(from, promise);
     }
 
     pub(crate) fn on_told(&mut self, now: Millis, from: NodeId, boot: u64, promise: Promise) {
@@ -499,11 +528,11 @@ mod tests {
 
     #[test]
     fn the_strongest_promise_is_remembered() {
-        let mut promises = Promises::default();
+        let mut promises = Memories::default();
         promises.note(2, Promise { term: 3, vote: 1, matched: 0, sent: 0 });
         promises.note(2, Promise { term: 3, vote: 0, matched: 8, sent: 0 });
         promises.note(2, Promise { term: 2, vote: 3, matched: 90, sent: 0 });
-        assert_eq!(promises.of(2), Promise { term: 3, vote: 1, matched: 8, sent: 0 });
+        assert_eq!(promises.of(2).promise, Promise { term: 3, vote: 1, matched: 8, sent: 0 });
         assert_eq!(promises.take_unsaved().len(), 1);
         assert!(promises.take_unsaved().is_empty());
     }

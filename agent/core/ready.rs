@@ -157,9 +157,9 @@ impl Node {
     /// way; raft-rs knows nothing of it.
     fn persist_trust(&mut self, trust: Trust) {
         let (number, hard_state) = (self.written, self.durable);
-        let (entries, promises) = (Vec::new(), self.promises.take_unsaved());
+        let (entries, memories) = (Vec::new(), self.memories.take_unsaved());
         let (trust, cut) = (Some(trust), None);
-        self.effects.push(Effect::Persist { number, entries, hard_state, promises, trust, cut });
+        self.effects.push(Effect::Persist { number, entries, hard_state, memories, trust, cut });
         self.await_write(hard_state, true);
     }
 
@@ -195,7 +195,7 @@ impl Node {
     }
 
     fn send(&mut self, now: Millis, message: &Message) {
-        if !self.standing.deals_with(message.to) {
+        if !self.deals_with(message.to) {
             return;
         }
         if message.get_msg_type() == MessageType::MsgSnapshot {
@@ -219,7 +219,7 @@ impl Node {
             number,
             entries: entries.iter().map(from_raft).collect(),
             hard_state,
-            promises: self.promises.take_unsaved(),
+            memories: self.memories.take_unsaved(),
             trust: None,
             cut,
         });
@@ -370,6 +370,7 @@ impl Node {
         self.heard.remove(&id);
         self.without_room.remove(&id);
         self.standing.forget(id);
+        self.starts.forget(id);
     }
 }
 

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    event::{Entry, HardState, NodeId, Position, Promise, Trust},
+    event::{Entry, HardState, NodeId, Position, Memory, Trust},
     member::Membership,
     scrub::Scrubs,
 };
@@ -49,8 +49,8 @@ pub struct Restored {
     pub last_index: u64,
     /// Every entry above `applied`.
     pub tail: Vec<Entry>,
-    /// What peers were seen to promise.
-    pub promises: Vec<(NodeId, Promise)>,
+    /// What is kept of peers.
+    pub memories: Vec<(NodeId, Memory)>,
     /// The journal's WAL showed damage, at this start or at one before that no
     /// peer has confirmed since: do not vote on its word alone.
     pub suspect: bool,

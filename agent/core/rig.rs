@@ -10,7 +10,7 @@ use alloc::{
 
 use crate::{
     event::{
-        Effect, Entry, Event, Executed, HardState, Millis, NodeId, Outcome, Position, Promise,
+        Effect, Entry, Event, Executed, HardState, Memory, Millis, NodeId, Outcome, Position,
         Reply, Request, RequestId, Trust,
     },
     link::Links,
@@ -29,7 +29,9 @@ pub(crate) struct Rig {
     pub(crate) journals: BTreeMap<NodeId, Vec<Entry>>,
     pub(crate) hard_states: BTreeMap<NodeId, HardState>,
     pub(crate) trusts: BTreeMap<NodeId, Trust>,
-    pub(crate) promises: BTreeMap<NodeId, BTreeMap<NodeId, Promise>>,
+    pub(crate) memories: BTreeMap<NodeId, BTreeMap<NodeId, Memory>>,
+    /// Of the boards that are started next.
+    pub(crate) nonce: u64,
     pub(crate) replies: Vec<(NodeId, RequestId, Reply)>,
     pub(crate) cut: Vec<NodeId>,
     /// Boards whose disk does not answer.
@@ -69,7 +71,8 @@ impl Rig {
             journals: BTreeMap::new(),
             hard_states: BTreeMap::new(),
             trusts: BTreeMap::new(),
-            promises: BTreeMap::new(),
+            memories: BTreeMap::new(),
+            nonce: 0,
             replies: Vec::new(),
             cut: Vec::new(),
             stalled: Vec::new(),
@@ -104,7 +107,7 @@ impl Rig {
     }
 
     fn start(&mut self, id: NodeId, boot: u64, restored: Restored) {
-        let config = Config { id, seed: 7, boot, timing: Timing::WIRED };
+        let config = Config { id, seed: 7 ^ self.nonce, boot, nonce: self.nonce, timing: Timing::WIRED };
         let (node, effects) = Node::new(self.now, config, restored);
         self.nodes.insert(id, node);
         self.journals.entry(id).or_default();
@@ -139,7 +142,7 @@ impl Rig {
         let last_index = tail.len() as u64;
         let membership = membership(ids);
         let trust = self.trusts.get(&id).cloned().unwrap_or_default();
-        let promises = self.promises.get(&id).cloned().unwrap_or_default().into_iter().collect();
+        let memories = self.memories.get(&id).cloned().unwrap_or_default().into_iter().collect();
         let (suspect, applied) = (false, Position::default());
         Restored {
             hard_state,
@@ -148,7 +151,7 @@ impl Rig {
             terms,
             last_index,
             tail,
-            promises,
+            memories,
             suspect,
             trust,
             ..Restored::default()
@@ -236,7 +239,7 @@ impl Rig {
                         }
                     }
                 }
-                Effect::Persist { number, entries, hard_state, promises, trust, .. } => {
+                Effect::Persist { number, entries, hard_state, memories, trust, .. } => {
                     if self.stalled.contains(&id) {
                         continue;
                     }
@@ -246,7 +249,7 @@ impl Rig {
                     }
                     journal.extend(entries);
                     self.hard_states.insert(id, hard_state);
-                    self.promises.entry(id).or_default().extend(promises);
+                    self.memories.entry(id).or_default().extend(memories);
                     if let Some(trust) = trust {
                         self.trusts.insert(id, trust);
                     }

@@ -7,7 +7,7 @@
 //!   card only.
 //! - A voter that has not been heard for longer than the group has set follows from
 //!   then on, and such a learner votes in its place, in one step. When it comes back it
-//!   is a learner like any other.
+//!   is a learner like any other. One of which there are copies is replaced at once.
 //! - Two sets of voters that count at once are left as soon as may be, by whoever leads.
 //!
 //! All of it follows from what is replicated and from what the leader has heard since it
@@ -97,9 +97,10 @@ impl Node {
         self.membership.members.iter().filter(|member| !member.voter)
     }
 
-    /// Can this board be heard, by a leader, itself included?
+    /// Can this board be heard, by a leader, itself included, and is it one?
     pub(crate) fn is_here(&self, now: Millis, id: NodeId) -> bool {
-        id == self.config.id || self.heard_within(now, id, self.config.timing.unreachable_ms)
+        let is_heard = self.heard_within(now, id, self.config.timing.unreachable_ms);
+        id == self.config.id || is_heard && !self.is_copied(id)
     }
 
     /// Entries that a board lacks, as far as this leader knows.
@@ -204,6 +205,7 @@ impl Node {
         let after_ms = self.roster.replace_after_ms;
         let is_gone = |id: &&NodeId| {
             after_ms > 0 && (self.silent_ms(now, **id) >= after_ms)
+                || self.is_copied(**id)
                 || mutant::is(42) && !self.is_here(now, **id)
         };
         let gone = voters.iter().find(is_gone)?;

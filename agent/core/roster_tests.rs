@@ -222,7 +222,7 @@ fn two_sets_of_voters_are_left_by_a_later_leader_too() {
         |entry: &Entry| matches!(crate::sql::decode(&entry.data), Ok(MembershipChange::Joint(_)));
     let others: Vec<NodeId> = (1..=4).filter(|id| *id != gone).collect();
     // The power went when the first of the two entries was everywhere.
-    rig.promises.clear();
+    rig.memories.clear();
     for id in &others {
         rig.nodes.remove(id);
         let journal = rig.journals.get_mut(id).unwrap();

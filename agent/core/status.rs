@@ -69,6 +69,8 @@ pub struct NodeStatus {
     pub unconfirmed_by: Vec<NodeId>,
     /// Its peers remember more than its disk does.
     pub disk_lost: bool,
+    /// Boards of which two copies were met, this one perhaps among them.
+    pub copied: Vec<NodeId>,
     /// It was taken out of the group.
     pub removed: bool,
     /// Boards whose rows contradict the others', this one perhaps among them.
@@ -107,6 +109,7 @@ impl Node {
             confirming_disk: self.standing.is_asking(),
             unconfirmed_by: self.standing.unconfirmed().collect(),
             disk_lost: self.standing.is_lost(),
+            copied: self.copied_boards(),
             removed: self.is_removed(),
             fenced: self.fenced_boards(),
             pulls_from: self.catchup.source(),

@@ -17,7 +17,7 @@ use serde::{
 use crate::{
     bytes,
     error::Rejection,
-    event::{EntryKind, NodeId, Promise, Reply, Request},
+    event::{EntryKind, NodeId, Promise, Reply, Request, Start},
     limits,
     member::InvitationId,
     pages::{Answer, Wish},
@@ -100,6 +100,23 @@ pub enum Frame {
         ask: u64,
         /// What.
         answer: Answer,
+    },
+    /// Which start are you in?
+    StartAsk {
+        /// Given back with the answer; never used twice by one start of the asker.
+        number: u64,
+    },
+    /// In this one.
+    StartTell {
+        /// As asked.
+        number: u64,
+        /// Which.
+        start: Start,
+    },
+    /// Of these boards' disks the sender has met copies, or heard that somebody has.
+    Copies {
+        /// Members.
+        copied: Vec<NodeId>,
     },
 }
 
@@ -371,6 +388,11 @@ mod tests {
         assert_eq!(Frame::PagesAsk { ask: 3, wish }.encode(), [2, 8, 3, 2, 9, 2, 1, 0]);
         let gone = Frame::PagesTell { ask: 3, answer: Answer::Gone };
         assert_eq!(gone.encode(), [2, 9, 3, 3]);
+        assert_eq!(Frame::StartAsk { number: 300 }.encode(), [2, 10, 0xac, 2]);
+        let start = Start { boot: 5, nonce: 7 };
+        assert_eq!(Frame::StartTell { number: 3, start }.encode(), [2, 11, 3, 5, 7]);
+        let copied = Vec::from([2, 3]);
+        assert_eq!(Frame::Copies { copied }.encode(), [2, 12, 2, 2, 3]);
     }
 
     #[test]

@@ -59,9 +59,9 @@ impl JournalThread {
     /// When more waits than the core allows.
     pub fn take(&self, effect: Effect) {
         let job = match effect {
-            Effect::Persist { number, entries, hard_state, promises, trust, cut } => {
+            Effect::Persist { number, entries, hard_state, memories, trust, cut } => {
                 trust.iter().for_each(tell);
-                Job::Persist(number, Persist { entries, hard_state, promises, trust, cut })
+                Job::Persist(number, Persist { entries, hard_state, memories, trust, cut })
             }
             Effect::Fetch { number, low, high, bytes_max } => {
                 Job::Fetch { number, low, high, bytes_max }
@@ -86,6 +86,7 @@ fn tell(trust: &Trust) {
             let silent: Vec<_> = peers.iter().map(|(peer, _)| *peer).collect();
             warn!(?silent, "this board takes part though these boards have not confirmed its disk");
         }
+        Trust::Copied => error!("a board has met a copy of this disk: neither ever votes again"),
         Trust::Lost => error!("a board remembers more than this disk holds: it never votes again"),
     }
 }

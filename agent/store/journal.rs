@@ -1,5 +1,5 @@
 //! `journal.db`: what was promised. The Raft log, the hard state, what peers
-//! were seen to promise, and who this board is.
+//! were seen to promise and to be, and who this board is.
 //!
 //! One commit, one sync, for everything that waits. Pages are small (512 bytes),
 //! so that a small entry costs little more than the one block a sync must write.
@@ -19,7 +19,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use understudy_core::{
-    event::{Cut, Entry, HardState, NodeId, Position, Promise, Trust},
+    event::{Cut, Entry, HardState, Memory, NodeId, Position, Trust},
     limits::LOG_ROW_BYTES,
     mutant, sql,
 };
@@ -34,7 +34,7 @@ use super::{
 use crate::identity::{GroupId, Identity};
 
 /// Version of what is in the file; another is refused by name.
-pub const FORMAT: i64 = 2;
+pub const FORMAT: i64 = 3;
 
 /// The WAL is brought back into the file beyond this, pages.
 const WAL_PAGES_MAX: i64 = 2_048;
@@ -74,8 +74,8 @@ pub struct Persist {
     pub entries: Vec<Entry>,
     /// As of these entries.
     pub hard_state: HardState,
-    /// What peers were seen to promise.
-    pub promises: Vec<(NodeId, Promise)>,
+    /// What is kept of peers.
+    pub memories: Vec<(NodeId, Memory)>,
     /// What the disk says of itself from now on: see [`Trust`].
     pub trust: Option<Trust>,
     /// What becomes of the entries before, before these come: see [`Cut`].
@@ -490,8 +490,8 @@ fn write_one(connection: &Connection, persist: &Persist) -> rusqlite::Result<()>
     }
     let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO state VALUES (?1, ?2)")?;
     insert.execute(rusqlite::params![HARD_STATE, sql::encode(&hard_state)])?;
-    for (peer, promise) in &persist.promises {
-        insert.execute(rusqlite::params![peer.cast_signed(), sql::encode(promise)])?;
+    for (peer, memory) in &persist.memories {
+        insert.execute(rusqlite::params![peer.cast_signed(), sql::encode(memory)])?;
     }
     let Some(trust) = &persist.trust else { return Ok(()) };
     if *trust == Trust::Confirmed {
@@ -503,7 +503,7 @@ fn write_one(connection: &Connection, persist: &Persist) -> rusqlite::Result<()>
 #[cfg(test)]
 mod tests {
     use understudy_core::{
-        event::{EntryKind, Held},
+        event::{EntryKind, Held, Promise, Start},
         limits::LOG_PIECE_ENTRIES_MAX,
         restored::TermRun,
     };
@@ -516,7 +516,7 @@ mod tests {
 
     fn persist(entries: Vec<Entry>, term: u64) -> Persist {
         let hard_state = HardState { term, vote: 2, commit: 1 };
-        Persist { entries, hard_state, promises: Vec::new(), trust: None, cut: None }
+        Persist { entries, hard_state, memories: Vec::new(), trust: None, cut: None }
     }
 
     fn open(directory: &Path) -> Journal {
@@ -528,15 +528,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut journal = open(directory.path());
         let promise = Promise { term: 1, vote: 3, matched: 2, sent: 5 };
+        let start = Start { boot: 4, nonce: 9 };
+        let memory = Memory { promise, start, is_copied: true };
         let mut first = persist((1..=5).map(|index| entry(index, 1)).collect(), 1);
-        first.promises.push((3, promise));
+        first.memories.push((3, memory));
         journal.write(&[first, persist(vec![entry(4, 2)], 2)]).unwrap();
         assert_eq!(journal.boot(), 1);
         drop(journal);
         let mut journal = open(directory.path());
         assert_eq!((journal.boot(), journal.last_index(), journal.suspect()), (2, 4, false));
         assert_eq!(journal.hard_state().term, 2);
-        assert_eq!(journal.promises().unwrap(), [(3, promise)]);
+        assert_eq!(journal.memories().unwrap(), [(3, memory)]);
         let runs = [TermRun { first: 1, term: 1 }, TermRun { first: 4, term: 2 }];
         assert_eq!(journal.terms().unwrap(), runs);
         assert_eq!(journal.read(3, 5, u64::MAX).unwrap(), [entry(3, 1), entry(4, 2)]);

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use rusqlite::OptionalExtension;
 use understudy_core::{
-    event::{Entry, NodeId, Promise},
+    event::{Entry, Memory, NodeId},
     limits::LOG_PIECE_ENTRIES_MAX,
     restored::{Stretch, TermRun},
     sql,
@@ -127,25 +127,25 @@ impl Journal {
         term.map_err(|error| halt(&error))?.map(i64::cast_unsigned).ok_or_else(|| damaged(index))
     }
 
-    /// What peers were seen to promise.
+    /// What is kept of peers.
     ///
     /// # Errors
     /// [`JournalError::Halt`] when it cannot be read.
-    pub fn promises(&mut self) -> Result<Vec<(NodeId, Promise)>, JournalError> {
+    pub fn memories(&mut self) -> Result<Vec<(NodeId, Memory)>, JournalError> {
         let mut select = self
             .connection
             .prepare("SELECT node, state FROM state WHERE node <> ?1 ORDER BY node")
             .map_err(|error| halt(&error))?;
-        let promises = select.query_map([HARD_STATE], |row| {
+        let memories = select.query_map([HARD_STATE], |row| {
             Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, Vec<u8>>(1)?))
         });
-        let promises = promises
+        let memories = memories
             .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
             .map_err(|error| halt(&error))?;
-        let read = |(peer, promise): (NodeId, Vec<u8>)| match sql::decode(&promise) {
-            Ok(promise) => Ok((peer, promise)),
-            Err(_) => Err(JournalError::Halt(format!("the promise of peer {peer} is damaged"))),
+        let read = |(peer, memory): (NodeId, Vec<u8>)| match sql::decode(&memory) {
+            Ok(memory) => Ok((peer, memory)),
+            Err(_) => Err(JournalError::Halt(format!("what is kept of peer {peer} is damaged"))),
         };
-        promises.into_iter().map(read).collect()
+        memories.into_iter().map(read).collect()
     }
 }

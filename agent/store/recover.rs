@@ -106,6 +106,8 @@ pub fn go_on_alone(
 
 #[cfg(test)]
 mod tests {
+    use understudy_core::event::{Memory, Promise};
+
     use super::*;
     use crate::store::{database, database::Database, journal, restore::restore};
 
@@ -146,11 +148,12 @@ mod tests {
             MembershipChange::Add(member(4, true)),
         ];
         let mut journal = Journal::open(directory, &journal::Options::default()).unwrap();
-        let promise = understudy_core::event::Promise { term: 3, vote: 1, matched: 4, sent: 0 };
+        let promise = Promise { term: 3, vote: 1, matched: 4, sent: 0 };
+        let memory = Memory { promise, ..Memory::default() };
         let persist = Persist {
             entries: log(&changes),
             hard_state: HardState { term: 3, vote: 1, commit: 3 },
-            promises: Vec::from([(1, promise)]),
+            memories: Vec::from([(1, memory)]),
             trust: Some(Trust::Unconfirmed(Vec::new())),
             cut: None,
         };
@@ -172,7 +175,7 @@ mod tests {
         drop(journal);
         let mut journal = Journal::open(path, &journal::Options::default()).unwrap();
         assert_eq!(journal.identity().unwrap().group, [8; 16]);
-        assert_eq!(journal.promises().unwrap(), [], "theirs bind nobody here");
+        assert_eq!(journal.memories().unwrap(), [], "theirs bind nobody here");
         let restored = restore(path, &mut journal, &mut database).unwrap();
         assert_eq!(restored.membership.members, [member(2, true)]);
         assert_eq!(restored.membership.last_id, 4, "no number is given twice");

@@ -77,7 +77,7 @@ pub fn restore(
         stretches: journal.stretches().map_err(|error| at(&error))?,
         last_index,
         tail,
-        promises: journal.promises().map_err(|error| at(&error))?,
+        memories: journal.memories().map_err(|error| at(&error))?,
         suspect: journal.suspect(),
         trust: journal.trust().clone(),
         scrubs: database.scrubs().clone(),
@@ -95,9 +95,9 @@ fn finish_coming(journal: &mut Journal, applied: Position) -> Result<(), Journal
     let HardState { term, vote, .. } = journal.hard_state();
     let vote = if term < applied.term { 0 } else { vote };
     let hard_state = HardState { term: term.max(applied.term), vote, commit: applied.index };
-    let (entries, promises) = (Vec::new(), Vec::new());
+    let (entries, memories) = (Vec::new(), Vec::new());
     let cut = Some(Cut::Anew(applied));
-    journal.write(&[Persist { entries, hard_state, promises, trust: None, cut }])
+    journal.write(&[Persist { entries, hard_state, memories, trust: None, cut }])
 }
 
 /// What the database applied last is what the journal holds there.
@@ -165,7 +165,7 @@ mod tests {
         let mut journal = Journal::open(directory.path(), &journal::Options::default()).unwrap();
         let hard_state = HardState { term: 3, vote: 0, commit: 0 };
         let entries = journalled.to_vec();
-        let persist = Persist { entries, hard_state, promises: Vec::new(), trust: None, cut: None };
+        let persist = Persist { entries, hard_state, memories: Vec::new(), trust: None, cut: None };
         journal.write(&[persist]).unwrap();
         let options = database::Options::default();
         let mut database = Database::open(directory.path(), options).unwrap();
@@ -190,8 +190,8 @@ mod tests {
         let mut journal = Journal::open(directory.path(), &journal::Options::default()).unwrap();
         let hard_state = HardState { term: 2, vote: 5, commit: 1 };
         let entries = vec![entry(1, 1), entry(2, 1)];
-        let (promises, trust, cut) = (Vec::new(), None, Some(Cut::Coming(COMING)));
-        journal.write(&[Persist { entries, hard_state, promises, trust, cut }]).unwrap();
+        let (memories, trust, cut) = (Vec::new(), None, Some(Cut::Coming(COMING)));
+        journal.write(&[Persist { entries, hard_state, memories, trust, cut }]).unwrap();
         let options = database::Options::default();
         let mut database = Database::open(directory.path(), options).unwrap();
         database.apply(applied).unwrap();
@@ -217,8 +217,8 @@ mod tests {
         let hard_state = HardState { term: 1, vote: 0, commit: 0 };
         let entries: Vec<_> = (1..=9).map(|index| entry(index, 1)).collect();
         let cut = Some(Cut::UpTo(Position { term: 1, index: 4 }));
-        let (promises, trust) = (Vec::new(), None);
-        let first = Persist { entries, hard_state, promises, trust, cut: None };
+        let (memories, trust) = (Vec::new(), None);
+        let first = Persist { entries, hard_state, memories, trust, cut: None };
         let second = Persist { entries: Vec::new(), cut, ..first.clone() };
         journal.write(&[first, second]).unwrap();
         let options = database::Options::default();

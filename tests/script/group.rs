@@ -160,7 +160,7 @@ impl Group {
         let (boot, restored) = board.store.restore(self.membership.clone());
         board.boot = boot;
         board.resets = 0;
-        let config = Config { id, seed: 1, boot, timing: Timing::WIRED };
+        let config = Config { id, seed: 1, boot, nonce: 0, timing: Timing::WIRED };
         let (node, effects) = Node::new(Millis(self.now), config, restored);
         board.node = Some(node);
         self.carry_out(id, effects);
@@ -254,8 +254,8 @@ impl Group {
                 }
                 return;
             }
-            Effect::Persist { number, entries, hard_state, promises, cut, .. } => {
-                board.store.write(&entries, hard_state, &promises, cut);
+            Effect::Persist { number, entries, hard_state, memories, cut, .. } => {
+                board.store.write(&entries, hard_state, &memories, cut);
                 (STEP_MS, Event::Persisted { number })
             }
             Effect::Fetch { number, low, high, .. } => {

@@ -3,7 +3,7 @@
 
 use understudy_core::{
     event::{
-        Cut, Entry, EntryKind, Executed, HardState, NodeId, Outcome, Position, Promise, Trust,
+        Cut, Entry, EntryKind, Executed, HardState, Memory, NodeId, Outcome, Position, Trust,
     },
     member::Membership,
     pages::{Answer, Done, Summary, Wish, Work, numbers},
@@ -19,7 +19,7 @@ pub(crate) struct Store {
     start: Position,
     entries: Vec<Entry>,
     hard_state: HardState,
-    promises: Vec<(NodeId, Promise)>,
+    memories: Vec<(NodeId, Memory)>,
     applied: Position,
     rows: Vec<String>,
     /// A state kept for others, and one that was pulled.
@@ -33,7 +33,7 @@ impl Store {
         &mut self,
         entries: &[Entry],
         hard_state: HardState,
-        promises: &[(NodeId, Promise)],
+        memories: &[(NodeId, Memory)],
         cut: Option<Cut>,
     ) {
         if let Some(Cut::UpTo(start) | Cut::Anew(start)) = cut {
@@ -48,9 +48,9 @@ impl Store {
             self.entries.extend_from_slice(entries);
         }
         self.hard_state = hard_state;
-        for (peer, promise) in promises {
-            self.promises.retain(|(known, _)| known != peer);
-            self.promises.push((*peer, *promise));
+        for (peer, memory) in memories {
+            self.memories.retain(|(known, _)| known != peer);
+            self.memories.push((*peer, *memory));
         }
     }
 
@@ -117,7 +117,7 @@ impl Store {
             terms,
             last_index: self.entries.last().map_or(self.start.index, |entry| entry.index),
             tail: self.read(self.applied.index + 1, u64::MAX),
-            promises: self.promises.clone(),
+            memories: self.memories.clone(),
             suspect: false,
             trust: Trust::default(),
             ..Restored::default()

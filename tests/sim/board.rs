@@ -153,16 +153,16 @@ impl Process {
         let mut batch = Vec::new();
         let mut last = 0;
         for effect in waiting.iter() {
-            let Effect::Persist { number, entries, hard_state, promises, trust, cut } = effect
+            let Effect::Persist { number, entries, hard_state, memories, trust, cut } = effect
             else {
                 break;
             };
             last = *number;
-            let (entries, promises) = (entries.clone(), promises.clone());
+            let (entries, memories) = (entries.clone(), memories.clone());
             batch.push(Persist {
                 entries,
                 hard_state: *hard_state,
-                promises,
+                memories,
                 trust: trust.clone(),
                 cut: *cut,
             });
@@ -247,7 +247,7 @@ impl Board {
         let persist = Persist {
             entries: entries.to_vec(),
             hard_state,
-            promises: Vec::new(),
+            memories: Vec::new(),
             trust: None,
             cut: None,
         };
@@ -289,7 +289,8 @@ impl Board {
             Database::open(&directory, options).map_err(|error| error.to_string())?;
         let restored = restore::restore(&directory, &mut journal, &mut database)
             .map_err(|error| error.to_string())?;
-        let config = Config { id: self.id, seed, boot: journal.boot(), timing: Timing::WIRED };
+        let (boot, timing) = (journal.boot(), Timing::WIRED);
+        let config = Config { id: self.id, seed, boot, nonce: seed, timing };
         let (mut node, effects) = Node::new(self.time(now), config, restored);
         node.set_scrub_interval(SCRUB_INTERVAL_MS);
         node.set_kept(self.kept);
@@ -350,7 +351,7 @@ mod tests {
         let kind = EntryKind::Change;
         let entries = vec![Entry { index, term: 1, kind, data: vec![7; bytes] }];
         let hard_state = HardState { term: 1, vote: 0, commit: 3 };
-        Persist { entries, hard_state, promises: Vec::new(), trust: None, cut: None }
+        Persist { entries, hard_state, memories: Vec::new(), trust: None, cut: None }
     }
 
     /// Frames of a torn end must never stand behind later ones, where they would

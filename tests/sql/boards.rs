@@ -127,7 +127,7 @@ impl Boards {
         let persist = Persist {
             entries: vec![entry.clone()],
             hard_state: HardState { term: self.term, vote: 0, commit: self.last_index },
-            promises: Vec::new(),
+            memories: Vec::new(),
             trust: None,
             cut: None,
         };
