@@ -3,6 +3,7 @@
 mod backup;
 mod catchup;
 mod cluster;
+mod copies;
 mod damage;
 mod divergence;
 mod fuzzing;

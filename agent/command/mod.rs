@@ -26,6 +26,7 @@ mod exchange;
 mod members;
 mod restore;
 mod scrub;
+mod sentence;
 mod show;
 
 /// One database on every board of a sensor group, agreed through Raft.

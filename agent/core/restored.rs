@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    event::{Entry, HardState, NodeId, Position, Memory, Trust},
+    event::{Entry, HardState, Memory, NodeId, Position, Trust},
     member::Membership,
     scrub::Scrubs,
 };

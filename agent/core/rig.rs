@@ -107,7 +107,8 @@ impl Rig {
     }
 
     fn start(&mut self, id: NodeId, boot: u64, restored: Restored) {
-        let config = Config { id, seed: 7 ^ self.nonce, boot, nonce: self.nonce, timing: Timing::WIRED };
+        let config =
+            Config { id, seed: 7 ^ self.nonce, boot, nonce: self.nonce, timing: Timing::WIRED };
         let (node, effects) = Node::new(self.now, config, restored);
         self.nodes.insert(id, node);
         self.journals.entry(id).or_default();

@@ -1,3 +1,5 @@
+//! Copies of one card, and cards that were put back.
+
 use alloc::vec::Vec;
 
 use crate::{

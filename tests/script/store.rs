@@ -2,9 +2,7 @@
 //! confirmed, and a database whose rows are the texts of requests and stand in one page.
 
 use understudy_core::{
-    event::{
-        Cut, Entry, EntryKind, Executed, HardState, Memory, NodeId, Outcome, Position, Trust,
-    },
+    event::{Cut, Entry, EntryKind, Executed, HardState, Memory, NodeId, Outcome, Position, Trust},
     member::Membership,
     pages::{Answer, Done, Summary, Wish, Work, numbers},
     restored::{Restored, TermRun},
