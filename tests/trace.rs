@@ -45,6 +45,7 @@ pub const fn is_dull(frame: &Frame) -> bool {
             | Frame::Invitations { .. }
             | Frame::StartAsk { .. }
             | Frame::StartTell { .. }
+            | Frame::Starts { .. }
     )
 }
 
@@ -185,6 +186,7 @@ pub fn frame(frame: &Frame) -> String {
         Frame::PagesTell { answer, .. } => format!("have {}", page_answer(answer)),
         Frame::StartAsk { .. } => String::from("which start?"),
         Frame::StartTell { start, .. } => format!("start {}", start.boot),
+        Frame::Starts { met } => format!("{} starts", met.len()),
         Frame::Copies { copied } => format!("copies of {copied:?}"),
     }
 }

@@ -380,6 +380,7 @@ impl Node {
             Frame::PagesTell { ask, answer } => self.on_pages_tell(now, from, ask, answer)?,
             Frame::StartAsk { number } => self.on_start_ask(now, from, number),
             Frame::StartTell { number, start } => self.on_start_tell(now, from, number, start),
+            Frame::Starts { met } => self.on_starts(now, &met)?,
             Frame::Copies { copied } => self.on_copies(now, &copied)?,
         }
         Ok(())

@@ -113,6 +113,11 @@ pub enum Frame {
         /// Which.
         start: Start,
     },
+    /// Starts that the sender has met, or heard that somebody has, while they were alive.
+    Starts {
+        /// Of members, the receiver left out.
+        met: Vec<(NodeId, Start)>,
+    },
     /// Of these boards' disks the sender has met copies, or heard that somebody has.
     Copies {
         /// Members.
@@ -392,7 +397,8 @@ mod tests {
         let start = Start { boot: 5, nonce: 7 };
         assert_eq!(Frame::StartTell { number: 3, start }.encode(), [2, 11, 3, 5, 7]);
         let copied = Vec::from([2, 3]);
-        assert_eq!(Frame::Copies { copied }.encode(), [2, 12, 2, 2, 3]);
+        assert_eq!(Frame::Copies { copied }.encode(), [2, 13, 2, 2, 3]);
+        assert_eq!(Frame::Starts { met: Vec::from([(3, start)]) }.encode(), [2, 12, 1, 3, 5, 7]);
     }
 
     #[test]
