@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::{
+    error::Refusal,
     event::{NodeId, Reply, Request, Start, Trust},
     member::{Candidate, Invitation, MemberRequest},
     node::Node,
@@ -56,6 +57,9 @@ fn of_two_copies_of_one_card_neither_counts_and_all_say_so() {
         for id in IDS {
             assert_eq!(copied(&rig, id), [second], "boot {boot}, board {id}");
         }
+        rig.ask(second, 9, write("w"));
+        let refused = Reply::Refused(Refusal::TakesNoPart);
+        assert_eq!(rig.answer_of(9), Some(&refused), "at once");
         assert!(is_written(&mut rig, leader, 1), "two of three are whole");
         rig.cut.push(third);
         assert!(!is_written(&mut rig, leader, 2), "and one is no majority");
