@@ -187,6 +187,10 @@ pub fn frame(frame: &Frame) -> String {
         Frame::StartAsk { .. } => String::from("which start?"),
         Frame::StartTell { start, .. } => format!("start {}", start.boot),
         Frame::Starts { met } => format!("{} starts", met.len()),
+        Frame::TailAsk { after } => format!("what comes after {}?", position(*after)),
+        Frame::TailTell { after, entries } => {
+            format!("after {}:{}", position(*after), frame_entries(after.index, entries))
+        }
         Frame::Copies { copied } => format!("copies of {copied:?}"),
     }
 }

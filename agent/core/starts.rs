@@ -220,7 +220,7 @@ impl Node {
         }
     }
 
-    fn heard_lately(&self, now: Millis) -> Vec<NodeId> {
+    pub(crate) fn heard_lately(&self, now: Millis) -> Vec<NodeId> {
         let ms = self.config.timing.unreachable_ms;
         self.heard.keys().copied().filter(|peer| self.heard_within(now, *peer, ms)).collect()
     }
