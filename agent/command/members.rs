@@ -14,6 +14,35 @@ use crate::{
 /// For how long a token holds unless another time is said.
 pub(super) const EXPIRES: &str = "1h";
 
+/// What a change of the key means.
+pub(super) const ROTATED: &str =
+    "The group has a new key. Its boards use it once all of them have it, and forget the former;\n\
+     `understudy status` says when they wait for one. Tokens made before let nobody in: `understudy\n\
+     token` makes another.";
+
+/// Where a change of the group's key stands, unless nothing is to be said of it.
+pub(super) fn keys(status: &Status) -> Option<String> {
+    let Status { key, key_newest, key_oldest, key_due, key_awaits, .. } = status;
+    if key_oldest == key_newest {
+        let words = "A board was removed: the group's key is about to be changed.";
+        return key_due.then(|| words.to_owned());
+    }
+    let phase = if key == key_newest {
+        format!("key {key} is in use, and key {key_oldest} not forgotten yet")
+    } else {
+        format!("key {key_newest} is on its way to all boards, and key {key} in use")
+    };
+    let names = key_awaits.join(", ");
+    Some(match key_awaits.as_slice() {
+        [] => format!("The group's key is being changed: {phase}. Nothing is to be done."),
+        _ => format!(
+            "The group's key is being changed: {phase}, because {names} has not got the new one. It \
+             gets it by itself when it is back; if it is gone for good, take it out with \
+             `understudy remove` or `understudy join TOKEN --replace`."
+        ),
+    })
+}
+
 /// A board that forgets its group is a board without one within this.
 const FORGETS: Duration = Duration::from_secs(10);
 

@@ -103,6 +103,10 @@ enum Command {
         #[command(subcommand)]
         action: Option<TokenAction>,
     },
+    /// Change the group's key, as happens by itself after a board was removed: for when a
+    /// token or a board's card may be in wrong hands. Every board gets the new key, then
+    /// uses it, then forgets the old one. No token made before lets anybody in.
+    RotateKey,
     /// Print all boards of the group: who leads, who votes, who can be heard.
     Members {
         /// As JSON.
@@ -255,6 +259,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
             terminal::prose(&show::joined(&answer))?;
         }
         command @ (Command::Token { .. }
+        | Command::RotateKey
         | Command::Members { .. }
         | Command::Remove { .. }
         | Command::Transfer { .. }
@@ -300,6 +305,7 @@ fn of_membership(command: Command, places: &Places) -> Result<(), String> {
         Command::Token { expires, uses, action: None } => {
             terminal::print(&show::token(&members::token(places, &expires, uses)?))
         }
+        Command::RotateKey => members::done(places, &ControlRequest::RotateKey, members::ROTATED),
         Command::Members { json } => members::members(places, json),
         Command::Remove { board } => {
             let said = format!("{board} is no member any more.");

@@ -10,6 +10,7 @@ use alloc::{format, string::String, vec::Vec};
 use crate::{
     error::Refusal,
     event::{Millis, NodeId, Position, Reply, Request},
+    keys::SealedKey,
     limits,
     log::conf_change,
     member::{
@@ -124,7 +125,7 @@ impl Node {
         self.answer(now, (ticket, reply));
     }
 
-    fn name_of(&self, id: NodeId) -> String {
+    pub(crate) fn name_of(&self, id: NodeId) -> String {
         self.membership.member(id).map_or_else(|| format!("board {id}"), |m| m.name.clone())
     }
 
@@ -143,6 +144,7 @@ impl Node {
             Request::Member(MemberRequest::Vote { id, voter: true }) => self.promoted(now, *id),
             Request::Member(MemberRequest::Vote { id, voter: false }) => self.demoted(now, *id),
             Request::Member(MemberRequest::Transfer(to)) => self.transferred(now, *to),
+            Request::Member(MemberRequest::InstallKey(key)) => self.rekeyed(now, key),
             Request::Write(_) | Request::Read { .. } | Request::Scrub | Request::Repair { .. } => {
                 refuse(String::from("not a membership request"))
             }
@@ -349,6 +351,25 @@ impl Node {
                 member.name
             )),
         }
+    }
+
+    /// A key that was made for other members than there are now, or after another than
+    /// the newest, is made again by whoever made it.
+    fn rekeyed(&self, now: Millis, key: &SealedKey) -> Judged {
+        let keys = &self.membership.keys;
+        let members = self.membership.members.iter().map(|member| member.id);
+        if keys.newest().checked_add(1) != Some(key.number)
+            || !members.eq(key.copies.iter().map(|(id, _)| *id))
+        {
+            return Err(Refusal::Busy);
+        }
+        if keys.is_full() {
+            return refuse(self.too_many_keys(now));
+        }
+        if !keys.may_install(key) {
+            return refuse(String::from("a copy of the key has not the length of one"));
+        }
+        Ok(Verdict::Change(MembershipChange::KeyInstall(key.clone()), Vec::new()))
     }
 
     fn transferred(&self, now: Millis, to: Option<NodeId>) -> Judged {

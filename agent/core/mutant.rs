@@ -53,6 +53,10 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 46, name: "the id of a removed board given again" },
     Mutant { number: 47, name: "a membership change raft-rs emptied told as done" },
     Mutant { number: 48, name: "frames of removed boards are taken" },
+    Mutant { number: 60, name: "keys forgotten while a member lacks the newest" },
+    Mutant { number: 61, name: "a removal leaves the group's key as it is" },
+    Mutant { number: 62, name: "guests are heard under any key" },
+    Mutant { number: 63, name: "sessions outlive the key they were made under" },
 ];
 
 #[cfg(mutants)]

@@ -34,7 +34,7 @@ use super::{
 use crate::identity::{GroupId, Identity};
 
 /// Version of what is in the file; another is refused by name.
-pub const FORMAT: i64 = 2;
+pub const FORMAT: i64 = 3;
 
 /// The WAL is brought back into the file beyond this, pages.
 const WAL_PAGES_MAX: i64 = 2_048;
@@ -337,6 +337,23 @@ impl Journal {
         Ok(())
     }
 
+    /// This board knows other keys of its group from now on; those that stood here are
+    /// overwritten, as far as a file can see to that.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn renew(&mut self, identity: &Identity) -> Result<(), JournalError> {
+        let overwriting = |on| self.connection.pragma_update(None, "secure_delete", on);
+        overwriting(true).map_err(|error| halt(&error))?;
+        let renewed = self.in_transaction(|connection| {
+            set_meta(connection, "identity", sql::encode(identity))
+        });
+        overwriting(false).map_err(|error| halt(&error))?;
+        renewed?;
+        self.identity = Some(identity.clone());
+        Ok(())
+    }
+
     /// Writes everything in one transaction and one sync.
     ///
     /// # Errors
@@ -508,6 +525,7 @@ mod tests {
         restored::TermRun,
     };
 
+    use crate::identity::GroupKey;
     use super::{super::readback::SELECT_TERM, *};
 
     fn entry(index: u64, term: u64) -> Entry {
@@ -696,7 +714,7 @@ mod tests {
         let identity = Identity {
             group: [1; 16],
             group_name: "g".into(),
-            group_key: [2; 32],
+            group_keys: vec![GroupKey { number: 0, key: [2; 32] }],
             node: 1,
             private_key: [3; 32],
             disk: [4; 16],
