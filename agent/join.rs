@@ -352,8 +352,7 @@ impl Asking<'_> {
     /// At every address of the token is another group's board, or one that hears nobody
     /// under the token's key any more.
     fn is_hopeless(&self) -> bool {
-        let is_in_vain =
-            |place: &Place| matches!(place.sight, Sight::Foreign | Sight::Rekeyed);
+        let is_in_vain = |place: &Place| matches!(place.sight, Sight::Foreign | Sight::Rekeyed);
         self.answered.is_none() && self.survey.places().iter().all(is_in_vain)
     }
 

@@ -15,8 +15,7 @@ use crate::{
 pub(super) const EXPIRES: &str = "1h";
 
 /// What a change of the key means.
-pub(super) const ROTATED: &str =
-    "The group has a new key. Its boards use it once all of them have it, and forget the former;\n\
+pub(super) const ROTATED: &str = "The group has a new key. Its boards use it once all of them have it, and forget the former;\n\
      `understudy status` says when they wait for one. Tokens made before let nobody in: `understudy\n\
      token` makes another.";
 

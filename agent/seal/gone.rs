@@ -60,7 +60,8 @@ impl Seal {
         out: &mut Vec<Outgoing>,
     ) -> Result<Opened, Drop> {
         self.check_gone(question)?;
-        let asker: PublicKey = question[TAG_END..KEY_END].try_into().map_err(|_| Drop::Malformed)?;
+        let asker: PublicKey =
+            question[TAG_END..KEY_END].try_into().map_err(|_| Drop::Malformed)?;
         if !self.removed.contains(&asker) {
             return Err(Drop::Unknown);
         }

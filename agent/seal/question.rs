@@ -105,9 +105,8 @@ mod tests {
 
     #[test]
     fn a_board_says_which_group_it_is_of_and_no_more_than_it_was_asked() {
-        let keys = |group, number| {
-            Keys::of_one([group; 16], GroupKey { number, key: [7; 32] }, [1; 32])
-        };
+        let keys =
+            |group, number| Keys::of_one([group; 16], GroupKey { number, key: [7; 32] }, [1; 32]);
         let mut board = Seal::new(keys(1, 4), 1, 5);
         let source = Address::from(([127, 0, 0, 1], 9));
         for (group, number, answerer) in [

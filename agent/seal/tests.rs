@@ -549,3 +549,5 @@ fn any_bytes_are_survived() {
         assert_eq!(open(&mut a, &bytes), Opened::Nothing);
     }
 }
+
+mod keys;

@@ -345,9 +345,8 @@ impl Journal {
     pub fn renew(&mut self, identity: &Identity) -> Result<(), JournalError> {
         let overwriting = |on| self.connection.pragma_update(None, "secure_delete", on);
         overwriting(true).map_err(|error| halt(&error))?;
-        let renewed = self.in_transaction(|connection| {
-            set_meta(connection, "identity", sql::encode(identity))
-        });
+        let renewed = self
+            .in_transaction(|connection| set_meta(connection, "identity", sql::encode(identity)));
         overwriting(false).map_err(|error| halt(&error))?;
         renewed?;
         self.identity = Some(identity.clone());
@@ -525,8 +524,8 @@ mod tests {
         restored::TermRun,
     };
 
-    use crate::identity::GroupKey;
     use super::{super::readback::SELECT_TERM, *};
+    use crate::identity::GroupKey;
 
     fn entry(index: u64, term: u64) -> Entry {
         Entry { index, term, kind: EntryKind::Change, data: vec![7; 100] }
