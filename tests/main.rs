@@ -7,6 +7,7 @@ mod damage;
 mod divergence;
 mod fuzzing;
 mod joining;
+mod keys;
 mod membership;
 mod neighbours;
 mod reading;
