@@ -157,12 +157,27 @@ async fn token(
 ) -> Result<ControlResponse, String> {
     let invitation = Invitation { id: random()?, lifetime_ms, uses };
     let id = invitation.id;
-    let invite = Request::Member(MemberRequest::Invite(invitation));
-    let (index, _) = settled(caller, invite).await?;
+    let index = invited(caller, invitation).await?;
     let keys = keys_at(caller, index).await?;
     let with = (keys, caller.hosts().await);
     let token = Token::issue(&home.identity, &home.options, home.bound, id, with);
     Ok(ControlResponse::Token(token.encode()))
+}
+
+/// The entry of an invitation; where a new key of the group is on its way, which would
+/// end it, that comes first.
+async fn invited(caller: &Caller, invitation: Invitation) -> Result<u64, String> {
+    let mut tries = 0;
+    loop {
+        let invite = Request::Member(MemberRequest::Invite(invitation.clone()));
+        match caller.request(invite).await {
+            Some(Reply::Done { index, .. }) => return Ok(index),
+            Some(Reply::Refused(Refusal::Busy)) if tries < ROTATIONS_MAX => tries += 1,
+            Some(Reply::Refused(refusal)) => return Err(refusal.to_string()),
+            None => return Err(String::from("the agent is stopping")),
+        }
+        tokio::time::sleep(ROTATE_AGAIN).await;
+    }
 }
 
 /// Between two looks whether this board has applied an entry, and looks.
@@ -264,13 +279,8 @@ fn scrub_number(answer: &[u8]) -> Result<u64, String> {
 }
 
 async fn done(caller: &Caller, request: Request) -> Result<Vec<u8>, String> {
-    settled(caller, request).await.map(|(_, answer)| answer)
-}
-
-/// The answer, and the entry as of which it is one.
-async fn settled(caller: &Caller, request: Request) -> Result<(u64, Vec<u8>), String> {
     match caller.request(request).await {
-        Some(Reply::Done { index, answer }) => Ok((index, answer)),
+        Some(Reply::Done { answer, .. }) => Ok(answer),
         Some(Reply::Refused(refusal)) => Err(refusal.to_string()),
         None => Err(String::from("the agent is stopping")),
     }

@@ -114,7 +114,8 @@ enum Command {
         json: bool,
     },
     /// Take a board out of the group for good. What it holds stays on it; it cannot come
-    /// back but as a new board.
+    /// back but as a new board. The group's key is changed, and tokens made before let
+    /// nobody in.
     Remove {
         /// Which.
         board: String,

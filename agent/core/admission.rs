@@ -136,7 +136,7 @@ impl Node {
             Request::Member(MemberRequest::Join { candidate, invitation, replaces }) => {
                 self.joined(now, candidate, invitation, replaces)
             }
-            Request::Member(MemberRequest::Invite(invitation)) => invited(invitation),
+            Request::Member(MemberRequest::Invite(invitation)) => self.invited(invitation),
             Request::Member(MemberRequest::Revoke) => {
                 Ok(Verdict::Change(MembershipChange::Revoke(None), Vec::new()))
             }
@@ -207,7 +207,8 @@ impl Node {
         if self.invitation_left(now, invitation).is_none() {
             return refuse(String::from(
                 "the token holds no longer: its time is over, it has let in as many boards as it \
-                 was made for, it was revoked, or the whole group was restarted since. Make \
+                 was made for, it was revoked, or the group's key was changed or the whole group \
+                 was restarted since. Make \
                  another with `understudy token` on any board of the group",
             ));
         }
@@ -353,6 +354,17 @@ impl Node {
         }
     }
 
+    /// Not while a new key is about to be made, which would end it.
+    fn invited(&self, invitation: &Invitation) -> Judged {
+        if !(1..=limits::INVITATION_MS_MAX).contains(&invitation.lifetime_ms) {
+            return refuse(String::from("a token holds for 30 days at the most"));
+        }
+        if self.owes_key() {
+            return Err(Refusal::Busy);
+        }
+        Ok(Verdict::Change(MembershipChange::Invite(invitation.clone()), Vec::new()))
+    }
+
     /// A key that was made for other members than there are now, or after another than
     /// the newest, is made again by whoever made it.
     fn rekeyed(&self, now: Millis, key: &SealedKey) -> Judged {
@@ -391,13 +403,6 @@ impl Node {
         };
         refuse(format!("{} cannot lead: {why}", member.name))
     }
-}
-
-fn invited(invitation: &Invitation) -> Judged {
-    if !(1..=limits::INVITATION_MS_MAX).contains(&invitation.lifetime_ms) {
-        return refuse(String::from("a token holds for 30 days at the most"));
-    }
-    Ok(Verdict::Change(MembershipChange::Invite(invitation.clone()), Vec::new()))
 }
 
 fn check_candidate(candidate: &Candidate) -> Result<(), Refusal> {

@@ -470,7 +470,7 @@ impl Seal {
         if !id.is_guest && self.removed.contains(&id.key) {
             return Err(Drop::Removed);
         }
-        let is_member = !id.is_guest && self.nodes.values().any(|key| *key == id.key);
+        let is_member = self.nodes.values().any(|key| *key == id.key);
         if !is_member && group_key.number < self.keys.newest && !mutant::is(62) {
             return Err(Drop::Outdated);
         }

@@ -25,7 +25,16 @@ fn address(id: NodeId) -> Address {
     Address::from(([127, 0, 0, 1], u16::try_from(4_000 + id).unwrap()))
 }
 
+/// The planted bug that this run is to find.
+#[cfg(mutants)]
+fn choose_mutant() {
+    let number = std::env::var("MUTANT").ok().and_then(|number| number.parse().ok());
+    mutant::choose(number.unwrap_or(0));
+}
+
 fn pair() -> (Seal, Seal) {
+    #[cfg(mutants)]
+    choose_mutant();
     let members = [member(1, 11), member(2, 22)];
     let (mut a, mut b) = (Seal::new(keys(11), 1, 100), Seal::new(keys(22), 1, 200));
     a.set_members(Millis(0), &members);

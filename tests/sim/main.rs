@@ -4,6 +4,7 @@
 //!     cargo sim --mutants
 
 use std::{
+    ops::RangeInclusive,
     process::{Command, ExitCode},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -147,9 +148,12 @@ fn choose(number: u32) {
 }
 
 /// From these numbers on planted bugs are about what SQL comes to: the scenarios of
-/// statements find them; and about who belongs to the group: the core's own tests do.
+/// statements find them; and about who belongs to the group: the core's own tests do;
+/// and about its keys: the core's, and those of the seal.
 const FIRST_OF_STATEMENTS: u32 = 30;
 const FIRST_OF_MEMBERS: u32 = 40;
+const OF_KEYS: RangeInclusive<u32> = 60..=61;
+const OF_SEAL: RangeInclusive<u32> = 62..=64;
 
 fn mutant_run(number: u32) -> String {
     let seeds = MUTANT_SEEDS_MAX.to_string();
@@ -161,9 +165,11 @@ fn mutant_run(number: u32) -> String {
             .args(["--bin", "sim", "--target-dir", "target/mutants", "--"])
             .args(["--seeds", &seeds, "--mutant", &number_text]);
     } else {
-        let tests: &[&str] = match number < FIRST_OF_MEMBERS {
-            true => &["--package", "understudy-tests", "--test", "main", "sql::"],
-            false => &["--package", "understudy-core", "--lib", "roster::"],
+        let tests: &[&str] = match number {
+            ..FIRST_OF_MEMBERS => &["--package", "understudy-tests", "--test", "main", "sql::"],
+            _ if OF_KEYS.contains(&number) => &["--package", "understudy-core", "--lib", "keys::"],
+            _ if OF_SEAL.contains(&number) => &["--package", "understudy", "--lib", "seal::"],
+            _ => &["--package", "understudy-core", "--lib", "roster::"],
         };
         run.args(["test", "--profile", "sim", "--target-dir", "target/mutants"]).args(tests);
     }
