@@ -109,7 +109,7 @@ fn a_board_away_beyond_the_log_and_across_a_change_comes_back_by_itself() {
     let awaits = |status: &Value| status["key_awaits"] == serde_json::json!(["c"]);
     agents.wait("a", "to await it", awaits);
     let said = agents.told("a", &["status"]);
-    assert!(said.contains("because c has not got the new one"), "{said}");
+    assert!(said.contains("until these boards have the new one: c."), "{said}");
     // Together more than any log keeps.
     for _ in 0..10 {
         let _ = agents.told("a", &["execute", "INSERT INTO t VALUES (randomblob(1500000))"]);

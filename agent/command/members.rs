@@ -35,9 +35,9 @@ pub(super) fn keys(status: &Status) -> Option<String> {
     Some(match key_awaits.as_slice() {
         [] => format!("The group's key is being changed: {phase}. Nothing is to be done."),
         _ => format!(
-            "The group's key is being changed: {phase}, because {names} has not got the new one. It \
-             gets it by itself when it is back; if it is gone for good, take it out with \
-             `understudy remove` or `understudy join TOKEN --replace`."
+            "The group's key is being changed: {phase}, until these boards have the new one: \
+             {names}. It comes to them by itself when they are back; take one that is gone for good \
+             out with `understudy remove` or `understudy join TOKEN --replace`."
         ),
     })
 }
@@ -186,6 +186,22 @@ pub(super) fn init(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_of_the_key_is_told_while_it_lasts_and_whom_it_waits_for() {
+        let told = |key_oldest, key, key_newest, key_awaits: &[&str]| {
+            let key_awaits = key_awaits.iter().map(|name| (*name).to_owned()).collect();
+            keys(&Status { key_oldest, key, key_newest, key_awaits, ..Status::default() })
+        };
+        assert_eq!(told(3, 3, 3, &[]), None);
+        let installed = told(0, 0, 1, &[]).unwrap();
+        assert!(installed.contains("key 1 is on its way to all boards, and key 0 in use. Nothing"));
+        let used = told(1, 3, 3, &["c", "d"]).unwrap();
+        assert!(used.contains("key 3 is in use, and key 1 not forgotten yet, until these boards have the new one: c, d."));
+        assert!(used.contains("`understudy remove`"), "{used}");
+        let due = Status { key_due: true, ..Status::default() };
+        assert!(keys(&due).unwrap().contains("about to be changed"));
+    }
 
     #[test]
     fn each_board_is_a_line() {
