@@ -5,10 +5,11 @@
 use tokio::sync::{mpsc, oneshot};
 use understudy_core::{
     event::{Reply, Request},
+    keys::SealedKey,
     member::Member,
 };
 
-use crate::status::Status;
+use crate::{identity::GroupKey, status::Status};
 
 /// Calls waiting for the loop; a front door that finds it full answers "busy".
 pub const CALLS_WAITING_MAX: usize = 256;
@@ -24,8 +25,23 @@ pub enum Call {
     Backup(Backup, oneshot::Sender<Result<Pieces, String>>),
     /// Other boards that can let a newcomer in, as far as they can be heard.
     Hosts(oneshot::Sender<Vec<Member>>),
+    /// The group's keys as this board has them.
+    Keys(oneshot::Sender<KeysNow>),
+    /// A new key of the group, sealed to its members as this board knows them.
+    NewKey(oneshot::Sender<Result<SealedKey, String>>),
     /// Forget the group; answered when what was of it is gone from the disk.
     Forget(oneshot::Sender<()>),
+}
+
+/// What a board knows of the group's keys.
+#[derive(Debug, Default)]
+pub struct KeysNow {
+    /// Those that are not forgotten, the newest last.
+    pub keys: Vec<GroupKey>,
+    /// Number of the newest that is installed.
+    pub newest: u32,
+    /// As of this entry.
+    pub applied: u64,
 }
 
 /// What is to be copied, and how.
@@ -121,6 +137,16 @@ impl Caller {
     /// the loop has ended.
     pub async fn hosts(&self) -> Vec<Member> {
         self.ask(Call::Hosts).await.unwrap_or_default()
+    }
+
+    /// The group's keys as this board has them; `None` when the loop has ended.
+    pub async fn keys(&self) -> Option<KeysNow> {
+        self.ask(Call::Keys).await
+    }
+
+    /// A new key, sealed to all members; `None` when the loop has ended.
+    pub async fn new_key(&self) -> Option<Result<SealedKey, String>> {
+        self.ask(Call::NewKey).await
     }
 
     /// Has this board forget its group; `None` when the loop has ended before.

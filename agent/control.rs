@@ -54,6 +54,8 @@ pub enum ControlRequest {
     },
     /// No token holds any longer.
     RevokeTokens,
+    /// Give the group a new key.
+    RotateKey,
     /// Take a board out of the group for good.
     Remove {
         /// Its name.

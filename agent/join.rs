@@ -8,8 +8,7 @@
 //! gets the same member, and once it is one any member needs nobody's consent to
 //! say so again.
 //!
-//! A member that hears nobody may have been taken out meanwhile: it asks its peers in
-//! the same way, as a guest, and is told so.
+//! A member that hears nobody may have been taken out meanwhile: see the seal's `gone`.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
@@ -66,16 +65,6 @@ enum Word {
     Accepted { member: Member, members: Vec<Member>, next: NodeId },
     /// It is not, for this reason.
     Refused { reason: String, attempt: u64 },
-    /// A member that hears nobody asks whether it still is one.
-    Whether,
-    /// It is not: it was taken out.
-    Gone,
-}
-
-/// What a member asks that hears nobody.
-#[must_use]
-pub fn whether() -> Vec<u8> {
-    sql::encode(&Word::Whether)
 }
 
 /// The issuer's side: guests at the door.
@@ -99,8 +88,6 @@ pub enum Knock {
     Admit(Admission, Request),
     /// Tell it this.
     Answer(Vec<u8>),
-    /// It is no guest: a member says that this board is none any more.
-    Gone,
     /// Nothing.
     Ignore,
 }
@@ -115,17 +102,11 @@ impl Doorstep {
         payload: &[u8],
         membership: &Membership,
     ) -> Knock {
-        let is_member = membership.members.iter().any(|member| member.key == key);
         let (version, candidate, from, invitation, replaces, attempt) = match sql::decode(payload) {
             Ok(Word::Ask { version, candidate, from, invitation, replaces, attempt }) => {
                 (version, candidate, from, invitation, replaces, attempt)
             }
-            Ok(Word::Whether) if membership.removed.iter().any(|(_, gone)| *gone == key) => {
-                return Knock::Answer(sql::encode(&Word::Gone));
-            }
-            Ok(Word::Gone) if is_member => return Knock::Gone,
-            Ok(Word::Accepted { .. } | Word::Refused { .. } | Word::Whether | Word::Gone)
-            | Err(_) => return Knock::Ignore,
+            Ok(Word::Accepted { .. } | Word::Refused { .. }) | Err(_) => return Knock::Ignore,
         };
         if version != VERSION {
             let reason = String::from("it speaks another version of understudy");
@@ -286,7 +267,7 @@ impl fmt::Display for JoinError {
 ///
 /// # Errors
 /// [`JoinError`] after [`JOIN`], or at once when refused, or when every address
-/// of the token is another group's.
+/// of the token is another group's, or the group's key was changed since.
 pub async fn join(
     token: &Token,
     wish: &Wish,
@@ -294,7 +275,10 @@ pub async fn join(
     road: &mut Road,
     seeds: Seeds,
 ) -> Result<Joined, JoinError> {
-    let keys = Keys { group: token.group, group_key: token.group_key, private_key };
+    let Some(group_key) = token.group_keys.last() else {
+        return Err(JoinError::Refused(String::from("the token has no key")));
+    };
+    let keys = Keys::of_one(token.group, *group_key, private_key);
     let survey = Survey::new(&token.addresses(), &keys, seeds.salt);
     let [a, b, c, d, ..] = seeds.salt;
     let mut asking = Asking {
@@ -365,9 +349,11 @@ impl Asking<'_> {
         Err(None)
     }
 
-    /// Every address of the token is another group's.
+    /// At every address of the token is another group's board, or one that hears nobody
+    /// under the token's key any more.
     fn is_hopeless(&self) -> bool {
-        self.survey.places().iter().all(|place| place.sight == Sight::Foreign)
+        let is_in_vain = |place: &Place| matches!(place.sight, Sight::Foreign | Sight::Rekeyed);
+        self.answered.is_none() && self.survey.places().iter().all(is_in_vain)
     }
 
     fn ask(&mut self, road: &mut Road) {
@@ -437,9 +423,7 @@ impl Asking<'_> {
             Ok(Word::Refused { reason, attempt }) if attempt == self.attempt => {
                 Heard::Refused(reason)
             }
-            Ok(Word::Refused { .. } | Word::Ask { .. } | Word::Whether | Word::Gone) | Err(_) => {
-                Heard::Nothing
-            }
+            Ok(Word::Refused { .. } | Word::Ask { .. }) | Err(_) => Heard::Nothing,
         }
     }
 
@@ -464,7 +448,9 @@ mod tests {
     use understudy_core::{error::Refusal, limits::NAME_BYTES_MAX, member::MembershipChange};
 
     use super::*;
-    use crate::{seal::public_key, token::Host};
+    use crate::{identity::GroupKey, seal::public_key, token::Host};
+
+    const KEY: GroupKey = GroupKey { number: 3, key: [2; 32] };
 
     fn member(id: NodeId) -> Member {
         Member {
@@ -513,7 +499,7 @@ mod tests {
                         doorstep.decided(admission, &reply, &membership)
                     }
                     Knock::Answer(answer) => Some(answer),
-                    Knock::Admit(..) | Knock::Gone | Knock::Ignore => None,
+                    Knock::Admit(..) | Knock::Ignore => None,
                 };
                 let Some(answer) = answer else { continue };
                 if self.lost > 0 {
@@ -538,7 +524,7 @@ mod tests {
         }
     }
 
-    fn join_one(issuer: Issuer, group_key: [u8; 32]) -> Result<Joined, JoinError> {
+    fn join_one(issuer: Issuer, group_key: GroupKey) -> Result<Joined, JoinError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -546,14 +532,14 @@ mod tests {
             let token = Token {
                 group: [1; 16],
                 group_name: "g".into(),
-                group_key,
+                group_keys: vec![group_key],
                 invitation: [8; 16],
                 hosts: vec![Host {
                     key: public_key(&[5; 32]),
                     addresses: vec![road.address().to_string()],
                 }],
             };
-            let keys = Keys { group: [1; 16], group_key: [2; 32], private_key: [5; 32] };
+            let keys = Keys::of_one([1; 16], KEY, [5; 32]);
             let issuer = tokio::spawn(issuer.issue(road, keys));
             let mut road = Road::bind(loopback).unwrap();
             let (name, replaces) = (String::from("new"), String::new());
@@ -569,7 +555,7 @@ mod tests {
     fn a_guest_becomes_a_member_and_is_told_of_all_others_whatever_answers_are_lost() {
         for lost in [0, 3] {
             let issuer = Issuer { members: 12, lost, ..Issuer::default() };
-            let joined = join_one(issuer, [2; 32]).unwrap();
+            let joined = join_one(issuer, KEY).unwrap();
             assert_eq!((joined.member.id, joined.member.name.as_str()), (13, "new"));
             assert_eq!(joined.member.key, public_key(&[6; 32]));
             let ids: Vec<_> = joined.members.iter().map(|member| member.id).collect();
@@ -591,19 +577,21 @@ mod tests {
     #[test]
     fn a_guest_goes_on_asking_while_the_group_chooses_a_leader() {
         let issuer = Issuer { members: 3, refusal: Some(Refusal::NoLeader), lost: 0 };
-        assert_eq!(join_one(issuer, [2; 32]).unwrap().member.id, 4);
+        assert_eq!(join_one(issuer, KEY).unwrap().member.id, 4);
     }
 
     #[test]
     fn a_refusal_is_told_at_once() {
         let refusal = Some(Refusal::Invalid("the group is full".into()));
-        let error = join_one(Issuer { members: 1, refusal, lost: 0 }, [2; 32]);
+        let error = join_one(Issuer { members: 1, refusal, lost: 0 }, KEY);
         assert!(error.unwrap_err().to_string().contains("the group is full"));
     }
 
     #[test]
-    fn a_token_of_another_group_is_told_from_a_board_that_is_not_there() {
-        let error = join_one(Issuer { members: 1, ..Issuer::default() }, [3; 32]).unwrap_err();
-        assert!(error.to_string().contains(": wrong group"), "{error}");
+    fn a_token_of_before_a_change_of_the_key_is_told_from_a_board_that_is_not_there() {
+        let before = GroupKey { number: 2, key: [3; 32] };
+        let error = join_one(Issuer { members: 1, ..Issuer::default() }, before).unwrap_err();
+        let words = ": the group's key was changed since this token was made";
+        assert!(error.to_string().contains(words), "{error}");
     }
 }

@@ -21,6 +21,7 @@ pub mod driver;
 pub mod http;
 pub mod identity;
 pub mod join;
+pub mod keyring;
 pub mod load;
 pub mod readers;
 pub mod recover;

@@ -16,7 +16,7 @@ use std::{
 use crate::{
     config::RunOptions,
     directory,
-    identity::Identity,
+    identity::{GroupKey, Identity},
     store::{
         StoreError,
         database::Database,
@@ -75,7 +75,7 @@ pub fn recover(options: &RunOptions, sure: bool) -> Result<Report, String> {
     if sure {
         let identity = Identity {
             group: random()?,
-            group_key: random()?,
+            group_keys: vec![GroupKey { number: kept.next_key(), key: random()? }],
             acquaintances: Vec::new(),
             ..identity.clone()
         };
@@ -139,7 +139,7 @@ mod tests {
         let identity = Identity {
             group: [7; 16],
             group_name: String::from("g"),
-            group_key: [7; 32],
+            group_keys: vec![GroupKey { number: 0, key: [7; 32] }],
             node: 1,
             private_key: [8; 32],
             disk: [9; 16],
@@ -179,11 +179,13 @@ mod tests {
         assert!(now() == former, "it was only looked at");
         recover(&options, true).ok().unwrap();
         let renewed = now();
-        assert!(renewed.group != former.group && renewed.group_key != former.group_key);
+        assert!(renewed.group != former.group);
+        let [key] = renewed.group_keys[..] else { panic!("one key") };
+        assert!(key.number == 1 && key.key != [7; 32]);
         assert_eq!(renewed.acquaintances, []);
         let kept = Identity {
             group: renewed.group,
-            group_key: renewed.group_key,
+            group_keys: vec![key],
             acquaintances: Vec::new(),
             ..former
         };

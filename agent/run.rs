@@ -9,22 +9,24 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
 use understudy_core::{
     error::Refusal,
     event::{Effect, Event, Millis, NodeId, ReadLevel, Reply, Request, RequestId},
     limits::DATAGRAM_BYTES_MAX,
-    member::{Member as Row, PublicKey},
+    member::{Member as Row, MemberRequest, PublicKey},
     node::{Effects, Node},
     sql,
 };
 
 use crate::{
-    call::Call,
+    call::{Call, KeysNow},
     driver::{
         clock, database::DatabaseThread, journal::JournalThread, mdns::Neighbours, notify::Notify,
         udp::Road,
     },
-    join::{self, Admission, Doorstep, Knock},
+    join::{Admission, Doorstep, Knock},
+    keyring::Keyring,
     seal::{Opened, Outgoing, Seal, To},
     settings,
     view::{self, Facts},
@@ -42,6 +44,9 @@ const SETTINGS_MS: u64 = 500;
 /// Between two questions of a board that hears nobody whether it is still a member.
 const WHETHER_MS: u64 = 5_000;
 
+/// Between two keys that the leading board makes because one is due.
+const MAKE_KEY_MS: u64 = 1_000;
+
 /// A board that stops waits no longer than this for another to lead.
 const HAND_OVER_MS_MAX: u64 = 3_000;
 
@@ -53,6 +58,8 @@ enum Waiter {
     Guest(Admission),
     /// This loop: the group's settings.
     Settings,
+    /// This loop: a new key of the group.
+    Key,
 }
 
 /// Everything the loop listens to, besides the road.
@@ -83,6 +90,7 @@ pub struct Drivers {
 pub struct Member {
     node: Node,
     seal: Seal,
+    keyring: Keyring,
     drivers: Drivers,
     facts: Facts,
     doorstep: Doorstep,
@@ -93,6 +101,8 @@ pub struct Member {
     settings: (u64, Millis),
     /// When the others were last asked whether this board is still one of them.
     asked_whether: Millis,
+    /// When a new key of the group was last made without anybody's wish.
+    made_key: Millis,
     /// It is to forget its group, and who waits for that.
     forgets: Option<oneshot::Sender<()>>,
 }
@@ -100,10 +110,17 @@ pub struct Member {
 impl Member {
     /// A member that goes on from `node`, whose first effects are carried out now.
     #[must_use]
-    pub fn new(node: Node, first: Effects, seal: Seal, drivers: Drivers, facts: Facts) -> Self {
+    pub fn new(
+        node: Node,
+        first: Effects,
+        (seal, keyring): (Seal, Keyring),
+        drivers: Drivers,
+        facts: Facts,
+    ) -> Self {
         let mut member = Self {
             node,
             seal,
+            keyring,
             drivers,
             facts,
             doorstep: Doorstep::default(),
@@ -112,6 +129,7 @@ impl Member {
             membership_changes: 0,
             settings: (0, Millis(0)),
             asked_whether: Millis(0),
+            made_key: Millis(0),
             forgets: None,
         };
         member.learn_members();
@@ -175,6 +193,7 @@ impl Member {
                     self.look_for_boards(clock::now());
                     self.look_at_settings(clock::now());
                     self.ask_whether_member(clock::now());
+                    self.renew_key(clock::now());
                 }
             }
         }
@@ -203,13 +222,51 @@ impl Member {
         self.drivers.road.set_members(&members);
         let removed = self.node.membership().removed.iter();
         self.seal.set_removed(removed.map(|(_, key)| *key));
+        self.learn_keys();
+    }
+
+    /// What the group has forgotten goes from the journal too; where that has no room
+    /// now, with the next change of the membership or at the next start.
+    fn learn_keys(&mut self) {
+        let keys = &self.node.membership().keys;
+        self.keyring.follow(keys);
+        self.seal.set_keys(self.keyring.seal_keys());
+        let renewed = self.keyring.renewed(&self.facts.identity, keys.oldest);
+        if let Some(identity) = renewed
+            && self.drivers.journal.keep(&identity)
+        {
+            self.facts.identity = identity;
+        }
+    }
+
+    /// Whoever was taken out of the group knows its key: the board that leads makes
+    /// another, again and again until one is installed.
+    fn renew_key(&mut self, now: Millis) {
+        if !self.node.owes_key() || now.since(self.made_key) < MAKE_KEY_MS {
+            return;
+        }
+        self.made_key = now;
+        match self.keyring.make(&self.node.membership().members) {
+            Ok(key) => {
+                let id = self.wait(Waiter::Key);
+                let request = Request::Member(MemberRequest::InstallKey(key));
+                self.happen(Event::Requested { id, request });
+            }
+            Err(reason) => warn!(reason, "the group's key cannot be changed"),
+        }
     }
 
     fn carry_out(&mut self, now: Millis, effects: Effects) {
         for effect in effects {
             match effect {
                 Effect::Send { to, payload } => self.send(now, to, &payload),
-                Effect::Persist { .. } | Effect::Fetch { .. } => self.drivers.journal.take(effect),
+                Effect::Persist { ref entries, .. } => {
+                    if self.keyring.foresee(entries) {
+                        self.seal.set_keys(self.keyring.seal_keys());
+                    }
+                    self.drivers.journal.take(effect);
+                }
+                Effect::Fetch { .. } => self.drivers.journal.take(effect),
                 Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }
@@ -247,6 +304,7 @@ impl Member {
             }
             Opened::Guest { key, payload } => self.take_guest(now, (key, source), &payload),
             Opened::Alive { from } => self.drivers.road.heard(now, from, source),
+            Opened::Gone => self.node.set_removed(),
             Opened::Nothing => {}
         }
     }
@@ -257,7 +315,6 @@ impl Member {
                 let id = self.wait(Waiter::Guest(admission));
                 self.happen(Event::Requested { id, request });
             }
-            Knock::Gone => self.node.set_removed(),
             Knock::Answer(answer) => self.answer_guest(now, (key, source), &answer),
             Knock::Ignore => {}
         }
@@ -282,18 +339,9 @@ impl Member {
             return;
         }
         self.asked_whether = now;
-        let (own, word) = (self.facts.identity.node, join::whether());
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        for member in view::members(&self.node, &self.facts) {
-            if member.id == own {
-                continue;
-            }
-            let mut out = Vec::new();
-            self.seal.seal_guest(now, member.key, nowhere, &word, &mut out);
-            for Outgoing { datagram, .. } in out {
-                self.drivers.road.send(now, member.id, &datagram);
-            }
-        }
+        let mut out = Vec::new();
+        self.seal.ask_whether_gone(&mut out);
+        self.transmit(now, out);
     }
 
     /// Other boards that can let a newcomer in: those who vote first.
@@ -317,6 +365,19 @@ impl Member {
             Call::Hosts(reply) => {
                 // A caller that went away needs no answer.
                 let _ = reply.send(self.hosts());
+            }
+            Call::Keys(reply) => {
+                let keys = KeysNow {
+                    keys: self.keyring.token_keys(),
+                    newest: self.node.membership().keys.newest(),
+                    applied: self.node.applied().index,
+                };
+                // A caller that went away needs no answer.
+                let _ = reply.send(keys);
+            }
+            Call::NewKey(reply) => {
+                // A caller that went away needs no answer.
+                let _ = reply.send(self.keyring.make(&self.node.membership().members));
             }
             Call::Forget(reply) => self.forgets = Some(reply),
             Call::Status(reply) => {
@@ -381,7 +442,8 @@ impl Member {
                 }
             }
             Some(Waiter::Settings) => self.take_settings(now, &reply),
-            None => {}
+            // One that is refused is owed still, and made anew.
+            Some(Waiter::Key) | None => {}
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     },
     http,
     identity::Identity,
+    keyring::Keyring,
     load::Loader,
     run::{Drivers, Member, Sources},
     seal::{Keys, Seal},
@@ -141,15 +142,13 @@ async fn member(
     let timing = settings::timing(&stored);
     let seed = u64::from_le_bytes(random()?);
     let nonce = u64::from_le_bytes(random()?);
+    let mut keyring = Keyring::new(&identity);
+    keyring.foresee(&restored.tail);
     let config = NodeConfig { id: identity.node, seed, boot: journal.boot(), nonce, timing };
     let (mut node, first) = Node::new(clock::now(), config, restored);
     node.set_presence(format!("http://{}", doors.http));
     settings::follow(&mut node, clock::now(), &stored);
-    let keys = Keys {
-        group: identity.group,
-        group_key: identity.group_key,
-        private_key: identity.private_key,
-    };
+    let keys = keyring.seal_keys();
     let neighbours = neighbours(options, &keys, identity.node, road.address().port());
     let seal = Seal::new(keys, journal.boot(), u32::from_le_bytes(random()?));
     let (report, events) = mpsc::channel(EVENTS_MAX);
@@ -175,7 +174,7 @@ async fn member(
     };
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };
-    match Member::new(node, first, seal, drivers, facts).run(sources).await {
+    match Member::new(node, first, (seal, keyring), drivers, facts).run(sources).await {
         None => Ok(()),
         Some((waiting, drivers)) => forget(directory, waiting, drivers).await,
     }

@@ -74,6 +74,21 @@ pub struct Status {
     /// starts no writes.
     #[serde(default)]
     pub fenced: bool,
+    /// Number of the group's key that boards call each other under.
+    #[serde(default)]
+    pub key: u32,
+    /// Of the newest that is installed.
+    #[serde(default)]
+    pub key_newest: u32,
+    /// Of the oldest that is not forgotten.
+    #[serde(default)]
+    pub key_oldest: u32,
+    /// A board was taken out that knows the newest: another is about to be made.
+    #[serde(default)]
+    pub key_due: bool,
+    /// Names of the boards that a change of the key waits for.
+    #[serde(default)]
+    pub key_awaits: Vec<String>,
     /// The last comparison of all boards; none before the first.
     #[serde(default)]
     pub scrub: Option<ScrubStatus>,

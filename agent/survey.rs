@@ -16,7 +16,7 @@ use std::{
 use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet};
 use understudy_core::limits::ADDRESSES_MAX;
 
-use crate::seal::{Keys, Whose};
+use crate::seal::{Answerer, Keys, Whose};
 
 /// Addresses of a token that are looked at: all that a board announces, its host name,
 /// and those of a few others.
@@ -46,6 +46,10 @@ pub enum Sight {
     Foreign,
     /// A board of the token's group.
     Ours,
+    /// One that knows a newer key of the group than the token has.
+    Rekeyed,
+    /// One that does not know the token's key yet.
+    Behind,
 }
 
 impl fmt::Display for Sight {
@@ -57,6 +61,14 @@ impl fmt::Display for Sight {
             Self::Refused => "refused: no agent listens there",
             Self::Foreign => "wrong group: a board of another group answers there",
             Self::Ours => "a board of this group answers there, but none that the token names",
+            Self::Rekeyed => {
+                "the group's key was changed since this token was made: make another with \
+                 `understudy token` on any board of the group"
+            }
+            Self::Behind => {
+                "a board of this group answers there that has not got the group's newest key yet: \
+                 it does by itself when it hears the others; try again then"
+            }
         })
     }
 }
@@ -156,6 +168,15 @@ impl Lookout {
     }
 }
 
+const fn seen(answerer: Answerer) -> Sight {
+    match answerer {
+        Answerer::Stranger => Sight::Foreign,
+        Answerer::Ours => Sight::Ours,
+        Answerer::Ahead => Sight::Rekeyed,
+        Answerer::Behind => Sight::Behind,
+    }
+}
+
 /// Asks whose board listens there; `None` when nothing comes back.
 async fn ask(address: SocketAddr, whose: &Whose) -> Option<Sight> {
     let any = match address.ip() {
@@ -168,10 +189,10 @@ async fn ask(address: SocketAddr, whose: &Whose) -> Option<Sight> {
         socket.send(&whose.question()).await?;
         let mut answer = [0; 64];
         let bytes = socket.recv(&mut answer).await?;
-        Ok::<_, io::Error>(whose.is_ours(&answer[..bytes]))
+        Ok::<_, io::Error>(whose.answered(&answer[..bytes]))
     };
     match tokio::time::timeout(ANSWER, asked).await {
-        Ok(Ok(ours)) => ours.map(|ours| if ours { Sight::Ours } else { Sight::Foreign }),
+        Ok(Ok(answerer)) => answerer.map(seen),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Some(Sight::Refused),
         Ok(Err(_)) => Some(Sight::Unreachable),
         Err(_) => None,

@@ -13,11 +13,11 @@ use understudy_core::{
 use crate::{
     config::RunOptions,
     driver::udp::usable_addresses,
-    identity::{GroupId, Identity},
+    identity::{GroupId, GroupKey, Identity},
 };
 
 const PREFIX: &str = "understudy-";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Longest token accepted, bytes of text.
 const TOKEN_BYTES_MAX: usize = 4_096;
@@ -29,8 +29,8 @@ pub struct Token {
     pub group: GroupId,
     /// What its makers call it.
     pub group_name: String,
-    /// The group's key.
-    pub group_key: [u8; 32],
+    /// The group's keys that are not forgotten, the newest last.
+    pub group_keys: Vec<GroupKey>,
     /// What the group lets boards in for, as long as it holds.
     pub invitation: InvitationId,
     /// Boards that can let a newcomer in; the one that made the token first.
@@ -69,15 +69,15 @@ pub fn host_name() -> Option<String> {
 }
 
 impl Token {
-    /// For that invitation, with the addresses that this board has at this moment, and
-    /// others of the group that can be heard.
+    /// For that invitation, with the group's keys and the addresses that this board has
+    /// at this moment, and others of the group that can be heard.
     #[must_use]
     pub fn issue(
         identity: &Identity,
         options: &RunOptions,
         bound: SocketAddr,
         invitation: InvitationId,
-        others: Vec<Member>,
+        (group_keys, others): (Vec<GroupKey>, Vec<Member>),
     ) -> Self {
         let mut addresses = own_addresses(options, bound);
         if bound.ip().is_unspecified()
@@ -93,7 +93,7 @@ impl Token {
         Self {
             group: identity.group,
             group_name: identity.group_name.clone(),
-            group_key: identity.group_key,
+            group_keys,
             invitation,
             hosts: std::iter::once(issuer).chain(others).collect(),
         }
@@ -169,7 +169,7 @@ mod tests {
         Token {
             group: [1; 16],
             group_name: "greenhouse".into(),
-            group_key: [2; 32],
+            group_keys: vec![GroupKey { number: 0, key: [2; 32] }],
             invitation: [4; 16],
             hosts: vec![Host {
                 key: [3; 32],

@@ -16,11 +16,11 @@ use understudy_core::{
 };
 
 use crate::{
-    call::Call,
+    call::{Call, KeysNow},
     config::RunOptions,
     control::{ControlRequest, ControlResponse},
     driver::{clock, control::Wish, notify::Notify, udp::Road},
-    identity::Identity,
+    identity::{GroupKey, Identity},
     join::{self, Joined},
     seal::public_key,
     status::Status,
@@ -125,6 +125,7 @@ impl Waiting<'_> {
                     | ControlRequest::Rename { .. }
                     | ControlRequest::Token { .. }
                     | ControlRequest::RevokeTokens
+                    | ControlRequest::RotateKey
                     | ControlRequest::Remove { .. }
                     | ControlRequest::Transfer { .. }
                     | ControlRequest::Vote { .. }
@@ -154,6 +155,12 @@ impl Waiting<'_> {
             }
             Call::Hosts(reply) => {
                 let _ = reply.send(Vec::new());
+            }
+            Call::Keys(reply) => {
+                let _ = reply.send(KeysNow::default());
+            }
+            Call::NewKey(reply) => {
+                let _ = reply.send(Err(String::from(NO_GROUP)));
             }
             Call::Forget(reply) => {
                 let _ = reply.send(());
@@ -197,7 +204,7 @@ impl Waiting<'_> {
         let identity = Identity {
             group: random()?,
             group_name,
-            group_key: random()?,
+            group_keys: vec![GroupKey { number: 0, key: random()? }],
             node: 1,
             private_key: random()?,
             disk: random()?,
@@ -254,7 +261,7 @@ impl Waiting<'_> {
         let identity = Identity {
             group: token.group,
             group_name: token.group_name.clone(),
-            group_key: token.group_key,
+            group_keys: token.group_keys.clone(),
             node: member.id,
             private_key,
             disk: random()?,

@@ -16,7 +16,7 @@ use crate::{
     config::RunOptions,
     control::{ControlRequest, ControlResponse},
     driver::control::Wish,
-    identity::Identity,
+    identity::{GroupKey, Identity},
     seal::public_key,
     status::Status,
     token::{Token, own_addresses},
@@ -99,6 +99,7 @@ async fn answer(
         }
         ControlRequest::Token { lifetime_ms, uses } => token(caller, home, lifetime_ms, uses).await,
         ControlRequest::RevokeTokens => member(caller, MemberRequest::Revoke).await,
+        ControlRequest::RotateKey => rotate_key(caller).await,
         ControlRequest::Remove { board } => {
             let status = caller.status().await.ok_or_else(ended)?;
             member(caller, MemberRequest::Remove(id_of(&status, &board)?)).await
@@ -156,10 +157,75 @@ async fn token(
 ) -> Result<ControlResponse, String> {
     let invitation = Invitation { id: random()?, lifetime_ms, uses };
     let id = invitation.id;
-    done(caller, Request::Member(MemberRequest::Invite(invitation))).await?;
-    let others = caller.hosts().await;
-    let token = Token::issue(&home.identity, &home.options, home.bound, id, others);
+    let index = invited(caller, invitation).await?;
+    let keys = keys_at(caller, index).await?;
+    let with = (keys, caller.hosts().await);
+    let token = Token::issue(&home.identity, &home.options, home.bound, id, with);
     Ok(ControlResponse::Token(token.encode()))
+}
+
+/// The entry of an invitation; where a new key of the group is on its way, which would
+/// end it, that comes first.
+async fn invited(caller: &Caller, invitation: Invitation) -> Result<u64, String> {
+    let mut tries = 0;
+    loop {
+        let invite = Request::Member(MemberRequest::Invite(invitation.clone()));
+        match caller.request(invite).await {
+            Some(Reply::Done { index, .. }) => return Ok(index),
+            Some(Reply::Refused(Refusal::Busy)) if tries < ROTATIONS_MAX => tries += 1,
+            Some(Reply::Refused(refusal)) => return Err(refusal.to_string()),
+            None => return Err(String::from("the agent is stopping")),
+        }
+        tokio::time::sleep(ROTATE_AGAIN).await;
+    }
+}
+
+/// Between two looks whether this board has applied an entry, and looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOKS_MAX: u32 = 500;
+
+/// The group's keys as of that entry or a later one: an invitation lets nobody in under
+/// a key from before it.
+async fn keys_at(caller: &Caller, index: u64) -> Result<Vec<GroupKey>, String> {
+    for _ in 0..LOOKS_MAX {
+        let now = caller.keys().await.ok_or_else(|| String::from("the agent is stopping"))?;
+        if now.applied >= index && now.keys.last().is_some_and(|key| key.number == now.newest) {
+            return Ok(now.keys);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Err(String::from("this board has not got the group's newest key yet: try again, or on another"))
+}
+
+/// Between two tries to change the group's key, and tries.
+const ROTATE_AGAIN: Duration = Duration::from_millis(300);
+const ROTATIONS_MAX: u32 = 30;
+
+/// A key made for members that are others by now is made anew.
+async fn rotate_key(caller: &Caller) -> Result<ControlResponse, String> {
+    let ended = || String::from("the agent is stopping");
+    let (mut last, mut doubtful) = (Refusal::Busy, None);
+    for _ in 0..ROTATIONS_MAX {
+        let newest = caller.keys().await.ok_or_else(ended)?.newest;
+        if doubtful.is_some_and(|number| number <= newest) {
+            return Ok(ControlResponse::Done);
+        }
+        let key = caller.new_key().await.ok_or_else(ended)??;
+        let number = key.number;
+        let install = Request::Member(MemberRequest::InstallKey(key));
+        match caller.request(install).await.ok_or_else(ended)? {
+            Reply::Done { .. } => return Ok(ControlResponse::Done),
+            Reply::Refused(refusal) if refusal.is_passing() => {
+                if refusal == Refusal::OutcomeUnknown {
+                    doubtful = Some(number);
+                }
+                last = refusal;
+            }
+            Reply::Refused(refusal) => return Err(refusal.to_string()),
+        }
+        tokio::time::sleep(ROTATE_AGAIN).await;
+    }
+    Err(last.to_string())
 }
 
 /// Between two looks whether the group has let this board go.

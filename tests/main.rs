@@ -8,6 +8,7 @@ mod damage;
 mod divergence;
 mod fuzzing;
 mod joining;
+mod keys;
 mod membership;
 mod neighbours;
 mod reading;

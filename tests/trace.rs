@@ -139,6 +139,7 @@ fn member(wish: &MemberRequest) -> String {
         MemberRequest::Vote { id, voter: true } => format!("promote n{id}"),
         MemberRequest::Vote { id, voter: false } => format!("demote n{id}"),
         MemberRequest::Transfer(to) => format!("transfer to {to:?}"),
+        MemberRequest::InstallKey(key) => format!("install key {}", key.number),
     }
 }
 

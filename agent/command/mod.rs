@@ -104,6 +104,10 @@ enum Command {
         #[command(subcommand)]
         action: Option<TokenAction>,
     },
+    /// Change the group's key, as happens by itself after a board was removed: for when a
+    /// token or a board's card may be in wrong hands. Every board gets the new key, then
+    /// uses it, then forgets the old one. No token made before lets anybody in.
+    RotateKey,
     /// Print all boards of the group: who leads, who votes, who can be heard.
     Members {
         /// As JSON.
@@ -111,7 +115,8 @@ enum Command {
         json: bool,
     },
     /// Take a board out of the group for good. What it holds stays on it; it cannot come
-    /// back but as a new board.
+    /// back but as a new board. The group's key is changed, and tokens made before let
+    /// nobody in.
     Remove {
         /// Which.
         board: String,
@@ -256,6 +261,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
             terminal::prose(&show::joined(&answer))?;
         }
         command @ (Command::Token { .. }
+        | Command::RotateKey
         | Command::Members { .. }
         | Command::Remove { .. }
         | Command::Transfer { .. }
@@ -301,6 +307,7 @@ fn of_membership(command: Command, places: &Places) -> Result<(), String> {
         Command::Token { expires, uses, action: None } => {
             terminal::print(&show::token(&members::token(places, &expires, uses)?))
         }
+        Command::RotateKey => members::done(places, &ControlRequest::RotateKey, members::ROTATED),
         Command::Members { json } => members::members(places, json),
         Command::Remove { board } => {
             let said = format!("{board} is no member any more.");

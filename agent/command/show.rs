@@ -195,6 +195,10 @@ pub(super) fn status(status: &Status) -> String {
              they are asked as soon as they are there."
         );
     }
+    if let Some(words) = super::members::keys(status) {
+        out.push_str(&words);
+        out.push('\n');
+    }
     if status.http_open {
         out.push_str("HTTP is open to the network without accounts (--http-open).\n");
     }

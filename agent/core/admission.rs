@@ -10,6 +10,7 @@ use alloc::{format, string::String, vec::Vec};
 use crate::{
     error::Refusal,
     event::{Millis, NodeId, Position, Reply, Request},
+    keys::SealedKey,
     limits,
     log::conf_change,
     member::{
@@ -124,7 +125,7 @@ impl Node {
         self.answer(now, (ticket, reply));
     }
 
-    fn name_of(&self, id: NodeId) -> String {
+    pub(crate) fn name_of(&self, id: NodeId) -> String {
         self.membership.member(id).map_or_else(|| format!("board {id}"), |m| m.name.clone())
     }
 
@@ -135,7 +136,7 @@ impl Node {
             Request::Member(MemberRequest::Join { candidate, invitation, replaces }) => {
                 self.joined(now, candidate, invitation, replaces)
             }
-            Request::Member(MemberRequest::Invite(invitation)) => invited(invitation),
+            Request::Member(MemberRequest::Invite(invitation)) => self.invited(invitation),
             Request::Member(MemberRequest::Revoke) => {
                 Ok(Verdict::Change(MembershipChange::Revoke(None), Vec::new()))
             }
@@ -143,6 +144,7 @@ impl Node {
             Request::Member(MemberRequest::Vote { id, voter: true }) => self.promoted(now, *id),
             Request::Member(MemberRequest::Vote { id, voter: false }) => self.demoted(now, *id),
             Request::Member(MemberRequest::Transfer(to)) => self.transferred(now, *to),
+            Request::Member(MemberRequest::InstallKey(key)) => self.rekeyed(now, key),
             Request::Write(_) | Request::Read { .. } | Request::Scrub | Request::Repair { .. } => {
                 refuse(String::from("not a membership request"))
             }
@@ -205,7 +207,8 @@ impl Node {
         if self.invitation_left(now, invitation).is_none() {
             return refuse(String::from(
                 "the token holds no longer: its time is over, it has let in as many boards as it \
-                 was made for, it was revoked, or the whole group was restarted since. Make \
+                 was made for, it was revoked, or the group's key was changed or the whole group \
+                 was restarted since. Make \
                  another with `understudy token` on any board of the group",
             ));
         }
@@ -351,6 +354,36 @@ impl Node {
         }
     }
 
+    /// Not while a new key is about to be made, which would end it.
+    fn invited(&self, invitation: &Invitation) -> Judged {
+        if !(1..=limits::INVITATION_MS_MAX).contains(&invitation.lifetime_ms) {
+            return refuse(String::from("a token holds for 30 days at the most"));
+        }
+        if self.owes_key() {
+            return Err(Refusal::Busy);
+        }
+        Ok(Verdict::Change(MembershipChange::Invite(invitation.clone()), Vec::new()))
+    }
+
+    /// A key that was made for other members than there are now, or after another than
+    /// the newest, is made again by whoever made it.
+    fn rekeyed(&self, now: Millis, key: &SealedKey) -> Judged {
+        let keys = &self.membership.keys;
+        let members = self.membership.members.iter().map(|member| member.id);
+        if keys.newest().checked_add(1) != Some(key.number)
+            || !members.eq(key.copies.iter().map(|(id, _)| *id))
+        {
+            return Err(Refusal::Busy);
+        }
+        if keys.is_full() {
+            return refuse(self.too_many_keys(now));
+        }
+        if !keys.may_install(key) {
+            return refuse(String::from("a copy of the key has not the length of one"));
+        }
+        Ok(Verdict::Change(MembershipChange::KeyInstall(key.clone()), Vec::new()))
+    }
+
     fn transferred(&self, now: Millis, to: Option<NodeId>) -> Judged {
         let able = self.able_successors(now);
         let Some(to) = to.or_else(|| able.first().copied()) else {
@@ -370,13 +403,6 @@ impl Node {
         };
         refuse(format!("{} cannot lead: {why}", member.name))
     }
-}
-
-fn invited(invitation: &Invitation) -> Judged {
-    if !(1..=limits::INVITATION_MS_MAX).contains(&invitation.lifetime_ms) {
-        return refuse(String::from("a token holds for 30 days at the most"));
-    }
-    Ok(Verdict::Change(MembershipChange::Invite(invitation.clone()), Vec::new()))
 }
 
 fn check_candidate(candidate: &Candidate) -> Result<(), Refusal> {

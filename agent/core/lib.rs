@@ -49,6 +49,7 @@ extern crate alloc;
 pub mod change;
 pub mod error;
 pub mod event;
+pub mod keys;
 pub mod limits;
 pub mod link;
 pub mod member;

@@ -259,6 +259,17 @@ pub const INVITATIONS_MAX: usize = 8;
 /// Longest time for which one holds, milliseconds: 30 days.
 pub const INVITATION_MS_MAX: u64 = 30 * 86_400_000;
 
+/// Keys of a group that are not forgotten: while a board is away, so many times as it
+/// can be changed, less one.
+pub const KEYS_MAX: usize = 4;
+
+/// A key sealed to one board, bytes: Noise's pattern N over 32.
+pub const KEY_COPY_BYTES: usize = 80;
+
+/// A key is used without those that lack it after so many times the time after which
+/// a board counts as unreachable.
+pub const KEY_USE_TIMES: u64 = 2;
+
 /// Entries that a board may be behind and count as caught up.
 pub const CAUGHT_UP_ENTRIES: u64 = 64;
 
@@ -375,6 +386,7 @@ const _: () = assert!(LOG_KEPT_ENTRIES >= 10 * 3_600 && LOG_STRETCH_ENTRIES < LO
 const _: () = assert!(APPEND_BYTES_MAX < ENTRY_BYTES_MAX as u64);
 const _: () = assert!(PERSISTS_OPEN_MAX + FETCHES_OPEN_MAX + 32 < JOURNAL_EFFECTS_MAX);
 const _: () = assert!(VOTERS_DEFAULT <= VOTERS_MAX && VOTERS_MAX <= MEMBERS_MAX);
+const _: () = assert!(KEYS_MAX >= 2);
 const _: () = assert!(OTHERS_TICKS_MIN < OTHERS_TICKS && START_TICKS_MIN < START_TICKS);
 const _: () = assert!(2 * CHANGE_COPIED_BYTES_MAX <= REQUEST_NOTES_BYTES_MAX);
 const _: () = assert!(BATCH_REQUESTS_MAX <= REQUESTS_WAITING_MAX);

@@ -445,7 +445,12 @@ pub(crate) fn conf_change(change: &MembershipChange) -> ConfChangeV2 {
         }
         MembershipChange::Leave => {}
         // No board has this id: a step that leads nowhere.
-        MembershipChange::Wake(_) | MembershipChange::Invite(_) | MembershipChange::Revoke(_) => {
+        MembershipChange::Wake(_)
+        | MembershipChange::Invite(_)
+        | MembershipChange::Revoke(_)
+        | MembershipChange::KeyInstall(_)
+        | MembershipChange::KeyUse(_)
+        | MembershipChange::KeyForget(_) => {
             step.changes = Vec::from([single(0, ConfChangeType::AddNode)]).into();
         }
     }

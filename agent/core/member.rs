@@ -9,7 +9,11 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::Refusal, limits, mutant};
+use crate::{
+    error::Refusal,
+    keys::{KeyRing, SealedKey},
+    limits, mutant,
+};
 
 /// A member of the group. Never 0, never used twice.
 pub type NodeId = u64;
@@ -103,6 +107,8 @@ pub enum MemberRequest {
     },
     /// This board shall lead; any other that can when absent.
     Transfer(Option<NodeId>),
+    /// The group has a new key.
+    InstallKey(SealedKey),
 }
 
 /// What a membership entry does.
@@ -127,6 +133,12 @@ pub enum MembershipChange {
     Invite(Invitation),
     /// That invitation, or none at all, holds any longer.
     Revoke(Option<InvitationId>),
+    /// The group has a new key, and no invitation holds any longer: see `keys`.
+    KeyInstall(SealedKey),
+    /// Calls are made under that key.
+    KeyUse(u32),
+    /// All keys before that one are forgotten.
+    KeyForget(u32),
 }
 
 /// The whole membership at an applied index.
@@ -144,6 +156,8 @@ pub struct Membership {
     pub removed: Vec<(NodeId, PublicKey)>,
     /// The latest last.
     pub invitations: Vec<Invitation>,
+    /// The group's keys.
+    pub keys: KeyRing,
 }
 
 impl Membership {
@@ -184,6 +198,12 @@ impl Membership {
             MembershipChange::Revoke(Some(id)) => {
                 self.invitations.retain(|invitation| invitation.id != *id);
             }
+            MembershipChange::KeyInstall(key) => {
+                self.keys.install(key);
+                self.invitations.clear();
+            }
+            MembershipChange::KeyUse(number) => self.keys.used = *number,
+            MembershipChange::KeyForget(number) => self.keys.forget(*number),
         }
         true
     }
@@ -213,6 +233,9 @@ impl Membership {
             | MembershipChange::Wake(_)
             | MembershipChange::Invite(_)
             | MembershipChange::Revoke(_) => true,
+            MembershipChange::KeyInstall(key) => self.keys.may_install(key),
+            MembershipChange::KeyUse(number) => self.keys.may_use(*number),
+            MembershipChange::KeyForget(number) => self.keys.may_forget(*number),
         }
     }
 
@@ -227,6 +250,7 @@ impl Membership {
     fn remove(&mut self, id: NodeId) {
         let Some(place) = self.members.iter().position(|member| member.id == id) else { return };
         let gone = self.members.remove(place);
+        self.keys.is_due = !mutant::is(61);
         self.resting.retain(|resting| *resting != id);
         if self.removed.len() >= limits::REMOVED_MAX {
             self.removed.remove(0);

@@ -22,6 +22,7 @@ use crate::{
     forward::{Inbox, Outbox},
     freshness::Freshness,
     invitations::Invitations,
+    keys::Rotation,
     limits,
     link::Links,
     log::Log,
@@ -129,6 +130,7 @@ pub struct Node {
     pub(crate) scrubber: Scrubber,
     pub(crate) roster: Roster,
     pub(crate) invitations: Invitations,
+    pub(crate) rotation: Rotation,
     pub(crate) catchup: CatchUp,
     pub(crate) source: Source,
     /// Followers that were last told to pull pages then.
@@ -204,6 +206,7 @@ impl Node {
             freshness: Freshness::default(),
             roster: Roster::default(),
             invitations: Invitations::default(),
+            rotation: Rotation::default(),
             scrubber: Scrubber::new(now, config.id, restored.scrubs, &boards),
             catchup: CatchUp::default(),
             source: Source::default(),
@@ -500,6 +503,7 @@ impl Node {
         }
         self.tick_roster(now);
         self.tick_invitations(now);
+        self.tick_keys(now);
         self.tick_scrub(now);
         self.tick_catch_up(now);
         self.tick_source(now);

@@ -165,6 +165,9 @@ impl Node {
         if let Some(id) = self.ended_invitation(now, led_ms) {
             return Some(MembershipChange::Revoke(Some(id)));
         }
+        if let Some(change) = self.next_key_change(now) {
+            return Some(change);
+        }
         let voters = self.membership.voters();
         let ready = self.ready_learners(now);
         let wanted = voters_wanted(voters.len() + ready.len(), self.voters_max);

@@ -79,6 +79,8 @@ pub struct NodeStatus {
     pub pulls_from: Option<NodeId>,
     /// The last comparison of all boards.
     pub scrub: Option<ScrubStatus>,
+    /// A change of the group's key waits for these.
+    pub keys_wait_for: Vec<NodeId>,
     /// Peers, by id.
     pub peers: BTreeMap<NodeId, PeerStatus>,
     /// Peers' bytes dropped, by reason.
@@ -114,6 +116,7 @@ impl Node {
             fenced: self.fenced_boards(),
             pulls_from: self.catchup.source(),
             scrub: self.scrub_status(now),
+            keys_wait_for: self.keys_wait_for(now),
             peers: self.peers(now),
             dropped: self.dropped.clone(),
         }

@@ -17,7 +17,10 @@ use understudy_core::{
     limits::JOURNAL_EFFECTS_MAX,
 };
 
-use crate::store::journal::{Journal, JournalError, Persist};
+use crate::{
+    identity::Identity,
+    store::journal::{Journal, JournalError, Persist},
+};
 
 /// Between two tries on a full disk.
 const FULL_RETRY: Duration = Duration::from_secs(1);
@@ -25,6 +28,7 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 enum Job {
     Persist(u64, Persist),
     Fetch { number: u64, low: u64, high: u64, bytes_max: u64 },
+    Keep(Box<Identity>),
 }
 
 /// The loop's end.
@@ -46,11 +50,17 @@ impl JournalThread {
             .name(String::from("journal"))
             .stack_size(512 << 10)
             .spawn(move || {
-                let (batch, number, is_full) = (Vec::new(), 0, false);
-                Worker { journal, events, halt, batch, number, is_full }.run(&waiting);
+                let (batch, number, identity, is_full) = (Vec::new(), 0, None, false);
+                Worker { journal, events, halt, batch, number, identity, is_full }.run(&waiting);
             })
             .expect("a thread can be started");
         Self { jobs }
+    }
+
+    /// Writes down who this board is from now on; false when too much waits already.
+    #[must_use]
+    pub fn keep(&self, identity: &Identity) -> bool {
+        self.jobs.try_send(Job::Keep(Box::new(identity.clone()))).is_ok()
     }
 
     /// Hands over a [`Effect::Persist`] or [`Effect::Fetch`].
@@ -98,6 +108,8 @@ struct Worker<H> {
     /// What is to be written next, and the number of its last part.
     batch: Vec<Persist>,
     number: u64,
+    /// Who this board is to be after the next write.
+    identity: Option<Box<Identity>>,
     is_full: bool,
 }
 
@@ -134,6 +146,7 @@ impl<H: Fn(&str)> Worker<H> {
                 self.number = number;
                 self.batch.push(persist);
             }
+            Job::Keep(identity) => self.identity = Some(identity),
             Job::Fetch { number, low, high, bytes_max } => {
                 match self.journal.read(low, high, bytes_max) {
                     Ok(entries) => self.report(Event::Fetched { number, entries }),
@@ -145,6 +158,14 @@ impl<H: Fn(&str)> Worker<H> {
 
     /// Writes everything that waits with one sync.
     fn write(&mut self) {
+        if let Some(identity) = &self.identity {
+            match self.journal.renew(identity) {
+                Ok(()) => self.identity = None,
+                // It is tried again with what comes next, and there is always more.
+                Err(JournalError::DiskFull) => {}
+                Err(JournalError::Halt(reason)) => return (self.halt)(&reason),
+            }
+        }
         if self.batch.is_empty() {
             return;
         }

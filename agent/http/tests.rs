@@ -51,7 +51,9 @@ fn over_the_wire(
                     },
                     Call::Status(reply) => reply.send(status()).unwrap(),
                     Call::Backup(..) => panic!("nobody asks for a copy here"),
-                    Call::Hosts(_) | Call::Forget(_) => panic!("HTTP asks for no such thing"),
+                    Call::Hosts(_) | Call::Keys(_) | Call::NewKey(_) | Call::Forget(_) => {
+                        panic!("HTTP asks for no such thing")
+                    }
                 }
             }
         });
@@ -508,7 +510,9 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
                     Call::Request(_, reply) => unanswered.push(reply),
                     Call::Status(reply) => reply.send(status()).unwrap(),
                     Call::Backup(..) => panic!("nobody asks for a copy here"),
-                    Call::Hosts(_) | Call::Forget(_) => panic!("HTTP asks for no such thing"),
+                    Call::Hosts(_) | Call::Keys(_) | Call::NewKey(_) | Call::Forget(_) => {
+                        panic!("HTTP asks for no such thing")
+                    }
                 }
             }
         });

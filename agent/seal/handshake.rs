@@ -1,8 +1,8 @@
 //! What handshakes look like, and how a group tells its own from others' without
 //! any of the costly mathematics.
 //!
-//! A call ends with a MAC under the group's key and the called board's: who has
-//! not the group's key makes a board compute one hash per datagram and no more,
+//! A call ends with a MAC under a key of the group and the called board's: who has
+//! none makes a board compute one hash per datagram and key, and no more,
 //! and what was recorded on its way to one board says nothing to another. Inside
 //! stand who calls, a member or a guest, and the call's number: boards count
 //! their starts, so a later call has a higher one. A number says which of two
@@ -17,6 +17,7 @@ use snow::{
 use understudy_core::member::PublicKey;
 
 use super::{ANSWER, CALL, Drop, Keys, PeerId};
+use crate::identity::{GroupId, GroupKey};
 
 const PATTERN: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 
@@ -43,18 +44,17 @@ const CALLS_AS_GUEST: u8 = 1;
 /// The starts of the caller's disk, then its calls since.
 pub(super) type Number = (u64, u64);
 
-/// How a group's handshakes are told from others'.
+/// How a group's handshakes under one of its keys are told from others'.
 pub(super) struct Marks {
-    /// Stands in every handshake, for all to see.
-    pub(super) tag: [u8; 4],
+    group_key: GroupKey,
     mac_key: [u8; 32],
 }
 
 impl Marks {
     /// Of handshakes with the board of that key.
-    pub(super) fn new(keys: &Keys, callee: &PublicKey) -> Self {
-        let mac_key = hmac(&keys.group_key, &[b"call".as_slice(), &keys.group, callee].concat());
-        Self { tag: group_tag(keys), mac_key }
+    pub(super) fn new(keys: &Keys, group_key: GroupKey, callee: &PublicKey) -> Self {
+        let mac_key = hmac(&group_key.key, &[b"call".as_slice(), &keys.group, callee].concat());
+        Self { group_key, mac_key }
     }
 
     fn mac(&self, call: &[u8]) -> [u8; MAC_BYTES] {
@@ -63,28 +63,35 @@ impl Marks {
         mac
     }
 
-    /// What a call of this group is known by, if it is one.
-    pub(super) fn check(&self, call: &[u8]) -> Result<u64, Drop> {
-        if call.len() != CALL_BYTES {
-            return Err(Drop::Malformed);
-        }
-        if call[5..HEADER_BYTES] != self.tag {
-            return Err(Drop::Foreign);
-        }
-        let (call, mac) = call.split_at(CALL_BYTES - MAC_BYTES);
+    /// What a call under this key is known by, if it is one.
+    fn check(&self, call: &[u8], mac: &[u8]) -> Option<u64> {
         let expected = self.mac(call);
         // Every byte is looked at, wherever the first wrong one stands.
         let differs = expected.iter().zip(mac).fold(0, |differs, (a, b)| differs | (a ^ b));
-        match expected.first_chunk() {
-            Some(start) if differs == 0 => Ok(u64::from_le_bytes(*start)),
-            Some(_) | None => Err(Drop::Forged),
-        }
+        let start = expected.first_chunk().filter(|_| differs == 0)?;
+        Some(u64::from_le_bytes(*start))
     }
 }
 
-/// Tells most datagrams of other groups apart, cheaply; the seal decides.
-pub(super) fn group_tag(keys: &Keys) -> [u8; 4] {
-    let [a, b, c, d, ..] = hmac(&keys.group_key, &[b"tag".as_slice(), &keys.group].concat());
+/// What a call of the group of that tag is known by, and the key it was made under.
+pub(super) fn check(tag: &[u8; 4], marks: &[Marks], call: &[u8]) -> Result<(u64, GroupKey), Drop> {
+    if call.len() != CALL_BYTES {
+        return Err(Drop::Malformed);
+    }
+    if call[5..HEADER_BYTES] != *tag {
+        return Err(Drop::Foreign);
+    }
+    let (call, mac) = call.split_at(CALL_BYTES - MAC_BYTES);
+    let found = marks.iter().find_map(|marks| Some((marks.check(call, mac)?, marks.group_key)));
+    found.ok_or(Drop::Forged)
+}
+
+/// Tells most datagrams of other groups apart, cheaply; the seal decides. The same
+/// under all keys of the group: by it a board is found whose key is another.
+pub(super) fn group_tag(group: &GroupId) -> [u8; 4] {
+    let mut key = [0; 32];
+    key[..group.len()].copy_from_slice(group);
+    let [a, b, c, d, ..] = hmac(&key, b"tag");
     [a, b, c, d]
 }
 
@@ -98,12 +105,13 @@ fn hmac(key: &[u8; 32], data: &[u8]) -> [u8; 32] {
 /// A call to that peer: what its answer is read with, and the datagram.
 pub(super) fn call(
     keys: &Keys,
+    group_key: &GroupKey,
     id: &PeerId,
     local: u32,
     number: Number,
 ) -> Option<(HandshakeState, Vec<u8>)> {
-    let marks = Marks::new(keys, &id.key);
-    let builder = builder(keys).remote_public_key(&id.key);
+    let marks = Marks::new(keys, *group_key, &id.key);
+    let builder = builder(keys, group_key).remote_public_key(&id.key);
     let mut handshake = builder.and_then(Builder::build_initiator).ok()?;
     let mut payload = [0; PAYLOAD_BYTES];
     payload[0] = if id.is_guest { CALLS_AS_GUEST } else { 0 };
@@ -111,7 +119,7 @@ pub(super) fn call(
     payload[9..17].copy_from_slice(&number.1.to_le_bytes());
     let mut datagram = vec![CALL];
     datagram.extend(local.to_le_bytes());
-    datagram.extend(marks.tag);
+    datagram.extend(keys.tag());
     datagram.extend(write(&mut handshake, &payload)?);
     datagram.extend(marks.mac(&datagram));
     assert_eq!(datagram.len(), CALL_BYTES, "every call has the same length");
@@ -129,8 +137,9 @@ pub(super) struct Called {
 
 impl Called {
     /// Reads a call that bears the group's marks.
-    pub(super) fn read(keys: &Keys, call: &[u8]) -> Result<Self, Drop> {
-        let mut handshake = builder(keys).build_responder().map_err(|_| Drop::Malformed)?;
+    pub(super) fn read(keys: &Keys, group_key: &GroupKey, call: &[u8]) -> Result<Self, Drop> {
+        let handshake = builder(keys, group_key).build_responder();
+        let mut handshake = handshake.map_err(|_| Drop::Malformed)?;
         let mut payload = [0; CALL_BYTES];
         handshake
             .read_message(&call[HEADER_BYTES..CALL_BYTES - MAC_BYTES], &mut payload)
@@ -170,11 +179,11 @@ pub(super) fn session_number(bytes: &[u8]) -> u32 {
     bytes.try_into().map_or(0, u32::from_le_bytes)
 }
 
-fn builder(keys: &Keys) -> Builder<'_> {
+fn builder<'a>(keys: &'a Keys, group_key: &'a GroupKey) -> Builder<'a> {
     let pattern = PATTERN.parse().expect("the pattern is well-formed");
     Builder::new(pattern)
         .local_private_key(&keys.private_key)
-        .and_then(|builder| builder.psk(PSK_PLACE, &keys.group_key))
+        .and_then(|builder| builder.psk(PSK_PLACE, &group_key.key))
         .and_then(|builder| builder.prologue(&keys.group))
         .expect("keys have their lengths")
 }

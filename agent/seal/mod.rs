@@ -3,10 +3,13 @@
 //! UDP and MQTT share all of it.
 //!
 //! A session is one Noise handshake (`IKpsk2`, X25519, ChaCha20-Poly1305,
-//! BLAKE2s; noiseprotocol.org, revision 34) with the group's key as pre-shared
+//! BLAKE2s; noiseprotocol.org, revision 34) with a key of the group as pre-shared
 //! key, then stateless transport under an explicit counter and a window that
 //! takes each counter once (`window`). The responder learns who calls from the
-//! handshake itself. Who knows the group's key may call as a guest, under any
+//! handshake itself. While the group's key is changed there are several: a member
+//! calls under the one in use, then, unanswered, under the others it knows, and is
+//! answered under any that is not forgotten; who is not known as a member only
+//! under the newest. What was made under a forgotten key ends. Who knows the group's key may call as a guest, under any
 //! static key, and may only ask to join; what a guest and its host say to each
 //! other stays apart from the sessions of members, even once its key is
 //! admitted: a guest whose answer was lost asks again and is still understood.
@@ -15,7 +18,8 @@
 //! message. Handshakes are described in `handshake`, who gets one in `gate`, what
 //! lies between two boards in `peer`. Besides, anybody may ask which group a board
 //! is of (`question`) and gets the group's tag, so that `join` can tell a wrong
-//! group from no answer.
+//! group from no answer; and who was removed, whether it was (`gone`). How a new key
+//! gets to a member stands in `copy`.
 //!
 //! Invariants: unauthenticated bytes are dropped, counted, never decoded; a
 //! session is replaced only by one that has carried a valid transport message;
@@ -32,24 +36,29 @@ use understudy_core::{
     event::{Millis, NodeId},
     limits::{DATAGRAM_BYTES_MAX, MEMBERS_MAX, PAYLOAD_BYTES_MAX},
     member::{Member, PublicKey},
+    mutant,
 };
 
 use self::{
     gate::{Gate, Ration},
     handshake::{Called, Marks, session_number},
     peer::{Due, Peer},
+    session::Session,
 };
-use crate::identity::GroupId;
+use crate::identity::{GroupId, GroupKey};
 
+mod copy;
 mod gate;
+mod gone;
 mod handshake;
 mod peer;
 mod question;
 mod session;
 mod window;
 
+pub use copy::{open_copy, seal_copy};
 pub use handshake::public_key;
-pub use question::Whose;
+pub use question::{Answerer, Whose};
 
 const CALL: u8 = 1;
 const ANSWER: u8 = 2;
@@ -58,6 +67,10 @@ const DATA: u8 = 3;
 /// Kinds 4 and 5 are the question of `question` and its answer.
 const QUESTION: u8 = 4;
 const TAG: u8 = 5;
+
+/// And 6 and 7 those of `gone`.
+const GONE_ASKED: u8 = 6;
+const GONE: u8 = 7;
 
 const DATA_HEADER_BYTES: usize = 13;
 const TAG_BYTES: usize = 16;
@@ -75,17 +88,39 @@ pub type Address = std::net::SocketAddr;
 pub struct Keys {
     /// The group's id.
     pub group: GroupId,
-    /// The group's key.
-    pub group_key: [u8; 32],
+    /// The group's keys, ascending by number.
+    pub group_keys: Vec<GroupKey>,
+    /// Number of the one that calls are made under.
+    pub used: u32,
+    /// Number of the newest that is known to be the group's: guests call under it.
+    pub newest: u32,
     /// This board's own.
     pub private_key: [u8; 32],
 }
 
 impl Keys {
+    /// Of a group that has this key alone.
+    #[must_use]
+    pub fn of_one(group: GroupId, group_key: GroupKey, private_key: [u8; 32]) -> Self {
+        let number = group_key.number;
+        Self { group, group_keys: vec![group_key], used: number, newest: number, private_key }
+    }
+
+    /// Under which to call, one after the other until one is answered.
+    fn to_call(&self, is_guest: bool) -> Vec<GroupKey> {
+        let first = if is_guest { self.newest } else { self.used };
+        let mut keys = self.group_keys.clone();
+        keys.sort_by_key(|key| (key.number != first, u32::MAX - key.number));
+        if is_guest {
+            keys.truncate(1);
+        }
+        keys
+    }
+
     /// Tells groups apart, for all to see and without proof.
     #[must_use]
     pub fn tag(&self) -> [u8; 4] {
-        handshake::group_tag(self)
+        handshake::group_tag(&self.group)
     }
 }
 
@@ -129,6 +164,8 @@ pub enum Opened {
         /// Who.
         from: NodeId,
     },
+    /// A member says that this board was removed.
+    Gone,
     /// Nothing for anybody: a handshake, or dropped and counted.
     Nothing,
 }
@@ -152,6 +189,8 @@ pub enum Drop {
     Unsent,
     /// Of a board that is no member any more.
     Removed,
+    /// Under a key of the group that a new one has replaced.
+    Outdated,
 }
 
 /// Whom a session is with: a static key, as a member or as guest and host.
@@ -171,14 +210,20 @@ impl PeerId {
     }
 }
 
+fn marks(keys: &Keys, callee: &PublicKey) -> Vec<Marks> {
+    keys.group_keys.iter().map(|key| Marks::new(keys, *key, callee)).collect()
+}
+
 /// See the module's description.
 pub struct Seal {
     keys: Keys,
     public_key: PublicKey,
-    /// Of calls to this board.
-    marks: Marks,
+    tag: [u8; 4],
+    /// Of calls to this board, under each key.
+    marks: Vec<Marks>,
     gate: Gate,
     questions: Ration,
+    farewells: Ration,
     peers: BTreeMap<PeerId, Peer>,
     nodes: BTreeMap<NodeId, PublicKey>,
     /// Who was a member: heard as a guest only.
@@ -199,10 +244,12 @@ impl Seal {
         let public_key = public_key(&keys.private_key);
         Self {
             public_key,
-            marks: Marks::new(&keys, &public_key),
+            tag: keys.tag(),
+            marks: marks(&keys, &public_key),
             keys,
             gate: Gate::default(),
             questions: Ration::default(),
+            farewells: Ration::default(),
             peers: BTreeMap::new(),
             nodes: BTreeMap::new(),
             removed: Vec::new(),
@@ -223,6 +270,15 @@ impl Seal {
     #[must_use]
     pub const fn drops(&self) -> &BTreeMap<Drop, u64> {
         &self.drops
+    }
+
+    /// The group's keys have changed: what was made under those that are gone ends.
+    pub fn set_keys(&mut self, keys: Keys) {
+        self.keys = keys;
+        self.marks = marks(&self.keys, &self.public_key);
+        let known = &self.keys.group_keys;
+        self.peers.values_mut().for_each(|peer| peer.keep_keys(known));
+        self.forget_sessions();
     }
 
     /// The members as the group knows them; sessions of those removed end. Who
@@ -311,10 +367,13 @@ impl Seal {
         out: &mut Vec<Outgoing>,
     ) {
         assert!(payload.len() <= PAYLOAD_BYTES_MAX, "a payload fits its datagram");
+        let used = self.keys.used;
         let peer = self.peer(now, id);
+        // A member that has not got the newer key does not answer: the session goes on.
+        let is_old = !id.is_guest && peer.session_key().is_some_and(|number| number < used);
         let wants_call = if peer.session.is_some() {
             let mut datagrams = Vec::new();
-            let is_worn = peer.seal(now, payload, &mut datagrams);
+            let is_worn = peer.seal(now, payload, &mut datagrams) || is_old;
             out.extend(datagrams.into_iter().map(|datagram| Outgoing { to, datagram }));
             is_worn
         } else {
@@ -347,11 +406,14 @@ impl Seal {
         if self.peers.get(&id).is_some_and(|peer| !peer.may_call(now)) {
             return;
         }
+        let keys = self.keys.to_call(id.is_guest);
+        let turn = self.peer(now, id).turn(now);
+        let Some(group_key) = keys.get(turn % keys.len().max(1)).copied() else { return };
         let local = self.free_session();
         self.number.1 = now.0.max(self.number.1 + 1);
-        let call = handshake::call(&self.keys, &id, local, self.number);
+        let call = handshake::call(&self.keys, &group_key, &id, local, self.number);
         let Some((handshake, datagram)) = call else { return };
-        self.peer(now, id).called(now, local, handshake);
+        self.peer(now, id).called(now, local, handshake, group_key);
         self.sessions.insert(local, id);
         self.forget_sessions();
         out.push(Outgoing { to, datagram });
@@ -383,6 +445,8 @@ impl Seal {
                 Some(&ANSWER) => self.on_answer(now, datagram, source, out),
                 Some(&DATA) => self.on_data(now, datagram, source, out),
                 Some(&QUESTION) => self.on_question(now, datagram, source, out),
+                Some(&GONE_ASKED) => self.on_gone_asked(now, datagram, source, out),
+                Some(&GONE) => self.on_gone(now, datagram),
                 Some(_) | None => Err(Drop::Malformed),
             }
         };
@@ -399,12 +463,16 @@ impl Seal {
         source: Address,
         out: &mut Vec<Outgoing>,
     ) -> Result<Opened, Drop> {
-        let mark = self.marks.check(datagram)?;
+        let (mark, group_key) = handshake::check(&self.tag, &self.marks, datagram)?;
         self.gate.pass(now, mark)?;
-        let called = Called::read(&self.keys, datagram)?;
+        let called = Called::read(&self.keys, &group_key, datagram)?;
         let id = called.id;
         if !id.is_guest && self.removed.contains(&id.key) {
             return Err(Drop::Removed);
+        }
+        let is_member = self.nodes.values().any(|key| *key == id.key);
+        if !is_member && group_key.number < self.keys.newest && !mutant::is(62) {
+            return Err(Drop::Outdated);
         }
         self.admit(now, id)?;
         let is_first = self.public_key < id.key;
@@ -414,7 +482,8 @@ impl Seal {
         }
         let (number, remote, local) = (called.number, called.remote, self.free_session());
         let (transport, answer) = called.answer(local).ok_or(Drop::Malformed)?;
-        self.peer(now, id).prepare(now, number, transport, (local, remote));
+        let session = Session::new(transport, group_key, (local, remote), now);
+        self.peer(now, id).prepare(number, session);
         self.sessions.insert(local, id);
         self.forget_sessions();
         out.push(Outgoing { to: To::Address(source), datagram: answer });

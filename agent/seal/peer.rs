@@ -9,10 +9,14 @@
 
 use std::collections::VecDeque;
 
-use snow::{HandshakeState, StatelessTransportState};
-use understudy_core::event::{Millis, NodeId};
+use snow::HandshakeState;
+use understudy_core::{
+    event::{Millis, NodeId},
+    mutant,
+};
 
 use super::{Drop, handshake::Number, session::Session};
+use crate::identity::GroupKey;
 
 /// Payloads kept while a session is being made.
 const HELD_MAX: usize = 16;
@@ -44,7 +48,15 @@ struct Calls {
     begun: Millis,
     sent: Millis,
     wait_ms: u64,
-    open: VecDeque<(u32, Box<HandshakeState>)>,
+    made: usize,
+    open: VecDeque<Open>,
+}
+
+/// A call that may still be answered.
+struct Open {
+    local: u32,
+    handshake: Box<HandshakeState>,
+    group_key: GroupKey,
 }
 
 /// See the module's description.
@@ -92,6 +104,32 @@ impl Peer {
         now.since(self.heard)
     }
 
+    /// Number of the key that its session was made under.
+    pub(super) fn session_key(&self) -> Option<u32> {
+        self.session.as_ref().map(|session| session.group_key.number)
+    }
+
+    /// Of the keys to call under, the place of the next: the first to replace a session
+    /// that is still heard, else each in turn until one is answered.
+    pub(super) fn turn(&self, now: Millis) -> usize {
+        let is_silent = self.unanswered.is_some_and(|since| now.since(since) >= SILENT_MS);
+        match &self.calls {
+            Some(calls) if is_silent || self.session.is_none() => calls.made,
+            Some(_) | None => 0,
+        }
+    }
+
+    /// Ends all that was made under other keys than these.
+    pub(super) fn keep_keys(&mut self, known: &[GroupKey]) {
+        let is_kept = |session: &Session| known.contains(&session.group_key) || mutant::is(63);
+        self.session.take_if(|session| !is_kept(session));
+        self.last.take_if(|session| !is_kept(session));
+        self.next.retain(|(_, session)| is_kept(session));
+        if let Some(calls) = &mut self.calls {
+            calls.open.retain(|open| known.contains(&open.group_key));
+        }
+    }
+
     /// Is that number of a session or a call still in use?
     pub(super) fn uses(&self, local: u32) -> bool {
         let sessions = self.session.iter().chain(&self.last);
@@ -99,7 +137,7 @@ impl Peer {
         let calls = self.calls.iter().flat_map(|calls| &calls.open);
         sessions
             .map(|session| session.local)
-            .chain(calls.map(|(local, _)| *local))
+            .chain(calls.map(|open| open.local))
             .any(|used| used == local)
     }
 
@@ -161,11 +199,18 @@ impl Peer {
     }
 
     /// A call was made.
-    pub(super) fn called(&mut self, now: Millis, local: u32, handshake: HandshakeState) {
+    pub(super) fn called(
+        &mut self,
+        now: Millis,
+        local: u32,
+        handshake: HandshakeState,
+        group_key: GroupKey,
+    ) {
         let calls = self.calls.get_or_insert_with(|| Calls {
             begun: now,
             sent: now,
             wait_ms: CALL_RETRY_MS / 2,
+            made: 0,
             open: VecDeque::new(),
         });
         calls.sent = now;
@@ -173,7 +218,8 @@ impl Peer {
         if calls.open.len() >= CALLS_OPEN_MAX {
             calls.open.pop_front();
         }
-        calls.open.push_back((local, Box::new(handshake)));
+        calls.made += 1;
+        calls.open.push_back(Open { local, handshake: Box::new(handshake), group_key });
     }
 
     /// One of them is answered: its session begins, and the others are void.
@@ -185,32 +231,28 @@ impl Peer {
         noise: &[u8],
     ) -> Result<(), Drop> {
         let calls = self.calls.as_mut().ok_or(Drop::Unknown)?;
-        let place = calls.open.iter().position(|(known, _)| *known == local);
+        let place = calls.open.iter().position(|open| open.local == local);
         let place = place.ok_or(Drop::Unknown)?;
         let mut payload = [0; super::handshake::CALL_BYTES];
         // One that cannot be read leaves the call open for the genuine one.
-        calls.open[place].1.read_message(noise, &mut payload).map_err(|_| Drop::Forged)?;
-        let (_, handshake) = calls.open.remove(place).ok_or(Drop::Unknown)?;
-        let transport = handshake.into_stateless_transport_mode().map_err(|_| Drop::Forged)?;
+        let read = calls.open[place].handshake.read_message(noise, &mut payload);
+        read.map_err(|_| Drop::Forged)?;
+        let open = calls.open.remove(place).ok_or(Drop::Unknown)?;
+        let transport = open.handshake.into_stateless_transport_mode();
+        let transport = transport.map_err(|_| Drop::Forged)?;
         self.calls = None;
         self.heard(now, false);
-        self.begin(Session::new(transport, local, remote, now));
+        self.begin(Session::new(transport, open.group_key, (local, remote), now));
         Ok(())
     }
 
     /// A session in the making.
-    pub(super) fn prepare(
-        &mut self,
-        now: Millis,
-        number: Number,
-        transport: StatelessTransportState,
-        (local, remote): (u32, u32),
-    ) {
+    pub(super) fn prepare(&mut self, number: Number, session: Session) {
         if self.next.len() >= NEXT_MAX {
             self.next.pop();
         }
         let place = self.next.partition_point(|(known, _)| *known > number);
-        self.next.insert(place, (number, Session::new(transport, local, remote, now)));
+        self.next.insert(place, (number, session));
     }
 
     /// Opens what came on one of its sessions; the first on one in the making

@@ -5,6 +5,7 @@ use snow::StatelessTransportState;
 use understudy_core::event::Millis;
 
 use super::{DATA, DATA_HEADER_BYTES, Drop, TAG_BYTES, window::Window};
+use crate::identity::GroupKey;
 
 /// A session is made anew after so many messages, or so long.
 const SESSION_MESSAGES_MAX: u64 = 1 << 40;
@@ -12,6 +13,8 @@ const SESSION_MS_MAX: u64 = 24 * 3_600_000;
 
 pub(super) struct Session {
     transport: StatelessTransportState,
+    /// What it was made under.
+    pub(super) group_key: GroupKey,
     /// The number the peer expects.
     pub(super) remote: u32,
     pub(super) local: u32,
@@ -25,12 +28,13 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(
         transport: StatelessTransportState,
-        local: u32,
-        remote: u32,
+        group_key: GroupKey,
+        (local, remote): (u32, u32),
         now: Millis,
     ) -> Self {
         Self {
             transport,
+            group_key,
             remote,
             local,
             counter: 0,

@@ -337,6 +337,22 @@ impl Journal {
         Ok(())
     }
 
+    /// This board knows other keys of its group from now on; those that stood here are
+    /// overwritten, as far as a file can see to that.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn renew(&mut self, identity: &Identity) -> Result<(), JournalError> {
+        let overwriting = |on| self.connection.pragma_update(None, "secure_delete", on);
+        overwriting(true).map_err(|error| halt(&error))?;
+        let renewed = self
+            .in_transaction(|connection| set_meta(connection, "identity", sql::encode(identity)));
+        overwriting(false).map_err(|error| halt(&error))?;
+        renewed?;
+        self.identity = Some(identity.clone());
+        Ok(())
+    }
+
     /// Writes everything in one transaction and one sync.
     ///
     /// # Errors
@@ -509,6 +525,7 @@ mod tests {
     };
 
     use super::{super::readback::SELECT_TERM, *};
+    use crate::identity::GroupKey;
 
     fn entry(index: u64, term: u64) -> Entry {
         Entry { index, term, kind: EntryKind::Change, data: vec![7; 100] }
@@ -698,7 +715,7 @@ mod tests {
         let identity = Identity {
             group: [1; 16],
             group_name: "g".into(),
-            group_key: [2; 32],
+            group_keys: vec![GroupKey { number: 0, key: [2; 32] }],
             node: 1,
             private_key: [3; 32],
             disk: [4; 16],

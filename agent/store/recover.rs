@@ -11,6 +11,7 @@ use std::path::Path;
 
 use understudy_core::{
     event::{Entry, EntryKind, HardState, NodeId, Trust},
+    keys::KeyRing,
     member::{Member, Membership, MembershipChange},
     restored::Restored,
     sql,
@@ -32,6 +33,8 @@ pub struct Kept {
     own: Member,
     /// Who is left behind.
     pub others: Vec<Member>,
+    /// The group's keys, which are those of the former group.
+    keys: KeyRing,
     term: u64,
     /// Two sets of voters count.
     is_between: bool,
@@ -52,6 +55,7 @@ pub fn kept(directory: &Path, restored: &Restored, own: NodeId) -> Result<Kept, 
     }
     let membership = at_the_end(restored)?;
     let is_between = !membership.outgoing.is_empty();
+    let keys = membership.keys;
     let (own_rows, others): (Vec<_>, Vec<_>) =
         membership.members.into_iter().partition(|member| member.id == own);
     let gone = || StoreError::new(directory, "this board is no member of its group any more");
@@ -60,6 +64,7 @@ pub fn kept(directory: &Path, restored: &Restored, own: NodeId) -> Result<Kept, 
         commit: restored.hard_state.commit,
         own: own_rows.into_iter().next().ok_or_else(gone)?,
         others,
+        keys,
         term: restored.hard_state.term,
         is_between,
     })
@@ -78,7 +83,16 @@ fn at_the_end(restored: &Restored) -> Result<Membership, StoreError> {
     Ok(membership)
 }
 
-/// Makes this board the only member of the group that `identity` names.
+impl Kept {
+    /// The number of the group's key from then on: no copy that was ever made is of it.
+    #[must_use]
+    pub fn next_key(&self) -> u32 {
+        self.keys.newest() + 1
+    }
+}
+
+/// Makes this board the only member of the group that `identity` names, and its key,
+/// of number [`Kept::next_key`], the only one.
 ///
 /// # Errors
 /// As [`Journal::write`]; then nothing has changed.
@@ -91,8 +105,9 @@ pub fn go_on_alone(
     let leave = kept.is_between.then_some(MembershipChange::Leave);
     let voter = MembershipChange::Add(Member { voter: true, ..kept.own.clone() });
     let gone = kept.others.iter().map(|member| MembershipChange::Remove(member.id));
+    let changes = leave.into_iter().chain([voter]).chain(gone).chain(kept.keys.begun_anew());
     let entries: Vec<Entry> = (kept.last_index + 1..)
-        .zip(leave.into_iter().chain([voter]).chain(gone))
+        .zip(changes)
         .map(|(index, change)| {
             let data = sql::encode(&change);
             Entry { index, term, kind: EntryKind::Membership, data }
@@ -109,7 +124,10 @@ mod tests {
     use understudy_core::event::{Memory, Promise};
 
     use super::*;
-    use crate::store::{database, database::Database, journal, restore::restore};
+    use crate::{
+        identity::GroupKey,
+        store::{database, database::Database, journal, restore::restore},
+    };
 
     fn member(id: NodeId, voter: bool) -> Member {
         let name = format!("board-{id}");
@@ -120,7 +138,7 @@ mod tests {
         Identity {
             group: [group; 16],
             group_name: String::from("g"),
-            group_key: [group; 32],
+            group_keys: vec![GroupKey { number: u32::from(group), key: [group; 32] }],
             node,
             private_key: [1; 32],
             disk: [2; 16],
@@ -179,7 +197,9 @@ mod tests {
         let restored = restore(path, &mut journal, &mut database).unwrap();
         assert_eq!(restored.membership.members, [member(2, true)]);
         assert_eq!(restored.membership.last_id, 4, "no number is given twice");
-        assert_eq!((restored.applied.index, restored.hard_state.commit), (8, 8));
+        assert_eq!((restored.applied.index, restored.hard_state.commit), (13, 13));
+        let keys = &restored.membership.keys;
+        assert_eq!((keys.oldest, keys.used, keys.newest(), keys.is_due), (1, 1, 1, false));
         assert_eq!((restored.hard_state.term, restored.trust), (4, Trust::Confirmed));
     }
 

@@ -267,7 +267,7 @@ impl Board {
         Identity {
             group: [1; 16],
             group_name: String::from("sim"),
-            group_key: [2; 32],
+            group_keys: vec![understudy::identity::GroupKey { number: 0, key: [2; 32] }],
             node: self.id,
             private_key: [3; 32],
             disk: [4; 16],

@@ -4,6 +4,7 @@
 //!     cargo sim --mutants
 
 use std::{
+    ops::RangeInclusive,
     process::{Command, ExitCode},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -149,9 +150,11 @@ fn choose(number: u32) {
 }
 
 /// From these numbers on planted bugs are about what SQL comes to: the scenarios of
-/// statements find them; and about who belongs to the group: the core's own tests do.
+/// statements find them; and about who belongs to the group, its keys and its cards: the
+/// core's own tests do, and for some those of the seal.
 const FIRST_OF_STATEMENTS: u32 = 30;
 const FIRST_OF_MEMBERS: u32 = 40;
+const OF_SEAL: RangeInclusive<u32> = 62..=64;
 
 fn mutant_run(number: u32) -> String {
     let seeds = MUTANT_SEEDS_MAX.to_string();
@@ -163,9 +166,10 @@ fn mutant_run(number: u32) -> String {
             .args(["--bin", "sim", "--target-dir", "target/mutants", "--"])
             .args(["--seeds", &seeds, "--mutant", &number_text]);
     } else {
-        let tests: &[&str] = match number < FIRST_OF_MEMBERS {
-            true => &["--package", "understudy-tests", "--test", "main", "sql::"],
-            false => &["--package", "understudy-core", "--lib", "roster::"],
+        let tests: &[&str] = match number {
+            ..FIRST_OF_MEMBERS => &["--package", "understudy-tests", "--test", "main", "sql::"],
+            _ if OF_SEAL.contains(&number) => &["--package", "understudy", "--lib", "seal::"],
+            _ => &["--package", "understudy-core", "--lib"],
         };
         run.args(["test", "--profile", "sim", "--target-dir", "target/mutants"]).args(tests);
     }

@@ -1,5 +1,7 @@
 //! Boards come and go while everything else happens: they join, are removed, promoted,
 //! demoted, asked to lead; the oldest go first, so that in a long run all are replaced.
+//! The group's key is changed now and then, and by the board that owes one; the key
+//! itself is made up, since nothing is sealed here.
 //!
 //! A seed that moves boards damages none and changes no rows behind their backs: with
 //! those there must be two sound boards of three, and here there may be two in all. But of
@@ -10,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use understudy_core::{
     error::Refusal,
     event::{Event, NodeId, Reply, Request},
+    keys::SealedKey,
+    limits::KEY_COPY_BYTES,
     member::{Candidate, Invitation, Member, MemberRequest, Membership},
     sql,
 };
@@ -21,6 +25,11 @@ const TOKEN: [u8; 16] = [9; 16];
 /// Boards that ever join in a run, and members at a time.
 const NEWCOMERS_MAX: u64 = 5;
 const MEMBERS_MAX: usize = 5;
+
+fn new_key(number: u32, members: &[NodeId]) -> MemberRequest {
+    let copies = members.iter().map(|id| (*id, vec![7; KEY_COPY_BYTES])).collect();
+    MemberRequest::InstallKey(SealedKey { number, copies })
+}
 
 /// What has been moved.
 #[derive(Default)]
@@ -57,7 +66,12 @@ impl World {
         }
         let members = process.node.membership().members.iter().map(|member| member.id);
         let members: Vec<NodeId> = members.collect();
-        let (wish, moves) = self.wish(&members);
+        let keys = &process.node.membership().keys;
+        let number = keys.newest() + 1;
+        let (wish, moves) = match process.node.owes_key() || self.faults.below(24) == 0 {
+            true => (new_key(number, &members), Move::Other),
+            false => self.wish(&members),
+        };
         self.requests += 1;
         let (request, epoch) = (self.requests, self.boards[&id].epoch);
         self.tell(|| format!("of board {id}: {wish:?}"));

@@ -69,7 +69,7 @@ fn write_pages(
 ) -> rusqlite::Result<bool> {
     let own_pages = tree::page_count(connection)?;
     let own_first = tree::page(connection, 0)?;
-    let mut tree = Tree::builder();
+    let (mut tree, mut first) = (Tree::builder(), Vec::new());
     for number in 0..summary.pages {
         // A file that was torn is no state.
         let Ok(put_aside) = aside.get(number) else { return Ok(false) };
@@ -81,7 +81,7 @@ fn write_pages(
         };
         tree.add(number, Some(page_hash(number, &page)));
         if number == 0 {
-            write_page(connection, number, &first_page(page, &own_first))?;
+            first = page;
         } else if put_aside.is_some() && number != LOCK_PAGE {
             write_page(connection, number, &page)?;
         }
@@ -92,6 +92,9 @@ fn write_pages(
             .prepare_cached("INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, NULL)")?
             .execute([u64::from(summary.pages).cast_signed() + 1])?;
     }
+    // Last: it says that the schema is another, and whatever is run after that reads all
+    // of it anew.
+    write_page(connection, 0, &first_page(first, &own_first))?;
     Ok(tree.finish(summary.pages).root() == summary.root || mutant::is(26))
 }
 

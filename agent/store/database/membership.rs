@@ -1,7 +1,11 @@
 //! Who belongs to the group, as the database has it: a table of ours, changed by
 //! entries of their own.
 
-use understudy_core::member::{Invitation, Member, Membership, MembershipChange};
+use rusqlite::{Error::FromSqlConversionFailure, OptionalExtension as _, types::Type};
+use understudy_core::{
+    member::{Invitation, Member, Membership, MembershipChange},
+    sql,
+};
 
 use super::Database;
 
@@ -50,6 +54,14 @@ impl Database {
             Ok(Invitation { id: row.get(0)?, lifetime_ms, uses: row.get(2)? })
         })?;
         membership.invitations = invitations.collect::<Result<_, _>>()?;
+        let ring: Option<Vec<u8>> = self
+            .connection
+            .query_row("SELECT ring FROM _understudy_key", [], |row| row.get(0))
+            .optional()?;
+        if let Some(ring) = ring {
+            let unreadable = |error| FromSqlConversionFailure(0, Type::Blob, Box::new(error));
+            membership.keys = sql::decode(&ring).map_err(unreadable)?;
+        }
         Ok(membership)
     }
 
@@ -84,6 +96,11 @@ impl Database {
                 addresses,
                 standing
             ])?;
+        }
+        if before.keys != self.membership.keys {
+            self.connection
+                .prepare_cached("INSERT OR REPLACE INTO _understudy_key VALUES (1, ?1)")?
+                .execute([sql::encode(&self.membership.keys)])?;
         }
         if before.invitations != self.membership.invitations {
             self.connection.execute("DELETE FROM _understudy_token", [])?;
@@ -122,7 +139,10 @@ fn rows(membership: &Membership) -> Vec<Row> {
 
 #[cfg(test)]
 mod tests {
-    use understudy_core::event::{Entry, EntryKind, Outcome};
+    use understudy_core::{
+        event::{Entry, EntryKind, Outcome},
+        keys::SealedKey,
+    };
 
     use super::*;
     use crate::store::database::Options;
@@ -137,6 +157,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut database = Database::open(directory.path(), Options::default()).unwrap();
         let invitation = |id| Invitation { id: [id; 16], lifetime_ms: 9, uses: 2 };
+        let key = |number| SealedKey { number, copies: vec![(1, vec![7; 80]), (2, vec![8; 80])] };
         let changes = [
             MembershipChange::Add(member(1, true)),
             MembershipChange::Add(member(2, true)),
@@ -146,19 +167,23 @@ mod tests {
             MembershipChange::Admit(member(4, false), [7; 16]),
             MembershipChange::Rest(3),
             MembershipChange::Remove(4),
+            MembershipChange::KeyInstall(key(1)),
+            MembershipChange::KeyUse(1),
+            MembershipChange::KeyInstall(key(3)),
+            MembershipChange::Invite(invitation(3)),
             MembershipChange::Joint(vec![member(1, false), member(3, true)]),
             MembershipChange::Add(member(5, false)),
         ];
         let mut expected = Membership::default();
         let mut fits = Vec::new();
         for (index, change) in (1..).zip(&changes) {
-            let data = understudy_core::sql::encode(change);
+            let data = sql::encode(change);
             let entry = Entry { index, term: 1, kind: EntryKind::Membership, data };
             fits.extend(database.apply(&[entry]).unwrap());
             let _ = expected.change(change);
         }
         assert_eq!(fits.last(), Some(&Outcome::Skipped), "two sets of voters count");
-        assert_eq!(fits.iter().filter(|outcome| **outcome == Outcome::Changed).count(), 9);
+        assert_eq!(fits.iter().filter(|outcome| **outcome == Outcome::Changed).count(), 12);
         assert_eq!((expected.outgoing.as_slice(), expected.voters()), (&[1, 2][..], vec![2, 3]));
         assert_eq!(database.membership(), &expected);
         database.commit().unwrap();

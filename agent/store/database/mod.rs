@@ -210,6 +210,7 @@ const TABLES: &str = "
         addresses TEXT NOT NULL, voter INTEGER NOT NULL);
     CREATE TABLE _understudy_token(
         id INTEGER PRIMARY KEY, secret BLOB, lifetime_ms INTEGER, uses INTEGER);
+    CREATE TABLE _understudy_key(id INTEGER PRIMARY KEY, ring BLOB NOT NULL);
     CREATE TABLE _understudy_setting(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE _understudy_scrub(
         id INTEGER PRIMARY KEY, time INTEGER NOT NULL, boards INTEGER NOT NULL, name TEXT NOT NULL,

@@ -195,6 +195,25 @@ fn twin(board: &mut Board) -> Board {
 }
 
 #[test]
+fn a_schema_of_many_pages_takes_the_place_of_one_that_has_its_pages_elsewhere() {
+    for (of_source, of_puller) in [(1, 0), (3, 0), (40, 0), (40, 7), (2, 40)] {
+        let (mut source, mut puller) = (Board::new(), Board::new());
+        for (board, tables) in [(&mut source, of_source), (&mut puller, of_puller)] {
+            board.execute("CREATE TABLE t(a)");
+            board.execute("INSERT INTO t VALUES (randomblob(5000))");
+            for number in 0..tables {
+                board.execute(&format!(
+                    "CREATE TABLE t{number}(a, b, c DEFAULT 'the same each time')"
+                ));
+                board.execute(&format!("INSERT INTO t{number} VALUES (1, randomblob(900), 3)"));
+            }
+        }
+        bring(&mut source, &mut puller);
+        assert_same(&mut source, &mut puller);
+    }
+}
+
+#[test]
 fn an_empty_board_takes_everything() {
     let mut source = filled(2_000);
     let mut empty = Board::new();
