@@ -189,8 +189,16 @@ fn usable(http: String, addresses: &[String]) -> String {
 fn counters(seen: &NodeStatus, drops: &BTreeMap<Drop, u64>, road: &Road) -> BTreeMap<String, u64> {
     let sealed = drops.iter().map(|(reason, count)| (format!("datagrams_{reason:?}"), *count));
     let frames = seen.dropped.iter().map(|(reason, count)| (format!("frames_{reason:?}"), *count));
-    let unsent = [(String::from("datagrams_Unsendable"), road.failed())];
-    let all = sealed.chain(frames).chain(unsent);
+    let traffic = road.traffic();
+    let road = [
+        ("datagrams_unsendable", traffic.failed),
+        ("datagrams_sent", traffic.sent),
+        ("datagrams_sent_bytes", traffic.sent_bytes),
+        ("datagrams_received", traffic.received),
+        ("datagrams_received_bytes", traffic.received_bytes),
+    ];
+    let road = road.map(|(name, count)| (name.to_owned(), count));
+    let all = sealed.chain(frames).chain(road);
     all.map(|(name, count)| (name.to_lowercase(), count)).collect()
 }
 
