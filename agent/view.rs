@@ -7,7 +7,7 @@ use understudy_core::{
     member::Member,
     node::Node,
     scrub::Difference,
-    status::{NodeStatus, PeerStatus, Role, ScrubStatus as Seen},
+    status::{NodeStatus, PeerStatus, PullStatus as Pulls, Role, ScrubStatus as Seen},
 };
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     identity::Identity,
     readers,
     seal::Drop,
-    status::{DifferenceStatus, MemberStatus, ScrubStatus, Status},
+    status::{DifferenceStatus, MemberStatus, PullStatus, ScrubStatus, Status},
 };
 
 /// What is true of this board for as long as its agent runs.
@@ -99,6 +99,7 @@ pub fn status(
         copied: seen.copied.iter().filter_map(|id| name(*id)).collect(),
         removed: seen.removed,
         fenced: seen.fenced.contains(&own),
+        pulls: seen.pulls.map(|pulls| pull_status(pulls, &members)),
         scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
@@ -106,11 +107,17 @@ pub fn status(
     }
 }
 
+fn name_of(id: u64, members: &[Member]) -> String {
+    let member = members.iter().find(|member| member.id == id);
+    member.map_or_else(|| format!("board {id}"), |member| member.name.clone())
+}
+
+fn pull_status(seen: Pulls, members: &[Member]) -> PullStatus {
+    PullStatus { from: name_of(seen.from, members), taken: seen.taken, pages: seen.pages }
+}
+
 fn scrub_status(seen: &Seen, fenced: &[u64], members: &[Member]) -> ScrubStatus {
-    let name = |id: &u64| {
-        let member = members.iter().find(|member| member.id == *id);
-        member.map_or_else(|| format!("board {id}"), |member| member.name.clone())
-    };
+    let name = |id: &u64| name_of(*id, members);
     let names = |ids: &[u64]| ids.iter().map(name).collect::<Vec<_>>();
     let reasons = |reasons: &[(u64, String)]| {
         reasons.iter().map(|(id, why)| (name(id), why.clone())).collect::<BTreeMap<_, _>>()
