@@ -21,7 +21,11 @@ use understudy_core::{
 use crate::{
     call::Call,
     driver::{
-        clock, database::DatabaseThread, journal::JournalThread, mdns::Neighbours, notify::Notify,
+        clock,
+        database::DatabaseThread,
+        journal::JournalThread,
+        mdns::{Neighbours, seen},
+        notify::Notify,
         udp::Road,
     },
     join::{self, Admission, Doorstep, Knock},
@@ -383,13 +387,5 @@ impl Member {
             Some(Waiter::Settings) => self.take_settings(now, &reply),
             None => {}
         }
-    }
-}
-
-/// The next board that is seen on this network; never where it is not asked.
-async fn seen(neighbours: &mut Option<Neighbours>) -> (NodeId, Vec<SocketAddr>) {
-    match neighbours {
-        Some(neighbours) => neighbours.seen().await,
-        None => std::future::pending().await,
     }
 }
