@@ -643,6 +643,47 @@ mod tests {
     }
 
     #[test]
+    fn boards_found_on_this_network_are_called_are_few_enough_and_are_told_of() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let keys = || Keys { group: [1; 16], group_key: [2; 32], private_key: [6; 32] };
+            let host = Host { key: public_key(&[5; 32]), addresses: Vec::new() };
+            let token = Token {
+                group: [1; 16],
+                group_name: "g".into(),
+                group_key: [2; 32],
+                invitation: [8; 16],
+                hosts: vec![host],
+            };
+            let wish = Wish { name: "new".into(), addresses: Vec::new(), replaces: String::new() };
+            let mut asking = Asking {
+                seal: Seal::new(keys(), 1, 1),
+                token: &token,
+                wish: &wish,
+                survey: Survey::new(&[], &keys(), [0; 8]),
+                neighbours: None,
+                found: BTreeMap::new(),
+                attempt: 0,
+                answered: None,
+                unheard: 0,
+                members: Vec::new(),
+                from: 0,
+            };
+            assert!(asking.is_hopeless());
+            let address = SocketAddr::from(([192, 0, 2, 7], 4_002));
+            for board in 1..100 {
+                asking.found(board, vec![address; 100]);
+            }
+            assert!(!asking.is_hopeless());
+            assert_eq!(asking.asked_now(), [(token.hosts[0].key, vec![address])]);
+            assert_eq!(asking.found.len(), MEMBERS_MAX);
+            assert!(asking.found.values().all(|addresses| addresses.len() == FOUND_MAX));
+            let said = asking.given_up().to_string();
+            assert!(said.contains("192.0.2.7:4002: found on this network"), "{said}");
+        });
+    }
+
+    #[test]
     fn a_token_of_another_group_is_told_from_a_board_that_is_not_there() {
         let error = join_one(Issuer { members: 1, ..Issuer::default() }, [3; 32]).unwrap_err();
         assert!(error.to_string().contains(": wrong group"), "{error}");
