@@ -1,8 +1,11 @@
 //! Boards go, follow, lead and take each other's place, as real processes.
 
 use std::{
+    collections::BTreeSet,
     io::{Read as _, Write as _},
     net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use serde_json::Value;
@@ -200,4 +203,56 @@ fn a_board_is_removed_over_http_as_in_rqlite() {
     let answer = remove_over_http(&agents, "a", "{\"id\": \"3\"}");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     agents.wait("b", "to be without it", |status| names(status) == ["a", "b"]);
+}
+
+/// Writes 0, 1, 2... on whichever board takes them, until told to end; those that were
+/// acknowledged.
+fn write_on(agents: &Agents, boards: &[&str], is_over: &AtomicBool) -> Vec<u64> {
+    let mut acknowledged = Vec::new();
+    for (number, board) in (0..).zip(boards.iter().cycle()) {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        let insert = format!("INSERT INTO t VALUES ({number})");
+        if agents.ask(board, &["execute", &insert]).status.success() {
+            acknowledged.push(number);
+        }
+    }
+    acknowledged
+}
+
+fn votes(status: &Value, board: &str) -> bool {
+    let members = status["members"].as_array().expect("members");
+    members.iter().any(|member| member["name"] == board && member["voter"] == true)
+}
+
+#[test]
+fn all_boards_are_replaced_one_after_the_other_while_writes_flow_and_none_is_lost() {
+    let mut agents = group(&["a", "b", "c"]);
+    for board in ["d", "e", "f"] {
+        agents.run(board);
+    }
+    let (agents, is_over) = (&agents, &AtomicBool::new(false));
+    let acknowledged = thread::scope(|scope| {
+        let boards = ["a", "b", "c", "d", "e", "f"];
+        let writer = scope.spawn(move || write_on(agents, &boards, is_over));
+        for (old, new, stays) in [("a", "d", "c"), ("b", "e", "d"), ("c", "f", "e")] {
+            let token = agents.told(stays, &["token"]);
+            let _ = agents.told(new, &["join", token.trim()]);
+            let _ = agents.told(stays, &["remove", old]);
+            agents.wait(stays, "the newcomer to vote", |status| votes(status, new));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        writer.join().expect("it writes")
+    });
+    assert!(!acknowledged.is_empty(), "writes flow");
+    for board in ["d", "e", "f"] {
+        let held = agents.told(board, &["query", "SELECT a FROM t"]);
+        let held: Vec<u64> = held.lines().filter_map(|line| line.trim().parse().ok()).collect();
+        let lost: Vec<_> = acknowledged.iter().filter(|number| !held.contains(number)).collect();
+        assert!(lost.is_empty(), "{board} lacks {lost:?}");
+        let once: BTreeSet<_> = held.iter().collect();
+        assert_eq!(once.len(), held.len(), "{board} holds some twice");
+    }
+    agents.wait("d", "to know the new boards alone", |status| names(status) == ["d", "e", "f"]);
 }

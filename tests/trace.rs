@@ -45,6 +45,7 @@ pub const fn is_dull(frame: &Frame) -> bool {
             | Frame::Invitations { .. }
             | Frame::StartAsk { .. }
             | Frame::StartTell { .. }
+            | Frame::Starts { .. }
     )
 }
 
@@ -185,6 +186,11 @@ pub fn frame(frame: &Frame) -> String {
         Frame::PagesTell { answer, .. } => format!("have {}", page_answer(answer)),
         Frame::StartAsk { .. } => String::from("which start?"),
         Frame::StartTell { start, .. } => format!("start {}", start.boot),
+        Frame::Starts { met } => format!("{} starts", met.len()),
+        Frame::TailAsk { after } => format!("what comes after {}?", position(*after)),
+        Frame::TailTell { after, entries } => {
+            format!("after {}:{}", position(*after), frame_entries(after.index, entries))
+        }
         Frame::Copies { copied } => format!("copies of {copied:?}"),
     }
 }

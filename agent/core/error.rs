@@ -37,6 +37,8 @@ pub enum Refusal {
     DatabaseHeld,
     /// What this board holds contradicts the other boards. Read elsewhere.
     Fenced,
+    /// This board was removed from its group, or its disk does not count any more.
+    TakesNoPart,
 }
 
 impl Refusal {
@@ -54,7 +56,8 @@ impl Refusal {
             | Self::TooLarge { .. }
             | Self::Stale
             | Self::Invalid(_)
-            | Self::Fenced => false,
+            | Self::Fenced
+            | Self::TakesNoPart => false,
         }
     }
 }
@@ -84,6 +87,10 @@ impl fmt::Display for Refusal {
             Self::Fenced => f.write_str(
                 "this board is fenced: its rows contradict those of the other boards; read from \
                  another board (`understudy status` says more)",
+            ),
+            Self::TakesNoPart => f.write_str(
+                "this board takes no part in its group any more: `understudy status` here says why \
+                 and what to do",
             ),
         }
     }

@@ -81,6 +81,7 @@ mod scrubber;
 mod serve;
 mod source;
 mod starts;
+mod tail;
 mod validate;
 mod writes;
 

@@ -380,7 +380,10 @@ impl Node {
             Frame::PagesTell { ask, answer } => self.on_pages_tell(now, from, ask, answer)?,
             Frame::StartAsk { number } => self.on_start_ask(now, from, number),
             Frame::StartTell { number, start } => self.on_start_tell(now, from, number, start),
+            Frame::Starts { met } => self.on_starts(now, &met)?,
             Frame::Copies { copied } => self.on_copies(now, &copied)?,
+            Frame::TailAsk { after } => self.on_tail_ask(now, from, after),
+            Frame::TailTell { after, entries } => self.on_tail_tell(after, entries)?,
         }
         Ok(())
     }
@@ -449,7 +452,7 @@ impl Node {
         }
     }
 
-    fn has_room_for(&self, entries: &[FrameEntry]) -> bool {
+    pub(crate) fn has_room_for(&self, entries: &[FrameEntry]) -> bool {
         let bytes = |entry: &FrameEntry| entry.data.len() as u64 + limits::ENTRY_OVERHEAD_BYTES;
         let more: u64 = entries.iter().map(bytes).sum();
         let held = self.raw.store().bytes_above(self.applier.applied().index);
@@ -480,6 +483,7 @@ impl Node {
         self.ticks += 1;
         self.tick_presence(now);
         self.tick_starts(now);
+        self.tick_tail(now);
         self.standing.wait(now, self.config.timing.start_wait_ms);
         self.record_standing(now);
         if !self.standing.takes_part() || self.ticks.is_multiple_of(limits::OTHERS_TICKS_MIN) {

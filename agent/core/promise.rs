@@ -210,6 +210,11 @@ impl Standing {
         last >= self.owed
     }
 
+    /// Where the log ended that it sent as a leader, if it lacks any of that.
+    pub(crate) fn owed(&self) -> Position {
+        self.owed
+    }
+
     pub(crate) fn is_asking(&self) -> bool {
         matches!(self.stage, Stage::Asking { .. } | Stage::Decided)
     }

@@ -30,6 +30,9 @@ impl Node {
     /// A caller on this board asks.
     pub(crate) fn on_request(&mut self, now: Millis, id: RequestId, request: Request) {
         let deadline = now.plus(self.config.timing.request_timeout_ms);
+        if !is_of_this_board(&request) && (self.is_removed() || self.standing.is_lost()) {
+            return self.reply(id, Reply::Refused(Refusal::TakesNoPart));
+        }
         match request {
             Request::Read { level, sql } => {
                 let is_own = level == ReadLevel::Own;
@@ -411,4 +414,9 @@ fn reply_at(index: u64, answer: Answer) -> Reply {
 /// A request that changes nothing: the entry a strong read waits for.
 fn barrier() -> Vec<u8> {
     sql::encode(&SqlRequest::new(RequestKind::Execute, Origin::Agent, Vec::new()))
+}
+
+/// Can it be answered without the others, from what this board has?
+const fn is_of_this_board(request: &Request) -> bool {
+    matches!(request, Request::Read { level: ReadLevel::None { .. } | ReadLevel::Own, .. })
 }

@@ -8,13 +8,16 @@
 //! answers with an earlier start than was met before, or with the same count and another
 //! nonce, is a copy.
 //!
+//! What was met is passed on: boards that follow do not hear each other, and one that
+//! starts from an old card while the leader is away is found out by the others.
+//!
 //! From then on neither of them counts: who has met both takes nothing of Raft from
 //! that id and says nothing of it to it. It tells both, who write it down and never
 //! vote again, and all others. What was met of a peer is kept in the journal with what
 //! that promised; so a voter that starts from an old card hears of it before it votes,
 //! since it is told what it promised only in the start that it was met in.
 //!
-//! Left out: copies of which no board ever hears both.
+//! Left out: copies of which no board ever hears both, nor hears of one from another.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -107,13 +110,51 @@ impl Node {
             return;
         }
         if is_copy(known, start) && !mutant::is(70) {
-            self.memories.condemn(from);
-            return self.tell_copies(now);
+            return self.condemn(now, from);
         }
         self.memories.meet(from, start);
+        if start != known {
+            self.tell_starts(now);
+        }
         if asked.wants_promise {
             self.say(now, from, &Frame::PromiseTell { boot: start.boot, promise });
         }
+    }
+
+    fn condemn(&mut self, now: Millis, id: NodeId) {
+        if id == self.config.id {
+            self.standing.condemn();
+            self.record_standing(now);
+        } else {
+            self.memories.condemn(id);
+        }
+        self.tell_copies(now);
+    }
+
+    /// Boards that `from` has met, each while it was alive.
+    pub(crate) fn on_starts(
+        &mut self,
+        now: Millis,
+        met: &[(NodeId, Start)],
+    ) -> Result<(), Rejection> {
+        if met.len() > limits::MEMBERS_MAX {
+            return Err(Rejection::Malformed);
+        }
+        for (id, start) in met {
+            if self.membership.member(*id).is_none() {
+                continue;
+            }
+            let is_own = *id == self.config.id;
+            let known = if is_own { self.start() } else { self.memories.of(*id).start };
+            if start.boot > known.boot && !is_own {
+                self.memories.meet(*id, *start);
+                // An answer that is under way may be of the start before.
+                self.starts.asked.remove(id);
+            } else if start.boot >= known.boot && *start != known {
+                self.condemn(now, *id);
+            }
+        }
+        Ok(())
     }
 
     /// Whoever still speaks of Raft in the name of a copied board has not heard of it.
@@ -145,12 +186,10 @@ impl Node {
         if copied.len() > limits::MEMBERS_MAX {
             return Err(Rejection::Malformed);
         }
-        for id in copied {
-            if *id == self.config.id {
-                self.standing.condemn();
-                self.record_standing(now);
-            } else if self.membership.member(*id).is_some() {
-                self.memories.condemn(*id);
+        let known = self.copied_boards();
+        for id in copied.iter().filter(|id| !known.contains(id)) {
+            if self.membership.member(*id).is_some() {
+                self.condemn(now, *id);
             }
         }
         Ok(())
@@ -164,10 +203,24 @@ impl Node {
         for peer in self.heard_lately(now) {
             self.ask_start(now, peer);
         }
+        self.tell_starts(now);
         self.tell_copies(now);
     }
 
-    fn heard_lately(&self, now: Millis) -> Vec<NodeId> {
+    /// Says which starts it has met: at once when there is a new one, and now and then.
+    fn tell_starts(&mut self, now: Millis) {
+        let members = self.membership.members.iter().map(|member| member.id);
+        let met = members.map(|id| (id, self.memories.of(id).start));
+        let met: Vec<_> = met.filter(|(_, start)| start.boot > 0).collect();
+        for peer in self.heard_lately(now) {
+            let others: Vec<_> = met.iter().copied().filter(|(id, _)| *id != peer).collect();
+            if !others.is_empty() {
+                self.say(now, peer, &Frame::Starts { met: others });
+            }
+        }
+    }
+
+    pub(crate) fn heard_lately(&self, now: Millis) -> Vec<NodeId> {
         let ms = self.config.timing.unreachable_ms;
         self.heard.keys().copied().filter(|peer| self.heard_within(now, *peer, ms)).collect()
     }

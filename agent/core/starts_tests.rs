@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::{
+    error::Refusal,
     event::{NodeId, Reply, Request, Start, Trust},
     member::{Candidate, Invitation, MemberRequest},
     node::Node,
@@ -56,6 +57,9 @@ fn of_two_copies_of_one_card_neither_counts_and_all_say_so() {
         for id in IDS {
             assert_eq!(copied(&rig, id), [second], "boot {boot}, board {id}");
         }
+        rig.ask(second, 9, write("w"));
+        let refused = Reply::Refused(Refusal::TakesNoPart);
+        assert_eq!(rig.answer_of(9), Some(&refused), "at once");
         assert!(is_written(&mut rig, leader, 1), "two of three are whole");
         rig.cut.push(third);
         assert!(!is_written(&mut rig, leader, 2), "and one is no majority");
@@ -126,5 +130,44 @@ fn a_board_of_which_there_are_copies_may_be_replaced_though_it_is_heard() {
     rig.run(3_000);
     assert!(matches!(rig.answer_of(5), Some(Reply::Done { .. })), "{:?}", rig.answer_of(5));
     assert!(rig.nodes[&leader].membership().member(second).is_none());
+    assert!(copied(&rig, leader).is_empty());
+}
+
+#[test]
+fn an_old_card_is_found_out_by_a_board_that_never_heard_the_start_it_lacks() {
+    let (mut rig, [leader, second, third]) = met();
+    rig.restart(second, 2, &IDS);
+    rig.run(1_000);
+    rig.cut.push(leader);
+    rig.nonce += 1;
+    rig.restart(second, 2, &IDS);
+    rig.run(12_000);
+    assert!(rig.nodes[&second].status(rig.now).disk_lost, "the leader had told the third");
+    assert_eq!(copied(&rig, third), [second]);
+    assert_eq!(rig.leader(), None);
+}
+
+#[test]
+fn two_copies_that_two_boards_have_met_are_found_out_when_those_speak() {
+    let (mut rig, [leader, second, third]) = met();
+    let met = Vec::from([(second, Start { boot: 1, nonce: 99 })]);
+    rig.hear(leader, third, &Frame::Starts { met });
+    assert_eq!(copied(&rig, leader), [second]);
+    let met = Vec::from([(third, Start { boot: 2, nonce: 0 })]);
+    rig.hear(third, leader, &Frame::Starts { met });
+    assert!(rig.nodes[&third].status(rig.now).disk_lost, "one has started from a copy of its card");
+}
+
+#[test]
+fn an_answer_that_is_overtaken_by_the_word_on_a_later_start_proves_nothing() {
+    let (mut rig, [leader, second, third]) = met();
+    let now = rig.now;
+    let node = rig.nodes.get_mut(&leader).unwrap();
+    node.ask_start(now, second);
+    let number = node.starts.asked[&second].number;
+    let met = Vec::from([(second, Start { boot: 2, nonce: 5 })]);
+    rig.hear(leader, third, &Frame::Starts { met });
+    let start = Start { boot: 1, nonce: 0 };
+    rig.hear(leader, second, &Frame::StartTell { number, start });
     assert!(copied(&rig, leader).is_empty());
 }

@@ -21,7 +21,7 @@ use raft::{
 
 use crate::{
     error::Rejection,
-    event::{Entry, NodeId},
+    event::{Entry, NodeId, Position},
     limits::{COUNTER_MAX, READ_ROUNDS_MAX},
     log::{Log, from_raft, to_raft},
     wire::{FrameEntry, RaftFrame, ReadContext},
@@ -221,6 +221,16 @@ fn translate_vote(message: &mut Message, frame: &RaftFrame) {
     }
 }
 
+/// Entries that come after `last` in a log whose latest term is `term`.
+pub(crate) fn after(
+    last: Position,
+    term: u64,
+    entries: Vec<FrameEntry>,
+) -> Result<Vec<raft::prelude::Entry>, Rejection> {
+    consecutive(term, last.index, last.term, &entries)?;
+    append_entries(last.index, entries)
+}
+
 fn append_entries(
     index: u64,
     entries: Vec<FrameEntry>,
@@ -311,7 +321,7 @@ pub(crate) fn outbound(message: &Message, committed: u64, has_room: bool) -> Opt
     }
 }
 
-fn frame_entry(entry: &raft::prelude::Entry) -> FrameEntry {
+pub(crate) fn frame_entry(entry: &raft::prelude::Entry) -> FrameEntry {
     let Entry { term, kind, data, .. } = from_raft(entry);
     FrameEntry { term, kind, data }
 }

@@ -17,7 +17,7 @@ use serde::{
 use crate::{
     bytes,
     error::Rejection,
-    event::{EntryKind, NodeId, Promise, Reply, Request, Start},
+    event::{EntryKind, NodeId, Position, Promise, Reply, Request, Start},
     limits,
     member::InvitationId,
     pages::{Answer, Wish},
@@ -113,10 +113,28 @@ pub enum Frame {
         /// Which.
         start: Start,
     },
+    /// Starts that the sender has met, or heard that somebody has, while they were alive.
+    Starts {
+        /// Of members, the receiver left out.
+        met: Vec<(NodeId, Start)>,
+    },
     /// Of these boards' disks the sender has met copies, or heard that somebody has.
     Copies {
         /// Members.
         copied: Vec<NodeId>,
+    },
+    /// A board lacks what it sent as a leader: what comes after this?
+    TailAsk {
+        /// Where its log ends.
+        after: Position,
+    },
+    /// This does.
+    TailTell {
+        /// As asked.
+        after: Position,
+        /// Consecutive, at most [`limits::APPEND_ENTRIES_MAX`].
+        #[serde(deserialize_with = "few_entries")]
+        entries: Vec<FrameEntry>,
     },
 }
 
@@ -392,7 +410,12 @@ mod tests {
         let start = Start { boot: 5, nonce: 7 };
         assert_eq!(Frame::StartTell { number: 3, start }.encode(), [2, 11, 3, 5, 7]);
         let copied = Vec::from([2, 3]);
-        assert_eq!(Frame::Copies { copied }.encode(), [2, 12, 2, 2, 3]);
+        assert_eq!(Frame::Copies { copied }.encode(), [2, 13, 2, 2, 3]);
+        let after = Position { term: 2, index: 300 };
+        assert_eq!(Frame::TailAsk { after }.encode(), [2, 14, 2, 0xac, 2]);
+        let tail = Frame::TailTell { after, entries: Vec::new() };
+        assert_eq!(tail.encode(), [2, 15, 2, 0xac, 2, 0]);
+        assert_eq!(Frame::Starts { met: Vec::from([(3, start)]) }.encode(), [2, 12, 1, 3, 5, 7]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use understudy::{
 };
 use understudy_core::{
     event::{Effect, Entry, EntryKind, Event, HardState, Millis, NodeId},
-    limits::{DATABASE_EFFECTS_MAX, JOURNAL_EFFECTS_MAX},
+    limits::{DATABASE_EFFECTS_MAX, JOURNAL_EFFECTS_MAX, VOTERS_DEFAULT},
     member::{Member, MembershipChange},
     node::{Config, Effects, Node},
     retention::Kept,
@@ -29,7 +29,7 @@ use understudy_core::{
 
 use super::{
     lateness::Lateness,
-    vfs::{self, Disk},
+    vfs::{self, Card, Disk},
 };
 
 thread_local! {
@@ -45,7 +45,9 @@ pub(crate) fn set_now(now: Millis) {
     NOW.set(now.0);
 }
 
-pub(crate) const BOARDS: [NodeId; 3] = [1, 2, 3];
+/// Boards of a group, and of a large one.
+pub(crate) const BOARDS: u64 = 3;
+pub(crate) const BOARDS_LARGE: u64 = 12;
 
 /// Between two comparisons of all boards.
 pub(crate) const SCRUB_INTERVAL_MS: u64 = 4_000;
@@ -76,8 +78,12 @@ pub(crate) struct Board {
     pub(crate) lateness: Lateness,
     /// What came while it stood still.
     pub(crate) held: Vec<Event>,
-    /// Its card changed a bit.
+    /// Its card changed a bit, or is an old one.
     pub(crate) is_damaged: bool,
+    /// A copy of its card from before.
+    pub(crate) kept_card: Option<Card>,
+    /// Its card was emptied: it never comes back as this board.
+    pub(crate) is_emptied: bool,
     /// Its journal found no room.
     pub(crate) is_full: bool,
     /// A row of its database was changed behind its agent's back.
@@ -197,6 +203,8 @@ impl Board {
             held: Vec::new(),
             is_full: false,
             is_damaged: false,
+            kept_card: None,
+            is_emptied: false,
             is_diverged: false,
             is_repaired: false,
             died_taking: false,
@@ -228,10 +236,10 @@ impl Board {
         }
     }
 
-    /// Makes it a founding member of a group of three.
-    pub(crate) fn found(&self) -> Result<(), String> {
+    /// Makes it a founding member of a group of so many boards, of which some vote.
+    pub(crate) fn found(&self, boards: u64) -> Result<(), String> {
         let mut journal = self.journal()?;
-        let entries = BOARDS.map(|id| Entry {
+        let entries = (1..=boards).map(|id| Entry {
             index: id,
             term: 1,
             kind: EntryKind::Membership,
@@ -240,17 +248,12 @@ impl Board {
                 name: format!("board-{id}"),
                 key: [u8::try_from(id).unwrap_or(0); 32],
                 addresses: Vec::new(),
-                voter: true,
+                voter: id <= VOTERS_DEFAULT as u64,
             })),
         });
-        let hard_state = HardState { term: 1, vote: 0, commit: 3 };
-        let persist = Persist {
-            entries: entries.to_vec(),
-            hard_state,
-            memories: Vec::new(),
-            trust: None,
-            cut: None,
-        };
+        let hard_state = HardState { term: 1, vote: 0, commit: boards };
+        let entries = entries.collect();
+        let persist = Persist { entries, hard_state, ..Persist::default() };
         journal.found(&self.identity(), &persist).map_err(|error| error.to_string())
     }
 
@@ -290,7 +293,7 @@ impl Board {
         let restored = restore::restore(&directory, &mut journal, &mut database)
             .map_err(|error| error.to_string())?;
         let (boot, timing) = (journal.boot(), Timing::WIRED);
-        let config = Config { id: self.id, seed, boot, nonce: seed, timing };
+        let config = Config { id: self.id, seed, boot, nonce: self.epoch, timing };
         let (mut node, effects) = Node::new(self.time(now), config, restored);
         node.set_scrub_interval(SCRUB_INTERVAL_MS);
         node.set_kept(self.kept);
@@ -361,7 +364,7 @@ mod tests {
         let mut torn = 0;
         for calls in 1..30 {
             let board = Board::new(1, calls, 1_000, Kept::default());
-            board.found().unwrap();
+            board.found(BOARDS).unwrap();
             let mut journal = board.journal().unwrap();
             for index in 4..40 {
                 journal.write(&[persist(index, 100)]).unwrap();

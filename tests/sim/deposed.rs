@@ -11,7 +11,7 @@
 
 use understudy_core::event::{Effect, EntryKind, NodeId};
 
-use super::{board::BOARDS, world::World};
+use super::world::World;
 
 /// It ends by itself after this, however far it came, milliseconds.
 const DEPOSING_MS_MAX: u64 = 10_000;
@@ -146,7 +146,7 @@ impl World {
 
     fn voter_for(&self, leader: NodeId) -> Option<Stage> {
         let lives = |id: &NodeId| *id != leader && self.boards[id].process.is_some();
-        BOARDS.into_iter().find(lives).map(|voter| Stage::Again { leader, voter })
+        self.boards.keys().copied().find(lives).map(|voter| Stage::Again { leader, voter })
     }
 }
 

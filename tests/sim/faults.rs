@@ -3,9 +3,17 @@
 //! roads that are cut. Loss, repetition and delay of datagrams are drawn where
 //! they are sent.
 
-use understudy_core::{event::NodeId, retention::Kept};
+use understudy_core::{
+    event::{Millis, NodeId},
+    retention::Kept,
+};
 
-use super::{agenda::Happening, board::set_now, random::Random, world::World};
+use super::{
+    agenda::Happening,
+    board::{BOARDS, BOARDS_LARGE, Board, set_now},
+    random::Random,
+    world::World,
+};
 
 /// Of a board. One is drawn for a failing sync: all but the journal's WAL are synced
 /// too seldom to be met by chance.
@@ -34,6 +42,10 @@ pub(crate) struct Plan {
     pub(crate) kept: Kept,
     /// Boards come and go.
     pub(crate) moves: bool,
+    /// Old cards that are put back.
+    pub(crate) old: u64,
+    /// The group is founded by so many boards.
+    pub(crate) boards: u64,
 }
 
 impl Plan {
@@ -57,10 +69,13 @@ impl Plan {
             away: 50 + rate(250),
             kept: Kept { entries: 20 + rate(300), bytes: 2_000 + rate(40_000) },
             moves: false,
+            old: rate(150),
+            boards: BOARDS,
         };
+        let boards = if random.chance(40) { BOARDS_LARGE } else { BOARDS };
         match random.chance(400) {
-            true => Self { moves: true, damage: 0, diverge: 0, depose: 0, ..plan },
-            false => plan,
+            true => Self { moves: true, damage: 0, diverge: 0, depose: 0, old: 0, boards, ..plan },
+            false => Self { boards, ..plan },
         }
     }
 
@@ -84,6 +99,8 @@ impl Plan {
             away: 0,
             kept: Kept { entries: 300, bytes: 1 << 20 },
             moves: false,
+            old: 0,
+            boards: BOARDS,
         }
     }
 }
@@ -111,7 +128,7 @@ impl World {
         self.plan_in(pause, Happening::PowerOn { board: id });
     }
 
-    fn forget(&mut self, id: NodeId) {
+    pub(crate) fn forget(&mut self, id: NodeId) {
         // Callers of a dead board never hear: their writes stay open.
         self.asked.retain(|(board, ..), _| *board != id);
     }
@@ -121,12 +138,13 @@ impl World {
         let inside = !self.heals && self.faults.chance(self.plan.starts);
         let calls = self.faults.below(40);
         let board = self.board(id);
-        if board.process.is_some() {
+        if board.process.is_some() || board.is_emptied {
             return;
         }
         if board.disk.borrow().is_off {
             board.disk.borrow_mut().power_on();
             self.perhaps_damage(id);
+            self.perhaps_put_back(id);
         }
         self.perhaps_diverge(id);
         let board = self.board(id);
@@ -162,6 +180,29 @@ impl World {
         }
     }
 
+    /// A copy may be made of a card, and one card of the three, of which there is one, be
+    /// an old one when the power is back.
+    fn perhaps_put_back(&mut self, id: NodeId) {
+        if self.plan.old == 0 || self.heals {
+            return;
+        }
+        let wanted = self.faults.chance(self.plan.old) && !self.is_one_wrong();
+        let board = self.board(id);
+        match board.kept_card.take() {
+            Some(card) if wanted => {
+                board.disk.borrow_mut().put_back(card);
+                board.is_damaged = true;
+                self.check.lost_its_promises(id);
+                self.outcome.put_back += 1;
+                self.tell(|| format!("board {id}: an old card is put back"));
+            }
+            Some(card) => board.kept_card = Some(card),
+            // One with wrong rows would be wrong again.
+            None if board.is_diverged || board.is_repaired => {}
+            None => board.kept_card = Some(board.disk.borrow().card()),
+        }
+    }
+
     /// A row of one board of the three may change while its agent does not run.
     fn perhaps_diverge(&mut self, id: NodeId) {
         let wanted = !self.heals && self.faults.chance(self.plan.diverge);
@@ -175,9 +216,17 @@ impl World {
         }
     }
 
-    /// Two sound boards are needed to tell which is not.
+    /// Two sound boards are needed to tell which is not, until a comparison has found all
+    /// of them right again.
     fn is_one_wrong(&self) -> bool {
+        let fences = |board: &Board| {
+            let process = board.process.as_ref();
+            process.map(|process| !process.node.status(Millis(self.now)).fenced.is_empty())
+        };
+        let mut fenced = self.boards.values().filter_map(fences);
+        let was_wrong = self.boards.values().any(|board| board.is_repaired);
         self.boards.values().any(|board| board.is_damaged || board.is_diverged)
+            || was_wrong && fenced.next().is_none_or(|first| first || fenced.any(|fences| fences))
     }
 
     pub(crate) fn fault(&mut self) {

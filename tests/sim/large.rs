@@ -5,7 +5,7 @@ use understudy::store::database::QueryOutcome;
 use understudy_core::event::{Event, NodeId, Reply};
 
 use super::{
-    board::{BOARDS, Process},
+    board::Process,
     calls::{self, Asked},
     faults::Plan,
     vfs,
@@ -60,7 +60,7 @@ impl Roads {
         let world = &mut self.0;
         let leads = |process: &Process| process.node.leads();
         let follows = |id: &NodeId| !world.boards[id].process.as_ref().is_some_and(leads);
-        let id = BOARDS.into_iter().find(follows).expect("at most one leads");
+        let id = world.boards.keys().copied().find(follows).expect("at most one leads");
         let epoch = world.boards[&id].epoch;
         world.requests += 1;
         let request = world.requests;

@@ -4,8 +4,8 @@
 //! What is real: every node, every line of `store`, every byte SQLite writes.
 //! What is simulated: the disks under SQLite (`vfs`), the network and the clocks
 //! (`world`, `agenda`), the drivers' threads (`threads`), the callers (`calls`),
-//! what goes wrong (`faults`, `deposed`), who comes and goes (`moves`). Not in the loop: sockets, the seal, HTTP. What
-//! must hold stands in `check`.
+//! what goes wrong (`faults`, `deposed`), who comes and goes (`moves`). Not in the loop:
+//! sockets, the seal, HTTP. What must hold stands in `check`.
 
 mod agenda;
 mod board;
@@ -52,6 +52,12 @@ pub struct Report {
     /// Boards that joined or were removed.
     #[serde(default)]
     pub moves: u64,
+    /// And those that took the place of one whose card was emptied.
+    #[serde(default)]
+    pub replaced: u64,
+    /// Old cards put back.
+    #[serde(default)]
+    pub put_back: u64,
     /// Equal for equal runs.
     pub trace: u64,
     /// Time it took, of one core.

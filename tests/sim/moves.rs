@@ -2,7 +2,8 @@
 //! demoted, asked to lead; the oldest go first, so that in a long run all are replaced.
 //!
 //! A seed that moves boards damages none and changes no rows behind their backs: with
-//! those there must be two sound boards of three, and here there may be two in all.
+//! those there must be two sound boards of three, and here there may be two in all. But of
+//! five that vote one may lose all its card holds, and is then replaced by a newcomer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,8 @@ pub(crate) struct Moves {
     /// Newcomers so far; the key of the last is not admitted yet, as far as it knows.
     newcomers: u64,
     is_joining: bool,
+    /// The board whose place it takes.
+    replaces: Option<NodeId>,
     /// Taken out, and that was acknowledged.
     removed: BTreeSet<NodeId>,
 }
@@ -46,6 +49,7 @@ impl World {
         }
         let pause = 300 + self.faults.below(1_500);
         self.plan_in(pause, Happening::Move);
+        self.perhaps_empty_a_card();
         let id = self.any_board();
         let Some(process) = &self.boards[&id].process else { return };
         if self.boards[&id].paused_since.is_some() {
@@ -87,14 +91,46 @@ impl World {
         }
     }
 
+    /// One of five that vote may lose what its card holds; it joins anew in its own place.
+    fn perhaps_empty_a_card(&mut self) {
+        if self.moves.is_joining || self.boards.values().any(|board| board.is_emptied) {
+            return;
+        }
+        let processes = self.boards.values().filter_map(|board| board.process.as_ref());
+        let leader = processes.filter(|process| process.node.leads()).max_by_key(|p| p.node.term());
+        let Some(membership) = leader.map(|process| process.node.membership()) else { return };
+        let voters = membership.voters();
+        if !membership.outgoing.is_empty() || voters.len() < 5 {
+            return;
+        }
+        let id = voters[usize::try_from(self.faults.below(5)).unwrap_or(0)];
+        self.tell(|| format!("board {id}: its card is emptied"));
+        self.board(id).is_damaged = true;
+        self.board(id).is_emptied = true;
+        self.board(id).cut_power();
+        self.forget(id);
+        self.moves.newcomers += 1;
+        self.moves.is_joining = true;
+        self.moves.replaces = Some(id);
+    }
+
     fn join(&self) -> MemberRequest {
-        let number = 10 + self.moves.newcomers;
-        let candidate = Candidate {
-            name: format!("newcomer-{number}"),
-            key: [u8::try_from(number).unwrap_or(0); 32],
-            addresses: Vec::new(),
+        let number = 100 + self.moves.newcomers;
+        let replaces = self.moves.replaces.map(|id| self.name_of(id)).unwrap_or_default();
+        let name = match replaces.is_empty() {
+            true => format!("newcomer-{number}"),
+            false => replaces.clone(),
         };
-        MemberRequest::Join { candidate, invitation: TOKEN, replaces: String::new() }
+        let key = [u8::try_from(number).unwrap_or(0); 32];
+        let candidate = Candidate { name, key, addresses: Vec::new() };
+        MemberRequest::Join { candidate, invitation: TOKEN, replaces }
+    }
+
+    /// As some board still knows it.
+    fn name_of(&self, id: NodeId) -> String {
+        let processes = self.boards.values().filter_map(|board| board.process.as_ref());
+        let mut known = processes.filter_map(|process| process.node.membership().member(id));
+        known.next().map(|member| member.name.clone()).unwrap_or_default()
     }
 
     /// What became of it.
@@ -121,6 +157,7 @@ impl World {
         }
         self.moves.is_joining = false;
         self.outcome.moves += 1;
+        self.outcome.replaced += u64::from(self.moves.replaces.take().is_some());
         let (seed, pace) = (self.faults.next(), 900 + self.faults.below(201));
         let board = Board::new(id, seed, pace, self.plan.kept);
         if let Err(reason) = board.join() {

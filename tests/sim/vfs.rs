@@ -44,6 +44,9 @@ thread_local! {
 }
 
 /// One board's disk.
+/// What a disk holds: files by name.
+pub(crate) type Card = BTreeMap<String, Vec<u8>>;
+
 pub(crate) struct Disk {
     files: BTreeMap<String, File>,
     random: Random,
@@ -148,6 +151,18 @@ impl Disk {
     /// A file's bytes, as a process that starts finds them.
     pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         self.files.get(name).map(|file| file.live.clone()).unwrap_or_default()
+    }
+
+    /// What is on it for good, to be put back later.
+    pub(crate) fn card(&self) -> Card {
+        let files = self.files.iter();
+        files.map(|(name, file)| (name.clone(), file.durable.clone())).collect()
+    }
+
+    /// It holds what it held then, and nothing else.
+    pub(crate) fn put_back(&mut self, card: Card) {
+        let file = |bytes: Vec<u8>| File { live: bytes.clone(), durable: bytes, ..File::default() };
+        self.files = card.into_iter().map(|(name, bytes)| (name, file(bytes))).collect();
     }
 
     /// Flips a bit among the first frames of a WAL; false when it has too few.

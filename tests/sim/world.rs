@@ -9,7 +9,7 @@ use std::{
 
 use understudy::store::database::QueryOutcome;
 use understudy_core::{
-    event::{Effect, Event, NodeId, Reply, RequestId},
+    event::{Effect, Event, Millis, NodeId, Reply, RequestId},
     node::Effects,
 };
 
@@ -18,7 +18,7 @@ use crate::trace;
 use super::{
     Report,
     agenda::{Agenda, Happening},
-    board::{BOARDS, Board, set_now},
+    board::{Board, set_now},
     calls::{self, Asked},
     check::Check,
     deposed::{Deed, Deposing},
@@ -85,14 +85,15 @@ impl World {
         let mut stream = || Random::new(streams.next());
         let plan = Plan::draw(&mut stream());
         let mut drift = stream();
-        let boards = BOARDS.map(|id| {
+        let boards = (1..=plan.boards).map(|id| {
             let pace = 900 + drift.below(201);
             (id, Board::new(id, drift.next(), pace, plan.kept))
         });
+        let boards = boards.collect();
         Self {
             now: 1_000,
             agenda: Agenda::default(),
-            boards: boards.into(),
+            boards,
             plan,
             network: stream(),
             disks: stream(),
@@ -116,8 +117,8 @@ impl World {
 
     /// A group of boards, all with power.
     pub(crate) fn found(&mut self) {
-        for id in BOARDS {
-            if let Err(reason) = self.boards[&id].found() {
+        for id in 1..=self.plan.boards {
+            if let Err(reason) = self.boards[&id].found(self.plan.boards) {
                 self.check.fail(format!("board {id} cannot be founded: {reason}"));
             }
             self.power_on(id);
@@ -259,7 +260,9 @@ impl World {
         board.fenced_since = is_fenced.then(|| board.fenced_since.unwrap_or(now));
         let is_wronged = is_fenced && !board.is_diverged && !board.is_repaired;
         if is_wronged && !self.has_spread {
-            self.check.fail(format!("board {id} is fenced though its rows are right"));
+            let process = self.boards[&id].process.as_ref();
+            let scrub = process.and_then(|process| process.node.status(Millis(now)).scrub);
+            self.check.fail(format!("board {id} is fenced though its rows are right: {scrub:?}"));
         }
     }
 
