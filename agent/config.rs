@@ -45,6 +45,15 @@ pub struct RunOptions {
     pub database: DatabaseConfig,
 }
 
+impl RunOptions {
+    /// Whether this network is asked for boards of the group: not where datagrams come in
+    /// on this machine alone, or the owner says no.
+    #[must_use]
+    pub const fn looks_for_boards(&self) -> bool {
+        self.mdns && !self.udp.ip().is_loopback()
+    }
+}
+
 /// Where things are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
@@ -193,8 +202,9 @@ pub const SAMPLE: &str = "\
 #address = \"[::]:4002\"
 # Addresses under which other boards reach this one, when its own are not it.
 #announce = [\"pump-house.example:4002\"]
-# Boards that cannot be reached where they were are looked for by multicast on
-# this network (mDNS). It shows that a board is here, and nothing of its data.
+# Boards that cannot be reached where they were, or where a token says they are, are
+# looked for by multicast on this network (mDNS). It shows that a board is here, and
+# nothing of its data.
 #mdns = true
 
 [database]

@@ -8,6 +8,9 @@
 //! gets the same member, and once it is one any member needs nobody's consent to
 //! say so again.
 //!
+//! Where those addresses stay silent, this network is asked for boards of the group, if
+//! it may be, and the boards of the token are called wherever one is found.
+//!
 //! A member that hears nobody may have been taken out meanwhile: see the seal's `gone`.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
@@ -15,13 +18,17 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 use understudy_core::{
     event::{NodeId, Reply, Request},
-    limits::PAYLOAD_BYTES_MAX,
+    limits::{MEMBERS_MAX, PAYLOAD_BYTES_MAX},
     member::{Candidate, InvitationId, Member, MemberRequest, Membership, PublicKey},
     sql,
 };
 
 use crate::{
-    driver::{clock, udp::Road},
+    driver::{
+        clock,
+        mdns::{Neighbours, seen},
+        udp::Road,
+    },
     seal::{Keys, Opened, Outgoing, Seal},
     survey::{Place, Sight, Survey},
     token::Token,
@@ -39,6 +46,13 @@ const ASK_MS: u64 = 300;
 
 /// Questions to one board that go unanswered before all are asked again.
 const UNHEARD_MAX: u32 = 10;
+
+/// So many before this network is asked, and so many more before it counts as asked.
+const UNHEARD_LOOK: u32 = 2;
+const LOOK_MAX: u32 = 10;
+
+/// Addresses called of a board that is found on this network.
+const FOUND_MAX: usize = 4;
 
 /// Members told of at a time; each is cut to what must be known at first.
 const MEMBERS_TOLD: usize = 5;
@@ -267,18 +281,15 @@ impl fmt::Display for JoinError {
 ///
 /// # Errors
 /// [`JoinError`] after [`JOIN`], or at once when refused, or when every address
-/// of the token is another group's, or the group's key was changed since.
+/// of the token is another group's and no board is found on this network, or the
+/// group's key was changed since.
 pub async fn join(
     token: &Token,
     wish: &Wish,
-    private_key: [u8; 32],
-    road: &mut Road,
+    keys: Keys,
+    (road, neighbours): (&mut Road, Option<Neighbours>),
     seeds: Seeds,
 ) -> Result<Joined, JoinError> {
-    let Some(group_key) = token.group_keys.last() else {
-        return Err(JoinError::Refused(String::from("the token has no key")));
-    };
-    let keys = Keys::of_one(token.group, *group_key, private_key);
     let survey = Survey::new(&token.addresses(), &keys, seeds.salt);
     let [a, b, c, d, ..] = seeds.salt;
     let mut asking = Asking {
@@ -286,6 +297,8 @@ pub async fn join(
         token,
         wish,
         survey,
+        neighbours,
+        found: BTreeMap::new(),
         attempt: u64::from_le_bytes(seeds.salt),
         answered: None,
         unheard: 0,
@@ -304,6 +317,10 @@ struct Asking<'a> {
     token: &'a Token,
     wish: &'a Wish,
     survey: Survey,
+    /// Where this network may be asked.
+    neighbours: Option<Neighbours>,
+    /// Boards of the group found there.
+    found: BTreeMap<NodeId, Vec<SocketAddr>>,
     attempt: u64,
     /// Who answered, and from where.
     answered: Option<(PublicKey, SocketAddr)>,
@@ -334,6 +351,9 @@ impl Asking<'_> {
                 tokio::select! {
                     () = &mut pause => break,
                     () = self.survey.watch() => {}
+                    (board, addresses) = seen(&mut self.neighbours) => {
+                        self.found(board, addresses);
+                    }
                     received = road.receive(&mut datagram) => {
                         let Some((bytes, source)) = received else { continue };
                         match self.hear(&datagram[..bytes], source, road) {
@@ -349,15 +369,29 @@ impl Asking<'_> {
         Err(None)
     }
 
-    /// At every address of the token is another group's board, or one that hears nobody
-    /// under the token's key any more.
+    /// At every address of the token is another group's board, and this network knows of
+    /// none; or one that hears nobody under the token's key any more.
     fn is_hopeless(&self) -> bool {
-        let is_in_vain = |place: &Place| matches!(place.sight, Sight::Foreign | Sight::Rekeyed);
-        self.answered.is_none() && self.survey.places().iter().all(is_in_vain)
+        let sees = |sight: Sight| self.survey.places().iter().any(|place| place.sight == sight);
+        let in_vain = |place: &Place| matches!(place.sight, Sight::Foreign | Sight::Rekeyed);
+        let asked = self.neighbours.is_none() || self.unheard >= UNHEARD_LOOK + LOOK_MAX;
+        self.answered.is_none()
+            && self.survey.places().iter().all(in_vain)
+            && (sees(Sight::Rekeyed) || asked && self.found.is_empty())
+    }
+
+    fn found(&mut self, board: NodeId, mut addresses: Vec<SocketAddr>) {
+        addresses.truncate(FOUND_MAX);
+        if self.found.len() < MEMBERS_MAX || self.found.contains_key(&board) {
+            self.found.insert(board, addresses);
+        }
     }
 
     fn ask(&mut self, road: &mut Road) {
         self.unheard += 1;
+        if let Some(neighbours) = &mut self.neighbours {
+            neighbours.ask(self.unheard > UNHEARD_LOOK);
+        }
         // One that says nothing may be cut off from the others.
         self.answered.take_if(|_| self.unheard > UNHEARD_MAX);
         let key = self.seal.public_key();
@@ -374,7 +408,8 @@ impl Asking<'_> {
         }
     }
 
-    /// Who is asked, and where: all that the token names, until one answers.
+    /// Who is asked, and where: all that the token names, there and where boards of the
+    /// group are found, until one answers.
     fn asked_now(&self) -> Vec<(PublicKey, Vec<SocketAddr>)> {
         if let Some((host, address)) = self.answered {
             return vec![(host, vec![address])];
@@ -383,6 +418,7 @@ impl Asking<'_> {
         let hosts = self.token.hosts.iter().map(|host| {
             let named = places.iter().filter(|place| host.addresses.contains(&place.address));
             let mut found: Vec<_> = named.flat_map(|place| place.found.iter().copied()).collect();
+            found.extend(self.found.values().flatten());
             found.sort_unstable();
             found.dedup();
             (host.key, found)
@@ -438,6 +474,9 @@ impl Asking<'_> {
             };
             tried.push((address.clone(), what));
         }
+        let asked_too = self.found.values().flatten().filter(|at| answered != Some(**at));
+        let silent = "found on this network: no board that the token names answers there";
+        tried.extend(asked_too.map(|address| (address.to_string(), silent.to_owned())));
         tried.extend(answered.map(|address| (address.to_string(), undecided.to_owned())));
         JoinError::Unanswered(tried)
     }
@@ -542,10 +581,12 @@ mod tests {
             let keys = Keys::of_one([1; 16], KEY, [5; 32]);
             let issuer = tokio::spawn(issuer.issue(road, keys));
             let mut road = Road::bind(loopback).unwrap();
+            let keys = Keys::of_one(token.group, group_key, [6; 32]);
             let (name, replaces) = (String::from("new"), String::new());
             let wish = Wish { name, addresses: vec!["192.0.2.1:4002".into()], replaces };
             let joined =
-                join(&token, &wish, [6; 32], &mut road, Seeds { boot: 1, salt: [77; 8] }).await;
+                join(&token, &wish, keys, (&mut road, None), Seeds { boot: 1, salt: [77; 8] })
+                    .await;
             issuer.abort();
             joined
         })
@@ -585,6 +626,47 @@ mod tests {
         let refusal = Some(Refusal::Invalid("the group is full".into()));
         let error = join_one(Issuer { members: 1, refusal, lost: 0 }, KEY);
         assert!(error.unwrap_err().to_string().contains("the group is full"));
+    }
+
+    #[test]
+    fn boards_found_on_this_network_are_called_are_few_enough_and_are_told_of() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let keys = || Keys::of_one([1; 16], KEY, [6; 32]);
+            let host = Host { key: public_key(&[5; 32]), addresses: Vec::new() };
+            let token = Token {
+                group: [1; 16],
+                group_name: "g".into(),
+                group_keys: vec![KEY],
+                invitation: [8; 16],
+                hosts: vec![host],
+            };
+            let wish = Wish { name: "new".into(), addresses: Vec::new(), replaces: String::new() };
+            let mut asking = Asking {
+                seal: Seal::new(keys(), 1, 1),
+                token: &token,
+                wish: &wish,
+                survey: Survey::new(&[], &keys(), [0; 8]),
+                neighbours: None,
+                found: BTreeMap::new(),
+                attempt: 0,
+                answered: None,
+                unheard: 0,
+                members: Vec::new(),
+                from: 0,
+            };
+            assert!(asking.is_hopeless());
+            let address = SocketAddr::from(([192, 0, 2, 7], 4_002));
+            for board in 1..100 {
+                asking.found(board, vec![address; 100]);
+            }
+            assert!(!asking.is_hopeless());
+            assert_eq!(asking.asked_now(), [(token.hosts[0].key, vec![address])]);
+            assert_eq!(asking.found.len(), MEMBERS_MAX);
+            assert!(asking.found.values().all(|addresses| addresses.len() == FOUND_MAX));
+            let said = asking.given_up().to_string();
+            assert!(said.contains("192.0.2.7:4002: found on this network"), "{said}");
+        });
     }
 
     #[test]

@@ -22,7 +22,11 @@ use understudy_core::{
 use crate::{
     call::{Call, KeysNow},
     driver::{
-        clock, database::DatabaseThread, journal::JournalThread, mdns::Neighbours, notify::Notify,
+        clock,
+        database::DatabaseThread,
+        journal::JournalThread,
+        mdns::{Neighbours, seen},
+        notify::Notify,
         udp::Road,
     },
     join::{Admission, Doorstep, Knock},
@@ -445,13 +449,5 @@ impl Member {
             // One that is refused is owed still, and made anew.
             Some(Waiter::Key) | None => {}
         }
-    }
-}
-
-/// The next board that is seen on this network; never where it is not asked.
-async fn seen(neighbours: &mut Option<Neighbours>) -> (NodeId, Vec<SocketAddr>) {
-    match neighbours {
-        Some(neighbours) => neighbours.seen().await,
-        None => std::future::pending().await,
     }
 }

@@ -201,9 +201,8 @@ async fn forget(
     Err(format!("the group is forgotten; start the agent again, it cannot by itself: {error}"))
 }
 
-/// Not where datagrams come in on this machine alone, or the owner says no.
 fn neighbours(options: &RunOptions, keys: &Keys, node: NodeId, port: u16) -> Option<Neighbours> {
-    if !options.mdns || options.udp.ip().is_loopback() {
+    if !options.looks_for_boards() {
         return None;
     }
     let told = Neighbours::tell(keys.tag(), node, port);

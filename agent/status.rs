@@ -89,6 +89,10 @@ pub struct Status {
     /// Names of the boards that a change of the key waits for.
     #[serde(default)]
     pub key_awaits: Vec<String>,
+    /// This board takes the database from another, page by page: because it was away
+    /// for longer than the log reaches back, is new, or was found wrong.
+    #[serde(default)]
+    pub pulls: Option<PullStatus>,
     /// The last comparison of all boards; none before the first.
     #[serde(default)]
     pub scrub: Option<ScrubStatus>,
@@ -98,6 +102,17 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// Counters since start: drops by reason, entries, bytes. Names as printed.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// How far a board is that takes the database from another.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PullStatus {
+    /// From which, by name.
+    pub from: String,
+    /// Pages of 1 KiB that differed and have come.
+    pub taken: u64,
+    /// Pages of the whole database there, equal ones too; none before that is known.
+    pub pages: Option<u32>,
 }
 
 /// The last comparison of all boards. Boards stand by name.

@@ -7,7 +7,7 @@ use understudy_core::{
     member::Member,
     node::Node,
     scrub::Difference,
-    status::{NodeStatus, PeerStatus, Role, ScrubStatus as Seen},
+    status::{NodeStatus, PeerStatus, PullStatus as Pulls, Role, ScrubStatus as Seen},
 };
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     identity::Identity,
     readers,
     seal::Drop,
-    status::{DifferenceStatus, MemberStatus, ScrubStatus, Status},
+    status::{DifferenceStatus, MemberStatus, PullStatus, ScrubStatus, Status},
 };
 
 /// What is true of this board for as long as its agent runs.
@@ -104,6 +104,7 @@ pub fn status(
         key_oldest: node.membership().keys.oldest,
         key_due: node.membership().keys.is_due,
         key_awaits: seen.keys_wait_for.iter().filter_map(|id| name(*id)).collect(),
+        pulls: seen.pulls.map(|pulls| pull_status(pulls, &members)),
         scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
@@ -111,11 +112,17 @@ pub fn status(
     }
 }
 
+fn name_of(id: u64, members: &[Member]) -> String {
+    let member = members.iter().find(|member| member.id == id);
+    member.map_or_else(|| format!("board {id}"), |member| member.name.clone())
+}
+
+fn pull_status(seen: Pulls, members: &[Member]) -> PullStatus {
+    PullStatus { from: name_of(seen.from, members), taken: seen.taken, pages: seen.pages }
+}
+
 fn scrub_status(seen: &Seen, fenced: &[u64], members: &[Member]) -> ScrubStatus {
-    let name = |id: &u64| {
-        let member = members.iter().find(|member| member.id == *id);
-        member.map_or_else(|| format!("board {id}"), |member| member.name.clone())
-    };
+    let name = |id: &u64| name_of(*id, members);
     let names = |ids: &[u64]| ids.iter().map(name).collect::<Vec<_>>();
     let reasons = |reasons: &[(u64, String)]| {
         reasons.iter().map(|(id, why)| (name(id), why.clone())).collect::<BTreeMap<_, _>>()
@@ -194,8 +201,16 @@ fn usable(http: String, addresses: &[String]) -> String {
 fn counters(seen: &NodeStatus, drops: &BTreeMap<Drop, u64>, road: &Road) -> BTreeMap<String, u64> {
     let sealed = drops.iter().map(|(reason, count)| (format!("datagrams_{reason:?}"), *count));
     let frames = seen.dropped.iter().map(|(reason, count)| (format!("frames_{reason:?}"), *count));
-    let unsent = [(String::from("datagrams_Unsendable"), road.failed())];
-    let all = sealed.chain(frames).chain(unsent);
+    let traffic = road.traffic();
+    let road = [
+        ("datagrams_unsendable", traffic.failed),
+        ("datagrams_sent", traffic.sent),
+        ("datagrams_sent_bytes", traffic.sent_bytes),
+        ("datagrams_received", traffic.received),
+        ("datagrams_received_bytes", traffic.received_bytes),
+    ];
+    let road = road.map(|(name, count)| (name.to_owned(), count));
+    let all = sealed.chain(frames).chain(road);
     all.map(|(name, count)| (name.to_lowercase(), count)).collect()
 }
 

@@ -8,7 +8,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::info;
+use tracing::{info, warn};
 use understudy_core::{
     error::Refusal,
     event::{Millis, Reply},
@@ -19,10 +19,10 @@ use crate::{
     call::{Call, KeysNow},
     config::RunOptions,
     control::{ControlRequest, ControlResponse},
-    driver::{clock, control::Wish, notify::Notify, udp::Road},
+    driver::{clock, control::Wish, mdns::Neighbours, notify::Notify, udp::Road},
     identity::{GroupKey, Identity},
     join::{self, Joined},
-    seal::public_key,
+    seal::{Keys, public_key},
     status::Status,
     store::{
         journal::{Journal, Persist},
@@ -237,7 +237,11 @@ impl Waiting<'_> {
         let addresses = own_addresses(self.options, self.bound);
         let wish = join::Wish { name, addresses, replaces: replaces.unwrap_or_default() };
         let seeds = join::Seeds { boot: journal.boot(), salt: random()? };
-        let joining = join::join(&token, &wish, private_key, road, seeds);
+        let group_key = token.group_keys.last().copied();
+        let group_key = group_key.ok_or_else(|| String::from("the token has no key"))?;
+        let keys = Keys::of_one(token.group, group_key, private_key);
+        let neighbours = neighbours(self.options, &keys);
+        let joining = join::join(&token, &wish, keys, (road, neighbours), seeds);
         tokio::pin!(joining);
         self.joins = Some(token.group_name.clone());
         let joined = loop {
@@ -271,6 +275,15 @@ impl Waiting<'_> {
         info!(group = identity.group_name, board = member.name, "joined");
         Ok(response)
     }
+}
+
+/// Boards of the group of `keys` on this network, where it may be asked.
+fn neighbours(options: &RunOptions, keys: &Keys) -> Option<Neighbours> {
+    if !options.looks_for_boards() {
+        return None;
+    }
+    let found = Neighbours::of(keys.tag());
+    found.inspect_err(|reason| warn!(reason, "boards on this network are not looked for")).ok()
 }
 
 /// Bytes nobody can foresee.

@@ -93,7 +93,8 @@ async fn answer(
                 ));
             }
             Err(format!(
-                "this board is {}, a member of the group \"{}\", already",
+                "this board is {}, a member of the group \"{}\", already: `understudy leave` takes \
+                 it out",
                 status.board, status.group
             ))
         }

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::network::Network;
+use crate::{ahead::Ahead, network::Network};
 
 /// A port of its own on this machine.
 const LOOPBACK: &str = "127.0.0.1:0";
@@ -71,6 +71,11 @@ impl Agents {
         agents.enter = network.enter();
         agents.address = "0.0.0.0:0";
         agents
+    }
+
+    /// The boards' next starts are at that time, or at the present one.
+    pub fn at(&mut self, time: Option<&Ahead>) {
+        self.enter = time.map(Ahead::enter).unwrap_or_default();
     }
 
     /// The board's directory.

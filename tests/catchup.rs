@@ -31,7 +31,12 @@ fn boards_that_no_log_reaches_take_the_database_page_by_page() {
     }
     let last = applied(&agents.status("a").expect("it answers"));
     agents.run("c");
+    agents.wait("c", "to say that it takes pages", |status| {
+        let pulls = &status["pulls"];
+        pulls["taken"].as_u64() > Some(0) && pulls["pages"].as_u64() > pulls["taken"].as_u64()
+    });
     agents.wait("c", "to have caught up", |status| applied(status) >= last);
+    assert_eq!(agents.status("c").expect("it answers")["pulls"], Value::Null);
     assert_eq!(sums(&agents, "c"), sums(&agents, "a"));
     assert!(sums(&agents, "c").contains(&format!("{VALUES} of")));
     let log = agents.log("c");

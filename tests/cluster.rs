@@ -15,6 +15,13 @@ fn leader(agents: &Agents, asked: &str) -> String {
     status["leader"].as_str().expect("somebody leads").to_owned()
 }
 
+fn voters(agents: &Agents, asked: &str) -> Vec<String> {
+    let status = agents.status(asked).expect("it answers");
+    let members = status["members"].as_array().cloned().unwrap_or_default();
+    let voters = members.iter().filter(|member| member["voter"] == true);
+    voters.map(|member| member["name"].as_str().expect("a name").to_owned()).collect()
+}
+
 #[test]
 fn what_is_written_on_one_board_is_read_on_all_and_survives_the_leaders_death() {
     let mut agents = group();
@@ -38,6 +45,45 @@ fn what_is_written_on_one_board_is_read_on_all_and_survives_the_leaders_death() 
             "{board}: {rows}"
         );
     }
+}
+
+/// Five vote and seven follow: the leader's vote goes to one of those when it is gone.
+#[test]
+fn twelve_boards_go_on_when_their_leader_dies_and_another_votes_in_its_place() {
+    let mut agents = Agents::new(&program::debug());
+    let boards = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    agents.form(&boards);
+    let _ = agents.told("l", &["execute", "CREATE TABLE t(a)"]);
+    for board in ["a", "d", "h", "l"] {
+        let _ = agents.told(board, &["execute", "INSERT INTO t VALUES (1)"]);
+    }
+    let _ = agents.told("k", &["set", "replace_after", "10s"]);
+    let before = voters(&agents, "l");
+    let dead = leader(&agents, "l");
+    assert!(before.len() == 5 && before.contains(&dead), "{before:?}");
+    agents.kill(&dead);
+    agents.wait("l", "to follow another leader", |status| {
+        status["leader"].as_str().is_some_and(|leader| leader != dead)
+    });
+    let learner = boards.into_iter().find(|board| !before.iter().any(|voter| voter == board));
+    let learner = learner.expect("seven only follow");
+    let _ = agents.told(learner, &["execute", "INSERT INTO t VALUES (1)"]);
+    agents.wait("l", "another to vote in its place", |_| {
+        let after = voters(&agents, "l");
+        after.len() == 5 && !after.contains(&dead)
+    });
+    agents.run(&dead);
+    agents.wait(&dead, "to follow", |status| status["leader"].is_string());
+    for board in boards {
+        let rows = agents.told(board, &["query", "SELECT count(*) || ' rows' FROM t"]);
+        assert!(rows.contains("5 rows"), "{board}: {rows}");
+    }
+    let said = agents.told("a", &["scrub"]);
+    assert!(said.contains("all boards that reported hold the same rows"), "{said}");
+    agents.wait(&dead, "to be told that all are there", |_| {
+        let said = agents.told(&dead, &["status"]);
+        said.starts_with("Everything works: 12 boards") && said.contains("stands the loss of 2")
+    });
 }
 
 #[test]

@@ -112,6 +112,70 @@ fn a_token_that_holds_no_longer_is_told_and_lets_nobody_in() {
     agents.wait_for_voters(&["a", "b", "c"], 3);
 }
 
+/// Whom a board knows, by number and name.
+fn known(agents: &Agents, board: &str) -> Vec<String> {
+    let status = agents.status(board).expect("it answers");
+    let members = status["members"].as_array().cloned().unwrap_or_default();
+    members.iter().map(|member| format!("{} {}", member["id"], member["name"])).collect()
+}
+
+/// This board must be refused, with these words, and then all is as it was before.
+fn changes_nothing(agents: &Agents, board: &str, token: &str, words: &[&str]) {
+    let before = (known(agents, "a"), known(agents, board));
+    let files = || agents.directory(board).join("state.db").exists();
+    let had_files = files();
+    let refused = agents.refused(board, &["join", token]);
+    assert!(words.iter().all(|words| refused.contains(words)), "{words:?}: {refused}");
+    assert_eq!((known(agents, "a"), known(agents, board)), before);
+    assert_eq!(files(), had_files);
+}
+
+#[test]
+fn a_token_whose_time_is_over_is_refused_and_nothing_is_changed() {
+    let mut agents = Agents::new(&program::debug());
+    for board in ["a", "b"] {
+        agents.run(board);
+    }
+    let open = agents.found("a");
+    let short = agents.told("a", &["token", "--expires", "10s"]);
+    let uptime_ms = |status: &Value| status["uptime_ms"].as_u64().expect("a number");
+    let over_ms = uptime_ms(&agents.status("a").expect("it answers")) + 10_000;
+    agents.wait("a", "its time to be over", |status| uptime_ms(status) > over_ms);
+    let way_out = "Make another with `understudy token` on any board of the group";
+    let words = ["the token holds no longer: its time is over", way_out];
+    changes_nothing(&agents, "b", short.trim(), &words);
+    let _ = agents.told("b", &["join", &open]);
+    agents.wait_for_voters(&["a", "b"], 2);
+}
+
+#[test]
+fn a_token_that_is_used_up_revoked_or_of_another_group_changes_nothing() {
+    let mut agents = Agents::new(&program::debug());
+    for board in ["a", "b", "c", "other"] {
+        agents.run(board);
+    }
+    let _first = agents.found("a");
+    let foreign = agents.found("other");
+    let once = agents.told("a", &["token", "--uses", "1"]);
+    let open = agents.told("a", &["token"]);
+    let (once, open) = (once.trim(), open.trim());
+    let _ = agents.told("b", &["join", once]);
+    agents.wait_for_voters(&["a", "b"], 2);
+    let is_member = "this board is b, a member of the group";
+    for token in [once, open, &foreign] {
+        changes_nothing(&agents, "b", token, &[is_member]);
+    }
+    let over = "the token holds no longer";
+    changes_nothing(&agents, "c", once, &[over, "as many boards as it was made for"]);
+    let host = agents.status("other").expect("it answers")["udp"].as_str().expect("one").to_owned();
+    changes_nothing(&agents, "c", &redirected(open, vec![host]), &["wrong group"]);
+    let _ = agents.told("b", &["token", "revoke"]);
+    changes_nothing(&agents, "c", open, &[over, "it was revoked"]);
+    let _ = agents.told("c", &["join", &foreign]);
+    agents.wait_for_voters(&["other", "c"], 2);
+    assert_eq!(members(&agents.status("a").expect("it answers")), 2);
+}
+
 #[test]
 fn a_token_works_at_another_board_when_the_one_that_made_it_is_gone() {
     let mut agents = Agents::new(&program::debug());

@@ -1,7 +1,9 @@
 //! What the tests share: agents as real processes, and the simulator.
 
 pub mod agents;
+pub mod ahead;
 pub mod fuzz;
+mod namespace;
 pub mod network;
 pub mod program;
 pub mod sim;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::status::{MemberStatus, Status};
+use crate::status::{MemberStatus, PullStatus, Status};
 
 fn held(status: &Status) -> String {
     let who = match status.database_readers.as_slice() {
@@ -91,6 +91,9 @@ fn of_the_group(status: &Status) -> String {
     if heard.lacks_majority() {
         return no_majority(&heard, "");
     }
+    if let Some(pulls) = &status.pulls {
+        return takes_pages(pulls, leader);
+    }
     if !status.copied.is_empty() {
         return with_copies(status, leader, &heard);
     }
@@ -108,6 +111,21 @@ fn of_the_group(status: &Status) -> String {
         return words;
     }
     works(status, leader, &heard)
+}
+
+/// It does nothing else with its database meanwhile.
+fn takes_pages(pulls: &PullStatus, leader: &str) -> String {
+    let far = match pulls.pages {
+        None => String::from("it begins just now"),
+        Some(pages) => format!("{} have come, of a database of {pages}", pulls.taken),
+    };
+    format!(
+        "This board is behind by more than the log reaches back, or new: it takes the pages that \
+         differ from {} ({far}). Writing works, led by {leader}; until it has caught up this board \
+         shows what it had (level none). It goes on by itself, also after a power cut: there is \
+         nothing to do.",
+        pulls.from
+    )
 }
 
 fn with_copies(status: &Status, leader: &str, heard: &Heard<'_>) -> String {
@@ -334,6 +352,27 @@ mod tests {
         assert!(said.starts_with("No majority: of c") && said.contains("recover"), "{said}");
         let said = sentence(&Status { board: "c".into(), ..three(true, true) });
         assert!(said.contains("neither takes") && said.contains("--replace c"), "{said}");
+    }
+
+    #[test]
+    fn a_board_that_takes_pages_says_from_whom_and_how_far_it_is() {
+        let members = vec![member("a", false, true), member("b", true, true)];
+        let mut status = group(members);
+        let begun = PullStatus { from: "b".into(), taken: 0, pages: None };
+        status.pulls = Some(begun);
+        let said = sentence(&status);
+        assert!(said.contains("takes the pages that differ from b (it begins just now)"), "{said}");
+        assert!(said.contains("Writing works, led by b") && said.contains("level none"), "{said}");
+        assert!(said.contains("goes on by itself") && said.contains("nothing to do"), "{said}");
+        status.pulls = Some(PullStatus { from: "b".into(), taken: 96, pages: Some(2_048) });
+        assert!(sentence(&status).contains("(96 have come, of a database of 2048)"));
+        let text = super::super::show::status(&status);
+        assert!(text.contains("pages      96 taken from b, of a database of 2048\n"), "{text}");
+        status.fenced = true;
+        assert!(sentence(&status).starts_with("This board is fenced"));
+        status.members[1] = member("b", true, false);
+        status.fenced = false;
+        assert!(sentence(&status).starts_with("No majority"));
     }
 
     #[test]

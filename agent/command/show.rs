@@ -209,6 +209,11 @@ pub(super) fn status(status: &Status) -> String {
         let _ =
             writeln!(out, "database   at entry {} of {}", status.applied_index, status.last_index);
     }
+    if let Some(pulls) = &status.pulls {
+        let all =
+            pulls.pages.map_or_else(String::new, |pages| format!(", of a database of {pages}"));
+        let _ = writeln!(out, "pages      {} taken from {}{all}", pulls.taken, pulls.from);
+    }
     if let Some(http) = &status.http {
         let _ = writeln!(out, "http       {http}");
     }

@@ -33,11 +33,24 @@ use crate::{
     wire::Frame,
 };
 
+/// How far a board is that takes another's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PullStatus {
+    /// From which board.
+    pub from: NodeId,
+    /// Pages that differed and have come since it began.
+    pub taken: u64,
+    /// Pages of that state, equal ones too; none before its source has told.
+    pub pages: Option<u32>,
+}
+
 /// See the module's description.
 #[derive(Default)]
 pub(crate) struct CatchUp {
     stage: Stage,
     source: NodeId,
+    /// Pages that have come.
+    taken: u64,
     /// The state has this applied at least.
     index_min: u64,
     /// What was committed when it began.
@@ -97,9 +110,18 @@ impl CatchUp {
         )
     }
 
-    /// From which board it takes the state.
-    pub(crate) fn source(&self) -> Option<NodeId> {
-        self.is_busy().then_some(self.source)
+    /// From which board it takes the state, and how far it is.
+    pub(crate) fn status(&self) -> Option<PullStatus> {
+        let pages = match &self.stage {
+            Stage::Idle | Stage::Stopping | Stage::Opening => None,
+            Stage::Working(summary, _)
+            | Stage::Pulling(summary, _)
+            | Stage::Announcing(summary, _)
+            | Stage::Installing(summary, _)
+            | Stage::Adopting(summary, _) => Some(summary.pages),
+        };
+        let status = PullStatus { from: self.source, taken: self.taken, pages };
+        self.is_busy().then_some(status)
     }
 
     fn room(&self) -> usize {
@@ -190,6 +212,7 @@ impl Node {
         self.catchup = CatchUp {
             stage: Stage::Stopping,
             source,
+            taken: 0,
             index_min,
             committed: self.raw.raft.raft_log.committed,
             repairs,
@@ -404,6 +427,9 @@ impl Node {
             self.catchup.stage = Stage::Stopping;
             self.catchup.progressed = now;
         } else if let Some((wish, answer)) = self.catchup.came.pop_front() {
+            if let Answer::Pages(_) = answer {
+                self.catchup.taken += wish.numbers().map_or(0, |pages| pages.len() as u64);
+            }
             let room = self.catchup.room();
             let number = self.number();
             let work = Work::Take { wish, answer, room };
@@ -561,6 +587,8 @@ mod tests {
         assert!(!is_busy(&rig));
         rig.hear(node, leader, &told(&rig, leader, next + 1));
         assert!(is_busy(&rig) && !rig.nodes[&node].may_stand());
+        let begun = PullStatus { from: leader, taken: 0, pages: None };
+        assert_eq!(rig.nodes[&node].status(rig.now).pulls, Some(begun));
         rig.ask(leader, 1, write("a"));
         rig.run(200);
         assert!(!is_busy(&rig), "entries came after all");

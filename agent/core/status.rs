@@ -11,7 +11,7 @@ use crate::{
     node::Node,
 };
 
-pub use crate::scrubber::ScrubStatus;
+pub use crate::{catchup::PullStatus, scrubber::ScrubStatus};
 
 /// What a node does in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +75,8 @@ pub struct NodeStatus {
     pub removed: bool,
     /// Boards whose rows contradict the others', this one perhaps among them.
     pub fenced: Vec<NodeId>,
-    /// It takes the database's state from this board, page by page.
-    pub pulls_from: Option<NodeId>,
+    /// It takes the database's state from another board, page by page.
+    pub pulls: Option<PullStatus>,
     /// The last comparison of all boards.
     pub scrub: Option<ScrubStatus>,
     /// A change of the group's key waits for these.
@@ -114,7 +114,7 @@ impl Node {
             copied: self.copied_boards(),
             removed: self.is_removed(),
             fenced: self.fenced_boards(),
-            pulls_from: self.catchup.source(),
+            pulls: self.catchup.status(),
             scrub: self.scrub_status(now),
             keys_wait_for: self.keys_wait_for(now),
             peers: self.peers(now),

@@ -37,16 +37,27 @@ impl Neighbours {
     /// # Errors
     /// When the system has no multicast: in words.
     pub fn tell(tag: [u8; 4], node: NodeId, port: u16) -> Result<Self, String> {
-        let group = format!("{:08x}", u32::from_be_bytes(tag));
+        let neighbours = Self::of(tag)?;
+        let (group, daemon) = (&neighbours.group, &neighbours.daemon);
         let text = |error: mdns_sd::Error| error.to_string();
-        let daemon = ServiceDaemon::new().map_err(text)?;
-        let virtual_ones = IfPredicate::new(|interface| is_foreign(&interface.name));
-        daemon.disable_interface(IfKind::Predicate(virtual_ones)).map_err(text)?;
         let name = format!("understudy-{group}-{node}");
         let properties = [(GROUP, group.as_str()), (BOARD, &node.to_string())];
         let host = format!("{name}.local.");
         let info = ServiceInfo::new(SERVICE, &name, &host, "", port, &properties[..]);
         daemon.register(info.map_err(text)?.enable_addr_auto()).map_err(text)?;
+        Ok(neighbours)
+    }
+
+    /// For the boards of the group of `tag`, without telling anything.
+    ///
+    /// # Errors
+    /// When the system has no multicast: in words.
+    pub fn of(tag: [u8; 4]) -> Result<Self, String> {
+        let text = |error: mdns_sd::Error| error.to_string();
+        let daemon = ServiceDaemon::new().map_err(text)?;
+        let virtual_ones = IfPredicate::new(|interface| is_foreign(&interface.name));
+        daemon.disable_interface(IfKind::Predicate(virtual_ones)).map_err(text)?;
+        let group = format!("{:08x}", u32::from_be_bytes(tag));
         Ok(Self { daemon, group, answers: None })
     }
 
@@ -85,6 +96,14 @@ impl Drop for Neighbours {
     fn drop(&mut self) {
         // It ends with the process at the latest.
         let _ = self.daemon.shutdown();
+    }
+}
+
+/// The next board that is seen on this network; never where it is not asked.
+pub async fn seen(neighbours: &mut Option<Neighbours>) -> (NodeId, Vec<SocketAddr>) {
+    match neighbours {
+        Some(neighbours) => neighbours.seen().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -40,7 +40,23 @@ pub struct Road {
     is_v6: bool,
     book: BTreeMap<NodeId, Place>,
     resolved: (mpsc::Sender<Resolved>, mpsc::Receiver<Resolved>),
-    failed: u64,
+    traffic: Traffic,
+}
+
+/// What has gone over a road: datagrams, and bytes of them without the headers of
+/// UDP and IP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams that left, to whatever end.
+    pub sent: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Datagrams that came in, from whomever.
+    pub received: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Datagrams that could not be sent, and errors in place of one that came.
+    pub failed: u64,
 }
 
 type Resolved = (NodeId, Vec<SocketAddr>);
@@ -75,8 +91,8 @@ impl Road {
         direct.set_nonblocking(true)?;
         let socket = UdpSocket::from_std(direct.try_clone()?)?;
         let is_v6 = direct.local_addr()?.is_ipv6();
-        let book = BTreeMap::new();
-        Ok(Self { socket, direct, is_v6, book, resolved: mpsc::channel(32), failed: 0 })
+        let (book, traffic) = (BTreeMap::new(), Traffic::default());
+        Ok(Self { socket, direct, is_v6, book, resolved: mpsc::channel(32), traffic })
     }
 
     /// The address bound.
@@ -88,10 +104,10 @@ impl Road {
         self.socket.local_addr().expect("the socket is bound")
     }
 
-    /// Datagrams that could not be sent.
+    /// What has gone over it since it was bound.
     #[must_use]
-    pub const fn failed(&self) -> u64 {
-        self.failed
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// The next datagram's length and source; `None` after an error, which is
@@ -115,10 +131,12 @@ impl Road {
     ) -> Option<(usize, SocketAddr)> {
         match received {
             Ok((bytes, source)) => {
+                self.traffic.received += 1;
+                self.traffic.received_bytes += bytes as u64;
                 Some((bytes, SocketAddr::new(source.ip().to_canonical(), source.port())))
             }
             Err(_) => {
-                self.failed += 1;
+                self.traffic.failed += 1;
                 None
             }
         }
@@ -132,8 +150,12 @@ impl Road {
             }
             IpAddr::V4(_) | IpAddr::V6(_) => address,
         };
-        if self.direct.send_to(datagram, address).is_err() {
-            self.failed += 1;
+        match self.direct.send_to(datagram, address) {
+            Ok(bytes) => {
+                self.traffic.sent += 1;
+                self.traffic.sent_bytes += bytes as u64;
+            }
+            Err(_) => self.traffic.failed += 1,
         }
     }
 
@@ -302,6 +324,9 @@ mod tests {
             a.send(Millis(2), 2, b"two");
             assert_eq!(moved.receive(&mut datagram).await.unwrap().0, 3);
             assert!(b.try_receive(&mut datagram).is_none());
+            let gone = Traffic { sent: 2, sent_bytes: 6, ..Traffic::default() };
+            let come = Traffic { received: 1, received_bytes: 3, ..Traffic::default() };
+            assert_eq!((a.traffic(), moved.traffic()), (gone, come));
         });
     }
 

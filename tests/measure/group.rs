@@ -1,4 +1,4 @@
-//! Three boards of ours, from the release build, on the disk that holds it.
+//! Boards of ours, three or more, from the release build, on the disk that holds it.
 
 use std::{path::Path, time::Duration};
 
@@ -6,7 +6,13 @@ use understudy_tests::agents::Agents;
 
 use crate::{load, process::Used};
 
+/// As many as every other measurement has.
 pub(crate) const BOARDS: [&str; 3] = ["a", "b", "c"];
+
+const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+
+/// The largest group that is measured.
+pub(crate) const BOARDS_MAX: usize = NAMES.len();
 
 /// A table as sensors use it, the same for every peer.
 pub(crate) const TABLE: &str = "[\"CREATE TABLE IF NOT EXISTS reading(id INTEGER PRIMARY KEY, \
@@ -15,14 +21,21 @@ pub(crate) const TABLE: &str = "[\"CREATE TABLE IF NOT EXISTS reading(id INTEGER
 /// See the module's description.
 pub(crate) struct Group {
     pub(crate) agents: Agents,
+    pub(crate) boards: &'static [&'static str],
 }
 
 impl Group {
     pub(crate) fn start(program: &Path) -> Self {
+        Self::of(program, BOARDS.len())
+    }
+
+    /// So many boards, [`BOARDS_MAX`] at most.
+    pub(crate) fn of(program: &Path, boards: usize) -> Self {
         let folder = program.parent().expect("a folder");
         let mut agents = Agents::new_in(program, folder);
-        agents.form(&BOARDS);
-        let group = Self { agents };
+        let boards = &NAMES[..boards];
+        agents.form(boards);
+        let group = Self { agents, boards };
         let made = load::execute(&group.http(&group.leader()), TABLE, Duration::from_secs(10));
         made.expect("the table can be made");
         group
@@ -36,7 +49,7 @@ impl Group {
 
     /// Who leads, in the words of a board that runs.
     pub(crate) fn leader(&self) -> String {
-        let running = BOARDS.iter().find(|board| self.agents.status(board).is_some());
+        let running = self.boards.iter().find(|board| self.agents.status(board).is_some());
         self.said(running.expect("one runs"), "leader")
     }
 
@@ -50,6 +63,6 @@ impl Group {
 
     /// What all boards together have used.
     pub(crate) fn used(&self) -> Used {
-        BOARDS.iter().map(|board| Used::by(&self.pid(board))).sum()
+        self.boards.iter().map(|board| Used::by(&self.pid(board))).sum()
     }
 }

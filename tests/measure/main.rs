@@ -3,7 +3,8 @@
 //!
 //!     cargo measure throughput [--rounds N] [--seconds S] [--json]
 //!     cargo measure footprint  [--seconds S] [--json]
-//!     cargo measure takeover   [--rounds N] [--json]
+//!     cargo measure takeover   [--rounds N] [--boards N] [--json]
+//!     cargo measure idle       [--seconds S] [--boards N] [--json]
 //!     cargo measure codec      [--rounds N] [--json]
 //!     cargo measure air        [--csv FILE --time COLUMN --value COLUMN [--sensor COLUMN]] [--json]
 //!     cargo measure scrub      [--rounds N] [--json]
@@ -18,6 +19,7 @@ mod codec;
 mod floor;
 mod footprint;
 mod group;
+mod idle;
 mod load;
 mod process;
 mod readings;
@@ -36,17 +38,19 @@ struct Arguments {
     what: String,
     rounds: Option<u64>,
     seconds: Option<u64>,
+    boards: Option<usize>,
     json: bool,
     csv: Option<readings::Csv>,
 }
 
-const MEASUREMENTS: &str = "throughput, footprint, takeover, codec, air, scrub or catchup";
+const MEASUREMENTS: &str = "throughput, footprint, takeover, idle, codec, air, scrub or catchup";
 
 impl Arguments {
     fn parse() -> Result<Self, String> {
         let mut words = std::env::args().skip(1);
         let what = words.next().ok_or(format!("say what: {MEASUREMENTS}"))?;
-        let mut arguments = Self { what, rounds: None, seconds: None, json: false, csv: None };
+        let (rounds, seconds, boards) = (None, None, None);
+        let mut arguments = Self { what, rounds, seconds, boards, json: false, csv: None };
         let [mut file, mut time, mut sensor, mut value] = [const { None::<String> }; 4];
         while let Some(word) = words.next() {
             let mut name = || words.next().ok_or(format!("{word} wants a name"));
@@ -67,6 +71,7 @@ impl Arguments {
             match word.as_str() {
                 "--rounds" => arguments.rounds = Some(number()?),
                 "--seconds" => arguments.seconds = Some(number()?),
+                "--boards" => arguments.boards = Some(larger(number()?)?),
                 "--json" => arguments.json = true,
                 "--csv" | "--time" | "--sensor" | "--value" => {}
                 other => return Err(format!("unknown argument {other}")),
@@ -85,6 +90,13 @@ impl Arguments {
         }
         Ok(arguments)
     }
+}
+
+/// A group that is measured beside one of three.
+fn larger(boards: u64) -> Result<usize, String> {
+    let (least, most) = (group::BOARDS.len() + 1, group::BOARDS_MAX);
+    let fits = usize::try_from(boards).ok().filter(|boards| (least..=most).contains(boards));
+    fits.ok_or(format!("--boards wants a number from {least} to {most}, not {boards}"))
 }
 
 fn main() -> ExitCode {
@@ -118,7 +130,11 @@ fn measure(arguments: &Arguments) -> Result<Value, String> {
             throughput::run(&program::release(), rounds.unwrap_or(3), seconds.unwrap_or(5))
         }
         "footprint" => footprint::run(&program::release(), seconds.unwrap_or(60)),
-        "takeover" => takeover::run(&program::release(), rounds.unwrap_or(5)),
+        "takeover" => takeover::run(&program::release(), rounds.unwrap_or(5), arguments.boards),
+        "idle" => {
+            let boards = arguments.boards.unwrap_or(group::BOARDS_MAX);
+            idle::run(&program::release(), seconds.unwrap_or(60), boards)
+        }
         "codec" => codec::run(rounds.unwrap_or(15)),
         "air" => air::run(arguments.csv.as_ref())?,
         "scrub" => scrub::run(rounds.unwrap_or(5)),

@@ -1,4 +1,5 @@
-//! From the SIGKILL of the leader to the next acknowledged write.
+//! From the SIGKILL of the leader to the next acknowledged write, in a group of three
+//! and, if that is wanted, in a larger one beside it.
 
 use std::{
     path::Path,
@@ -24,16 +25,28 @@ const GAP_MAX: Duration = Duration::from_secs(30);
 
 const INSERT: &str = r#"["INSERT INTO reading(sensor, value) VALUES('probe', 1)"]"#;
 
-pub(crate) fn run(program: &Path, rounds: u64) -> Value {
-    let mut group = Group::start(program);
+pub(crate) fn run(program: &Path, rounds: u64, boards: Option<usize>) -> Value {
+    let three = gap(program, rounds, BOARDS.len());
+    let mut report = json!({ "measure": "takeover", "gap_ms": three.json(), "rounds": rounds });
+    if let Some(boards) = boards {
+        let large = gap(program, rounds, boards);
+        let ratio = large.median / three.median;
+        eprintln!("{boards} boards take {ratio:.2} times as long as three");
+        report["large"] = json!({ "boards": boards, "gap_ms": large.json(), "ratio": ratio });
+    }
+    report
+}
+
+fn gap(program: &Path, rounds: u64, boards: usize) -> Spread {
+    let mut group = Group::of(program, boards);
     let gaps: Vec<f64> = (0..rounds).map(|_| gap_ms(&mut group)).collect();
     let gap = Spread::of(&gaps);
     eprintln!(
-        "kill -9 of the leader to the next acknowledged write: {:.0} ms ({:.0}..{:.0}) in {rounds} \
-         rounds",
+        "{boards} boards, kill -9 of the leader to the next acknowledged write: {:.0} ms \
+         ({:.0}..{:.0}) in {rounds} rounds",
         gap.median, gap.least, gap.most
     );
-    json!({ "measure": "takeover", "gap_ms": gap.json(), "rounds": rounds })
+    gap
 }
 
 /// Probes go out one after the other without waiting, as from so many sensors:
@@ -41,7 +54,7 @@ pub(crate) fn run(program: &Path, rounds: u64) -> Value {
 #[expect(clippy::disallowed_methods, reason = "measuring is what a clock is for here")]
 fn gap_ms(group: &mut Group) -> f64 {
     let leader = group.leader();
-    let other = BOARDS.into_iter().find(|board| *board != leader).expect("there are three");
+    let other = group.boards.iter().find(|board| **board != leader).expect("it is not alone");
     let http = group.http(other);
     load::execute(&http, INSERT, PROBE_MAX).expect("the group works");
     group.agents.kill(&leader);

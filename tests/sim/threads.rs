@@ -209,7 +209,7 @@ impl World {
         let Some(done) = done else { return };
         if let Done::Installed(Some(_)) = &done {
             let (applied, chain) = (process.database.applied(), process.database.chain());
-            let source = process.node.status(time).pulls_from;
+            let source = process.node.status(time).pulls.map(|pulls| pulls.from);
             self.took_state(id, source);
             self.check.applied(id, applied.index, chain);
         }
