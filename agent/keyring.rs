@@ -1,6 +1,7 @@
 //! The group's keys as this board has them: those it got with its token, and those
-//! whose copies it opens in the membership with its own static key. None is written
-//! down but the former, and those only while the group has not forgotten them.
+//! whose copies it opens in the membership with its own static key. Only the
+//! former are written down; when the group forgets one of them, those that live take
+//! their place.
 //!
 //! A copy counts from when its entry is in the log, applied or not: once every member
 //! has it there, the others may forget the keys before it, and this board may have no

@@ -111,7 +111,7 @@ fn a_board_away_beyond_the_log_and_across_a_change_comes_back_by_itself() {
     let said = agents.told("a", &["status"]);
     assert!(said.contains("until these boards have the new one: c."), "{said}");
     // Together more than any log keeps.
-    for _ in 0..10 {
+    for _ in 0..8 {
         let _ = agents.told("a", &["execute", "INSERT INTO t VALUES (randomblob(1500000))"]);
     }
     for board in ["a", "b"] {
@@ -122,11 +122,16 @@ fn a_board_away_beyond_the_log_and_across_a_change_comes_back_by_itself() {
     wait_for_phase(&agents, &["a", "b"], [0, 2, 2]);
     agents.run("c");
     let last = agents.status("a").expect("it answers")["applied_index"].as_u64();
-    agents.wait("c", "to have caught up", |status| status["applied_index"].as_u64() >= last);
+    // As slow as the machine may be that all tests run on at once.
+    let lags = || agents.status("c").expect("it answers")["applied_index"].as_u64() < last;
+    assert!((0..1_200).any(|_| {
+        thread::sleep(Duration::from_millis(100));
+        !lags()
+    }));
     wait_for_phase(&agents, &["a", "b", "c"], [2; 3]);
     let log = agents.log("c");
     assert!(log.contains("the database's state was taken from another board"), "{log}");
-    assert!(count(&agents, "c").contains("rows: 10"));
+    assert!(count(&agents, "c").contains("rows: 8"));
     let _ = agents.told("c", &["execute", "DELETE FROM t"]);
 }
 

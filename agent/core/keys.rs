@@ -2,8 +2,8 @@
 //! those before it are forgotten:
 //!
 //! - *Installed*: the board that made it has sealed a copy to each member's static key,
-//!   and an entry carries the copies. No key stands anywhere in the clear but in the
-//!   journals of boards that got it with a token. Who joins later gets every key that
+//!   and an entry carries the copies. No key stands in the clear but in tokens and, as
+//!   long as it lives, in boards' journals. Who joins later gets every key that
 //!   lives with its token, and so needs no copy: open tokens end with the installing.
 //! - *Used*: boards make their calls under it, once every member has the entry on its
 //!   disk, or after a while. Who has not got it yet is still answered under an older one.
