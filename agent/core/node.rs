@@ -376,7 +376,7 @@ impl Node {
             }
             Frame::PromiseAsk { boot } => self.on_promise_ask(now, from, boot),
             Frame::PromiseTell { boot, promise } => self.on_told(now, from, boot, promise),
-            Frame::Presence { http } => self.on_presence(from, http)?,
+            Frame::Presence { http } => self.on_presence(now, from, http)?,
             Frame::Others { term, others } => self.on_others(now, from, term, others)?,
             Frame::Invitations { left } => self.on_invitations(now, left)?,
             Frame::PagesAsk { ask, wish } => self.on_pages_ask(now, from, ask, wish)?,

@@ -60,16 +60,26 @@ impl Node {
         }
     }
 
-    /// Whoever speaks of itself may have just started, and knows nothing yet.
-    pub(crate) fn on_presence(&mut self, from: NodeId, http: String) -> Result<(), Rejection> {
+    /// Whoever speaks of itself may have just started.
+    pub(crate) fn on_presence(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        http: String,
+    ) -> Result<(), Rejection> {
         if !is_address(&http) {
             return Err(Rejection::Malformed);
         }
         self.presence.http.insert(from, http);
+        self.ask_start(now, from);
+        Ok(())
+    }
+
+    /// A board has started, and knows nothing yet.
+    pub(crate) fn tell_anew(&mut self) {
         if let Some(told) = &mut self.presence.told {
             told.others.clear();
         }
-        Ok(())
     }
 
     /// Only the word of the leader of this term counts, and only on members.
@@ -200,4 +210,34 @@ impl Node {
 
 fn is_address(http: &str) -> bool {
     http.len() <= limits::NAME_BYTES_MAX && !http.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+
+    use super::*;
+    use crate::rig::Rig;
+
+    #[test]
+    fn what_has_not_changed_is_told_no_more_often_than_is_due() {
+        let (mut rig, leader) = Rig::led(&[1, 2, 3, 4, 5]);
+        for (id, node) in &mut rig.nodes {
+            node.set_presence(alloc::format!("http://{id}"));
+        }
+        rig.run(21_000);
+        let mut told = BTreeSet::new();
+        let peer = leader % 5 + 1;
+        for round in 0..1_000 {
+            rig.run(100);
+            if round % 17 == 0 {
+                let http = alloc::format!("http://{peer}");
+                rig.hear(leader, peer, &Frame::Presence { http });
+            }
+            told.extend(rig.nodes[&leader].presence.told.as_ref().map(|told| told.tick));
+        }
+        let ms = limits::OTHERS_TICKS * rig.nodes[&leader].config.timing.tick_ms;
+        let due = 100_000 / ms;
+        assert!((due - 2..=due + 2).contains(&(told.len() as u64)), "{} of {due}", told.len());
+    }
 }

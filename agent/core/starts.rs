@@ -34,6 +34,8 @@ use crate::{
 pub(crate) struct Starts {
     /// Questions that are not answered yet.
     asked: BTreeMap<NodeId, Asked>,
+    /// At which tick each answered last.
+    met: BTreeMap<NodeId, u64>,
     /// Copies that were told so, and at which tick.
     reminded: BTreeMap<NodeId, u64>,
 }
@@ -49,6 +51,7 @@ impl Starts {
     /// A board has left the group.
     pub(crate) fn forget(&mut self, peer: NodeId) {
         self.asked.remove(&peer);
+        self.met.remove(&peer);
         self.reminded.remove(&peer);
     }
 }
@@ -113,8 +116,10 @@ impl Node {
             return self.condemn(now, from);
         }
         self.memories.meet(from, start);
+        self.starts.met.insert(from, self.ticks);
         if start != known {
             self.tell_starts(now);
+            self.tell_anew();
         }
         if asked.wants_promise {
             self.say(now, from, &Frame::PromiseTell { boot: start.boot, promise });
@@ -201,7 +206,10 @@ impl Node {
             return;
         }
         for peer in self.heard_lately(now) {
-            self.ask_start(now, peer);
+            let met = self.starts.met.get(&peer);
+            if met.is_none_or(|tick| self.ticks - tick >= limits::START_TICKS) {
+                self.ask_start(now, peer);
+            }
         }
         self.tell_starts(now);
         self.tell_copies(now);

@@ -48,10 +48,10 @@ fn of_two_copies_of_one_card_neither_counts_and_all_say_so() {
         rig.run(6_000);
         // The copy may have been taken for a start anew until the other is heard again.
         let late = rig.nodes.insert(second, first).unwrap();
-        rig.run(12_000);
+        rig.run(45_000);
         assert!(rig.nodes[&second].status(rig.now).disk_lost, "boot {boot}");
         rig.nodes.insert(second, late);
-        rig.run(12_000);
+        rig.run(45_000);
         assert!(rig.nodes[&second].status(rig.now).disk_lost, "boot {boot}");
         assert_eq!(rig.trusts[&second], Trust::Copied);
         for id in IDS {
