@@ -53,15 +53,7 @@ const ADMISSIONS_MAX: usize = 4;
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Word {
     /// The guest asks to be admitted, and for members from this id on.
-    Ask {
-        version: u8,
-        candidate: Candidate,
-        from: NodeId,
-        invitation: InvitationId,
-        replaces: String,
-        /// Names this joining: what an earlier one was refused for is not its answer.
-        attempt: u64,
-    },
+    Ask(Ask),
     /// It is a member now. `next` is where to ask on, 0 when this was all.
     Accepted { member: Member, members: Vec<Member>, next: NodeId },
     /// It is not, for this reason.
@@ -70,6 +62,19 @@ enum Word {
     Whether,
     /// It is not: it was taken out.
     Gone,
+    /// As [`Word::Ask`], to be admitted as a witness.
+    Witness(Ask),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Ask {
+    version: u8,
+    candidate: Candidate,
+    from: NodeId,
+    invitation: InvitationId,
+    replaces: String,
+    /// Names this joining: what an earlier one was refused for is not its answer.
+    attempt: u64,
 }
 
 /// What a member asks that hears nobody.
@@ -116,10 +121,9 @@ impl Doorstep {
         membership: &Membership,
     ) -> Knock {
         let is_member = membership.members.iter().any(|member| member.key == key);
-        let (version, candidate, from, invitation, replaces, attempt) = match sql::decode(payload) {
-            Ok(Word::Ask { version, candidate, from, invitation, replaces, attempt }) => {
-                (version, candidate, from, invitation, replaces, attempt)
-            }
+        let (ask, as_witness) = match sql::decode(payload) {
+            Ok(Word::Ask(ask)) => (ask, false),
+            Ok(Word::Witness(ask)) => (ask, true),
             Ok(Word::Whether) if membership.removed.iter().any(|(_, gone)| *gone == key) => {
                 return Knock::Answer(sql::encode(&Word::Gone));
             }
@@ -127,6 +131,7 @@ impl Doorstep {
             Ok(Word::Accepted { .. } | Word::Refused { .. } | Word::Whether | Word::Gone)
             | Err(_) => return Knock::Ignore,
         };
+        let Ask { version, candidate, from, invitation, replaces, attempt } = ask;
         if version != VERSION {
             let reason = String::from("it speaks another version of understudy");
             return Knock::Answer(sql::encode(&Word::Refused { reason, attempt }));
@@ -134,7 +139,9 @@ impl Doorstep {
         if candidate.key != key {
             return Knock::Ignore;
         }
-        if let Some(member) = membership.members.iter().find(|member| member.key == key) {
+        let is_so = |id| membership.is_witness(id) == as_witness;
+        let known = membership.members.iter().find(|member| member.key == key);
+        if let Some(member) = known.filter(|member| is_so(member.id)) {
             return Knock::Answer(sql::encode(&accepted(member, membership, from)));
         }
         if self.waiting.len() >= ADMISSIONS_MAX {
@@ -143,7 +150,10 @@ impl Doorstep {
         if self.waiting.insert(key, (from, attempt)).is_some() {
             return Knock::Ignore;
         }
-        let join = MemberRequest::Join { candidate, invitation, replaces };
+        let join = match as_witness {
+            true => MemberRequest::Witness { candidate, invitation, replaces },
+            false => MemberRequest::Join { candidate, invitation, replaces },
+        };
         Knock::Admit(Admission { key, address }, Request::Member(join))
     }
 
@@ -201,20 +211,13 @@ fn asked(
     (invitation, attempt): (InvitationId, u64),
     from: NodeId,
 ) -> Vec<u8> {
-    let Wish { name, addresses, replaces } = wish.clone();
-    let mut candidate = Candidate { name, key, addresses };
+    let Wish { name, addresses, replaces, witness } = wish.clone();
+    let candidate = Candidate { name, key, addresses };
+    let mut ask = Ask { version: VERSION, candidate, from, invitation, replaces, attempt };
     loop {
-        let (version, replaces) = (VERSION, replaces.clone());
-        let ask = Word::Ask {
-            version,
-            candidate: candidate.clone(),
-            from,
-            invitation,
-            replaces,
-            attempt,
-        };
-        let word = sql::encode(&ask);
-        if word.len() <= PAYLOAD_BYTES_MAX || candidate.addresses.pop().is_none() {
+        let asked = ask.clone();
+        let word = sql::encode(&if witness { Word::Witness(asked) } else { Word::Ask(asked) });
+        if word.len() <= PAYLOAD_BYTES_MAX || ask.candidate.addresses.pop().is_none() {
             return word;
         }
     }
@@ -234,6 +237,8 @@ pub struct Wish {
     pub addresses: Vec<String>,
     /// The member whose place it takes, by name; empty for none.
     pub replaces: String,
+    /// It keeps none of the users' rows.
+    pub witness: bool,
 }
 
 /// What makes one joining differ from all others.
@@ -437,9 +442,10 @@ impl Asking<'_> {
             Ok(Word::Refused { reason, attempt }) if attempt == self.attempt => {
                 Heard::Refused(reason)
             }
-            Ok(Word::Refused { .. } | Word::Ask { .. } | Word::Whether | Word::Gone) | Err(_) => {
-                Heard::Nothing
-            }
+            Ok(
+                Word::Refused { .. } | Word::Ask(_) | Word::Witness(_) | Word::Whether | Word::Gone,
+            )
+            | Err(_) => Heard::Nothing,
         }
     }
 
@@ -557,7 +563,8 @@ mod tests {
             let issuer = tokio::spawn(issuer.issue(road, keys));
             let mut road = Road::bind(loopback).unwrap();
             let (name, replaces) = (String::from("new"), String::new());
-            let wish = Wish { name, addresses: vec!["192.0.2.1:4002".into()], replaces };
+            let addresses = vec!["192.0.2.1:4002".into()];
+            let wish = Wish { name, addresses, replaces, witness: false };
             let joined =
                 join(&token, &wish, [6; 32], &mut road, Seeds { boot: 1, salt: [77; 8] }).await;
             issuer.abort();
@@ -581,10 +588,13 @@ mod tests {
     fn a_question_fits_a_datagram_whatever_is_announced() {
         let address = format!("{}:4002", "a".repeat(NAME_BYTES_MAX - 5));
         let name = "n".repeat(NAME_BYTES_MAX);
-        let wish = Wish { replaces: name.clone(), name, addresses: vec![address; 16] };
+        let (replaces, addresses) = (name.clone(), vec![address; 16]);
+        let wish = Wish { replaces, name, addresses, witness: true };
         let question = asked(&wish, [1; 32], ([2; 16], u64::MAX), NodeId::MAX);
         assert!(question.len() <= PAYLOAD_BYTES_MAX, "{}", question.len());
-        let Ok(Word::Ask { candidate, .. }) = sql::decode(&question) else { panic!("a question") };
+        let Ok(Word::Witness(Ask { candidate, .. })) = sql::decode(&question) else {
+            panic!("a question")
+        };
         assert!(candidate.addresses.len() >= 5 && candidate.name == wish.name);
     }
 

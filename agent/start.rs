@@ -30,7 +30,7 @@ use crate::{
     settings,
     store::{
         StoreError,
-        database::{Database, QueryOutcome},
+        database::{self, Database, QueryOutcome},
         journal::Journal,
         make_readable, restore, scratch,
     },
@@ -135,14 +135,19 @@ async fn member(
     let directory = &options.directory;
     let text = |error: StoreError| error.to_string();
     make_readable(&directory.join("state.db")).map_err(text)?;
-    let mut database = Database::open(directory, options.database.options()).map_err(text)?;
+    let witness = journal.is_witness();
+    let kept = database::Options { witness, ..options.database.options() };
+    let mut database = Database::open(directory, kept).map_err(text)?;
     let restored = restore::restore(directory, &mut journal, &mut database).map_err(text)?;
     let stored = stored_settings(&mut database);
     let timing = settings::timing(&stored);
     let seed = u64::from_le_bytes(random()?);
-    let config = NodeConfig { id: identity.node, seed, boot: journal.boot(), timing };
+    let config = NodeConfig { id: identity.node, seed, boot: journal.boot(), timing, witness };
     let (mut node, first) = Node::new(clock::now(), config, restored);
     node.set_presence(format!("http://{}", doors.http));
+    if witness {
+        node.set_witness_log(options.witness.log_mb << 20);
+    }
     settings::follow(&mut node, clock::now(), &stored);
     let keys = Keys {
         group: identity.group,

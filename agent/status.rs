@@ -64,6 +64,15 @@ pub struct Status {
     pub unconfirmed_by: Vec<String>,
     /// This board's peers found its disk to be behind what it promised.
     pub disk_lost: bool,
+    /// This board is a witness: it votes and keeps the log's tail, and none of the data.
+    #[serde(default)]
+    pub witness: bool,
+    /// What is written may be on one board alone, as this leader or witness knows.
+    #[serde(default)]
+    pub one_copy: bool,
+    /// The group goes on writing then.
+    #[serde(default)]
+    pub one_copy_allowed: bool,
     /// This board was taken out of the group.
     #[serde(default)]
     pub removed: bool,
@@ -133,6 +142,9 @@ pub struct MemberStatus {
     /// It does not vote because somebody wished so.
     #[serde(default)]
     pub resting: bool,
+    /// A witness: it keeps none of the data.
+    #[serde(default)]
+    pub witness: bool,
     /// Leads, as far as this board knows.
     pub leader: bool,
     /// Heard from lately, by this board or by the leader that says so (this board

@@ -64,6 +64,7 @@ pub fn status(
     let name = |id| members.iter().find(|member| member.id == id).map(|member| member.name.clone());
     let shown = |member: &Member| MemberStatus {
         resting: node.membership().resting.contains(&member.id),
+        witness: node.membership().is_witness(member.id) || member.id == own && node.is_witness(),
         ..member_status(member, own, &seen, facts, road)
     };
     Status {
@@ -97,6 +98,9 @@ pub fn status(
         unconfirmed_by: seen.unconfirmed_by.iter().filter_map(|id| name(*id)).collect(),
         disk_lost: seen.disk_lost,
         removed: seen.removed,
+        witness: seen.witness,
+        one_copy: seen.one_copy,
+        one_copy_allowed: seen.one_copy_allowed,
         fenced: seen.fenced.contains(&own),
         scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),
         directory: facts.directory.display().to_string(),
@@ -165,6 +169,7 @@ fn member_status(
         name: member.name.clone(),
         voter: member.voter,
         resting: false,
+        witness: false,
         leader: seen.leader == Some(member.id),
         reachable: reachable == Some(true),
         unknown: reachable.is_none(),

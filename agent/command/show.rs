@@ -29,19 +29,30 @@ pub(super) fn token(answer: &ControlResponse) -> String {
 }
 
 pub(super) fn joined(answer: &ControlResponse) -> String {
-    let ControlResponse::Joined { group, name, wished, members } = answer else {
+    let ControlResponse::Joined { group, name, wished, members, witness } = answer else {
         return String::new();
     };
+    let what = if *witness { "the witness" } else { "a member" };
     let mut out =
-        format!("This board is {name}, a member of the group \"{group}\" ({members} boards).\n");
+        format!("This board is {name}, {what} of the group \"{group}\" ({members} boards).\n");
     if name != wished {
         let _ = writeln!(out, "The name {wished} was taken; `understudy rename NAME` changes it.");
     }
-    if *members == 2 {
-        out.push_str(
+    match (witness, members) {
+        (false, 2) => out.push_str(
             "All data is on both boards; nothing takes over yet when one dies: add a third \
-             board.\n",
-        );
+             board, or a small one with `understudy join TOKEN --witness`.\n",
+        ),
+        (true, boards) => {
+            out.push_str(
+                "It keeps no data, only what of the log another board may lack, and votes beside \
+                 two, four or six boards that keep it.\n",
+            );
+            if *boards == 2 {
+                out.push_str("One does so far: add another, which takes over when one dies.\n");
+            }
+        }
+        (false, _) => {}
     }
     out
 }
@@ -228,6 +239,7 @@ fn member_line(status: &Status, member: &MemberStatus) -> String {
         (true, _, _) => "leads",
         (false, _, true) => "not known",
         (false, false, false) => "not heard",
+        (false, true, false) if member.witness && member.voter => "witness",
         (false, true, false) if status.leader.is_some() && !member.voter => "no vote",
         (false, true, false) if status.leader.is_some() => "follows",
         (false, true, false) if member.id == status.id => "no leader",
@@ -288,15 +300,26 @@ fn sentence(status: &Status) -> String {
         return words;
     }
     let heard = Heard::of(status);
+    if status.witness {
+        return witness(status, &heard);
+    }
     let Some(leader) = &status.leader else {
         return without_leader(status, &heard);
     };
     if heard.lacks_majority() {
         return no_majority(&heard, "");
     }
+    if status.one_copy {
+        return one_copy(status, &heard);
+    }
     if !heard.silent.is_empty() {
-        let two = match heard.voters - heard.silent_voters {
-            2 => {
+        let two = match (heard.voters - heard.silent_voters, heard.holders_here) {
+            (2, 1) => {
+                ": one board alone has all data, beside what the witness keeps for the one that is \
+                 away, and nothing takes over when it dies, too. If a board is gone for good, add \
+                 another with `understudy token` and `understudy join TOKEN --replace BOARD`"
+            }
+            (2, _) => {
                 ": all data is on two boards, and nothing takes over when one of them dies, too. If \
                  a board is gone for good, add another with `understudy token` and `understudy \
                  join TOKEN --replace BOARD`"
@@ -323,15 +346,72 @@ fn sentence(status: &Status) -> String {
     works(status, leader, &heard)
 }
 
+/// A witness says what it is before how things are.
+fn witness(status: &Status, heard: &Heard<'_>) -> String {
+    let votes = status.members.iter().any(|member| member.id == status.id && member.voter);
+    let state = match &status.leader {
+        None if status.confirming_disk => {
+            String::from("It asks the others whether its disk is whole, then takes part.")
+        }
+        None if heard.silent.is_empty() => String::from("The boards are choosing a leader."),
+        None => format!("Nobody leads: {} cannot be heard. {LOOK}", heard.silent.join(", ")),
+        Some(_) if status.one_copy => one_copy(status, heard),
+        Some(leader) if !heard.silent.is_empty() => {
+            format!("{leader} leads; {} cannot be heard: see to it.", heard.silent.join(", "))
+        }
+        Some(leader) if votes => format!("Everything works, led by {leader}."),
+        Some(leader) => {
+            format!("It follows, led by {leader}, without a vote: {}.", why_no_vote(heard))
+        }
+    };
+    format!(
+        "This board is a witness: it keeps no data, only what of the log another may lack. {state}"
+    )
+}
+
+/// Why a witness does not vote.
+fn why_no_vote(heard: &Heard<'_>) -> String {
+    match heard.holders {
+        1 => String::from("one board alone votes that keeps the data; it votes beside two"),
+        holders if holders.is_multiple_of(2) => String::from(
+            "it has not caught up, was demoted, or there is no room for its vote (`understudy get \
+             voters`)",
+        ),
+        holders => format!(
+            "{holders} boards that keep the data vote, an odd number, and one more would stand no \
+             more losses"
+        ),
+    }
+}
+
+fn one_copy(status: &Status, heard: &Heard<'_>) -> String {
+    let away = match heard.silent.as_slice() {
+        [] => String::from("a board with the data has not caught up"),
+        silent => format!("{} cannot be heard", silent.join(", ")),
+    };
+    let what = match status.one_copy_allowed {
+        true => "What is written is on one board alone, as one_copy allows, until all is well",
+        false => {
+            "Reading works, writing is refused until that board is back or another is in its place \
+             (`understudy join TOKEN --replace BOARD`), or `understudy set one_copy allow`"
+        }
+    };
+    format!("One copy only: {away}, and the witness has no room left for what it misses. {what}.")
+}
+
 fn works(status: &Status, leader: &str, heard: &Heard<'_>) -> String {
-    match (status.members.len(), heard.voters) {
+    if let Some(words) = works_with_witness(status, leader, heard) {
+        return words;
+    }
+    match (heard.boards, heard.voters) {
         (1, _) => String::from(
             "Everything works on this board alone: nothing is copied yet. Run `understudy token` \
              here and `understudy join TOKEN` on another board.",
         ),
         (2, 2) => format!(
             "Everything works, led by {leader}: all data is on both boards, but nothing takes \
-             over yet when one dies. Add a third board."
+             over yet when one dies. Add a third board, or a small one with `understudy join TOKEN \
+             --witness`."
         ),
         (boards, 1) => format!(
             "Everything works on {leader}; of {boards} boards it alone votes until another has \
@@ -348,12 +428,42 @@ fn works(status: &Status, leader: &str, heard: &Heard<'_>) -> String {
     }
 }
 
+/// Where the group has a witness that makes a difference.
+fn works_with_witness(status: &Status, leader: &str, heard: &Heard<'_>) -> Option<String> {
+    let name = &status.members.iter().find(|member| member.witness)?.name;
+    if heard.voters == heard.holders {
+        let base = works(&without_witness(status), leader, heard);
+        return Some(format!("{base} {name}, the witness, follows: {}.", why_no_vote(heard)));
+    }
+    let takes_over = match heard.holders {
+        2 => "all data is on both boards, and when one of them dies the other takes over",
+        _ => "the data is on all boards but the witness",
+    };
+    Some(format!(
+        "Everything works, led by {leader}: {takes_over}, for {name} is their witness. The group \
+         stands {}.",
+        heard.stands()
+    ))
+}
+
+fn without_witness(status: &Status) -> Status {
+    let mut status = status.clone();
+    status.members.retain(|member| !member.witness);
+    status
+}
+
 /// Which boards are there, in this board's view.
 struct Heard<'a> {
     silent: Vec<&'a str>,
     unknown: Vec<&'a str>,
     silent_voters: usize,
     voters: usize,
+    /// Boards that keep the data,
+    boards: usize,
+    /// vote,
+    holders: usize,
+    /// and can be heard, or may be.
+    holders_here: usize,
 }
 
 impl<'a> Heard<'a> {
@@ -363,11 +473,15 @@ impl<'a> Heard<'a> {
             status.members.iter().filter(wanted).map(|member| member.name.as_str()).collect()
         };
         let voters = || status.members.iter().filter(|member| member.voter);
+        let holders = || voters().filter(|member| !member.witness);
         Self {
             silent: names(&silent),
             unknown: names(&|member| member.unknown),
             silent_voters: voters().filter(silent).count(),
             voters: voters().count(),
+            boards: status.members.iter().filter(|member| !member.witness).count(),
+            holders: holders().count(),
+            holders_here: holders().filter(|member| !silent(member)).count(),
         }
     }
 
@@ -504,6 +618,41 @@ mod tests {
         cut.disk_lost = false;
         cut.disk_full = true;
         assert!(sentence(&cut).contains("Make room"));
+    }
+
+    #[test]
+    fn a_witness_is_no_copy_in_any_sentence() {
+        let witness = |voter, reachable| MemberStatus {
+            witness: true,
+            voter,
+            id: 9,
+            ..member("w", false, reachable)
+        };
+        let (a, b) = (member("a", true, true), |here| member("b", false, here));
+        let pair = |here, w| group(vec![a.clone(), b(here), w]);
+        let alone = group(vec![a.clone(), witness(false, true)]);
+        let three = group(vec![a.clone(), b(true), member("c", false, true), witness(false, true)]);
+        let full = Status { one_copy: true, ..pair(false, witness(true, true)) };
+        let allowed = Status { one_copy_allowed: true, ..full.clone() };
+        let own = |status: Status| Status { witness: true, id: 9, ..status };
+        for (status, words) in [
+            (pair(true, witness(true, true)), "when one of them dies the other takes over"),
+            (pair(false, witness(true, true)), "one board alone has all data, beside what the wit"),
+            (pair(true, witness(true, false)), "all data is on two boards, and nothing takes over"),
+            (pair(true, witness(false, true)), "w, the witness, follows: it has not caught up"),
+            (alone, "nothing is copied yet"),
+            (three.clone(), "3 boards, led by a; the group stands the loss of 1. w, the witness,"),
+            (three.clone(), "3 boards that keep the data vote, an odd number"),
+            (full.clone(), "One copy only: b cannot be heard"),
+            (full.clone(), "understudy set one_copy allow"),
+            (allowed, "is on one board alone, as one_copy allows"),
+            (own(full), "This board is a witness: it keeps no data, only what of the log another"),
+            (own(pair(true, witness(true, true))), "Everything works, led by a."),
+            (own(three), "without a vote: 3 boards"),
+        ] {
+            let text = sentence(&status);
+            assert!(text.contains(words), "{words}: {text}");
+        }
     }
 
     #[test]

@@ -37,6 +37,15 @@ pub enum Refusal {
     DatabaseHeld,
     /// What this board holds contradicts the other boards. Read elsewhere.
     Fenced,
+    /// This board is a witness and keeps no data. Ask another.
+    Witness {
+        /// One that has it, empty where none is known.
+        board: String,
+        /// Its HTTP address, empty where it has said none.
+        http: String,
+    },
+    /// One board alone would have what is written. Retry when another is there.
+    OneCopy,
 }
 
 impl Refusal {
@@ -54,7 +63,9 @@ impl Refusal {
             | Self::TooLarge { .. }
             | Self::Stale
             | Self::Invalid(_)
-            | Self::Fenced => false,
+            | Self::Fenced
+            | Self::Witness { .. }
+            | Self::OneCopy => false,
         }
     }
 }
@@ -84,6 +95,19 @@ impl fmt::Display for Refusal {
             Self::Fenced => f.write_str(
                 "this board is fenced: its rows contradict those of the other boards; read from \
                  another board (`understudy status` says more)",
+            ),
+            Self::Witness { board, .. } if board.is_empty() => {
+                f.write_str("this board is a witness and keeps no data: ask another board")
+            }
+            Self::Witness { board, http } => {
+                write!(f, "this board is a witness and keeps no data: ask {board}")?;
+                if http.is_empty() { Ok(()) } else { write!(f, " ({http})") }
+            }
+            Self::OneCopy => f.write_str(
+                "one copy only: a board with the data is away, and the witness has no room left \
+                 for what it misses; nothing was changed. Bring that board back, or put another in \
+                 its place (`understudy token`, `understudy join TOKEN --replace BOARD`), or write \
+                 on with one copy: `understudy set one_copy allow`",
             ),
         }
     }

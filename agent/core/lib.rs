@@ -81,6 +81,7 @@ mod scrubber;
 mod serve;
 mod source;
 mod validate;
+mod witness;
 mod writes;
 
 #[cfg(test)]

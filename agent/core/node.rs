@@ -40,6 +40,7 @@ use crate::{
     timing::Timing,
     validate,
     wire::{Frame, FrameEntry, RaftFrame},
+    witness::{Tail, Witnessing},
     writes::{Ticket, Writes},
 };
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub boot: u64,
     /// The group's timing profile.
     pub timing: Timing,
+    /// It keeps none of the users' rows.
+    pub witness: bool,
 }
 
 /// Effects of one event, in the order in which they are carried out.
@@ -106,6 +109,7 @@ pub struct Node {
     pub(crate) membership_changes: u64,
     pub(crate) applier: Applier,
     pub(crate) retention: Retention,
+    pub(crate) witnessing: Witnessing,
     pub(crate) writes: Writes,
     pub(crate) reads: Reads,
     pub(crate) outbox: Outbox<Ticket>,
@@ -162,7 +166,7 @@ impl Node {
     /// When `restored` contradicts itself.
     pub fn new(now: Millis, config: Config, restored: Restored) -> (Self, Effects) {
         let hard_state = restored.hard_state;
-        let boards: Vec<NodeId> = restored.membership.members.iter().map(|m| m.id).collect();
+        let boards = restored.membership.holders();
         let voters: Vec<NodeId> = restored.membership.voters();
         let standing = Standing::of(now, config.id, &voters, &restored);
         let log = Log::new(
@@ -183,7 +187,8 @@ impl Node {
             membership: restored.membership,
             membership_changes: 0,
             applier: Applier::new(restored.applied),
-            retention: Retention::new(restored.stretches, restored.last_index),
+            retention: Retention::of(config.witness, &restored),
+            witnessing: Witnessing::default(),
             writes: Writes::default(),
             reads: Reads::new(config.id, config.boot),
             outbox: Outbox::new(config.boot),
@@ -375,6 +380,10 @@ impl Node {
             Frame::Invitations { left } => self.on_invitations(now, left)?,
             Frame::PagesAsk { ask, wish } => self.on_pages_ask(now, from, ask, wish)?,
             Frame::PagesTell { ask, answer } => self.on_pages_tell(now, from, ask, answer)?,
+            Frame::Held { term, index, settings } => self.on_held(from, (term, index), settings)?,
+            Frame::Tail { term, first, is_full, lacks } => {
+                self.on_tail(from, term, Tail { first, is_full, lacks });
+            }
         }
         Ok(())
     }
@@ -482,6 +491,7 @@ impl Node {
             self.raw.raft.election_elapsed += 1;
         }
         self.tick_roster(now);
+        self.tick_witness(now);
         self.tick_invitations(now);
         self.tick_scrub(now);
         self.tick_catch_up(now);

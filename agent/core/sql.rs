@@ -132,6 +132,14 @@ impl SqlRequest {
     }
 }
 
+/// Is this encoded [`SqlRequest`] a user's, or the entry a strong read waits for, of which
+/// users ask as many as they like?
+#[must_use]
+pub(crate) fn is_users(request: &[u8]) -> bool {
+    let head = postcard::take_from_bytes::<(RequestKind, bool, Origin, Option<u64>)>(request);
+    !matches!(head, Ok(((_, _, Origin::Agent, _), statements)) if statements != [0])
+}
+
 /// Why a request of more than [`REQUEST_STATEMENTS_MAX`] statements is refused.
 #[must_use]
 pub fn too_many_statements() -> String {

@@ -77,6 +77,12 @@ pub struct NodeStatus {
     pub pulls_from: Option<NodeId>,
     /// The last comparison of all boards.
     pub scrub: Option<ScrubStatus>,
+    /// It keeps none of the users' rows.
+    pub witness: bool,
+    /// One board alone may have what is written next, as this leader or witness knows.
+    pub one_copy: bool,
+    /// The group writes on then.
+    pub one_copy_allowed: bool,
     /// Peers, by id.
     pub peers: BTreeMap<NodeId, PeerStatus>,
     /// Peers' bytes dropped, by reason.
@@ -111,6 +117,9 @@ impl Node {
             fenced: self.fenced_boards(),
             pulls_from: self.catchup.source(),
             scrub: self.scrub_status(now),
+            witness: self.is_witness(),
+            one_copy: self.has_one_copy(now),
+            one_copy_allowed: self.may_have_one_copy(),
             peers: self.peers(now),
             dropped: self.dropped.clone(),
         }

@@ -317,7 +317,7 @@ async fn run(front: &Front, request: Request, parameters: &Parameters) -> Answer
             Err(text(StatusCode::SERVICE_UNAVAILABLE, "leader not found"))
         }
         // Clients and balancers ask another board then.
-        Ok(Some(Reply::Refused(refusal @ Refusal::Fenced))) => {
+        Ok(Some(Reply::Refused(refusal @ (Refusal::Fenced | Refusal::Witness { .. })))) => {
             Err(text(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()))
         }
         Ok(Some(Reply::Refused(refusal))) => Ok(json(render::failed(&refusal.to_string(), &shape))),

@@ -94,6 +94,8 @@ enum Inner {
     Drop(bool),
     /// It has ended already.
     Done(Done),
+    /// The same, and nobody waits for that.
+    Nothing,
 }
 
 impl Database {
@@ -106,6 +108,11 @@ impl Database {
             Work::Keep { session } => self.keep(session)?,
             Work::Compare { summary, salt, room } => self.compare((summary, salt, room))?,
             Work::Install { summary } => Inner::Done(self.install(&summary)?),
+            Work::Stand { position, membership } => Inner::Done(self.stand(position, membership)?),
+            Work::Settings { settings } => {
+                self.put_settings(&settings)?;
+                Inner::Nothing
+            }
             Work::Serve { wish } => Inner::Serve(wish),
             Work::Release => {
                 self.holding.hold = None;
@@ -190,6 +197,7 @@ impl Desk {
                 None
             }
             Inner::Done(done) => Some(done),
+            Inner::Nothing => None,
         }
     }
 
@@ -259,7 +267,7 @@ impl State {
         match wish {
             Wish::Hashes { salt, level, .. } => self.hashes(*level, &asked, *salt).map(Some),
             Wish::Pages { .. } => self.pages(&asked).map(Some),
-            Wish::Open { .. } | Wish::Close { .. } => Ok(None),
+            Wish::Open { .. } | Wish::Close { .. } | Wish::Outline { .. } => Ok(None),
         }
     }
 
