@@ -180,6 +180,7 @@ impl Node {
         let applied = restored.applied.index.min(restored.last_index);
         let raw = RawNode::new(&raft_config(&config, applied), log, &silent())
             .expect("the configuration is ours and the log is consistent");
+        let retention = Retention::of(config.witness, &restored);
         let mut node = Self {
             config,
             raw,
@@ -187,7 +188,7 @@ impl Node {
             membership: restored.membership,
             membership_changes: 0,
             applier: Applier::new(restored.applied),
-            retention: Retention::of(config.witness, &restored),
+            retention,
             witnessing: Witnessing::default(),
             writes: Writes::default(),
             reads: Reads::new(config.id, config.boot),
