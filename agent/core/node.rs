@@ -168,6 +168,7 @@ impl Node {
         let hard_state = restored.hard_state;
         let boards = restored.membership.holders();
         let voters: Vec<NodeId> = restored.membership.voters();
+        let retention = Retention::of(config.witness, &restored);
         let standing = Standing::of(now, config.id, &voters, &restored);
         let log = Log::new(
             hard_state,
@@ -180,7 +181,6 @@ impl Node {
         let applied = restored.applied.index.min(restored.last_index);
         let raw = RawNode::new(&raft_config(&config, applied), log, &silent())
             .expect("the configuration is ours and the log is consistent");
-        let retention = Retention::of(config.witness, &restored);
         let mut node = Self {
             config,
             raw,
