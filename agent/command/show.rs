@@ -313,25 +313,7 @@ fn sentence(status: &Status) -> String {
         return one_copy(status, &heard);
     }
     if !heard.silent.is_empty() {
-        let two = match (heard.voters - heard.silent_voters, heard.holders_here) {
-            (2, 1) => {
-                ": one board alone has all data, beside what the witness keeps for the one that is \
-                 away, and nothing takes over when it dies, too. If a board is gone for good, add \
-                 another with `understudy token` and `understudy join TOKEN --replace BOARD`"
-            }
-            (2, _) => {
-                ": all data is on two boards, and nothing takes over when one of them dies, too. If \
-                 a board is gone for good, add another with `understudy token` and `understudy \
-                 join TOKEN --replace BOARD`"
-            }
-            _ => "",
-        };
-        return format!(
-            "Reading and writing work, led by {leader}, but {} cannot be heard: see to it. Until \
-             then the group stands {}{two}.",
-            heard.silent.join(", "),
-            heard.stands()
-        );
+        return somebody_silent(leader, &heard);
     }
     if !heard.unknown.is_empty() {
         return format!(
@@ -344,6 +326,28 @@ fn sentence(status: &Status) -> String {
         return words;
     }
     works(status, leader, &heard)
+}
+
+fn somebody_silent(leader: &str, heard: &Heard<'_>) -> String {
+    let two = match (heard.voters - heard.silent_voters, heard.holders_here) {
+        (2, 1) => {
+            ": one board alone has all data, beside what the witness keeps for the one that is \
+             away, and nothing takes over when it dies, too. If a board is gone for good, add \
+             another with `understudy token` and `understudy join TOKEN --replace BOARD`"
+        }
+        (2, _) => {
+            ": all data is on two boards, and nothing takes over when one of them dies, too. If \
+             a board is gone for good, add another with `understudy token` and `understudy \
+             join TOKEN --replace BOARD`"
+        }
+        _ => "",
+    };
+    format!(
+        "Reading and writing work, led by {leader}, but {} cannot be heard: see to it. Until \
+         then the group stands {}{two}.",
+        heard.silent.join(", "),
+        heard.stands()
+    )
 }
 
 /// A witness says what it is before how things are.

@@ -53,6 +53,11 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 46, name: "the id of a removed board given again" },
     Mutant { number: 47, name: "a membership change raft-rs emptied told as done" },
     Mutant { number: 48, name: "frames of removed boards are taken" },
+    Mutant { number: 50, name: "a witness trims what another board lacks" },
+    Mutant { number: 51, name: "a witness goes on leading and executes" },
+    Mutant { number: 52, name: "a witness counts as a copy" },
+    Mutant { number: 53, name: "a witness gives up its tail unasked, and says nothing" },
+    Mutant { number: 54, name: "voters beside a witness that lack what it gave up" },
 ];
 
 #[cfg(mutants)]

@@ -166,8 +166,7 @@ impl Node {
     /// When `restored` contradicts itself.
     pub fn new(now: Millis, config: Config, restored: Restored) -> (Self, Effects) {
         let hard_state = restored.hard_state;
-        let boards = restored.membership.holders();
-        let voters: Vec<NodeId> = restored.membership.voters();
+        let (boards, voters) = (restored.membership.holders(), restored.membership.voters());
         let retention = Retention::of(config.witness, &restored);
         let standing = Standing::of(now, config.id, &voters, &restored);
         let log = Log::new(

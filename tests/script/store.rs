@@ -36,7 +36,7 @@ impl Store {
         promises: &[(NodeId, Promise)],
         cut: Option<Cut>,
     ) {
-        if let Some(Cut::UpTo(start) | Cut::Anew(start)) = cut {
+        if let Some(Cut::UpTo(start) | Cut::GivenUp(start) | Cut::Anew(start)) = cut {
             self.start = start;
             self.entries.retain(|entry| entry.index > start.index);
         }
@@ -90,7 +90,7 @@ impl Store {
                 self.kept = None;
                 return None;
             }
-            Work::Drop { .. } => return None,
+            Work::Drop { .. } | Work::Stand { .. } | Work::Settings { .. } => return None,
         })
     }
 

@@ -5,7 +5,7 @@
 
 use understudy_core::{event::NodeId, retention::Kept};
 
-use super::{agenda::Happening, board::set_now, random::Random, world::World};
+use super::{agenda::Happening, board::set_now, random::Random, witnesses::Pair, world::World};
 
 /// Of a board. One is drawn for a failing sync: all but the journal's WAL are synced
 /// too seldom to be met by chance.
@@ -34,6 +34,7 @@ pub(crate) struct Plan {
     pub(crate) kept: Kept,
     /// Boards come and go.
     pub(crate) moves: bool,
+    pub(crate) pair: Pair,
 }
 
 impl Plan {
@@ -57,6 +58,7 @@ impl Plan {
             away: 50 + rate(250),
             kept: Kept { entries: 20 + rate(300), bytes: 2_000 + rate(40_000) },
             moves: false,
+            pair: Pair::default(),
         };
         match random.chance(400) {
             true => Self { moves: true, damage: 0, diverge: 0, depose: 0, ..plan },
@@ -84,6 +86,7 @@ impl Plan {
             away: 0,
             kept: Kept { entries: 300, bytes: 1 << 20 },
             moves: false,
+            pair: Pair { log_bytes: 0, one_copy: false, burns_at: None },
         }
     }
 }
@@ -120,6 +123,9 @@ impl World {
         let now = self.now;
         let inside = !self.heals && self.faults.chance(self.plan.starts);
         let calls = self.faults.below(40);
+        if self.burns(id) {
+            return;
+        }
         let board = self.board(id);
         if board.process.is_some() {
             return;
@@ -181,6 +187,8 @@ impl World {
     }
 
     pub(crate) fn fault(&mut self) {
+        self.burns(1);
+        self.burns(2);
         let id = self.any_board();
         let (cuts, crashes) = (self.plan.cuts, self.plan.crashes);
         if self.faults.chance(cuts) {

@@ -111,12 +111,13 @@ fn summary(reports: &[(u64, Report)], violations: usize) {
     let seconds = sum(|report| report.simulated_ms) / 1_000;
     let cpu_ms = sum(|report| report.cpu_ms).max(1);
     println!(
-        "{} writes acknowledged, {} reads, {} boards came or went, {inside} of {crashes} crashes \
+        "{} writes acknowledged, {} reads, {} boards came or went, {} burnt, {inside} of {crashes} crashes \
          inside a write or sync, {} states taken from other boards, {} of them by boards changed \
          behind their agents' backs and {} such boards still fenced, {} times real time per core",
         sum(|report| report.acknowledged),
         sum(|report| report.reads),
         sum(|report| report.moves),
+        sum(|report| report.burnt),
         sum(|report| report.installed),
         sum(|report| report.repaired),
         sum(|report| report.diverged),
@@ -151,6 +152,9 @@ fn choose(number: u32) {
 const FIRST_OF_STATEMENTS: u32 = 30;
 const FIRST_OF_MEMBERS: u32 = 40;
 
+/// And from this one on about witnesses: so do they.
+const FIRST_OF_WITNESSES: u32 = 50;
+
 fn mutant_run(number: u32) -> String {
     let seeds = MUTANT_SEEDS_MAX.to_string();
     let number_text = number.to_string();
@@ -161,9 +165,10 @@ fn mutant_run(number: u32) -> String {
             .args(["--bin", "sim", "--target-dir", "target/mutants", "--"])
             .args(["--seeds", &seeds, "--mutant", &number_text]);
     } else {
-        let tests: &[&str] = match number < FIRST_OF_MEMBERS {
-            true => &["--package", "understudy-tests", "--test", "main", "sql::"],
-            false => &["--package", "understudy-core", "--lib", "roster::"],
+        let tests: &[&str] = match number {
+            FIRST_OF_WITNESSES.. => &["--package", "understudy-core", "--lib", "witness::"],
+            FIRST_OF_MEMBERS.. => &["--package", "understudy-core", "--lib", "roster::"],
+            _ => &["--package", "understudy-tests", "--test", "main", "sql::"],
         };
         run.args(["test", "--profile", "sim", "--target-dir", "target/mutants"]).args(tests);
     }

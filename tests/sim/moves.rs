@@ -122,7 +122,8 @@ impl World {
         self.moves.is_joining = false;
         self.outcome.moves += 1;
         let (seed, pace) = (self.faults.next(), 900 + self.faults.below(201));
-        let board = Board::new(id, seed, pace, self.plan.kept);
+        let mut board = Board::new(id, seed, pace, self.plan.kept);
+        board.one_copy = self.plan.pair.one_copy;
         if let Err(reason) = board.join() {
             return self.check.fail(format!("board {id} cannot begin: {reason}"));
         }
@@ -151,7 +152,7 @@ impl World {
             .map(|(_, process)| (process.node.term(), process.node.membership()))
             .collect();
         let Some(membership) = by_term.into_values().next_back().cloned() else {
-            return self.boards.keys().copied().collect();
+            return self.boards.keys().copied().filter(|id| !self.has_burnt(*id)).collect();
         };
         if !membership.outgoing.is_empty() {
             self.check.fail(String::from("two sets of voters count in the end"));
@@ -161,6 +162,6 @@ impl World {
             self.check.fail(format!("board {id}, whose removal was acknowledged, is a member"));
         }
         let members = membership.members.iter().map(|member| member.id);
-        members.filter(|id| self.boards.contains_key(id)).collect()
+        members.filter(|id| self.boards.contains_key(id) && !self.has_burnt(*id)).collect()
     }
 }
