@@ -117,7 +117,7 @@ impl Retention {
     }
 
     /// Up to where it lacks what another may lack too; 0 for no.
-    pub(crate) const fn lacks(&self) -> u64 {
+    pub(crate) fn lacks(&self) -> u64 {
         if self.given_up > self.held && !mutant::is(53) { self.given_up } else { 0 }
     }
 
@@ -261,6 +261,53 @@ mod tests {
         retention.durable(1_000);
         assert_eq!(retention.cut(u64::MAX, 300), Some(576), "400 stay");
         assert_eq!(retention.cut(u64::MAX, u64::MAX), Some(768));
+    }
+
+    fn of_witness(budget: u64) -> Retention {
+        let mut retention = Retention::of(true, &Restored::default());
+        retention.set_budget(budget);
+        retention.durable(u64::MAX);
+        for index in 1..=1_000 {
+            retention.append(index, 1_000);
+        }
+        retention
+    }
+
+    fn cut_all(retention: &mut Retention) -> u64 {
+        core::iter::from_fn(|| retention.cut(u64::MAX, u64::MAX)).last().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_witness_keeps_what_another_may_lack_whatever_it_takes() {
+        let mut retention = of_witness(100_000);
+        assert_eq!(
+            (cut_all(&mut retention), retention.is_full()),
+            (0, true),
+            "it was told nothing"
+        );
+        retention.set_held(400);
+        let cut = cut_all(&mut retention);
+        assert!((390..=400).contains(&cut), "{cut}");
+        retention.set_held(300);
+        retention.set_held(1_000);
+        let cut = cut_all(&mut retention);
+        assert!((740..=750).contains(&cut), "{cut}: some is kept for who is close behind");
+        let start = Position { term: 1, index: cut };
+        assert_eq!((retention.gone(start), retention.lacks()), (Cut::UpTo(start), 0));
+    }
+
+    #[test]
+    fn a_witness_that_may_gives_up_no_more_than_is_too_much_and_says_so() {
+        let mut retention = of_witness(600_000);
+        retention.set_held(100);
+        retention.set_gives_up(true);
+        let cut = cut_all(&mut retention);
+        assert!((415..=430).contains(&cut) && !retention.is_full(), "{cut}");
+        let start = Position { term: 1, index: cut };
+        assert_eq!(retention.gone(start), Cut::GivenUp(start));
+        assert_eq!(retention.lacks(), cut);
+        retention.set_held(cut);
+        assert_eq!(retention.lacks(), 0, "all others have it by now");
     }
 
     #[test]

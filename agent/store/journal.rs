@@ -698,6 +698,33 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_up_is_remembered_until_what_all_hold_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        journal.set_witness(true).unwrap();
+        journal.write(&[persist((1..=90).map(|index| entry(index, 1)).collect(), 1)]).unwrap();
+        let at = |index| Position { term: 1, index };
+        for (next, given_up) in [
+            (Cut::UpTo(at(5)), 0),
+            (Cut::GivenUp(at(20)), 20),
+            (Cut::UpTo(at(30)), 0),
+            (Cut::GivenUp(at(40)), 40),
+            (Cut::Anew(at(200)), 200),
+        ] {
+            journal.write(&[cut(next)]).unwrap();
+            assert_eq!(journal.given_up(), given_up, "{next:?}");
+            drop(journal);
+            journal = open(directory.path());
+            assert_eq!(journal.given_up(), given_up, "{next:?}");
+            assert!(journal.is_witness());
+        }
+        assert_eq!((journal.start(), journal.last_index()), (at(200), 200));
+        journal.set_witness(false).unwrap();
+        drop(journal);
+        assert!(!open(directory.path()).is_witness());
+    }
+
+    #[test]
     fn a_log_that_is_cut_now_and_then_takes_no_more_room() {
         let directory = tempfile::tempdir().unwrap();
         let mut journal = open(directory.path());

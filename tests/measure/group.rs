@@ -1,4 +1,5 @@
-//! Three boards of ours, from the release build, on the disk that holds it.
+//! Three boards of ours, or two and their witness, from the release build, on the disk
+//! that holds it.
 
 use std::{path::Path, time::Duration};
 
@@ -7,6 +8,9 @@ use understudy_tests::agents::Agents;
 use crate::{load, process::Used};
 
 pub(crate) const BOARDS: [&str; 3] = ["a", "b", "c"];
+
+/// The witness of a pair.
+pub(crate) const WITNESS: &str = "w";
 
 /// A table as sensors use it, the same for every peer.
 pub(crate) const TABLE: &str = "[\"CREATE TABLE IF NOT EXISTS reading(id INTEGER PRIMARY KEY, \
@@ -22,6 +26,25 @@ impl Group {
         let folder = program.parent().expect("a folder");
         let mut agents = Agents::new_in(program, folder);
         agents.form(&BOARDS);
+        Self::with_table(agents)
+    }
+
+    /// Two boards and their witness.
+    pub(crate) fn pair(program: &Path) -> Self {
+        let folder = program.parent().expect("a folder");
+        let mut agents = Agents::new_in(program, folder);
+        let [one, other, _] = BOARDS;
+        for board in [one, other, WITNESS] {
+            agents.run(board);
+        }
+        let token = agents.found(one);
+        let _ = agents.told(other, &["join", &token]);
+        let _ = agents.told(WITNESS, &["join", &token, "--witness"]);
+        agents.wait_for_voters(&[one, other, WITNESS], 3);
+        Self::with_table(agents)
+    }
+
+    fn with_table(agents: Agents) -> Self {
         let group = Self { agents };
         let made = load::execute(&group.http(&group.leader()), TABLE, Duration::from_secs(10));
         made.expect("the table can be made");
