@@ -81,6 +81,10 @@ fn what_was_acknowledged_survives_a_board_that_burns_while_the_other_is_away() {
     write(&agents, leader, 0..10);
     agents.kill(other);
     write(&agents, leader, 10..60);
+    // So much that the witness has made it durable and could do without it.
+    let large = ["execute", "INSERT INTO t VALUES (randomblob(1000000))"];
+    let written = || agents.ask(leader, &large).status.success();
+    let large = (0..14).filter(|_| written()).count();
     agents.kill("w");
     agents.run("w");
     write(&agents, leader, 60..80);
@@ -90,6 +94,10 @@ fn what_was_acknowledged_survives_a_board_that_burns_while_the_other_is_away() {
     agents.wait(other, "to have it all and lead", leads);
     write(&agents, "w", 80..90);
     assert_eq!(count(&agents, other), 90);
+    let sum = "SELECT count(*) FROM t WHERE typeof(a) = 'blob'";
+    let table = agents.told(other, &["query", sum]);
+    let held: usize = table.lines().last().and_then(|n| n.trim().parse().ok()).expect("a number");
+    assert!(large > 7 && held >= large, "{held} of {large} large rows");
     agents.run(leader);
     let token = agents.told(other, &["token"]);
     let _ = agents.told(leader, &["join", token.trim(), "--replace", leader]);

@@ -361,6 +361,7 @@ impl Node {
                 self.on_pages_failed(now, number);
             }
             Done::Installed(to) => self.on_installed(now, number, to),
+            Done::Put => self.on_settings_put(number),
         }
     }
 

@@ -183,6 +183,11 @@ pub const WITNESS_KEPT_BYTES: u64 = 256 << 10;
 /// makes durable at a time.
 pub const WITNESS_LOG_BYTES: u64 = 64 << 20;
 
+/// A request of an agent that is no more than this is done where those of users are refused
+/// because one board alone would have what they write, bytes: a setting, a board's report
+/// of its digests; not a part of a load.
+pub const AGENT_BYTES_MAX: usize = 32 << 10;
+
 /// What a row of the journal takes beside its entry's data, bytes, about.
 pub const LOG_ROW_BYTES: u64 = 32;
 

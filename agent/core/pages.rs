@@ -263,8 +263,8 @@ pub enum Work {
         /// Who belongs to the group there.
         membership: Membership,
     },
-    /// Put these settings in the place of those in a witness's database; has no end of
-    /// its own.
+    /// Put these settings in the place of those in a witness's database; ends with
+    /// [`Done::Put`].
     Settings {
         /// All of them.
         settings: Vec<(String, String)>,
@@ -290,6 +290,8 @@ pub enum Done {
     /// The database holds that state, with this membership; none when what was pulled is
     /// not that state.
     Installed(Option<Membership>),
+    /// The settings are there.
+    Put,
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub(crate) struct Rig {
     pub(crate) compares: bool,
     /// Boards that keep no rows.
     pub(crate) witnesses: Vec<NodeId>,
+    /// Settings that witnesses' databases were given, in order.
+    pub(crate) settings: Vec<Vec<(String, String)>>,
     /// Payloads that all roads together carry in 10 ms.
     pub(crate) pace: usize,
     /// What is on the road.
@@ -85,6 +87,7 @@ impl Rig {
             unfit: Vec::new(),
             compares: false,
             witnesses: witnesses.to_vec(),
+            settings: Vec::new(),
             pace: usize::MAX,
             road: VecDeque::new(),
             queue: Vec::new(),
@@ -297,6 +300,10 @@ impl Rig {
                     let done = Done::Installed(Some(membership));
                     self.queue.push((id, Event::Pages { number, done }));
                     self.queue.push((id, Event::DatabaseDurable(position.index)));
+                }
+                Effect::Pages { number, work: Work::Settings { settings } } => {
+                    self.settings.push(settings);
+                    self.queue.push((id, Event::Pages { number, done: Done::Put }));
                 }
                 Effect::RoleChanged { .. } | Effect::Pages { .. } => {}
             }

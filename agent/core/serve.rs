@@ -222,6 +222,7 @@ impl Node {
         ended_by: Option<(u32, Vec<u8>)>,
     ) {
         self.resets += 1;
+        self.save_settings_again();
         if self.resets_applier(now) {
             self.applier.reset(applied);
         }

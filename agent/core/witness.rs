@@ -51,6 +51,10 @@ pub(crate) struct Witnessing {
     /// As the leader told them, or as they are to be told.
     settings: Vec<Setting>,
     has_news: bool,
+    /// The database does not have them yet,
+    is_unsaved: bool,
+    /// but is about to get some, by this effect.
+    saving: Option<u64>,
     /// What this leader told the witness last, and at which tick.
     told: Option<(u64, Frame)>,
     /// What the witness said in which term.
@@ -139,6 +143,7 @@ impl Node {
             let gives_up = self.witnessing.one_copy || !counts || mutant::is(53);
             self.retention.set_gives_up(gives_up);
             self.say_tail(now);
+            self.save_settings();
             // Nothing may be written that it could go with.
             if self.retention.is_full()
                 && self.pending.is_empty()
@@ -190,10 +195,31 @@ impl Node {
         if self.witnessing.settings != settings && !settings.is_empty() {
             self.witnessing.settings.clone_from(&settings);
             self.witnessing.has_news = true;
-            let number = self.number();
-            self.effects.push(Effect::Pages { number, work: Work::Settings { settings } });
+            self.witnessing.is_unsaved = true;
         }
         Ok(())
+    }
+
+    /// One write at a time: a leader may say as much as it likes.
+    fn save_settings(&mut self) {
+        if !self.witnessing.is_unsaved || self.witnessing.saving.is_some() {
+            return;
+        }
+        let (number, settings) = (self.number(), self.witnessing.settings.clone());
+        self.effects.push(Effect::Pages { number, work: Work::Settings { settings } });
+        self.witnessing.saving = Some(number);
+        self.witnessing.is_unsaved = false;
+    }
+
+    /// The database has them, unless it loses its transaction.
+    pub(crate) fn on_settings_put(&mut self, number: u64) {
+        self.witnessing.saving.take_if(|open| *open == number);
+    }
+
+    /// The database fell back: what it got may be lost.
+    pub(crate) fn save_settings_again(&mut self) {
+        self.witnessing.saving = None;
+        self.witnessing.is_unsaved = self.is_witness() && !self.witnessing.settings.is_empty();
     }
 
     fn own_tail(&self) -> Tail {

@@ -228,6 +228,26 @@ fn a_board_that_misses_what_the_witness_gave_up_never_leads_without_it() {
 }
 
 #[test]
+fn of_agents_writes_the_small_ones_are_told_from_users() {
+    let request = |origin, sql: &str| {
+        let statements = match sql {
+            "" => Vec::new(),
+            sql => Vec::from([sql::Statement::new(sql, Vec::new())]),
+        };
+        sql::encode(&sql::SqlRequest::new(sql::RequestKind::Execute, origin, statements))
+    };
+    let large = "x".repeat(limits::AGENT_BYTES_MAX);
+    for (origin, sql, is_users) in [
+        (sql::Origin::User, "INSERT", true),
+        (sql::Origin::Agent, "INSERT", false),
+        (sql::Origin::Agent, "", true),
+        (sql::Origin::Agent, large.as_str(), true),
+    ] {
+        assert_eq!(sql::is_users(&request(origin, sql)), is_users);
+    }
+}
+
+#[test]
 fn nobody_votes_beside_a_witness_that_lacks_what_it_has_given_up() {
     let (mut rig, leader, other) = pair();
     fill(&mut rig, leader, 1..5);
@@ -301,8 +321,13 @@ fn a_witness_is_told_what_the_group_has_set() {
     }
     rig.run(2_000);
     let witness = rig.nodes.get_mut(&WITNESS).unwrap();
-    assert_eq!(witness.take_settings(), Some(settings));
+    assert_eq!(witness.take_settings(), Some(settings.clone()));
     assert_eq!(witness.take_settings(), None);
+    assert_eq!(rig.settings, core::slice::from_ref(&settings));
+    let applied = rig.nodes[&WITNESS].applied();
+    rig.event(WITNESS, Event::DatabaseReset { applied, ended_by: None });
+    rig.run(200);
+    assert_eq!(rig.settings, [settings.clone(), settings], "they were lost with the transaction");
     let term = rig.nodes[&leader].term();
     let long = Vec::from([(String::from("a"), "b".repeat(limits::NAME_BYTES_MAX + 1))]);
     rig.hear(WITNESS, leader, &Frame::Held { term, index: 1, settings: long });

@@ -315,6 +315,9 @@ impl Board {
         node.set_replace_after(REPLACE_AFTER_MS);
         node.set_repair_after(REPAIR_AFTER_MS);
         node.set_one_copy(self.one_copy);
+        if !witness {
+            node.set_settings(vec![(String::from("profile"), String::from("wired"))]);
+        }
         if let Some(pair) = self.pair {
             node.set_witness_log(pair.log_bytes);
         }

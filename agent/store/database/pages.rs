@@ -94,8 +94,6 @@ enum Inner {
     Drop(bool),
     /// It has ended already.
     Done(Done),
-    /// The same, and nobody waits for that.
-    Nothing,
 }
 
 impl Database {
@@ -111,7 +109,7 @@ impl Database {
             Work::Stand { position, membership } => Inner::Done(self.stand(position, membership)?),
             Work::Settings { settings } => {
                 self.put_settings(&settings)?;
-                Inner::Nothing
+                Inner::Done(Done::Put)
             }
             Work::Serve { wish } => Inner::Serve(wish),
             Work::Release => {
@@ -197,7 +195,6 @@ impl Desk {
                 None
             }
             Inner::Done(done) => Some(done),
-            Inner::Nothing => None,
         }
     }
 
