@@ -215,7 +215,8 @@ impl Membership {
         if leaves == self.outgoing.is_empty() {
             return false;
         }
-        let votes_without = |ids: &[NodeId]| self.data_voters().iter().any(|id| !ids.contains(id));
+        let holders = if mutant::is(52) { self.voters() } else { self.data_voters() };
+        let votes_without = |ids: &[NodeId]| holders.iter().any(|id| !ids.contains(id));
         let votes = |member: &Member| member.voter && !self.is_witness(member.id);
         match change {
             MembershipChange::Add(member) | MembershipChange::Admit(member, _) => {
@@ -286,7 +287,7 @@ impl Membership {
     #[must_use]
     pub fn data_voters(&self) -> Vec<NodeId> {
         let mut voters = self.voters();
-        voters.retain(|id| !self.is_witness(*id) || mutant::is(52));
+        voters.retain(|id| !self.is_witness(*id));
         voters
     }
 
