@@ -30,7 +30,7 @@ use understudy_core::{
 use super::{
     lateness::Lateness,
     vfs::{self, Disk},
-    witnesses::{Pair, WITNESS},
+    witnesses::{KEPT, Pair, WITNESS},
 };
 
 thread_local! {
@@ -297,8 +297,8 @@ impl Board {
             clock: self::now,
             stopwatch: || self::now().0 * 1_000_000,
             commit_interval_ms: 5_000,
-            commit_bytes: if witness { 4 << 10 } else { 64 << 10 },
-            wal_bytes: if witness { 4 << 10 } else { 32 << 10 },
+            commit_bytes: if witness { 1 << 10 } else { 64 << 10 },
+            wal_bytes: if witness { 1 << 10 } else { 32 << 10 },
             witness,
             ..Options::default()
         };
@@ -311,7 +311,7 @@ impl Board {
             Config { id: self.id, seed, boot: journal.boot(), timing: Timing::WIRED, witness };
         let (mut node, effects) = Node::new(self.time(now), config, restored);
         node.set_scrub_interval(SCRUB_INTERVAL_MS);
-        node.set_kept(self.kept);
+        node.set_kept(if witness { KEPT } else { self.kept });
         node.set_replace_after(REPLACE_AFTER_MS);
         node.set_repair_after(REPAIR_AFTER_MS);
         node.set_one_copy(self.one_copy);

@@ -123,7 +123,7 @@ impl World {
         let now = self.now;
         let inside = !self.heals && self.faults.chance(self.plan.starts);
         let calls = self.faults.below(40);
-        if self.burns(id) {
+        if self.has_burnt(id) {
             return;
         }
         let board = self.board(id);
@@ -187,8 +187,7 @@ impl World {
     }
 
     pub(crate) fn fault(&mut self) {
-        self.burns(1);
-        self.burns(2);
+        self.perhaps_burn();
         let id = self.any_board();
         let (cuts, crashes) = (self.plan.cuts, self.plan.crashes);
         if self.faults.chance(cuts) {

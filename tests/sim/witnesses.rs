@@ -3,7 +3,10 @@
 //! all other seeds draw stays as it is.
 
 use understudy::store::database::QueryOutcome;
-use understudy_core::event::{Effect, NodeId};
+use understudy_core::{
+    event::{Effect, NodeId},
+    retention::Kept,
+};
 
 use super::{
     board::{Board, Process},
@@ -19,6 +22,9 @@ pub(crate) const WITNESS: NodeId = 3;
 /// Of all groups, per mille.
 const GROUPS: u64 = 250;
 
+/// A witness keeps hardly more than it must.
+pub(crate) const KEPT: Kept = Kept { entries: 4, bytes: 400 };
+
 /// Keeps the draw apart from those of the world.
 const SALT: u64 = 0x5769_746e_6573_7321;
 
@@ -29,7 +35,7 @@ pub(crate) struct Pair {
     pub(crate) log_bytes: u64,
     /// The group writes on with one copy.
     pub(crate) one_copy: bool,
-    /// One of the two burns then.
+    /// One of the two burns, no earlier.
     pub(crate) burns_at: Option<(NodeId, u64)>,
 }
 
@@ -64,22 +70,21 @@ impl World {
     }
 
     pub(crate) fn has_burnt(&self, id: NodeId) -> bool {
-        let burns = |(board, at)| board == id && self.now >= at;
-        self.plan.pair.burns_at.is_some_and(burns)
+        self.burnt == Some(id)
     }
 
-    /// Did it burn, or does it now?
-    pub(crate) fn burns(&mut self, id: NodeId) -> bool {
-        if !self.has_burnt(id) {
-            return false;
-        }
-        if self.boards[&id].process.is_some() {
+    /// One of the two burns while the other is away, if it does at all.
+    pub(crate) fn perhaps_burn(&mut self) {
+        let Some((id, at)) = self.plan.pair.burns_at else { return };
+        let other = 3 - id;
+        let may = self.burnt.is_none() && self.now >= at && self.boards[&other].process.is_none();
+        if may && self.boards[&id].process.is_some() && self.faults.chance(60) {
             self.tell(|| format!("board {id} burns"));
             self.board(id).cut_power();
             self.asked.retain(|(board, ..), _| *board != id);
+            self.burnt = Some(id);
             self.outcome.burnt += 1;
         }
-        true
     }
 
     /// A witness executes nothing, wherever it leads.

@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     pub(crate) deposing: Option<Deposing>,
     pub(crate) moves: Moves,
+    /// It never comes back.
+    pub(crate) burnt: Option<NodeId>,
     pub(crate) asked: BTreeMap<(NodeId, u64, RequestId), Asked>,
     pub(crate) requests: RequestId,
     /// The answer to a request that is only about its answer.
@@ -102,6 +104,7 @@ impl World {
             cut: BTreeSet::new(),
             deposing: None,
             moves: Moves::default(),
+            burnt: None,
             asked: BTreeMap::new(),
             requests: 0,
             told: None,
