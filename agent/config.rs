@@ -6,13 +6,13 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    ops::Range,
+    ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 use understudy_core::{
-    limits::{ADDRESSES_MAX, NAME_BYTES_MAX},
+    limits::{ADDRESSES_MAX, NAME_BYTES_MAX, WITNESS_LOG_BYTES},
     member::check_name,
 };
 
@@ -43,6 +43,8 @@ pub struct RunOptions {
     pub name: Option<String>,
     /// How the database is kept.
     pub database: DatabaseConfig,
+    /// What it keeps as a witness.
+    pub witness: WitnessConfig,
 }
 
 impl RunOptions {
@@ -107,6 +109,8 @@ pub struct Config {
     pub udp: UdpConfig,
     /// `[database]`
     pub database: DatabaseConfig,
+    /// `[witness]`
+    pub witness: WitnessConfig,
 }
 
 /// `[http]`
@@ -154,21 +158,34 @@ impl Default for DatabaseConfig {
     }
 }
 
-impl DatabaseConfig {
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        for (key, value, bounds, unit) in [
-            ("commit_interval_s", self.commit_interval_s, 1..=3_600, "seconds"),
-            ("wal_mb_max", self.wal_mb_max, 4..=4_096, "megabytes"),
-        ] {
-            if !bounds.contains(&value) {
-                let (low, high) = (bounds.start(), bounds.end());
-                let reason = format!("{key} = {value}: {low} to {high} {unit} are possible");
-                return Err((key, reason));
-            }
-        }
-        Ok(())
-    }
+/// `[witness]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WitnessConfig {
+    /// What its log may take while a board with the data is away, megabytes.
+    pub log_mb: u64,
+}
 
+impl Default for WitnessConfig {
+    fn default() -> Self {
+        Self { log_mb: WITNESS_LOG_BYTES >> 20 }
+    }
+}
+
+/// A key, its value, what is possible, and its unit.
+type Bounded = (&'static str, u64, RangeInclusive<u64>, &'static str);
+
+fn check_bounds(all: &[Bounded]) -> Result<(), (&'static str, String)> {
+    let Some((key, value, bounds, unit)) =
+        all.iter().find(|(_, value, bounds, _)| !bounds.contains(value))
+    else {
+        return Ok(());
+    };
+    let (low, high) = (bounds.start(), bounds.end());
+    Err((key, format!("{key} = {value}: {low} to {high} {unit} are possible")))
+}
+
+impl DatabaseConfig {
     /// As the database takes them.
     #[must_use]
     pub fn options(&self) -> Options {
@@ -215,6 +232,12 @@ pub const SAMPLE: &str = "\
 # While such a program reads for minutes on end, state.db-wal grows, to this
 # many megabytes; then the board applies nothing more until it is done.
 #wal_mb_max = 32
+
+[witness]
+# If this board is a witness (`understudy join TOKEN --witness`): what its log may
+# take while one of the boards with the data is away, megabytes. When that is used
+# up the group refuses to write (`understudy set one_copy`).
+#log_mb = 64
 ";
 
 impl Config {
@@ -255,7 +278,11 @@ impl Config {
                 .map_err(|refusal| ("name", format!("name = {name:?}: {refusal}")))?;
         }
         self.level().map_err(|reason| ("log_level", reason))?;
-        self.database.check()?;
+        check_bounds(&[
+            ("commit_interval_s", self.database.commit_interval_s, 1..=3_600, "seconds"),
+            ("wal_mb_max", self.database.wal_mb_max, 4..=4_096, "megabytes"),
+            ("log_mb", self.witness.log_mb, 16..=65_536, "megabytes"),
+        ])?;
         let announce = &self.udp.announce;
         if announce.len() > ADDRESSES_MAX {
             let count = announce.len();
@@ -373,6 +400,7 @@ impl RunOptions {
             mdns: config.udp.mdns,
             name,
             database: config.database.clone(),
+            witness: config.witness.clone(),
         })
     }
 }
@@ -427,6 +455,7 @@ mod tests {
             ("[udp]\nannounce = [\"a:0\"]", "HOST:PORT"),
             ("[udp]\nannounce = [\"::1:70\"]", "HOST:PORT"),
             ("[database]\ncommit_interval_s = 0", "line 2: commit_interval_s = 0: 1 to 3600"),
+            ("[witness]\nlog_mb = 15", "line 2: log_mb = 15: 16 to 65536 megabytes"),
             ("[database]\nwal_mb_max = 1", "line 2: wal_mb_max = 1: 4 to 4096 megabytes"),
         ] {
             let error = Config::parse(text).unwrap_err();

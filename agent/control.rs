@@ -30,6 +30,9 @@ pub enum ControlRequest {
         replaces: Option<String>,
         /// This board's name, if another is meant than it was started with.
         name: Option<String>,
+        /// It keeps none of the users' rows.
+        #[serde(default)]
+        witness: bool,
     },
     /// Run SQL.
     Sql {
@@ -103,6 +106,9 @@ pub enum ControlResponse {
         wished: String,
         /// Members it knows of, itself included.
         members: usize,
+        /// It keeps none of the users' rows.
+        #[serde(default)]
+        witness: bool,
     },
     /// To `Sql`.
     Sql(SqlResponse),

@@ -66,19 +66,24 @@ const ADMISSIONS_MAX: usize = 4;
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Word {
     /// The guest asks to be admitted, and for members from this id on.
-    Ask {
-        version: u8,
-        candidate: Candidate,
-        from: NodeId,
-        invitation: InvitationId,
-        replaces: String,
-        /// Names this joining: what an earlier one was refused for is not its answer.
-        attempt: u64,
-    },
+    Ask(Ask),
     /// It is a member now. `next` is where to ask on, 0 when this was all.
     Accepted { member: Member, members: Vec<Member>, next: NodeId },
     /// It is not, for this reason.
     Refused { reason: String, attempt: u64 },
+    /// As [`Word::Ask`], to be admitted as a witness.
+    Witness(Ask),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Ask {
+    version: u8,
+    candidate: Candidate,
+    from: NodeId,
+    invitation: InvitationId,
+    replaces: String,
+    /// Names this joining: what an earlier one was refused for is not its answer.
+    attempt: u64,
 }
 
 /// The issuer's side: guests at the door.
@@ -116,12 +121,12 @@ impl Doorstep {
         payload: &[u8],
         membership: &Membership,
     ) -> Knock {
-        let (version, candidate, from, invitation, replaces, attempt) = match sql::decode(payload) {
-            Ok(Word::Ask { version, candidate, from, invitation, replaces, attempt }) => {
-                (version, candidate, from, invitation, replaces, attempt)
-            }
+        let (ask, as_witness) = match sql::decode(payload) {
+            Ok(Word::Ask(ask)) => (ask, false),
+            Ok(Word::Witness(ask)) => (ask, true),
             Ok(Word::Accepted { .. } | Word::Refused { .. }) | Err(_) => return Knock::Ignore,
         };
+        let Ask { version, candidate, from, invitation, replaces, attempt } = ask;
         if version != VERSION {
             let reason = String::from("it speaks another version of understudy");
             return Knock::Answer(sql::encode(&Word::Refused { reason, attempt }));
@@ -129,7 +134,9 @@ impl Doorstep {
         if candidate.key != key {
             return Knock::Ignore;
         }
-        if let Some(member) = membership.members.iter().find(|member| member.key == key) {
+        let is_so = |id| membership.is_witness(id) == as_witness;
+        let known = membership.members.iter().find(|member| member.key == key);
+        if let Some(member) = known.filter(|member| is_so(member.id)) {
             return Knock::Answer(sql::encode(&accepted(member, membership, from)));
         }
         if self.waiting.len() >= ADMISSIONS_MAX {
@@ -138,7 +145,10 @@ impl Doorstep {
         if self.waiting.insert(key, (from, attempt)).is_some() {
             return Knock::Ignore;
         }
-        let join = MemberRequest::Join { candidate, invitation, replaces };
+        let join = match as_witness {
+            true => MemberRequest::Witness { candidate, invitation, replaces },
+            false => MemberRequest::Join { candidate, invitation, replaces },
+        };
         Knock::Admit(Admission { key, address }, Request::Member(join))
     }
 
@@ -196,20 +206,13 @@ fn asked(
     (invitation, attempt): (InvitationId, u64),
     from: NodeId,
 ) -> Vec<u8> {
-    let Wish { name, addresses, replaces } = wish.clone();
-    let mut candidate = Candidate { name, key, addresses };
+    let Wish { name, addresses, replaces, witness } = wish.clone();
+    let candidate = Candidate { name, key, addresses };
+    let mut ask = Ask { version: VERSION, candidate, from, invitation, replaces, attempt };
     loop {
-        let (version, replaces) = (VERSION, replaces.clone());
-        let ask = Word::Ask {
-            version,
-            candidate: candidate.clone(),
-            from,
-            invitation,
-            replaces,
-            attempt,
-        };
-        let word = sql::encode(&ask);
-        if word.len() <= PAYLOAD_BYTES_MAX || candidate.addresses.pop().is_none() {
+        let asked = ask.clone();
+        let word = sql::encode(&if witness { Word::Witness(asked) } else { Word::Ask(asked) });
+        if word.len() <= PAYLOAD_BYTES_MAX || ask.candidate.addresses.pop().is_none() {
             return word;
         }
     }
@@ -229,6 +232,8 @@ pub struct Wish {
     pub addresses: Vec<String>,
     /// The member whose place it takes, by name; empty for none.
     pub replaces: String,
+    /// It keeps none of the users' rows.
+    pub witness: bool,
 }
 
 /// What makes one joining differ from all others.
@@ -459,7 +464,7 @@ impl Asking<'_> {
             Ok(Word::Refused { reason, attempt }) if attempt == self.attempt => {
                 Heard::Refused(reason)
             }
-            Ok(Word::Refused { .. } | Word::Ask { .. }) | Err(_) => Heard::Nothing,
+            Ok(Word::Refused { .. } | Word::Ask(_) | Word::Witness(_)) | Err(_) => Heard::Nothing,
         }
     }
 
@@ -583,7 +588,8 @@ mod tests {
             let mut road = Road::bind(loopback).unwrap();
             let keys = Keys::of_one(token.group, group_key, [6; 32]);
             let (name, replaces) = (String::from("new"), String::new());
-            let wish = Wish { name, addresses: vec!["192.0.2.1:4002".into()], replaces };
+            let addresses = vec!["192.0.2.1:4002".into()];
+            let wish = Wish { name, addresses, replaces, witness: false };
             let joined =
                 join(&token, &wish, keys, (&mut road, None), Seeds { boot: 1, salt: [77; 8] })
                     .await;
@@ -608,10 +614,13 @@ mod tests {
     fn a_question_fits_a_datagram_whatever_is_announced() {
         let address = format!("{}:4002", "a".repeat(NAME_BYTES_MAX - 5));
         let name = "n".repeat(NAME_BYTES_MAX);
-        let wish = Wish { replaces: name.clone(), name, addresses: vec![address; 16] };
+        let (replaces, addresses) = (name.clone(), vec![address; 16]);
+        let wish = Wish { replaces, name, addresses, witness: true };
         let question = asked(&wish, [1; 32], ([2; 16], u64::MAX), NodeId::MAX);
         assert!(question.len() <= PAYLOAD_BYTES_MAX, "{}", question.len());
-        let Ok(Word::Ask { candidate, .. }) = sql::decode(&question) else { panic!("a question") };
+        let Ok(Word::Witness(Ask { candidate, .. })) = sql::decode(&question) else {
+            panic!("a question")
+        };
         assert!(candidate.addresses.len() >= 5 && candidate.name == wish.name);
     }
 
@@ -641,7 +650,8 @@ mod tests {
                 invitation: [8; 16],
                 hosts: vec![host],
             };
-            let wish = Wish { name: "new".into(), addresses: Vec::new(), replaces: String::new() };
+            let (name, addresses, replaces) = ("new".into(), Vec::new(), String::new());
+            let wish = Wish { name, addresses, replaces, witness: false };
             let mut asking = Asking {
                 seal: Seal::new(keys(), 1, 1),
                 token: &token,

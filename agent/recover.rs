@@ -64,6 +64,11 @@ pub fn recover(options: &RunOptions, sure: bool) -> Result<Report, String> {
             directory.display()
         ));
     };
+    if journal.is_witness() {
+        return Err(String::from(
+            "this board is a witness and keeps no data: recover on a board that does",
+        ));
+    }
     let mut database = Database::open(directory, options.database.options()).map_err(text)?;
     let restored = restore::restore(directory, &mut journal, &mut database).map_err(text)?;
     let kept = kept(directory, &restored, identity.node).map_err(text)?;

@@ -405,8 +405,15 @@ impl Member {
     }
 
     /// Settings are rows like any other: what was applied since the last look may
-    /// have changed them. A board whose rows are wrong elsewhere follows them too.
+    /// have changed them. A board whose rows are wrong elsewhere follows them too;
+    /// a witness, which keeps none, is told of them.
     fn look_at_settings(&mut self, now: Millis) {
+        if self.node.is_witness() {
+            if let Some(told) = self.node.take_settings() {
+                settings::follow(&mut self.node, now, &told);
+            }
+            return;
+        }
         let (seen, looked) = self.settings;
         if self.node.applied().index == seen || now.since(looked) < SETTINGS_MS {
             return;

@@ -21,7 +21,7 @@ pub struct Setting {
 }
 
 /// All of them.
-pub const ALL: [Setting; 4] = [
+pub const ALL: [Setting; 5] = [
     Setting {
         name: "profile",
         default: "wired",
@@ -51,6 +51,17 @@ pub const ALL: [Setting; 4] = [
             None => Err(format!(
                 "replace_after is 0 or a number with s, m, h or d, from 10s to 30d, not {value}"
             )),
+        },
+    },
+    Setting {
+        name: "one_copy",
+        default: "refuse",
+        doc: "refuse or allow: what becomes of writes when of two boards with a witness one is \
+              away and the witness has no room left for what it misses. Allowed, what is written \
+              from then on is on one board alone until the other is back",
+        check: |value| match value {
+            "refuse" | "allow" => Ok(()),
+            _ => Err(format!("one_copy is refuse or allow, not {value}")),
         },
     },
     Setting {
@@ -140,6 +151,8 @@ pub fn follow(node: &mut Node, now: Millis, stored: &[(String, String)]) {
     node.set_voters_max(voters(stored));
     node.set_scrub_interval(scrub_interval_ms(stored));
     node.set_replace_after(replace_after_ms(stored));
+    node.set_one_copy(value(stored, "one_copy") == Some("allow"));
+    node.set_settings(stored.to_vec());
 }
 
 /// The group's timing profile.
@@ -192,6 +205,7 @@ mod tests {
         for value in ["0", "8", "-1", "three", ""] {
             assert!(set("voters", value).unwrap_err().contains("from 1 to 7"), "{value}");
         }
+        assert!(set("one_copy", "yes").unwrap_err().contains("refuse or allow"));
         for value in ["", "h", "-1h", "9s", "31d", "1", "1w", "18446744073709551615d"] {
             let refused = set("scrub_interval", value).unwrap_err();
             assert!(refused.contains("from 10s to 30d"), "{value}: {refused}");

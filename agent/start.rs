@@ -31,7 +31,7 @@ use crate::{
     settings,
     store::{
         StoreError,
-        database::{Database, QueryOutcome},
+        database::{self, Database, QueryOutcome},
         journal::Journal,
         make_readable, restore, scratch,
     },
@@ -136,7 +136,9 @@ async fn member(
     let directory = &options.directory;
     let text = |error: StoreError| error.to_string();
     make_readable(&directory.join("state.db")).map_err(text)?;
-    let mut database = Database::open(directory, options.database.options()).map_err(text)?;
+    let witness = journal.is_witness();
+    let kept = database::Options { witness, ..options.database.options() };
+    let mut database = Database::open(directory, kept).map_err(text)?;
     let restored = restore::restore(directory, &mut journal, &mut database).map_err(text)?;
     let stored = stored_settings(&mut database);
     let timing = settings::timing(&stored);
@@ -144,9 +146,13 @@ async fn member(
     let nonce = u64::from_le_bytes(random()?);
     let mut keyring = Keyring::new(&identity);
     keyring.foresee(&restored.tail);
-    let config = NodeConfig { id: identity.node, seed, boot: journal.boot(), nonce, timing };
+    let (id, boot) = (identity.node, journal.boot());
+    let config = NodeConfig { id, seed, boot, nonce, timing, witness };
     let (mut node, first) = Node::new(clock::now(), config, restored);
     node.set_presence(format!("http://{}", doors.http));
+    if witness {
+        node.set_witness_log(options.witness.log_mb << 20);
+    }
     settings::follow(&mut node, clock::now(), &stored);
     let keys = keyring.seal_keys();
     let neighbours = neighbours(options, &keys, identity.node, road.address().port());

@@ -67,6 +67,15 @@ pub struct Status {
     /// Boards of whose disks two copies were met: neither of them counts.
     #[serde(default)]
     pub copied: Vec<String>,
+    /// This board is a witness: it votes and keeps the log's tail, and none of the data.
+    #[serde(default)]
+    pub witness: bool,
+    /// What is written may be on one board alone, as this leader or witness knows.
+    #[serde(default)]
+    pub one_copy: bool,
+    /// The group goes on writing then.
+    #[serde(default)]
+    pub one_copy_allowed: bool,
     /// This board was taken out of the group.
     #[serde(default)]
     pub removed: bool,
@@ -166,6 +175,9 @@ pub struct MemberStatus {
     /// It does not vote because somebody wished so.
     #[serde(default)]
     pub resting: bool,
+    /// A witness: it keeps none of the data.
+    #[serde(default)]
+    pub witness: bool,
     /// Leads, as far as this board knows.
     pub leader: bool,
     /// Heard from lately, by this board or by the leader that says so (this board

@@ -64,6 +64,7 @@ pub fn status(
     let name = |id| members.iter().find(|member| member.id == id).map(|member| member.name.clone());
     let shown = |member: &Member| MemberStatus {
         resting: node.membership().resting.contains(&member.id),
+        witness: node.membership().is_witness(member.id) || member.id == own && node.is_witness(),
         ..member_status(member, own, &seen, facts, road)
     };
     Status {
@@ -98,6 +99,9 @@ pub fn status(
         disk_lost: seen.disk_lost,
         copied: seen.copied.iter().filter_map(|id| name(*id)).collect(),
         removed: seen.removed,
+        witness: seen.witness,
+        one_copy: seen.one_copy,
+        one_copy_allowed: seen.one_copy_allowed,
         fenced: seen.fenced.contains(&own),
         key: node.membership().keys.used,
         key_newest: node.membership().keys.newest(),
@@ -178,6 +182,7 @@ fn member_status(
         name: member.name.clone(),
         voter: member.voter,
         resting: false,
+        witness: false,
         leader: seen.leader == Some(member.id),
         reachable: reachable == Some(true),
         unknown: reachable.is_none(),

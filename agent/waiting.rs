@@ -66,8 +66,8 @@ pub async fn wait(
         let (wanted, reply) = wanted.ok_or_else(|| String::from("the control socket is gone"))?;
         let response = match wanted {
             Wanted::Found { group, name } => waiting.found(journal, group, name),
-            Wanted::Join { token, replaces, name } => {
-                waiting.join(journal, road, &token, replaces, name).await
+            Wanted::Join { token, replaces, name, witness } => {
+                waiting.join(journal, road, &token, (replaces, name, witness)).await
             }
         };
         // A command line that went away needs no answer.
@@ -81,7 +81,7 @@ pub async fn wait(
 /// What ends the waiting.
 enum Wanted {
     Found { group: String, name: Option<String> },
-    Join { token: String, replaces: Option<String>, name: Option<String> },
+    Join { token: String, replaces: Option<String>, name: Option<String>, witness: bool },
 }
 
 struct Waiting<'a> {
@@ -117,8 +117,8 @@ impl Waiting<'_> {
                 (ControlRequest::Init { group, name }, None) => {
                     return Some((Wanted::Found { group, name }, reply));
                 }
-                (ControlRequest::Join { token, replaces, name }, None) => {
-                    return Some((Wanted::Join { token, replaces, name }, reply));
+                (ControlRequest::Join { token, replaces, name, witness }, None) => {
+                    return Some((Wanted::Join { token, replaces, name, witness }, reply));
                 }
                 (
                     ControlRequest::Sql { .. }
@@ -217,6 +217,7 @@ impl Waiting<'_> {
             addresses: own_addresses(self.options, self.bound),
             voter: true,
         };
+        journal.set_witness(false).map_err(|error| error.to_string())?;
         restore::found(journal, &identity, founder).map_err(|error| error.to_string())?;
         info!(group = identity.group_name, "a new group");
         Ok(ControlResponse::Done)
@@ -227,15 +228,15 @@ impl Waiting<'_> {
         journal: &mut Journal,
         road: &mut Road,
         token: &str,
-        replaces: Option<String>,
-        name: Option<String>,
+        (replaces, name, witness): (Option<String>, Option<String>, bool),
     ) -> Result<ControlResponse, String> {
         let token = Token::decode(token)?;
         let name = self.name(name.or_else(|| replaces.clone()))?;
         let private_key =
             journal.candidate_key(token.group, random()?).map_err(|error| error.to_string())?;
         let addresses = own_addresses(self.options, self.bound);
-        let wish = join::Wish { name, addresses, replaces: replaces.unwrap_or_default() };
+        let replaces = replaces.unwrap_or_default();
+        let wish = join::Wish { name, addresses, replaces, witness };
         let seeds = join::Seeds { boot: journal.boot(), salt: random()? };
         let group_key = token.group_keys.last().copied();
         let group_key = group_key.ok_or_else(|| String::from("the token has no key"))?;
@@ -261,6 +262,7 @@ impl Waiting<'_> {
             name: member.name.clone(),
             wished: wish.name.clone(),
             members: members.len(),
+            witness,
         };
         let identity = Identity {
             group: token.group,
@@ -271,6 +273,7 @@ impl Waiting<'_> {
             disk: random()?,
             acquaintances: members,
         };
+        journal.set_witness(witness).map_err(|error| error.to_string())?;
         journal.found(&identity, &Persist::default()).map_err(|error| error.to_string())?;
         info!(group = identity.group_name, board = member.name, "joined");
         Ok(response)

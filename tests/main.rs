@@ -22,4 +22,5 @@ mod stopping;
 mod terminal;
 mod tidy;
 mod waiting;
+mod witness;
 mod year;

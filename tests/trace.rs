@@ -78,6 +78,7 @@ pub fn effect(effect: &Effect) -> String {
                 None => {}
                 Some(Cut::UpTo(end)) => text += &format!(", cut up to {}", position(*end)),
                 Some(Cut::Coming(at)) => text += &format!(", {} coming", position(*at)),
+                Some(Cut::GivenUp(end)) => text += &format!(", given up to {}", position(*end)),
                 Some(Cut::Anew(at)) => text += &format!(", anew after {}", position(*at)),
             }
             match trust {
@@ -140,6 +141,7 @@ fn member(wish: &MemberRequest) -> String {
         MemberRequest::Vote { id, voter: false } => format!("demote n{id}"),
         MemberRequest::Transfer(to) => format!("transfer to {to:?}"),
         MemberRequest::InstallKey(key) => format!("install key {}", key.number),
+        MemberRequest::Witness { candidate, .. } => format!("join {} as witness", candidate.name),
     }
 }
 
@@ -193,6 +195,11 @@ pub fn frame(frame: &Frame) -> String {
             format!("after {}:{}", position(*after), frame_entries(after.index, entries))
         }
         Frame::Copies { copied } => format!("copies of {copied:?}"),
+        Frame::Held { term, index, .. } => format!("held by all up to {index} in term {term}"),
+        Frame::Tail { first, is_full, lacks, .. } => {
+            let full = if *is_full { ", full" } else { "" };
+            format!("tail from {first}{full}, lacks {lacks}")
+        }
     }
 }
 
@@ -244,6 +251,8 @@ fn page_work(work: &Work) -> String {
         Work::Take { wish, .. } => format!("take {}", page_wish(wish)),
         Work::Drop { .. } => "pull no longer".to_owned(),
         Work::Install { summary } => format!("install {}", position(summary.position)),
+        Work::Stand { position: at, .. } => format!("stand at {}", position(*at)),
+        Work::Settings { settings } => format!("{} settings", settings.len()),
     }
 }
 
@@ -254,6 +263,7 @@ fn page_wish(wish: &Wish) -> String {
         Wish::Hashes { level, .. } => format!("hashes below {count} nodes of level {level}"),
         Wish::Pages { .. } => format!("{count} pages"),
         Wish::Close { .. } => "no more".to_owned(),
+        Wish::Outline { index_min } => format!("an outline from {index_min} on"),
     }
 }
 
@@ -263,6 +273,7 @@ fn page_answer(answer: &Answer) -> String {
         Answer::Hashes(bytes) => format!("{} bytes of hashes", bytes.len()),
         Answer::Pages(bytes) => format!("{} bytes of pages", bytes.len()),
         Answer::Gone => "no state".to_owned(),
+        Answer::Outline { position: at, .. } => format!("an outline at {}", position(*at)),
     }
 }
 

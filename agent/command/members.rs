@@ -64,7 +64,7 @@ pub(super) fn members(places: &Places, json: bool) -> Result<(), String> {
 
 fn table(status: &Status) -> String {
     let mut out =
-        format!("{:<20} {:<9} {:<11} {:<8} address\n", "board", "votes", "heard", "behind");
+        format!("{:<20} {:<16} {:<11} {:<8} address\n", "board", "votes", "heard", "behind");
     for member in &status.members {
         let heard = match (member.reachable, member.unknown) {
             _ if member.id == status.id => "this board",
@@ -78,7 +78,7 @@ fn table(status: &Status) -> String {
         };
         let address = member.address.as_deref().unwrap_or("-");
         let (name, votes) = (&member.name, votes(member));
-        let _ = writeln!(out, "{name:<20} {votes:<9} {heard:<11} {behind:<8} {address}");
+        let _ = writeln!(out, "{name:<20} {votes:<16} {heard:<11} {behind:<8} {address}");
     }
     out
 }
@@ -86,8 +86,10 @@ fn table(status: &Status) -> String {
 const fn votes(member: &MemberStatus) -> &'static str {
     match (member.leader, member.voter, member.resting) {
         (true, _, _) => "leads",
+        (false, true, _) if member.witness => "witness",
         (false, true, _) => "yes",
         (false, false, true) => "demoted",
+        (false, false, false) if member.witness => "witness, not now",
         (false, false, false) => "not yet",
     }
 }
@@ -212,12 +214,15 @@ mod tests {
             matched_index: Some(7),
             ..MemberStatus::default()
         };
+        let witness = MemberStatus { id: 4, witness: true, ..member("w", true) };
         let resting = MemberStatus { id: 3, resting: true, ..member("c", false) };
-        let members = vec![MemberStatus { id: 1, leader: true, ..member("a", true) }, resting];
+        let members =
+            vec![MemberStatus { id: 1, leader: true, ..member("a", true) }, resting, witness];
         let text = table(&Status { id: 1, last_index: 9, members, ..Status::default() });
         let lines: Vec<Vec<&str>> =
             text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[1], ["a", "leads", "this", "board", "2", "-"]);
         assert_eq!(lines[2], ["c", "demoted", "no", "2", "-"]);
+        assert_eq!(lines[3], ["w", "witness", "no", "2", "-"]);
     }
 }

@@ -80,7 +80,8 @@ enum Command {
         expires: String,
     },
     /// Make this board a member of the group that printed the token. It gets a copy of
-    /// everything, and votes by itself once it has caught up.
+    /// everything, and votes by itself once it has caught up. With --witness it votes and
+    /// keeps what of the log another may lack, and no data.
     Join {
         /// The token; read from standard input when absent.
         token: Option<String>,
@@ -91,6 +92,13 @@ enum Command {
         /// is removed from the group for good.
         #[arg(long, value_name = "BOARD")]
         replace: Option<String>,
+        /// Only witness: two boards with the data and any small third with this are a group
+        /// in which one takes over when the other dies. It votes beside two, four or six
+        /// boards with the data, follows beside any other number, and answers no reads. It
+        /// keeps what a board that is away misses, up to log_mb of its configuration. A
+        /// group has one witness at the most.
+        #[arg(long)]
+        witness: bool,
     },
     /// Print a join token for other boards.
     Token {
@@ -255,9 +263,9 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
             return run(places, flags, arguments.log_level);
         }
         Command::Init { group, name, expires } => members::init(places, group, name, &expires)?,
-        Command::Join { token, name, replace: replaces } => {
+        Command::Join { token, name, replace: replaces, witness } => {
             let token = token.map_or_else(read_token, Ok)?;
-            let answer = ask(places, &ControlRequest::Join { token, replaces, name })?;
+            let answer = ask(places, &ControlRequest::Join { token, replaces, name, witness })?;
             terminal::prose(&show::joined(&answer))?;
         }
         command @ (Command::Token { .. }

@@ -74,6 +74,9 @@ fn is_in_trouble(status: &Status) -> Option<String> {
 
 fn of_the_group(status: &Status) -> String {
     let heard = Heard::of(status);
+    if status.witness {
+        return witness(status, &heard);
+    }
     if heard.lacks_majority() && !status.copied.is_empty() {
         return format!(
             "No majority: of {} there are two copies, or an old card was put back, so it does not \
@@ -93,6 +96,9 @@ fn of_the_group(status: &Status) -> String {
     }
     if let Some(pulls) = &status.pulls {
         return takes_pages(pulls, leader);
+    }
+    if status.one_copy {
+        return one_copy(status, &heard);
     }
     if !status.copied.is_empty() {
         return with_copies(status, leader, &heard);
@@ -139,8 +145,13 @@ fn with_copies(status: &Status, leader: &str, heard: &Heard<'_>) -> String {
 }
 
 fn with_silent(leader: &str, heard: &Heard<'_>) -> String {
-    let two = match heard.voters - heard.silent_voters {
-        2 => {
+    let two = match (heard.voters - heard.silent_voters, heard.holders_here) {
+        (2, 1) => {
+            ": one board alone has all data, beside what the witness keeps for the one that is \
+             away, and nothing takes over when it dies, too. If a board is gone for good, add \
+             another with `understudy token` and `understudy join TOKEN --replace BOARD`"
+        }
+        (2, _) => {
             ": all data is on two boards, and nothing takes over when one of them dies, too. If \
              a board is gone for good, add another with `understudy token` and `understudy \
              join TOKEN --replace BOARD`"
@@ -155,15 +166,72 @@ fn with_silent(leader: &str, heard: &Heard<'_>) -> String {
     )
 }
 
+/// A witness says what it is before how things are.
+fn witness(status: &Status, heard: &Heard<'_>) -> String {
+    let votes = status.members.iter().any(|member| member.id == status.id && member.voter);
+    let state = match &status.leader {
+        None if status.confirming_disk => {
+            String::from("It asks the others whether its disk is whole, then takes part.")
+        }
+        None if heard.silent.is_empty() => String::from("The boards are choosing a leader."),
+        None => format!("Nobody leads: {} cannot be heard. {LOOK}", heard.silent.join(", ")),
+        Some(_) if status.one_copy => one_copy(status, heard),
+        Some(leader) if !heard.silent.is_empty() => {
+            format!("{leader} leads; {} cannot be heard: see to it.", heard.silent.join(", "))
+        }
+        Some(leader) if votes => format!("Everything works, led by {leader}."),
+        Some(leader) => {
+            format!("It follows, led by {leader}, without a vote: {}.", why_no_vote(heard))
+        }
+    };
+    format!(
+        "This board is a witness: it keeps no data, only what of the log another may lack. {state}"
+    )
+}
+
+/// Why a witness does not vote.
+fn why_no_vote(heard: &Heard<'_>) -> String {
+    match heard.holders {
+        1 => String::from("one board alone votes that keeps the data; it votes beside two"),
+        holders if holders.is_multiple_of(2) => String::from(
+            "it has not caught up, was demoted, or there is no room for its vote (`understudy get \
+             voters`)",
+        ),
+        holders => format!(
+            "{holders} boards that keep the data vote, an odd number, and one more would stand no \
+             more losses"
+        ),
+    }
+}
+
+fn one_copy(status: &Status, heard: &Heard<'_>) -> String {
+    let away = match heard.silent.as_slice() {
+        [] => String::from("a board with the data has not caught up"),
+        silent => format!("{} cannot be heard", silent.join(", ")),
+    };
+    let what = match status.one_copy_allowed {
+        true => "What is written is on one board alone, as one_copy allows, until all is well",
+        false => {
+            "Reading works, writing is refused until that board is back or another is in its place \
+             (`understudy join TOKEN --replace BOARD`), or `understudy set one_copy allow`"
+        }
+    };
+    format!("One copy only: {away}, and the witness has no room left for what it misses. {what}.")
+}
+
 fn works(status: &Status, leader: &str, heard: &Heard<'_>) -> String {
-    match (status.members.len(), heard.voters) {
+    if let Some(words) = works_with_witness(status, leader, heard) {
+        return words;
+    }
+    match (heard.boards, heard.voters) {
         (1, _) => String::from(
             "Everything works on this board alone: nothing is copied yet. Run `understudy token` \
              here and `understudy join TOKEN` on another board.",
         ),
         (2, 2) => format!(
             "Everything works, led by {leader}: all data is on both boards, but nothing takes \
-             over yet when one dies. Add a third board."
+             over yet when one dies. Add a third board, or a small one with `understudy join TOKEN \
+             --witness`."
         ),
         (boards, 1) => format!(
             "Everything works on {leader}; of {boards} boards it alone votes until another has \
@@ -180,27 +248,61 @@ fn works(status: &Status, leader: &str, heard: &Heard<'_>) -> String {
     }
 }
 
+/// Where the group has a witness that makes a difference.
+fn works_with_witness(status: &Status, leader: &str, heard: &Heard<'_>) -> Option<String> {
+    let name = &status.members.iter().find(|member| member.witness)?.name;
+    if heard.voters == heard.holders {
+        let base = works(&without_witness(status), leader, heard);
+        return Some(format!("{base} {name}, the witness, follows: {}.", why_no_vote(heard)));
+    }
+    let takes_over = match heard.holders {
+        2 => "all data is on both boards, and when one of them dies the other takes over",
+        _ => "the data is on all boards but the witness",
+    };
+    Some(format!(
+        "Everything works, led by {leader}: {takes_over}, for {name} is their witness. The group \
+         stands {}.",
+        heard.stands()
+    ))
+}
+
+fn without_witness(status: &Status) -> Status {
+    let mut status = status.clone();
+    status.members.retain(|member| !member.witness);
+    status
+}
+
 /// Which boards are there, in this board's view.
 struct Heard<'a> {
     silent: Vec<&'a str>,
     unknown: Vec<&'a str>,
     silent_voters: usize,
     voters: usize,
+    /// Boards that keep the data,
+    boards: usize,
+    /// vote,
+    holders: usize,
+    /// and can be heard, or may be.
+    holders_here: usize,
 }
 
 impl<'a> Heard<'a> {
     fn of(status: &'a Status) -> Self {
         let silent = |member: &&MemberStatus| !member.reachable && !member.unknown;
+        let copied = |member: &&MemberStatus| status.copied.contains(&member.name);
         let names = |wanted: &dyn Fn(&&MemberStatus) -> bool| {
             status.members.iter().filter(wanted).map(|member| member.name.as_str()).collect()
         };
-        let copied = |member: &&MemberStatus| status.copied.contains(&member.name);
         let voters = || status.members.iter().filter(|member| member.voter);
+        let holders = || voters().filter(|member| !member.witness);
         Self {
             silent: names(&silent),
             unknown: names(&|member| member.unknown),
             silent_voters: voters().filter(|m| silent(m) || copied(m)).count(),
             voters: voters().count(),
+            boards: status.members.iter().filter(|member| !member.witness).count(),
+            holders: holders().count(),
+            holders_here: holders().filter(|member| !silent(member)).count(),
         }
     }
 
@@ -373,6 +475,41 @@ mod tests {
         status.members[1] = member("b", true, false);
         status.fenced = false;
         assert!(sentence(&status).starts_with("No majority"));
+    }
+
+    #[test]
+    fn a_witness_is_no_copy_in_any_sentence() {
+        let witness = |voter, reachable| MemberStatus {
+            witness: true,
+            voter,
+            id: 9,
+            ..member("w", false, reachable)
+        };
+        let (a, b) = (member("a", true, true), |here| member("b", false, here));
+        let pair = |here, w| group(vec![a.clone(), b(here), w]);
+        let alone = group(vec![a.clone(), witness(false, true)]);
+        let three = group(vec![a.clone(), b(true), member("c", false, true), witness(false, true)]);
+        let full = Status { one_copy: true, ..pair(false, witness(true, true)) };
+        let allowed = Status { one_copy_allowed: true, ..full.clone() };
+        let own = |status: Status| Status { witness: true, id: 9, ..status };
+        for (status, words) in [
+            (pair(true, witness(true, true)), "when one of them dies the other takes over"),
+            (pair(false, witness(true, true)), "one board alone has all data, beside what the wit"),
+            (pair(true, witness(true, false)), "all data is on two boards, and nothing takes over"),
+            (pair(true, witness(false, true)), "w, the witness, follows: it has not caught up"),
+            (alone, "nothing is copied yet"),
+            (three.clone(), "3 boards, led by a; the group stands the loss of 1. w, the witness,"),
+            (three.clone(), "3 boards that keep the data vote, an odd number"),
+            (full.clone(), "One copy only: b cannot be heard"),
+            (full.clone(), "understudy set one_copy allow"),
+            (allowed, "is on one board alone, as one_copy allows"),
+            (own(full), "This board is a witness: it keeps no data, only what of the log another"),
+            (own(pair(true, witness(true, true))), "Everything works, led by a."),
+            (own(three), "without a vote: 3 boards"),
+        ] {
+            let text = sentence(&status);
+            assert!(text.contains(words), "{words}: {text}");
+        }
     }
 
     #[test]

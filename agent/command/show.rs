@@ -29,19 +29,30 @@ pub(super) fn token(answer: &ControlResponse) -> String {
 }
 
 pub(super) fn joined(answer: &ControlResponse) -> String {
-    let ControlResponse::Joined { group, name, wished, members } = answer else {
+    let ControlResponse::Joined { group, name, wished, members, witness } = answer else {
         return String::new();
     };
+    let what = if *witness { "the witness" } else { "a member" };
     let mut out =
-        format!("This board is {name}, a member of the group \"{group}\" ({members} boards).\n");
+        format!("This board is {name}, {what} of the group \"{group}\" ({members} boards).\n");
     if name != wished {
         let _ = writeln!(out, "The name {wished} was taken; `understudy rename NAME` changes it.");
     }
-    if *members == 2 {
-        out.push_str(
+    match (witness, members) {
+        (false, 2) => out.push_str(
             "All data is on both boards; nothing takes over yet when one dies: add a third \
-             board.\n",
-        );
+             board, or a small one with `understudy join TOKEN --witness`.\n",
+        ),
+        (true, boards) => {
+            out.push_str(
+                "It keeps no data, only what of the log another board may lack, and votes beside \
+                 two, four or six boards that keep it.\n",
+            );
+            if *boards == 2 {
+                out.push_str("One does so far: add another, which takes over when one dies.\n");
+            }
+        }
+        (false, _) => {}
     }
     out
 }
@@ -237,6 +248,7 @@ fn member_line(status: &Status, member: &MemberStatus) -> String {
         (true, _, _) => "leads",
         (false, _, true) => "not known",
         (false, false, false) => "not heard",
+        (false, true, false) if member.witness && member.voter => "witness",
         (false, true, false) if status.leader.is_some() && !member.voter => "no vote",
         (false, true, false) if status.leader.is_some() => "follows",
         (false, true, false) if member.id == status.id => "no leader",

@@ -18,6 +18,7 @@ use crate::{
     },
     mutant,
     node::Node,
+    roster::voters_wanted,
     sql,
     writes::Waiting,
 };
@@ -134,7 +135,10 @@ impl Node {
             Request::Admit(candidate) => self.readdressed(candidate),
             Request::Rename { id, name } => self.renamed(*id, name),
             Request::Member(MemberRequest::Join { candidate, invitation, replaces }) => {
-                self.joined(now, candidate, invitation, replaces)
+                self.joined(now, candidate, invitation, (replaces, false))
+            }
+            Request::Member(MemberRequest::Witness { candidate, invitation, replaces }) => {
+                self.joined(now, candidate, invitation, (replaces, true))
             }
             Request::Member(MemberRequest::Invite(invitation)) => self.invited(invitation),
             Request::Member(MemberRequest::Revoke) => {
@@ -192,10 +196,11 @@ impl Node {
         now: Millis,
         candidate: &Candidate,
         invitation: &InvitationId,
-        replaces: &str,
+        (replaces, as_witness): (&str, bool),
     ) -> Judged {
         check_candidate(candidate)?;
-        if self.membership.members.iter().any(|member| member.key == candidate.key) {
+        if let Some(known) = self.membership.members.iter().find(|m| m.key == candidate.key) {
+            check_kind(known, self.membership.is_witness(known.id), as_witness)?;
             return self.with_row(self.membership.admit(candidate));
         }
         if self.membership.removed.iter().any(|(_, key)| *key == candidate.key) {
@@ -214,7 +219,11 @@ impl Node {
         }
         let named = |name: &str| self.membership.members.iter().find(|other| other.name == name);
         if let Some(old) = named(replaces) {
+            self.check_place(old, as_witness)?;
             return self.makes_room(now, old);
+        }
+        if as_witness {
+            self.check_no_witness()?;
         }
         if self.membership.members.len() >= limits::MEMBERS_MAX {
             return refuse(format!("the group is full: it has {} boards", limits::MEMBERS_MAX));
@@ -230,7 +239,37 @@ impl Node {
         }
         let member = self.membership.admit(candidate);
         let answer = sql::encode(&member);
-        Ok(Verdict::Change(MembershipChange::Admit(member, *invitation), answer))
+        let change = match as_witness {
+            true => MembershipChange::Witness(member, *invitation),
+            false => MembershipChange::Admit(member, *invitation),
+        };
+        Ok(Verdict::Change(change, answer))
+    }
+
+    /// Rows that nobody has but the board that goes are not brought back by a witness.
+    fn check_place(&self, old: &Member, as_witness: bool) -> Result<(), Refusal> {
+        let name = &old.name;
+        match (self.membership.is_witness(old.id), as_witness) {
+            (true, true) | (false, false) => Ok(()),
+            (true, false) => refuse(format!(
+                "{name} is a witness, and only another takes its place: `understudy join TOKEN \
+                 --witness --replace {name}`; or `understudy remove {name}`, and join without it"
+            )),
+            (false, true) => refuse(format!(
+                "{name} keeps the data, and a witness does not: join without --witness to take its \
+                 place"
+            )),
+        }
+    }
+
+    /// One is all a group can use.
+    fn check_no_witness(&self) -> Result<(), Refusal> {
+        let Some(id) = self.membership.witnesses.first() else { return Ok(()) };
+        let name = self.name_of(*id);
+        refuse(format!(
+            "{name} is the witness of this group, and one is all that it can use. If it is gone: \
+             `understudy join TOKEN --witness --replace {name}`"
+        ))
     }
 
     fn makes_room(&self, now: Millis, old: &Member) -> Judged {
@@ -254,15 +293,20 @@ impl Node {
             return Ok(());
         }
         voters.retain(|voter| *voter != id);
-        if voters.is_empty() {
+        let is_witness = |id: NodeId| self.membership.is_witness(id) && !mutant::is(52);
+        let holders: Vec<_> = voters.iter().copied().filter(|id| !is_witness(*id)).collect();
+        if holders.is_empty() {
             return refuse(format!(
-                "{name} is the last board that votes: without it there is no group. `understudy \
-                 reset` on it makes it forget the group"
+                "{name} is the last board that votes and keeps the data: without it there is no \
+                 group. `understudy reset` on it makes it forget the group"
             ));
         }
-        let boards = self.membership.members.len() - usize::from(!stays);
-        if let [last] = voters[..]
+        let goes = |member: &&Member| member.id == id && !stays;
+        let boards = self.membership.members.iter().filter(|member| !goes(member));
+        let boards = boards.filter(|member| !is_witness(member.id)).count();
+        if let [last] = holders[..]
             && boards > 1
+            && !is_witness(id)
         {
             return refuse(format!(
                 "without {name} only {} votes, and what is acknowledged would be on its card alone: \
@@ -319,8 +363,23 @@ impl Node {
         if member.voter {
             return Ok(Verdict::Stands(Vec::new()));
         }
-        let voters = self.membership.voters().len() + 1;
-        let why_not = if voters > self.voters_max {
+        let holders = self.membership.data_voters().len();
+        let witness = self.voting_witnesses();
+        let is_witness = self.membership.is_witness(id);
+        let boards = holders + usize::from(!is_witness);
+        let has_witness = is_witness || !witness.is_empty();
+        let (wanted, votes) = voters_wanted(boards, has_witness, self.voters_max);
+        // A witness beside which it would be one too many gives way.
+        let demoted: &[NodeId] = if votes { &[] } else { &witness };
+        let voters = boards + usize::from(votes);
+        let why_not = if is_witness && !votes {
+            Some(format!(
+                "{boards} boards that keep the data vote, and a witness votes beside two, four or \
+                 six, if `understudy get voters` leaves it the room"
+            ))
+        } else if wanted == boards {
+            None
+        } else if voters > self.voters_max {
             Some(format!(
                 "as many boards vote as the group has set: `understudy set voters {voters}`, or \
                  `understudy demote` another first"
@@ -331,23 +390,19 @@ impl Node {
                  `understudy demote` another first",
                 voters - 1
             ))
-        } else if !self.is_here(now, id) {
-            Some(String::from("it cannot be heard"))
-        } else if !self.is_able(now, id) {
-            let behind = self.entries_behind(id);
-            Some(format!("it is {behind} entries behind, or its rows are not known to be right"))
         } else {
             None
         };
-        match why_not {
-            None => {
-                let row = Member { voter: true, ..member.clone() };
-                Ok(Verdict::Change(MembershipChange::Add(row), Vec::new()))
-            }
-            Some(_) if self.membership.resting.contains(&id) => {
+        let why_not = why_not.or_else(|| self.why_not_now(now, id));
+        let change = self.vote_change(now, &[id], demoted);
+        let lacks =
+            String::from("not all boards that would vote have what the witness no longer has");
+        match why_not.map_or(change.ok_or(lacks), Err) {
+            Ok(change) => Ok(Verdict::Change(change, Vec::new())),
+            Err(_) if self.membership.resting.contains(&id) => {
                 Ok(Verdict::Change(MembershipChange::Wake(id), Vec::new()))
             }
-            Some(why) => refuse(format!(
+            Err(why) => refuse(format!(
                 "{} does not vote yet: {why}. It votes by itself as soon as it can",
                 member.name
             )),
@@ -384,6 +439,15 @@ impl Node {
         Ok(Verdict::Change(MembershipChange::KeyInstall(key.clone()), Vec::new()))
     }
 
+    fn why_not_now(&self, now: Millis, id: NodeId) -> Option<String> {
+        if !self.is_here(now, id) {
+            return Some(String::from("it cannot be heard"));
+        }
+        let behind = self.entries_behind(id);
+        let why = format!("it is {behind} entries behind, or its rows are not known to be right");
+        (!self.is_able(now, id)).then_some(why)
+    }
+
     fn transferred(&self, now: Millis, to: Option<NodeId>) -> Judged {
         let able = self.able_successors(now);
         let Some(to) = to.or_else(|| able.first().copied()) else {
@@ -397,11 +461,28 @@ impl Node {
             return Ok(Verdict::Transfer(to));
         }
         let why = match (member.voter, self.is_here(now, to)) {
+            _ if self.membership.is_witness(to) => "it is a witness, which keeps no data",
             (false, _) => "it does not vote",
             (true, false) => "it cannot be heard",
             (true, true) => "its rows are wrong",
         };
         refuse(format!("{} cannot lead: {why}", member.name))
+    }
+}
+
+/// A board that asks again is what it was let in as.
+fn check_kind(known: &Member, is_witness: bool, as_witness: bool) -> Result<(), Refusal> {
+    let name = &known.name;
+    match (is_witness, as_witness) {
+        (true, true) | (false, false) => Ok(()),
+        (true, false) => refuse(format!(
+            "this board was let in as the witness {name} already: join with --witness, or \
+             `understudy remove {name}` first"
+        )),
+        (false, true) => refuse(format!(
+            "this board was let in as {name}, one that keeps the data, already: join without \
+             --witness, or `understudy remove {name}` first"
+        )),
     }
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct CatchUp {
     /// The source has the state no longer.
     is_gone: bool,
     salt: u32,
+    /// What a witness takes in the place of pages.
+    outline: Option<Membership>,
     progressed: Millis,
     /// Not begun again before.
     pause: Millis,
@@ -306,15 +308,26 @@ impl Node {
                 self.compare_pages(now, *summary)?;
             }
             // Not now: it is asked again.
-            (Wish::Open { .. }, Answer::Gone) => return Ok(()),
+            (Wish::Open { .. } | Wish::Outline { .. }, Answer::Gone) => return Ok(()),
+            (Wish::Outline { .. }, Answer::Outline { position, membership }) => {
+                self.take_outline(*position, membership.clone())?;
+            }
             (Wish::Hashes { .. }, Answer::Hashes(_)) | (Wish::Pages { .. }, Answer::Pages(_)) => {
                 let wish = wish.clone();
                 self.catchup.came.push_back((wish, answer));
             }
             (Wish::Hashes { .. } | Wish::Pages { .. }, Answer::Gone) => self.catchup.is_gone = true,
             (
-                Wish::Open { .. } | Wish::Hashes { .. } | Wish::Pages { .. } | Wish::Close { .. },
-                Answer::Opened(_) | Answer::Hashes(_) | Answer::Pages(_) | Answer::Gone,
+                Wish::Open { .. }
+                | Wish::Hashes { .. }
+                | Wish::Pages { .. }
+                | Wish::Close { .. }
+                | Wish::Outline { .. },
+                Answer::Opened(_)
+                | Answer::Hashes(_)
+                | Answer::Pages(_)
+                | Answer::Gone
+                | Answer::Outline { .. },
             ) => return Err(Rejection::Implausible),
         }
         self.catchup.open.remove(&ask);
@@ -323,13 +336,7 @@ impl Node {
     }
 
     fn compare_pages(&mut self, now: Millis, summary: Summary) -> Result<(), Rejection> {
-        let at = summary.position;
-        let is_plausible = at.index >= self.catchup.index_min.max(self.applier.applied().index)
-            && at.term > 0
-            && at.index.max(at.term) < COUNTER_MAX;
-        if !is_plausible {
-            return Err(Rejection::Implausible);
-        }
+        self.check_position(summary.position)?;
         if !matches!(self.catchup.stage, Stage::Opening) {
             return Ok(());
         }
@@ -339,6 +346,28 @@ impl Node {
         self.catchup.under_way = Some(number);
         self.catchup.stage = Stage::Working(summary, number);
         self.catchup.progressed = now;
+        Ok(())
+    }
+
+    fn check_position(&self, at: Position) -> Result<(), Rejection> {
+        let is_plausible = at.index >= self.catchup.index_min.max(self.applier.applied().index)
+            && at.term > 0
+            && at.index.max(at.term) < COUNTER_MAX;
+        if is_plausible { Ok(()) } else { Err(Rejection::Implausible) }
+    }
+
+    /// All that a witness needs is here.
+    fn take_outline(
+        &mut self,
+        position: Position,
+        membership: Membership,
+    ) -> Result<(), Rejection> {
+        self.check_position(position)?;
+        if matches!(self.catchup.stage, Stage::Opening) {
+            let summary = Summary { session: 0, position, pages: 0, root: 0 };
+            self.catchup.outline = Some(membership);
+            self.catchup.stage = Stage::Announcing(summary, false);
+        }
         Ok(())
     }
 
@@ -355,6 +384,7 @@ impl Node {
                 self.on_pages_failed(now, number);
             }
             Done::Installed(to) => self.on_installed(now, number, to),
+            Done::Put => self.on_settings_put(number),
         }
     }
 
@@ -401,7 +431,11 @@ impl Node {
                 if self.applier.is_still() {
                     let index_min = self.catchup.index_min;
                     self.catchup.stage = Stage::Opening;
-                    self.ask_pages(now, Wish::Open { index_min });
+                    let wish = match self.is_witness() {
+                        true => Wish::Outline { index_min },
+                        false => Wish::Open { index_min },
+                    };
+                    self.ask_pages(now, wish);
                 }
             }
             Stage::Pulling(summary, is_last) => self.pull(now, *summary, *is_last),
@@ -459,7 +493,12 @@ impl Node {
     pub(crate) fn on_announced(&mut self) {
         let Stage::Announcing(summary, true) = self.catchup.stage else { return };
         let number = self.number();
-        self.effects.push(Effect::Pages { number, work: Work::Install { summary } });
+        let position = summary.position;
+        let work = match self.catchup.outline.take() {
+            Some(membership) => Work::Stand { position, membership },
+            None => Work::Install { summary },
+        };
+        self.effects.push(Effect::Pages { number, work });
         self.catchup.stage = Stage::Installing(summary, number);
     }
 

@@ -39,6 +39,15 @@ pub enum Refusal {
     Fenced,
     /// This board was removed from its group, or its disk does not count any more.
     TakesNoPart,
+    /// This board is a witness and keeps no data. Ask another.
+    Witness {
+        /// One that has it, empty where none is known.
+        board: String,
+        /// Its HTTP address, empty where it has said none.
+        http: String,
+    },
+    /// One board alone would have what is written. Retry when another is there.
+    OneCopy,
 }
 
 impl Refusal {
@@ -57,7 +66,9 @@ impl Refusal {
             | Self::Stale
             | Self::Invalid(_)
             | Self::Fenced
-            | Self::TakesNoPart => false,
+            | Self::TakesNoPart
+            | Self::Witness { .. }
+            | Self::OneCopy => false,
         }
     }
 }
@@ -91,6 +102,19 @@ impl fmt::Display for Refusal {
             Self::TakesNoPart => f.write_str(
                 "this board takes no part in its group any more: `understudy status` here says why \
                  and what to do",
+            ),
+            Self::Witness { board, .. } if board.is_empty() => {
+                f.write_str("this board is a witness and keeps no data: ask another board")
+            }
+            Self::Witness { board, http } => {
+                write!(f, "this board is a witness and keeps no data: ask {board}")?;
+                if http.is_empty() { Ok(()) } else { write!(f, " ({http})") }
+            }
+            Self::OneCopy => f.write_str(
+                "one copy only: a board with the data is away, and the witness has no room left \
+                 for what it misses; nothing was changed. Bring that board back, or put another in \
+                 its place (`understudy token`, `understudy join TOKEN --replace BOARD`), or write \
+                 on with one copy: `understudy set one_copy allow`",
             ),
         }
     }

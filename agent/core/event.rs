@@ -150,6 +150,9 @@ pub enum Cut {
     /// The database holds this for good, and the log was another: it begins anew,
     /// after this entry.
     Anew(Position),
+    /// As [`Cut::UpTo`], at a witness, before all others are known to hold what goes:
+    /// that is remembered, until a cut of what they do hold.
+    GivenUp(Position),
 }
 
 /// How far a disk's own word goes, written down on it so that no later start

@@ -49,7 +49,7 @@ fn bytes_of_this_version_stay_what_they_are() {
     assert_eq!(sql::encode(&MembershipChange::KeyUse(300)), [10, 0xac, 2]);
     assert_eq!(sql::encode(&MembershipChange::KeyForget(1)), [11, 1]);
     let keys = KeyRing { oldest: 1, used: 2, installed: Vec::from([short]), is_due: true };
-    let of_membership = [0, 0, 0, 0, 0, 0, 1, 2, 1, 0xac, 2, 1, 2, 2, 9, 8, 1];
+    let of_membership = [0, 0, 0, 0, 0, 0, 1, 2, 1, 0xac, 2, 1, 2, 2, 9, 8, 1, 0];
     assert_eq!(sql::encode(&Membership { keys, ..Membership::default() }), of_membership);
     let wish = MemberRequest::InstallKey(SealedKey { number: 1, copies: Vec::new() });
     assert_eq!(sql::encode(&wish), [6, 1, 0]);

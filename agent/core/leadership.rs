@@ -53,7 +53,7 @@ impl Node {
     }
 
     /// Nothing keeps this board from standing for election. One that could only
-    /// hand over, its rows being wrong or its database held by a reader, does so
+    /// hand over, its rows being wrong or none, or its database held by a reader, does so
     /// where nobody else could be elected for long: its log may be the only whole one.
     pub(crate) fn may_stand(&self) -> bool {
         self.hindrance() != Some(Refusal::DiskFull)
@@ -77,6 +77,7 @@ impl Node {
             && !self.stopping
             && !self.catchup.is_busy()
             && (!self.is_fenced() || mutant::is(17))
+            && (!self.is_witness() || mutant::is(51))
             && (self.is_voter() || mutant::is(45))
     }
 
@@ -129,11 +130,11 @@ impl Node {
         able.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// The other voters whose rows are right, last come first, and up to where each
-    /// has this leader's log.
+    /// The other voters that have rows, and right ones, last come first, and up to where
+    /// each has this leader's log.
     pub(crate) fn successors(&self) -> Vec<(NodeId, u64)> {
         let matched = |id| self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
-        let others = self.membership.voters().into_iter().rev();
+        let others = self.membership.data_voters().into_iter().rev();
         let others = others.filter(|id| *id != self.config.id && !self.is_fenced_board(*id));
         others.map(|id| (id, matched(id))).collect()
     }

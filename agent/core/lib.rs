@@ -84,6 +84,7 @@ mod source;
 mod starts;
 mod tail;
 mod validate;
+mod witness;
 mod writes;
 
 #[cfg(test)]

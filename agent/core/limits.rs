@@ -171,6 +171,23 @@ pub const LOG_KEPT_BYTES: u64 = ENTRY_BYTES_MAX as u64;
 /// So many times as much is kept while a board that is heard wants it.
 pub const LOG_KEPT_WANTED: u64 = 2;
 
+/// What a witness keeps in its journal below what all others hold: nobody but a board
+/// that was away for a moment wants it.
+pub const WITNESS_KEPT_ENTRIES: u64 = 1_024;
+
+/// And their bytes.
+pub const WITNESS_KEPT_BYTES: u64 = 256 << 10;
+
+/// What a witness's log may take while one of the boards with the data is away, bytes:
+/// more than a day at ten readings a second written one by one. Above what its database
+/// makes durable at a time.
+pub const WITNESS_LOG_BYTES: u64 = 64 << 20;
+
+/// A request of an agent that is no more than this is done where those of users are refused
+/// because one board alone would have what they write, bytes: a setting, a board's report
+/// of its digests; not a part of a load.
+pub const AGENT_BYTES_MAX: usize = 32 << 10;
+
 /// What a row of the journal takes beside its entry's data, bytes, about.
 pub const LOG_ROW_BYTES: u64 = 32;
 
@@ -236,6 +253,13 @@ pub const OTHERS_TICKS: u64 = 100;
 
 /// And at least, when that has changed.
 pub const OTHERS_TICKS_MIN: u64 = 10;
+
+/// And between two tries of a witness to tell a leader what it has, until that answers.
+pub const TAIL_TICKS: u64 = 2;
+
+/// Settings of a group that a leader tells a witness, each with a name and a value of
+/// [`NAME_BYTES_MAX`].
+pub const SETTINGS_MAX: usize = 32;
 
 /// A board's name, an address, bytes.
 pub const NAME_BYTES_MAX: usize = 128;

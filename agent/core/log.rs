@@ -430,7 +430,9 @@ pub(crate) fn conf_state(membership: &Membership) -> ConfState {
 pub(crate) fn conf_change(change: &MembershipChange) -> ConfChangeV2 {
     let mut step = ConfChangeV2::default();
     match change {
-        MembershipChange::Add(member) | MembershipChange::Admit(member, _) => {
+        MembershipChange::Add(member)
+        | MembershipChange::Admit(member, _)
+        | MembershipChange::Witness(member, _) => {
             step.changes = Vec::from([vote(member)]).into();
         }
         MembershipChange::Joint(members) => {

@@ -109,6 +109,15 @@ pub enum MemberRequest {
     Transfer(Option<NodeId>),
     /// The group has a new key.
     InstallKey(SealedKey),
+    /// As [`MemberRequest::Join`], as a witness.
+    Witness {
+        /// Who.
+        candidate: Candidate,
+        /// What it shows.
+        invitation: InvitationId,
+        /// The name of a witness that cannot be heard and goes. Empty for none.
+        replaces: String,
+    },
 }
 
 /// What a membership entry does.
@@ -139,6 +148,9 @@ pub enum MembershipChange {
     KeyUse(u32),
     /// All keys before that one are forgotten.
     KeyForget(u32),
+    /// Add this board, which showed that invitation, as a witness: see
+    /// [`Membership::witnesses`].
+    Witness(Member, InvitationId),
 }
 
 /// The whole membership at an applied index.
@@ -158,6 +170,9 @@ pub struct Membership {
     pub invitations: Vec<Invitation>,
     /// The group's keys.
     pub keys: KeyRing,
+    /// Members that vote and keep the log's tail, but none of the users' rows, ascending.
+    /// They are that for as long as they are members.
+    pub witnesses: Vec<NodeId>,
 }
 
 impl Membership {
@@ -171,6 +186,12 @@ impl Membership {
             MembershipChange::Add(member) => self.add(member),
             MembershipChange::Admit(member, invitation) => {
                 self.add(member);
+                self.spend(invitation);
+            }
+            MembershipChange::Witness(member, invitation) => {
+                self.add(member);
+                let place = self.witnesses.partition_point(|other| *other < member.id);
+                self.witnesses.insert(place, member.id);
                 self.spend(invitation);
             }
             MembershipChange::Remove(id) => self.remove(*id),
@@ -208,17 +229,21 @@ impl Membership {
         true
     }
 
-    /// One thing at a time, and never a group without voters: what raft-rs would not
-    /// take either.
+    /// One thing at a time, and never a group without voters that keep its rows.
     fn fits(&self, change: &MembershipChange) -> bool {
         let leaves = *change == MembershipChange::Leave;
         if leaves == self.outgoing.is_empty() {
             return false;
         }
-        let votes_without = |ids: &[NodeId]| self.voters().iter().any(|id| !ids.contains(id));
+        let holders = if mutant::is(52) { self.voters() } else { self.data_voters() };
+        let votes_without = |ids: &[NodeId]| holders.iter().any(|id| !ids.contains(id));
+        let votes = |member: &Member| member.voter && !self.is_witness(member.id);
         match change {
             MembershipChange::Add(member) | MembershipChange::Admit(member, _) => {
-                member.voter || votes_without(&[member.id])
+                votes(member) || votes_without(&[member.id])
+            }
+            MembershipChange::Witness(member, _) => {
+                self.member(member.id).is_none() && votes_without(&[])
             }
             MembershipChange::Remove(id) => votes_without(&[*id]),
             MembershipChange::Rest(id) => {
@@ -227,7 +252,7 @@ impl Membership {
             MembershipChange::Joint(members) => {
                 let ids: Vec<_> = members.iter().map(|member| member.id).collect();
                 let known = ids.iter().all(|id| self.member(*id).is_some());
-                known && (members.iter().any(|member| member.voter) || votes_without(&ids))
+                known && (members.iter().any(votes) || votes_without(&ids))
             }
             MembershipChange::Leave
             | MembershipChange::Wake(_)
@@ -252,6 +277,7 @@ impl Membership {
         let gone = self.members.remove(place);
         self.keys.is_due = !mutant::is(61);
         self.resting.retain(|resting| *resting != id);
+        self.witnesses.retain(|witness| *witness != id);
         if self.removed.len() >= limits::REMOVED_MAX {
             self.removed.remove(0);
         }
@@ -275,10 +301,51 @@ impl Membership {
         self.members.iter().filter(|member| member.voter).map(|member| member.id).collect()
     }
 
+    /// Does it vote, if at all, without keeping the users' rows?
+    #[must_use]
+    pub fn is_witness(&self, id: NodeId) -> bool {
+        self.witnesses.contains(&id)
+    }
+
+    /// Who votes and keeps the users' rows; the set to come while two count.
+    #[must_use]
+    pub fn data_voters(&self) -> Vec<NodeId> {
+        let mut voters = self.voters();
+        voters.retain(|id| !self.is_witness(*id));
+        voters
+    }
+
+    /// Boards that keep the users' rows.
+    #[must_use]
+    pub fn holders(&self) -> Vec<NodeId> {
+        let ids = self.members.iter().map(|member| member.id);
+        ids.filter(|id| !self.is_witness(*id)).collect()
+    }
+
     /// Was that board a member, and is none any more?
     #[must_use]
     pub fn has_removed(&self, id: NodeId) -> bool {
         id <= self.last_id && self.member(id).is_none()
+    }
+
+    /// Is it within the bounds that a membership never leaves?
+    pub(crate) fn is_plausible(&self) -> bool {
+        let fits = |text: &String| text.len() <= limits::NAME_BYTES_MAX;
+        let is_member = |member: &Member| {
+            let addresses = &member.addresses;
+            fits(&member.name) && addresses.len() <= limits::ADDRESSES_MAX && {
+                addresses.iter().all(fits)
+            }
+        };
+        let are_few = |ids: &[NodeId]| ids.len() <= limits::MEMBERS_MAX;
+        self.members.len() <= limits::MEMBERS_MAX
+            && self.members.iter().all(is_member)
+            && are_few(&self.outgoing)
+            && are_few(&self.resting)
+            && are_few(&self.witnesses)
+            && self.removed.len() <= limits::REMOVED_MAX
+            && self.invitations.len() <= limits::INVITATIONS_MAX
+            && !self.data_voters().is_empty()
     }
 
     /// The member of that id.

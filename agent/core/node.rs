@@ -42,6 +42,7 @@ use crate::{
     timing::Timing,
     validate,
     wire::{Frame, FrameEntry, RaftFrame},
+    witness::{Tail, Witnessing},
     writes::{Ticket, Writes},
 };
 
@@ -58,6 +59,8 @@ pub struct Config {
     pub nonce: u64,
     /// The group's timing profile.
     pub timing: Timing,
+    /// It keeps none of the users' rows.
+    pub witness: bool,
 }
 
 /// Effects of one event, in the order in which they are carried out.
@@ -110,6 +113,7 @@ pub struct Node {
     pub(crate) membership_changes: u64,
     pub(crate) applier: Applier,
     pub(crate) retention: Retention,
+    pub(crate) witnessing: Witnessing,
     pub(crate) writes: Writes,
     pub(crate) reads: Reads,
     pub(crate) outbox: Outbox<Ticket>,
@@ -168,16 +172,11 @@ impl Node {
     /// When `restored` contradicts itself.
     pub fn new(now: Millis, config: Config, restored: Restored) -> (Self, Effects) {
         let hard_state = restored.hard_state;
-        let boards: Vec<NodeId> = restored.membership.members.iter().map(|m| m.id).collect();
-        let voters: Vec<NodeId> = restored.membership.voters();
+        let (boards, voters) = (restored.membership.holders(), restored.membership.voters());
+        let retention = Retention::of(config.witness, &restored);
         let standing = Standing::of(now, config.id, &voters, &restored);
-        let log = Log::new(
-            hard_state,
-            restored.membership.clone(),
-            (restored.start, restored.terms),
-            restored.last_index,
-            restored.tail,
-        );
+        let (membership, start) = (restored.membership.clone(), (restored.start, restored.terms));
+        let log = Log::new(hard_state, membership, start, restored.last_index, restored.tail);
         // raft-rs has nothing beyond its log; in a lost disk's it does nothing.
         let applied = restored.applied.index.min(restored.last_index);
         let raw = RawNode::new(&raft_config(&config, applied), log, &silent())
@@ -189,7 +188,8 @@ impl Node {
             membership: restored.membership,
             membership_changes: 0,
             applier: Applier::new(restored.applied),
-            retention: Retention::new(restored.stretches, restored.last_index),
+            retention,
+            witnessing: Witnessing::default(),
             writes: Writes::default(),
             reads: Reads::new(config.id, config.boot),
             outbox: Outbox::new(config.boot),
@@ -387,6 +387,10 @@ impl Node {
             Frame::Copies { copied } => self.on_copies(now, &copied)?,
             Frame::TailAsk { after } => self.on_tail_ask(now, from, after),
             Frame::TailTell { after, entries } => self.on_tail_tell(after, entries)?,
+            Frame::Held { term, index, settings } => self.on_held(from, (term, index), settings)?,
+            Frame::Tail { term, first, is_full, lacks } => {
+                self.on_tail(from, term, Tail { first, is_full, lacks });
+            }
         }
         Ok(())
     }
@@ -502,6 +506,7 @@ impl Node {
             self.raw.raft.election_elapsed += 1;
         }
         self.tick_roster(now);
+        self.tick_witness(now);
         self.tick_invitations(now);
         self.tick_keys(now);
         self.tick_scrub(now);

@@ -13,7 +13,7 @@
 //! Left out: who asks whom and when (`catchup`, `source`), and whatever reads or
 //! writes pages.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +107,11 @@ pub enum Wish {
         /// Of which state.
         session: u64,
     },
+    /// No pages: where it stands, and who belongs to the group there. A witness's.
+    Outline {
+        /// This index is applied there at least.
+        index_min: u64,
+    },
 }
 
 impl Wish {
@@ -114,7 +119,7 @@ impl Wish {
     #[must_use]
     pub const fn session(&self) -> Option<u64> {
         match self {
-            Self::Open { .. } => None,
+            Self::Open { .. } | Self::Outline { .. } => None,
             Self::Hashes { session, .. }
             | Self::Pages { session, .. }
             | Self::Close { session } => Some(*session),
@@ -127,7 +132,7 @@ impl Wish {
     /// When it is no list of ascending numbers within the bounds.
     pub fn numbers(&self) -> Result<Vec<u32>, Rejection> {
         match self {
-            Self::Open { .. } | Self::Close { .. } => Ok(Vec::new()),
+            Self::Open { .. } | Self::Close { .. } | Self::Outline { .. } => Ok(Vec::new()),
             Self::Hashes { level, .. } if !(1..=LEVELS_MAX).contains(level) => {
                 Err(Rejection::Implausible)
             }
@@ -148,6 +153,13 @@ pub enum Answer {
     Pages(#[serde(with = "bytes")] Vec<u8>),
     /// It has no such state, or has it no longer.
     Gone,
+    /// This is applied there, and with it the group is this.
+    Outline {
+        /// What is applied.
+        position: Position,
+        /// Who belongs to the group.
+        membership: Membership,
+    },
 }
 
 impl Answer {
@@ -163,6 +175,7 @@ impl Answer {
             }
             Self::Pages(bytes) => bytes.len() <= PAGES_ASKED_MAX * PAGE_BYTES,
             Self::Gone => true,
+            Self::Outline { membership, .. } => membership.is_plausible(),
         };
         if fits { Ok(()) } else { Err(Rejection::Implausible) }
     }
@@ -242,6 +255,20 @@ pub enum Work {
         /// The state.
         summary: Summary,
     },
+    /// Have a witness's database stand there, with that membership; ends with
+    /// [`Done::Installed`].
+    Stand {
+        /// Where.
+        position: Position,
+        /// Who belongs to the group there.
+        membership: Membership,
+    },
+    /// Put these settings in the place of those in a witness's database; ends with
+    /// [`Done::Put`].
+    Settings {
+        /// All of them.
+        settings: Vec<(String, String)>,
+    },
 }
 
 /// How work on pages ended.
@@ -259,10 +286,12 @@ pub enum Done {
         is_last: bool,
     },
     /// It cannot be compared or pulled here: the words are for the log.
-    Failed(alloc::string::String),
+    Failed(String),
     /// The database holds that state, with this membership; none when what was pulled is
     /// not that state.
     Installed(Option<Membership>),
+    /// The settings are there.
+    Put,
 }
 
 #[cfg(test)]

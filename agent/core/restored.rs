@@ -41,6 +41,8 @@ pub struct Restored {
     pub membership: Membership,
     /// The entry before the log's first: what was before is no longer there.
     pub start: Position,
+    /// The log of a witness begins behind this, which not all others were known to hold.
+    pub given_up: u64,
     /// Ascending runs over the whole log.
     pub terms: Vec<TermRun>,
     /// The whole log, in stretches.

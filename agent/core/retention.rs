@@ -4,7 +4,8 @@
 //! of the database after that, which cost more. So the newest entries are kept, up
 //! to a number and to a number of bytes, whichever comes first; more while a board
 //! that is heard wants them. What the database does not hold for good is never
-//! taken out, however much it is: that is what the journal is for.
+//! taken out, however much it is: that is what the journal is for. A witness keeps what
+//! any other may lack as well, unless the group allows it to give that up.
 //!
 //! Entries are counted in stretches and go a stretch at a time, with a write that
 //! happens anyway. After a suffix was replaced the last stretch counts for more than
@@ -13,13 +14,15 @@
 use alloc::collections::VecDeque;
 
 use crate::{
-    event::{Cut, Millis},
+    event::{Cut, Millis, Position},
     limits::{
         LOG_CUT_BYTES_MAX, LOG_CUT_ENTRIES_MAX, LOG_KEPT_BYTES, LOG_KEPT_ENTRIES, LOG_KEPT_WANTED,
-        LOG_ROW_BYTES, LOG_STRETCH_ENTRIES, LOG_STRETCHES,
+        LOG_ROW_BYTES, LOG_STRETCH_ENTRIES, LOG_STRETCHES, WITNESS_KEPT_BYTES,
+        WITNESS_KEPT_ENTRIES, WITNESS_LOG_BYTES,
     },
+    mutant,
     node::Node,
-    restored::Stretch,
+    restored::{Restored, Stretch},
 };
 
 /// How much of the log is kept at least.
@@ -52,13 +55,70 @@ pub(crate) struct Retention {
     last_index: u64,
     /// Up to where the database holds everything for good.
     durable: u64,
+    /// Up to where all that keep the users' rows hold everything, as a witness knows;
+    /// nobody else has to care.
+    held: u64,
+    /// What was taken out before they were known to hold it ended here.
+    given_up: u64,
+    /// Of a witness: what all may take, bytes.
+    budget: u64,
+    /// And whether it gives up what is too much.
+    gives_up: bool,
 }
 
 impl Retention {
-    pub(crate) fn new(stretches: impl IntoIterator<Item = Stretch>, last_index: u64) -> Self {
+    fn new(stretches: impl IntoIterator<Item = Stretch>, last_index: u64) -> Self {
         let stretches: VecDeque<_> = stretches.into_iter().collect();
         let bytes = stretches.iter().map(|stretch| stretch.bytes).sum();
-        Self { kept: Kept::default(), stretches, bytes, last_index, durable: 0 }
+        Self {
+            kept: Kept::default(),
+            stretches,
+            bytes,
+            last_index,
+            durable: 0,
+            held: u64::MAX,
+            given_up: 0,
+            budget: u64::MAX,
+            gives_up: false,
+        }
+    }
+
+    /// Of what a start finds. A witness has been told nothing yet.
+    pub(crate) fn of(witness: bool, restored: &Restored) -> Self {
+        let retention = Self::new(restored.stretches.iter().copied(), restored.last_index);
+        if !witness {
+            return retention;
+        }
+        Self {
+            kept: Kept { entries: WITNESS_KEPT_ENTRIES, bytes: WITNESS_KEPT_BYTES },
+            held: 0,
+            given_up: restored.given_up,
+            budget: WITNESS_LOG_BYTES,
+            ..retention
+        }
+    }
+
+    pub(crate) const fn set_budget(&mut self, bytes: u64) {
+        self.budget = bytes;
+    }
+
+    pub(crate) const fn set_gives_up(&mut self, gives_up: bool) {
+        self.gives_up = gives_up;
+    }
+
+    /// What all hold once they hold for good.
+    pub(crate) fn set_held(&mut self, index: u64) {
+        self.held = self.held.max(index);
+    }
+
+    /// It takes more than it may.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.bytes > self.budget
+    }
+
+    /// Up to where it lacks what another may lack too; 0 for no.
+    pub(crate) fn lacks(&self) -> u64 {
+        if self.given_up > self.held && !mutant::is(53) { self.given_up } else { 0 }
     }
 
     pub(crate) fn keep(&mut self, kept: Kept) {
@@ -97,6 +157,7 @@ impl Retention {
         self.stretches.clear();
         self.bytes = 0;
         self.last_index = index;
+        self.given_up = index;
     }
 
     /// The last index of what may go with the next write, of what is `applied`. From
@@ -122,7 +183,17 @@ impl Retention {
     fn must_stay(&self, end: u64, bytes: u64, wanted: u64) -> bool {
         let kept = self.kept.times(if end >= wanted { LOG_KEPT_WANTED } else { 1 });
         let is_enough = self.last_index - end >= kept.entries || self.bytes - bytes >= kept.bytes;
-        end > self.durable || !is_enough
+        let may_go = end <= self.held || self.gives_up && self.is_full() || mutant::is(50);
+        end > self.durable || !is_enough || !may_go
+    }
+
+    /// Up to here it is taken out; was it known that all hold that?
+    const fn gone(&mut self, start: Position) -> Cut {
+        if start.index <= self.held {
+            return Cut::UpTo(start);
+        }
+        self.given_up = start.index;
+        Cut::GivenUp(start)
     }
 }
 
@@ -136,7 +207,8 @@ impl Node {
     pub(crate) fn next_cut(&mut self, now: Millis) -> Option<Cut> {
         let (applied, wanted) = (self.applier.applied().index, self.wanted_from(now));
         let end = self.retention.cut(applied, wanted)?;
-        self.raw.mut_store().compact(end).map(Cut::UpTo)
+        let start = self.raw.mut_store().compact(end)?;
+        Some(self.retention.gone(start))
     }
 
     /// The first index that a board wants which this leader hears.
@@ -189,6 +261,53 @@ mod tests {
         retention.durable(1_000);
         assert_eq!(retention.cut(u64::MAX, 300), Some(576), "400 stay");
         assert_eq!(retention.cut(u64::MAX, u64::MAX), Some(768));
+    }
+
+    fn of_witness(budget: u64) -> Retention {
+        let mut retention = Retention::of(true, &Restored::default());
+        retention.set_budget(budget);
+        retention.durable(u64::MAX);
+        for index in 1..=1_000 {
+            retention.append(index, 1_000);
+        }
+        retention
+    }
+
+    fn cut_all(retention: &mut Retention) -> u64 {
+        core::iter::from_fn(|| retention.cut(u64::MAX, u64::MAX)).last().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_witness_keeps_what_another_may_lack_whatever_it_takes() {
+        let mut retention = of_witness(100_000);
+        assert_eq!(
+            (cut_all(&mut retention), retention.is_full()),
+            (0, true),
+            "it was told nothing"
+        );
+        retention.set_held(400);
+        let cut = cut_all(&mut retention);
+        assert!((390..=400).contains(&cut), "{cut}");
+        retention.set_held(300);
+        retention.set_held(1_000);
+        let cut = cut_all(&mut retention);
+        assert!((740..=750).contains(&cut), "{cut}: some is kept for who is close behind");
+        let start = Position { term: 1, index: cut };
+        assert_eq!((retention.gone(start), retention.lacks()), (Cut::UpTo(start), 0));
+    }
+
+    #[test]
+    fn a_witness_that_may_gives_up_no_more_than_is_too_much_and_says_so() {
+        let mut retention = of_witness(600_000);
+        retention.set_held(100);
+        retention.set_gives_up(true);
+        let cut = cut_all(&mut retention);
+        assert!((415..=430).contains(&cut) && !retention.is_full(), "{cut}");
+        let start = Position { term: 1, index: cut };
+        assert_eq!(retention.gone(start), Cut::GivenUp(start));
+        assert_eq!(retention.lacks(), cut);
+        retention.set_held(cut);
+        assert_eq!(retention.lacks(), 0, "all others have it by now");
     }
 
     #[test]

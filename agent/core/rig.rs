@@ -16,6 +16,7 @@ use crate::{
     link::Links,
     member::{Member, Membership},
     node::{Config, Effects, Node},
+    pages::{Done, Work},
     restored::{Restored, TermRun},
     scrub::{Finding, Report, Scrub, Scrubs},
     timing::Timing,
@@ -42,6 +43,10 @@ pub(crate) struct Rig {
     pub(crate) unfit: Vec<NodeId>,
     /// Boards find the same rows whenever they are compared, save the unfit.
     pub(crate) compares: bool,
+    /// Boards that keep no rows.
+    pub(crate) witnesses: Vec<NodeId>,
+    /// Settings that witnesses' databases were given, in order.
+    pub(crate) settings: Vec<Vec<(String, String)>>,
     /// Payloads that all roads together carry in 10 ms.
     pub(crate) pace: usize,
     /// What is on the road.
@@ -62,6 +67,11 @@ pub(crate) fn membership(ids: &[NodeId]) -> Membership {
 
 impl Rig {
     pub(crate) fn new(ids: &[NodeId]) -> Self {
+        Self::with_witnesses(ids, &[])
+    }
+
+    /// Some of these boards keep no rows.
+    pub(crate) fn with_witnesses(ids: &[NodeId], witnesses: &[NodeId]) -> Self {
         #[cfg(mutants)]
         choose_mutant();
         let mut rig = Self {
@@ -79,16 +89,25 @@ impl Rig {
             idle: Vec::new(),
             unfit: Vec::new(),
             compares: false,
+            witnesses: witnesses.to_vec(),
+            settings: Vec::new(),
             pace: usize::MAX,
             road: VecDeque::new(),
             queue: Vec::new(),
         };
         for id in ids {
-            let restored = Restored { membership: membership(ids), ..Restored::default() };
+            let membership = rig.membership(ids);
+            let restored = Restored { membership, ..Restored::default() };
             rig.start(*id, 1, restored);
         }
         rig.settle();
         rig
+    }
+
+    fn membership(&self, ids: &[NodeId]) -> Membership {
+        let is_one = |id: &NodeId| ids.contains(id);
+        let witnesses = self.witnesses.iter().copied().filter(is_one).collect();
+        Membership { witnesses, ..membership(ids) }
     }
 
     /// A group that has elected its leader.
@@ -101,14 +120,14 @@ impl Rig {
 
     /// A board that was just let in, and knows no more than who made the group.
     pub(crate) fn newcomer(&mut self, id: NodeId) {
-        let membership = membership(&self.founders);
+        let membership = self.membership(&self.founders);
         self.start(id, 1, Restored { membership, ..Restored::default() });
         self.settle();
     }
 
     fn start(&mut self, id: NodeId, boot: u64, restored: Restored) {
-        let config =
-            Config { id, seed: 7 ^ self.nonce, boot, nonce: self.nonce, timing: Timing::WIRED };
+        let (witness, nonce) = (self.witnesses.contains(&id), self.nonce);
+        let config = Config { id, seed: 7 ^ nonce, boot, nonce, timing: Timing::WIRED, witness };
         let (node, effects) = Node::new(self.now, config, restored);
         self.nodes.insert(id, node);
         self.journals.entry(id).or_default();
@@ -141,7 +160,7 @@ impl Rig {
         }
         let hard_state = HardState { commit: 0, ..self.hard_states[&id] };
         let last_index = tail.len() as u64;
-        let membership = membership(ids);
+        let membership = self.membership(ids);
         let trust = self.trusts.get(&id).cloned().unwrap_or_default();
         let memories = self.memories.get(&id).cloned().unwrap_or_default().into_iter().collect();
         let (suspect, applied) = (false, Position::default());
@@ -280,6 +299,15 @@ impl Rig {
                     self.queue.push((id, Event::Queried { number, answer: sql }));
                 }
                 Effect::Reply { id: request, reply } => self.replies.push((id, request, reply)),
+                Effect::Pages { number, work: Work::Stand { position, membership } } => {
+                    let done = Done::Installed(Some(membership));
+                    self.queue.push((id, Event::Pages { number, done }));
+                    self.queue.push((id, Event::DatabaseDurable(position.index)));
+                }
+                Effect::Pages { number, work: Work::Settings { settings } } => {
+                    self.settings.push(settings);
+                    self.queue.push((id, Event::Pages { number, done: Done::Put }));
+                }
                 Effect::RoleChanged { .. } | Effect::Pages { .. } => {}
             }
         }

@@ -5,6 +5,10 @@
 //!   has set. An even number of voters stands no more losses than one less, so of an
 //!   even number one follows; but two both vote: nothing acknowledged is then on one
 //!   card only.
+//! - A witness makes an even number odd: it votes beside two, four or six boards with
+//!   rows, if they have the room, and follows beside any other number. It is promoted
+//!   when it has caught up, for it has nothing to compare; and no board votes beside it
+//!   that lacks what it no longer has.
 //! - A voter that has not been heard for longer than the group has set follows from
 //!   then on, and such a learner votes in its place, in one step. When it comes back it
 //!   is a learner like any other. One of which there are copies is replaced at once.
@@ -44,10 +48,19 @@ pub(crate) struct Roster {
     pub(crate) transfer: Option<(Ticket, NodeId)>,
 }
 
-/// Of so many boards that could, so many vote, and no more than `voters_max`.
-const fn voters_wanted(boards: usize, voters_max: usize) -> usize {
+/// Of so many boards with rows that could, so many vote, and whether a witness does, if
+/// there is one that could. No more than `voters_max` in all.
+pub(crate) const fn voters_wanted(
+    boards: usize,
+    witness: bool,
+    voters_max: usize,
+) -> (usize, bool) {
     let most = if boards < voters_max { boards } else { voters_max };
-    if most > 2 && most.is_multiple_of(2) { most - 1 } else { most }
+    let is_even = most > 0 && most.is_multiple_of(2);
+    if is_even && witness && most < voters_max {
+        return (most, true);
+    }
+    (if most > 2 && is_even { most - 1 } else { most }, false)
 }
 
 impl Node {
@@ -128,7 +141,9 @@ impl Node {
     /// then now and then.
     pub(crate) fn wants_comparison(&mut self, now: Millis) -> bool {
         let again_ms = 6 * self.config.timing.request_timeout_ms;
-        let learners: Vec<NodeId> = self.learners().map(|member| member.id).collect();
+        let learners = self.learners().map(|member| member.id);
+        let learners: Vec<NodeId> =
+            learners.filter(|id| !self.membership.is_witness(*id)).collect();
         let unknown = |id: &NodeId| self.is_steady(now, *id) && !self.is_same(*id);
         let unknown: Vec<_> = learners.into_iter().filter(unknown).collect();
         let asked =
@@ -168,24 +183,48 @@ impl Node {
         if let Some(change) = self.next_key_change(now) {
             return Some(change);
         }
-        let voters = self.membership.voters();
-        let ready = self.ready_learners(now);
-        let wanted = voters_wanted(voters.len() + ready.len(), self.voters_max);
-        let (promoted, demoted) = if wanted > voters.len() {
+        let voters = self.membership.data_voters();
+        let (ready, witness) = self.ready_learners(now);
+        let witnesses = self.voting_witnesses();
+        let has_witness = witness.is_some() || !witnesses.is_empty();
+        let boards = voters.len() + ready.len();
+        let (wanted, votes) = voters_wanted(boards, has_witness, self.voters_max);
+        let (mut promoted, mut demoted) = if wanted > voters.len() {
             (ready[..wanted - voters.len()].to_vec(), Vec::new())
         } else if wanted < voters.len() {
             (Vec::new(), self.spare_voters(now, &voters, voters.len() - wanted))
+        } else if let Some(gone) = self.gone_voter(now, &voters) {
+            // A witness stands in as well: it makes the number odd again.
+            let stands_in = witness.filter(|_| !voters.len().is_multiple_of(2));
+            let substitute = ready.first().copied().or(stands_in);
+            (substitute.into_iter().collect(), substitute.map(|_| gone).into_iter().collect())
         } else {
-            self.replacement(now, &voters, &ready)?
+            (Vec::new(), Vec::new())
         };
+        if !votes {
+            demoted.extend(witnesses);
+        } else if witnesses.is_empty() {
+            promoted.extend(witness);
+        }
         self.vote_change(now, &promoted, &demoted)
     }
 
-    fn ready_learners(&self, now: Millis) -> Vec<NodeId> {
+    pub(crate) fn voting_witnesses(&self) -> Vec<NodeId> {
+        let mut voters = self.membership.voters();
+        voters.retain(|id| self.membership.is_witness(*id));
+        voters
+    }
+
+    /// Those with rows that could vote, and a witness.
+    fn ready_learners(&self, now: Millis) -> (Vec<NodeId>, Option<NodeId>) {
         let ready = |id: &NodeId| {
-            self.is_steady(now, *id) && (self.is_same(*id) || mutant::is(40)) || mutant::is(41)
+            let is_known = self.membership.is_witness(*id) || self.is_same(*id) || mutant::is(40);
+            self.is_steady(now, *id) && is_known || mutant::is(41)
         };
-        self.learners().map(|member| member.id).filter(ready).collect()
+        let ready: Vec<_> = self.learners().map(|member| member.id).filter(ready).collect();
+        let (witnesses, others): (Vec<_>, Vec<_>) =
+            ready.into_iter().partition(|id| self.membership.is_witness(*id));
+        (others, witnesses.first().copied())
     }
 
     /// Those who can be done without, never this leader: who cannot be heard or is
@@ -198,26 +237,20 @@ impl Node {
         spare
     }
 
-    /// Who has been silent for too long, and who votes in its place.
-    fn replacement(
-        &self,
-        now: Millis,
-        voters: &[NodeId],
-        ready: &[NodeId],
-    ) -> Option<(Vec<NodeId>, Vec<NodeId>)> {
+    /// Who has been silent for too long.
+    fn gone_voter(&self, now: Millis, voters: &[NodeId]) -> Option<NodeId> {
         let after_ms = self.roster.replace_after_ms;
         let is_gone = |id: &&NodeId| {
             after_ms > 0 && (self.silent_ms(now, **id) >= after_ms)
                 || self.is_copied(**id)
                 || mutant::is(42) && !self.is_here(now, **id)
         };
-        let gone = voters.iter().find(is_gone)?;
-        let substitute = ready.first()?;
-        Some((Vec::from([*substitute]), Vec::from([*gone])))
+        voters.iter().find(is_gone).copied()
     }
 
-    /// One row, or several in one step, if those who vote then can decide.
-    fn vote_change(
+    /// One row, or several in one step, if those who vote then can decide, and a witness
+    /// among them has what any of them lacks.
+    pub(crate) fn vote_change(
         &self,
         now: Millis,
         promoted: &[NodeId],
@@ -232,7 +265,9 @@ impl Node {
         let mut voters = self.membership.voters();
         voters.retain(|id| !demoted.contains(id));
         voters.extend(promoted);
-        if rows.is_empty() || !self.can_decide(now, &voters) {
+        // Who only goes takes nothing from the others.
+        let has_all = promoted.is_empty() || self.has_tail_for(&voters);
+        if rows.is_empty() || !self.can_decide(now, &voters) || !has_all {
             return None;
         }
         Some(match <[Member; 1]>::try_from(rows) {

@@ -102,12 +102,15 @@ fn agreed(rig: &Rig) {
 
 #[test]
 fn so_many_of_so_many_boards_vote() {
-    let wanted: Vec<_> = (1..=9).map(|boards| voters_wanted(boards, 5)).collect();
-    assert_eq!(wanted, [1, 2, 3, 3, 5, 5, 5, 5, 5]);
-    assert_eq!(
-        (1..=7).map(|most| voters_wanted(9, most)).collect::<Vec<_>>(),
-        [1, 2, 3, 3, 5, 5, 7]
-    );
+    let wanted = |boards, most| voters_wanted(boards, false, most).0;
+    let of: Vec<_> = (1..=9).map(|boards| wanted(boards, 5)).collect();
+    assert_eq!(of, [1, 2, 3, 3, 5, 5, 5, 5, 5]);
+    let of: Vec<_> = (1..=7).map(|most| wanted(9, most)).collect();
+    assert_eq!(of, [1, 2, 3, 3, 5, 5, 7]);
+    let beside: Vec<_> = (1..=7).map(|boards| voters_wanted(boards, true, 7)).collect();
+    let votes = [(1, false), (2, true), (3, false), (4, true), (5, false), (6, true), (7, false)];
+    assert_eq!(beside, votes);
+    assert_eq!((voters_wanted(2, true, 2), voters_wanted(4, true, 4)), ((2, false), (3, false)));
 }
 
 #[test]

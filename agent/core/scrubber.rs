@@ -158,8 +158,13 @@ impl Node {
 
     /// Rows were taken from another board: a scrub tells whether they are right now.
     pub(crate) fn ask_after_repair(&mut self) {
-        let request = self.scrubber.scrubs.ask(&self.boards(), None);
+        let request = self.scrubber.scrubs.ask(&self.compared(), None);
         self.scrubber.wish_to_ask(request);
+    }
+
+    /// Boards that have rows to compare.
+    fn compared(&self) -> Vec<NodeId> {
+        self.membership.holders()
     }
 
     pub(crate) fn boards(&self) -> Vec<NodeId> {
@@ -188,7 +193,7 @@ impl Node {
             self.scrubber.seen = now;
             self.scrubber.doubts = false;
         }
-        self.scrubber.fenced = scrubs.fenced(&self.boards());
+        self.scrubber.fenced = scrubs.fenced(&self.compared());
         self.scrubber.scrubs = scrubs;
     }
 
@@ -205,7 +210,13 @@ impl Node {
     /// The write behind a caller's wish.
     pub(crate) fn scrub_request(&self, request: Request) -> Result<Request, Refusal> {
         match request {
-            Request::Scrub => Ok(Request::Write(self.scrubber.scrubs.ask(&self.boards(), None))),
+            Request::Scrub | Request::Repair { .. } if self.is_witness() => {
+                Err(self.refusal_of_witness())
+            }
+            Request::Scrub => Ok(Request::Write(self.scrubber.scrubs.ask(&self.compared(), None))),
+            Request::Repair { source } if self.membership.is_witness(source) => {
+                Err(Refusal::Invalid(String::from("a witness has no rows that could be right")))
+            }
             Request::Repair { source } => {
                 let Some(member) = self.membership.member(source) else {
                     return Err(Refusal::Invalid(alloc::format!("no member has the id {source}")));
@@ -262,7 +273,7 @@ impl Node {
 
     /// A leader's wishes: the periodic scrub, and parts of a table that differs.
     fn ask_for_scrub(&mut self, now: Millis) {
-        if !self.leads_for_sure() || self.is_fenced() {
+        if !self.leads_for_sure() || self.is_fenced() || self.is_witness() {
             return;
         }
         let scrubber = &self.scrubber;
@@ -281,7 +292,7 @@ impl Node {
         let due = due || may_compare && self.wants_comparison(now);
         if due || part.is_some() {
             let part = if due { None } else { part };
-            let request = self.scrubber.scrubs.ask(&self.boards(), part);
+            let request = self.scrubber.scrubs.ask(&self.compared(), part);
             self.scrubber.asked = Some((last, now));
             self.scrubber.wish_to_ask(request);
         }
@@ -297,7 +308,7 @@ impl Node {
         let known = scrubber.scrubs.latest().is_some_and(|(whole, _)| whole.differs());
         let waits = scrubber.scrubs.last().is_some_and(|scrub| self.waits_for(now, scrub));
         if !known && !waits {
-            let request = scrubber.scrubs.ask(&self.boards(), None);
+            let request = scrubber.scrubs.ask(&self.compared(), None);
             self.scrubber.doubts_from = now.plus(self.config.timing.request_timeout_ms);
             self.scrubber.wish_to_ask(request);
         }
@@ -308,7 +319,7 @@ impl Node {
         let missing = |board: &NodeId| !scrub.reports.contains_key(board);
         let here =
             |board: &NodeId| *board == self.config.id || self.hears(now, *board) != Some(false);
-        self.boards().iter().filter(|board| missing(board)).any(here)
+        self.compared().iter().filter(|board| missing(board)).any(here)
     }
 
     /// Boards that answer no reads and start no writes.
@@ -330,10 +341,10 @@ impl Node {
             time: whole.time,
             entry: whole.reports.values().map(|report| report.entry).max(),
             under_way: waits || scrubs.next_part().is_some(),
-            silent: self.boards().into_iter().filter(|board| !reported(board)).collect(),
+            silent: self.compared().into_iter().filter(|board| !reported(board)).collect(),
             unfinished: unfinished.collect(),
             differences: scrubs.differences(),
-            decided: self.boards().iter().any(|board| whole.judge(*board).is_some()),
+            decided: self.compared().iter().any(|board| whole.judge(*board).is_some()),
             source: whole.source,
         })
     }

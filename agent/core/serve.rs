@@ -37,7 +37,10 @@ impl Node {
             Request::Read { level, sql } => {
                 let is_own = level == ReadLevel::Own;
                 let read = Read { id, sql, deadline, freshness_ms: None, is_own };
-                if self.refuses(&read) {
+                if self.is_witness() && !is_own {
+                    let refusal = self.refusal_of_witness();
+                    self.reply(id, Reply::Refused(refusal));
+                } else if self.refuses(&read) {
                     self.reply(id, Reply::Refused(Refusal::Fenced));
                 } else {
                     self.on_read(now, level, read);
@@ -163,6 +166,9 @@ impl Node {
         if self.leads() {
             match self.hindrance() {
                 Some(refusal) => self.refuse_waiting(now, &refusal),
+                None if self.is_witness() && !mutant::is(51) => {
+                    self.refuse_waiting(now, &Refusal::NoLeader);
+                }
                 None => self.serve_writes(now),
             }
         } else {
@@ -219,6 +225,7 @@ impl Node {
         ended_by: Option<(u32, Vec<u8>)>,
     ) {
         self.resets += 1;
+        self.save_settings_again();
         if self.resets_applier(now) {
             self.applier.reset(applied);
         }
@@ -252,9 +259,11 @@ impl Node {
         let ready = self.writes.is_free()
             && self.leads_for_sure()
             && self.raw.raft.lead_transferee.is_none()
-            && self.may_execute();
+            && self.may_execute()
+            && !self.waits_for_tail(now);
         let base = self.applier.base().filter(|base| ready && base.index == last_index);
         let Some(base) = base else { return };
+        self.refuse_one_copy(now);
         if self.tend_membership(now) || !self.writes.has_waiting() {
             return;
         }

@@ -56,13 +56,15 @@ impl Node {
         wish: Wish,
     ) -> Result<(), Rejection> {
         wish.numbers()?;
-        if self.membership.member(from).is_none() || self.is_fenced() || self.catchup.is_busy() {
+        let serves = !self.is_fenced() && !self.is_witness() && !self.catchup.is_busy();
+        if self.membership.member(from).is_none() || !serves {
             self.tell_pages(now, from, ask, Answer::Gone);
             return Ok(());
         }
         match wish {
             Wish::Open { index_min } => self.open_pages(now, from, ask, index_min),
             Wish::Close { session } => self.close_pages(from, session),
+            Wish::Outline { index_min } => self.tell_outline(now, from, ask, index_min),
             wish @ (Wish::Hashes { .. } | Wish::Pages { .. }) => {
                 self.serve_pages(now, from, ask, wish);
             }
@@ -72,6 +74,17 @@ impl Node {
 
     fn tell_pages(&mut self, now: Millis, to: NodeId, ask: u64, answer: Answer) {
         self.say(now, to, &Frame::PagesTell { ask, answer });
+    }
+
+    /// What is applied is committed: whoever stands there stands on safe ground.
+    fn tell_outline(&mut self, now: Millis, from: NodeId, ask: u64, index_min: u64) {
+        let position = self.applier.applied();
+        let membership = self.membership.clone();
+        let answer = match position.index >= index_min {
+            true => Answer::Outline { position, membership },
+            false => Answer::Gone,
+        };
+        self.tell_pages(now, from, ask, answer);
     }
 
     fn open_pages(&mut self, now: Millis, from: NodeId, ask: u64, index_min: u64) {
@@ -186,6 +199,10 @@ impl Node {
         let term = self.raw.raft.term;
         let first = self.raw.raft.raft_log.first_index();
         self.offers.insert(to, now);
+        if self.is_witness() {
+            // It has none to offer; the next leader may.
+            return;
+        }
         let frame = crate::wire::RaftFrame::Snapshot { term, index, log_term, first };
         self.say(now, to, &Frame::Raft(frame));
     }

@@ -7,7 +7,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{REQUEST_STATEMENTS_MAX, REQUEST_VALUES_MAX};
+use crate::limits::{AGENT_BYTES_MAX, REQUEST_STATEMENTS_MAX, REQUEST_VALUES_MAX};
 
 /// One SQLite value. Reals keep their bits; text is what SQLite holds, which
 /// need not be UTF-8 and may contain zero bytes.
@@ -130,6 +130,17 @@ impl SqlRequest {
     pub const fn new(kind: RequestKind, origin: Origin, statements: Vec<Statement>) -> Self {
         Self { kind, transaction: false, origin, statement_timeout_ms: None, statements }
     }
+}
+
+/// Is this encoded [`SqlRequest`] a user's, or the entry a strong read waits for, of which
+/// users ask as many as they like, or part of a load?
+#[must_use]
+pub(crate) fn is_users(request: &[u8]) -> bool {
+    if request.len() > AGENT_BYTES_MAX {
+        return true;
+    }
+    let head = postcard::take_from_bytes::<(RequestKind, bool, Origin, Option<u64>)>(request);
+    !matches!(head, Ok(((_, _, Origin::Agent, _), statements)) if statements != [0])
 }
 
 /// Why a request of more than [`REQUEST_STATEMENTS_MAX`] statements is refused.

@@ -81,6 +81,12 @@ pub struct NodeStatus {
     pub scrub: Option<ScrubStatus>,
     /// A change of the group's key waits for these.
     pub keys_wait_for: Vec<NodeId>,
+    /// It keeps none of the users' rows.
+    pub witness: bool,
+    /// One board alone may have what is written next, as this leader or witness knows.
+    pub one_copy: bool,
+    /// The group writes on then.
+    pub one_copy_allowed: bool,
     /// Peers, by id.
     pub peers: BTreeMap<NodeId, PeerStatus>,
     /// Peers' bytes dropped, by reason.
@@ -117,6 +123,9 @@ impl Node {
             pulls: self.catchup.status(),
             scrub: self.scrub_status(now),
             keys_wait_for: self.keys_wait_for(now),
+            witness: self.is_witness(),
+            one_copy: self.has_one_copy(now),
+            one_copy_allowed: self.may_have_one_copy(),
             peers: self.peers(now),
             dropped: self.dropped.clone(),
         }

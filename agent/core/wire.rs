@@ -136,6 +136,26 @@ pub enum Frame {
         #[serde(deserialize_with = "few_entries")]
         entries: Vec<FrameEntry>,
     },
+    /// What the leader tells a witness.
+    Held {
+        /// The term in which the sender leads.
+        term: u64,
+        /// All that vote and keep the users' rows hold everything up to here for good.
+        index: u64,
+        /// What the group has set, by name: no more than [`limits::SETTINGS_MAX`].
+        settings: Vec<(String, String)>,
+    },
+    /// What a witness tells the leader of its log.
+    Tail {
+        /// The term in which the receiver leads.
+        term: u64,
+        /// First index.
+        first: u64,
+        /// It takes more than it may.
+        is_full: bool,
+        /// Before this index it lacks what others may lack too; 0 for no.
+        lacks: u64,
+    },
 }
 
 /// A board as the leader sees it.
@@ -365,6 +385,12 @@ impl Frame {
 
 #[cfg(test)]
 mod tests {
+    use crate::{
+        error::Refusal,
+        event::Position,
+        member::{Candidate, MemberRequest, Membership},
+    };
+
     use super::*;
 
     fn heartbeat() -> Frame {
@@ -416,6 +442,29 @@ mod tests {
         let tail = Frame::TailTell { after, entries: Vec::new() };
         assert_eq!(tail.encode(), [2, 15, 2, 0xac, 2, 0]);
         assert_eq!(Frame::Starts { met: Vec::from([(3, start)]) }.encode(), [2, 12, 1, 3, 5, 7]);
+        let settings = Vec::from([("a".into(), "b".into())]);
+        let held = Frame::Held { term: 2, index: 7, settings };
+        assert_eq!(held.encode(), [2, 16, 2, 7, 1, 1, b'a', 1, b'b']);
+        let tail = Frame::Tail { term: 2, first: 5, is_full: true, lacks: 0 };
+        assert_eq!(tail.encode(), [2, 17, 2, 5, 1, 0]);
+        let outline = Frame::PagesAsk { ask: 3, wish: Wish::Outline { index_min: 9 } };
+        assert_eq!(outline.encode(), [2, 8, 3, 4, 9]);
+        let membership = Membership { last_id: 3, ..Membership::default() };
+        let position = Position { term: 2, index: 9 };
+        let answer = Answer::Outline { position, membership };
+        let bytes = [2, 9, 3, 4, 2, 9, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(Frame::PagesTell { ask: 3, answer }.encode(), bytes);
+        let refused = Reply::Refused(Refusal::OneCopy);
+        let answer = Frame::Answer { boot: 1, sequence: 2, reply: refused };
+        assert_eq!(answer.encode(), [2, 2, 1, 2, 1, 13]);
+        let candidate = Candidate { name: "n".into(), key: [5; 32], addresses: Vec::new() };
+        let (invitation, replaces) = ([4; 16], String::new());
+        let wish = MemberRequest::Witness { candidate, invitation, replaces };
+        let request = Request::Member(wish);
+        let (boot, sequence, floor, term) = (1, 2, 1, 3);
+        let forward = Frame::Forward(Forward { boot, sequence, floor, term, request });
+        let rest = [&[2, 1, 1, 2, 1, 3, 6, 7, 1, b'n'][..], &[5; 32], &[0], &[4; 16], &[0]];
+        assert_eq!(forward.encode(), rest.concat());
     }
 
     #[test]

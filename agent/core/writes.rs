@@ -233,6 +233,24 @@ impl Writes {
         waiting.into_iter().map(|waiting| refused(waiting.ticket, refusal.clone())).collect()
     }
 
+    /// Of what waits some are refused.
+    pub(crate) fn refuse_those(
+        &mut self,
+        which: impl Fn(&Request) -> bool,
+        refusal: &Refusal,
+    ) -> Vec<Answered> {
+        let mut answered = Vec::new();
+        for waiting in core::mem::take(&mut self.waiting) {
+            if which(&waiting.request) {
+                self.waiting_bytes -= request_bytes(&waiting.request);
+                answered.push(refused(waiting.ticket, refusal.clone()));
+            } else {
+                self.waiting.push_back(waiting);
+            }
+        }
+        answered
+    }
+
     /// Requests whose time is up: those that wait had no effect; of those
     /// proposed it is not known.
     pub(crate) fn expire(&mut self, now: Millis, waiting_refusal: &Refusal) -> Vec<Answered> {

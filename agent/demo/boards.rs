@@ -57,7 +57,8 @@ impl Boards {
             return Err(String::from("the first board made no token"));
         };
         for board in &boards.all[1..] {
-            let join = ControlRequest::Join { token: token.clone(), replaces: None, name: None };
+            let (token, replaces, name, witness) = (token.clone(), None, None, false);
+            let join = ControlRequest::Join { token, replaces, name, witness };
             board.ask(&join)?;
         }
         boards.wait("the three boards to agree", |boards| {

@@ -67,7 +67,7 @@ async fn handed_over(
     wanted: Wanted,
     body: Body,
 ) -> Result<Result<Loaded, Failed>, Response> {
-    nodes::in_group(&front.caller).await?;
+    nodes::with_data(&front.caller).await?;
     let unavailable = |words: String| text(StatusCode::SERVICE_UNAVAILABLE, &words);
     let upload = front.loader.begin(wanted).map_err(unavailable)?;
     let (mut body, silence) = (pin!(body), front.silence);

@@ -317,9 +317,9 @@ async fn run(front: &Front, request: Request, parameters: &Parameters) -> Answer
             Err(text(StatusCode::SERVICE_UNAVAILABLE, "leader not found"))
         }
         // Clients and balancers ask another board then.
-        Ok(Some(Reply::Refused(refusal @ (Refusal::Fenced | Refusal::TakesNoPart)))) => {
-            Err(text(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()))
-        }
+        Ok(Some(Reply::Refused(
+            refusal @ (Refusal::Fenced | Refusal::TakesNoPart | Refusal::Witness { .. }),
+        ))) => Err(text(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string())),
         Ok(Some(Reply::Refused(refusal))) => Ok(json(render::failed(&refusal.to_string(), &shape))),
         Ok(None) => Err(text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping")),
         Err(_) if is_read => Ok(json(render::failed("timeout", &shape))),

@@ -34,6 +34,21 @@ pub(super) async fn in_group(caller: &Caller) -> Result<(), Response> {
     Err(text(StatusCode::SERVICE_UNAVAILABLE, words))
 }
 
+/// Refuses as well what only a board with data can do.
+pub(super) async fn with_data(caller: &Caller) -> Result<(), Response> {
+    in_group(caller).await?;
+    let status = seen(caller).await?;
+    if !status.witness {
+        return Ok(());
+    }
+    let other = status.members.iter().find(|member| member.leader && !member.witness);
+    let other = other.or_else(|| status.members.iter().find(|member| !member.witness));
+    let board = other.map(|member| member.name.clone()).unwrap_or_default();
+    let http = other.and_then(|member| member.http.clone()).unwrap_or_default();
+    let refusal = Refusal::Witness { board, http };
+    Err(text(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()))
+}
+
 async fn seen(caller: &Caller) -> Result<Status, Response> {
     let stopping = || text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping");
     caller.status().await.ok_or_else(stopping)
@@ -126,6 +141,7 @@ fn node(member: &MemberStatus) -> Value {
     node.insert("name".into(), json!(member.name));
     node.insert("version".into(), json!(super::VERSION));
     node.insert("voter".into(), json!(member.voter));
+    node.insert("witness".into(), json!(member.witness));
     node.insert("reachable".into(), json!(member.reachable));
     node.insert("leader".into(), json!(member.leader));
     node.insert("time".into(), json!(0.0));
@@ -152,6 +168,9 @@ pub(super) async fn readyz(State(caller): State<Caller>, RawQuery(query): RawQue
     }
     if status.fenced {
         return unready("[+]node ok\n[+]leader ok\n[+]store fenced: its rows are wrong");
+    }
+    if status.witness {
+        return unready("[+]node ok\n[+]leader ok\n[+]store absent: a witness keeps no data");
     }
     if parameters.has("sync") && status.applied_index < status.commit_index {
         return unready("[+]node ok\n[+]leader ok\n[+]store ok\n[+]sync behind");

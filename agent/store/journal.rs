@@ -95,6 +95,8 @@ pub struct Journal {
     identity: Option<Identity>,
     suspect: bool,
     trust: Trust,
+    given_up: u64,
+    is_witness: bool,
 }
 
 const TABLES: &str = "
@@ -103,6 +105,9 @@ const TABLES: &str = "
         data BLOB);
     CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS state(node INTEGER PRIMARY KEY, state BLOB);";
+
+/// Is there where this board keeps none of the users' rows.
+const WITNESS: &str = "witness";
 
 /// In table `state` the hard state stands at this number and each peer's promise
 /// at the peer's: one page, because one write changes most of them.
@@ -171,6 +176,8 @@ impl Journal {
             identity: None,
             suspect: wal::is_damaged(&wal),
             trust: Trust::default(),
+            given_up: 0,
+            is_witness: false,
         };
         journal.load()?;
         Ok(journal)
@@ -202,6 +209,8 @@ impl Journal {
             connection.query_row("SELECT max(idx) FROM log", [], |row| row.get(0)).map_err(at)?;
         self.start = trim::start(connection).map_err(at)?;
         self.coming = trim::coming(connection).map_err(at)?;
+        self.given_up = trim::given_up(connection).map_err(at)?;
+        self.is_witness = meta::<i64>(connection, WITNESS).map_err(at)?.is_some();
         let unreadable =
             |what| StoreError::new(&self.path, format!("its {what} cannot be read. {REMEDY}"));
         self.boot = boot.cast_unsigned();
@@ -269,6 +278,36 @@ impl Journal {
         let candidate = sql::encode(&(group, fresh));
         self.in_transaction(|connection| set_meta(connection, "candidate", candidate))?;
         Ok(fresh)
+    }
+
+    /// What this board is to be in the group it is about to be let in to, written down
+    /// before it is: one that keeps none of the users' rows, or like most.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn set_witness(&mut self, is_witness: bool) -> Result<(), JournalError> {
+        if self.is_witness == is_witness {
+            return Ok(());
+        }
+        self.in_transaction(|connection| match is_witness {
+            true => set_meta(connection, WITNESS, 1),
+            false => connection.execute("DELETE FROM meta WHERE name = ?1", [WITNESS]).map(drop),
+        })?;
+        self.is_witness = is_witness;
+        Ok(())
+    }
+
+    /// Does this board keep none of the users' rows?
+    #[must_use]
+    pub const fn is_witness(&self) -> bool {
+        self.is_witness
+    }
+
+    /// Up to where its log went before all others were known to hold it, as
+    /// [`Cut::GivenUp`] says; 0 for never, or if they hold it since.
+    #[must_use]
+    pub const fn given_up(&self) -> u64 {
+        self.given_up
     }
 
     /// Who this board is; `None` before it belongs to a group.
@@ -384,10 +423,12 @@ impl Journal {
     fn wrote(&mut self, persist: &Persist) {
         self.hard_state = persist.hard_state;
         match persist.cut {
-            Some(Cut::UpTo(start)) => self.start = start,
+            Some(Cut::UpTo(start)) => (self.start, self.given_up) = (start, 0),
+            Some(Cut::GivenUp(start)) => (self.start, self.given_up) = (start, start.index),
             Some(Cut::Coming(position)) => self.coming = Some(position),
             Some(Cut::Anew(start)) => {
                 (self.start, self.last_index, self.coming) = (start, start.index, None);
+                self.given_up = start.index;
             }
             None => {}
         }
@@ -673,6 +714,33 @@ mod tests {
             drop(journal);
             journal = open(directory.path());
         }
+    }
+
+    #[test]
+    fn what_was_given_up_is_remembered_until_what_all_hold_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        journal.set_witness(true).unwrap();
+        journal.write(&[persist((1..=90).map(|index| entry(index, 1)).collect(), 1)]).unwrap();
+        let at = |index| Position { term: 1, index };
+        for (next, given_up) in [
+            (Cut::UpTo(at(5)), 0),
+            (Cut::GivenUp(at(20)), 20),
+            (Cut::UpTo(at(30)), 0),
+            (Cut::GivenUp(at(40)), 40),
+            (Cut::Anew(at(200)), 200),
+        ] {
+            journal.write(&[cut(next)]).unwrap();
+            assert_eq!(journal.given_up(), given_up, "{next:?}");
+            drop(journal);
+            journal = open(directory.path());
+            assert_eq!(journal.given_up(), given_up, "{next:?}");
+            assert!(journal.is_witness());
+        }
+        assert_eq!((journal.start(), journal.last_index()), (at(200), 200));
+        journal.set_witness(false).unwrap();
+        drop(journal);
+        assert!(!open(directory.path()).is_witness());
     }
 
     #[test]

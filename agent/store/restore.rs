@@ -73,6 +73,7 @@ pub fn restore(
         applied,
         membership: database.membership().clone(),
         start: journal.start(),
+        given_up: journal.given_up(),
         terms,
         stretches: journal.stretches().map_err(|error| at(&error))?,
         last_index,

@@ -1,6 +1,7 @@
 //! The beginning of the journal's log: entries that go because the database holds
 //! what came of them for good, and a log that begins anew behind a state that came
-//! from another board.
+//! from another board. Where a witness took out what others may still lack, that stands
+//! beside it.
 //!
 //! Each row carries what it and all before it take, so that stretches of a long log
 //! are measured by looking at a few rows.
@@ -22,6 +23,15 @@ const START: &str = "start";
 /// A state that is about to come into the database.
 const COMING: &str = "coming";
 
+/// Up to where entries went before all others were known to hold them.
+const GIVEN_UP: &str = "given up";
+
+/// Up to where entries went before all others were known to hold them; 0 for never, or
+/// if they hold them since.
+pub(super) fn given_up(connection: &Connection) -> rusqlite::Result<u64> {
+    position(connection, GIVEN_UP).map(|position| position.unwrap_or_default().index)
+}
+
 /// The entry before the log's first.
 pub(super) fn start(connection: &Connection) -> rusqlite::Result<Position> {
     position(connection, START).map(Option::unwrap_or_default)
@@ -41,20 +51,34 @@ fn position(connection: &Connection, name: &str) -> rusqlite::Result<Option<Posi
 pub(super) fn cut(connection: &Connection, cut: Cut) -> rusqlite::Result<()> {
     match cut {
         Cut::UpTo(start) => {
-            connection
-                .prepare_cached("DELETE FROM log WHERE idx <= ?1")?
-                .execute([start.index.cast_signed()])?;
-            set_meta(connection, START, sql::encode(&start))
+            take_out(connection, start)?;
+            forget(connection, GIVEN_UP)
+        }
+        Cut::GivenUp(start) => {
+            take_out(connection, start)?;
+            set_meta(connection, GIVEN_UP, sql::encode(&start))
         }
         Cut::Coming(position) => set_meta(connection, COMING, sql::encode(&position)),
         Cut::Anew(start) => {
             if !mutant::is(27) {
                 connection.execute("DELETE FROM log", [])?;
             }
-            connection.execute("DELETE FROM meta WHERE name = ?1", [COMING])?;
+            forget(connection, COMING)?;
+            set_meta(connection, GIVEN_UP, sql::encode(&start))?;
             set_meta(connection, START, sql::encode(&start))
         }
     }
+}
+
+fn take_out(connection: &Connection, start: Position) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM log WHERE idx <= ?1")?
+        .execute([start.index.cast_signed()])?;
+    set_meta(connection, START, sql::encode(&start))
+}
+
+fn forget(connection: &Connection, name: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM meta WHERE name = ?1")?.execute([name]).map(drop)
 }
 
 /// What the entries up to this one take, and those that are gone; 0 where there is none.

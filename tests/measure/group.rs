@@ -1,4 +1,5 @@
-//! Boards of ours, three or more, from the release build, on the disk that holds it.
+//! Boards of ours, three or more, or two and their witness, from the release build, on
+//! the disk that holds it.
 
 use std::{path::Path, time::Duration};
 
@@ -13,6 +14,10 @@ const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"
 
 /// The largest group that is measured.
 pub(crate) const BOARDS_MAX: usize = NAMES.len();
+/// The witness of a pair.
+pub(crate) const WITNESS: &str = "w";
+
+const PAIR: [&str; 3] = ["a", "b", WITNESS];
 
 /// A table as sensors use it, the same for every peer.
 pub(crate) const TABLE: &str = "[\"CREATE TABLE IF NOT EXISTS reading(id INTEGER PRIMARY KEY, \
@@ -35,6 +40,25 @@ impl Group {
         let mut agents = Agents::new_in(program, folder);
         let boards = &NAMES[..boards];
         agents.form(boards);
+        Self::with_table(agents, boards)
+    }
+
+    /// Two boards and their witness.
+    pub(crate) fn pair(program: &Path) -> Self {
+        let folder = program.parent().expect("a folder");
+        let mut agents = Agents::new_in(program, folder);
+        let [one, other, _] = PAIR;
+        for board in PAIR {
+            agents.run(board);
+        }
+        let token = agents.found(one);
+        let _ = agents.told(other, &["join", &token]);
+        let _ = agents.told(WITNESS, &["join", &token, "--witness"]);
+        agents.wait_for_voters(&PAIR, 3);
+        Self::with_table(agents, &PAIR)
+    }
+
+    fn with_table(agents: Agents, boards: &'static [&'static str]) -> Self {
         let group = Self { agents, boards };
         let made = load::execute(&group.http(&group.leader()), TABLE, Duration::from_secs(10));
         made.expect("the table can be made");

@@ -160,7 +160,8 @@ impl Group {
         let (boot, restored) = board.store.restore(self.membership.clone());
         board.boot = boot;
         board.resets = 0;
-        let config = Config { id, seed: 1, boot, nonce: 0, timing: Timing::WIRED };
+        let timing = Timing::WIRED;
+        let config = Config { id, seed: 1, boot, nonce: 0, timing, witness: false };
         let (node, effects) = Node::new(Millis(self.now), config, restored);
         board.node = Some(node);
         self.carry_out(id, effects);

@@ -34,7 +34,7 @@ impl Store {
         memories: &[(NodeId, Memory)],
         cut: Option<Cut>,
     ) {
-        if let Some(Cut::UpTo(start) | Cut::Anew(start)) = cut {
+        if let Some(Cut::UpTo(start) | Cut::GivenUp(start) | Cut::Anew(start)) = cut {
             self.start = start;
             self.entries.retain(|entry| entry.index > start.index);
         }
@@ -88,7 +88,7 @@ impl Store {
                 self.kept = None;
                 return None;
             }
-            Work::Drop { .. } => return None,
+            Work::Drop { .. } | Work::Stand { .. } | Work::Settings { .. } => return None,
         })
     }
 

@@ -30,6 +30,7 @@ use understudy_core::{
 use super::{
     lateness::Lateness,
     vfs::{self, Card, Disk},
+    witnesses::{KEPT, Pair, WITNESS},
 };
 
 thread_local! {
@@ -96,6 +97,13 @@ pub(crate) struct Board {
     pub(crate) fenced_since: Option<u64>,
     /// How much of its log it keeps.
     pub(crate) kept: Kept,
+    /// It is a witness.
+    pub(crate) pair: Option<Pair>,
+    /// It took its place in the log from another board: what was applied before is not
+    /// known to it.
+    pub(crate) has_jumped: bool,
+    /// The group writes on with one copy.
+    pub(crate) one_copy: bool,
 }
 
 /// What runs while the power is on.
@@ -210,6 +218,9 @@ impl Board {
             died_taking: false,
             fenced_since: None,
             kept,
+            pair: None,
+            has_jumped: false,
+            one_copy: false,
         }
     }
 
@@ -237,29 +248,34 @@ impl Board {
     }
 
     /// Makes it a founding member of a group of so many boards, of which some vote.
-    pub(crate) fn found(&self, boards: u64) -> Result<(), String> {
+    pub(crate) fn found(&self, boards: u64, with_witness: bool) -> Result<(), String> {
         let mut journal = self.journal()?;
-        let entries = (1..=boards).map(|id| Entry {
-            index: id,
-            term: 1,
-            kind: EntryKind::Membership,
-            data: sql::encode(&MembershipChange::Add(Member {
-                id,
-                name: format!("board-{id}"),
-                key: [u8::try_from(id).unwrap_or(0); 32],
-                addresses: Vec::new(),
-                voter: id <= VOTERS_DEFAULT as u64,
-            })),
-        });
+        journal.set_witness(self.is_witness()).map_err(|error| error.to_string())?;
+        let member = |id| Member {
+            id,
+            name: format!("board-{id}"),
+            key: [u8::try_from(id).unwrap_or(0); 32],
+            addresses: Vec::new(),
+            voter: id <= VOTERS_DEFAULT as u64,
+        };
+        let come = |id| match id == WITNESS && with_witness {
+            true => MembershipChange::Witness(member(id), [0; 16]),
+            false => MembershipChange::Add(member(id)),
+        };
+        let (term, kind) = (1, EntryKind::Membership);
+        let entries = (1..=boards)
+            .map(|id| Entry { index: id, term, kind, data: sql::encode(&come(id)) })
+            .collect();
         let hard_state = HardState { term: 1, vote: 0, commit: boards };
-        let entries = entries.collect();
         let persist = Persist { entries, hard_state, ..Persist::default() };
         journal.found(&self.identity(), &persist).map_err(|error| error.to_string())
     }
 
     /// Makes it a board that was let in, and has nothing else yet.
     pub(crate) fn join(&self) -> Result<(), String> {
-        let found = self.journal()?.found(&self.identity(), &Persist::default());
+        let mut journal = self.journal()?;
+        journal.set_witness(self.is_witness()).map_err(|error| error.to_string())?;
+        let found = journal.found(&self.identity(), &Persist::default());
         found.map_err(|error| error.to_string())
     }
 
@@ -278,13 +294,15 @@ impl Board {
     /// Starts a process from what the disk holds.
     pub(crate) fn start(&mut self, now: u64, seed: u64) -> Result<Effects, String> {
         let mut journal = self.journal()?;
+        let witness = journal.is_witness();
         let options = Options {
             vfs: Some(vfs::NAME.into()),
             clock: self::now,
             stopwatch: || self::now().0 * 1_000_000,
             commit_interval_ms: 5_000,
-            commit_bytes: 64 << 10,
-            wal_bytes: 32 << 10,
+            commit_bytes: if witness { 1 << 10 } else { 64 << 10 },
+            wal_bytes: if witness { 1 << 10 } else { 32 << 10 },
+            witness,
             ..Options::default()
         };
         let directory = self.directory();
@@ -292,13 +310,20 @@ impl Board {
             Database::open(&directory, options).map_err(|error| error.to_string())?;
         let restored = restore::restore(&directory, &mut journal, &mut database)
             .map_err(|error| error.to_string())?;
-        let (boot, timing) = (journal.boot(), Timing::WIRED);
-        let config = Config { id: self.id, seed, boot, nonce: self.epoch, timing };
+        let (boot, nonce, timing) = (journal.boot(), self.epoch, Timing::WIRED);
+        let config = Config { id: self.id, seed, boot, nonce, timing, witness };
         let (mut node, effects) = Node::new(self.time(now), config, restored);
         node.set_scrub_interval(SCRUB_INTERVAL_MS);
-        node.set_kept(self.kept);
+        node.set_kept(if witness { KEPT } else { self.kept });
         node.set_replace_after(REPLACE_AFTER_MS);
         node.set_repair_after(REPAIR_AFTER_MS);
+        node.set_one_copy(self.one_copy);
+        if !witness {
+            node.set_settings(vec![(String::from("profile"), String::from("wired"))]);
+        }
+        if let Some(pair) = self.pair {
+            node.set_witness_log(pair.log_bytes);
+        }
         self.epoch += 1;
         self.paused_since = None;
         self.held.clear();
@@ -364,7 +389,7 @@ mod tests {
         let mut torn = 0;
         for calls in 1..30 {
             let board = Board::new(1, calls, 1_000, Kept::default());
-            board.found(BOARDS).unwrap();
+            board.found(BOARDS, false).unwrap();
             let mut journal = board.journal().unwrap();
             for index in 4..40 {
                 journal.write(&[persist(index, 100)]).unwrap();

@@ -12,6 +12,7 @@ use super::{
     agenda::Happening,
     board::{BOARDS, BOARDS_LARGE, Board, set_now},
     random::Random,
+    witnesses::Pair,
     world::World,
 };
 
@@ -46,6 +47,7 @@ pub(crate) struct Plan {
     pub(crate) old: u64,
     /// The group is founded by so many boards.
     pub(crate) boards: u64,
+    pub(crate) pair: Pair,
 }
 
 impl Plan {
@@ -71,6 +73,7 @@ impl Plan {
             moves: false,
             old: rate(150),
             boards: BOARDS,
+            pair: Pair::default(),
         };
         let boards = if random.chance(40) { BOARDS_LARGE } else { BOARDS };
         match random.chance(400) {
@@ -101,6 +104,7 @@ impl Plan {
             moves: false,
             old: 0,
             boards: BOARDS,
+            pair: Pair { log_bytes: 0, one_copy: false, burns_at: None },
         }
     }
 }
@@ -137,6 +141,9 @@ impl World {
         let now = self.now;
         let inside = !self.heals && self.faults.chance(self.plan.starts);
         let calls = self.faults.below(40);
+        if self.has_burnt(id) {
+            return;
+        }
         let board = self.board(id);
         if board.process.is_some() || board.is_emptied {
             return;
@@ -230,6 +237,7 @@ impl World {
     }
 
     pub(crate) fn fault(&mut self) {
+        self.perhaps_burn();
         let id = self.any_board();
         let (cuts, crashes) = (self.plan.cuts, self.plan.crashes);
         if self.faults.chance(cuts) {

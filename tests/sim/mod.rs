@@ -4,8 +4,9 @@
 //! What is real: every node, every line of `store`, every byte SQLite writes.
 //! What is simulated: the disks under SQLite (`vfs`), the network and the clocks
 //! (`world`, `agenda`), the drivers' threads (`threads`), the callers (`calls`),
-//! what goes wrong (`faults`, `deposed`), who comes and goes (`moves`). Not in the loop:
-//! sockets, the seal, HTTP. What must hold stands in `check`.
+//! what goes wrong (`faults`, `deposed`), who comes and goes (`moves`), which groups have a
+//! witness (`witnesses`). Not in the loop: sockets, the seal, HTTP. What must hold stands
+//! in `check`.
 
 mod agenda;
 mod board;
@@ -21,6 +22,7 @@ mod moves;
 mod random;
 mod threads;
 mod vfs;
+mod witnesses;
 mod world;
 
 pub use large::{Crossing, Held, Roads};
@@ -58,6 +60,9 @@ pub struct Report {
     /// Old cards put back.
     #[serde(default)]
     pub put_back: u64,
+    /// Boards that burnt.
+    #[serde(default)]
+    pub burnt: u64,
     /// Equal for equal runs.
     pub trace: u64,
     /// Time it took, of one core.

@@ -107,7 +107,8 @@ impl World {
 
     /// One of five that vote may lose what its card holds; it joins anew in its own place.
     fn perhaps_empty_a_card(&mut self) {
-        if self.moves.is_joining || self.boards.values().any(|board| board.is_emptied) {
+        let is_pair = self.plan.pair.log_bytes > 0;
+        if is_pair || self.moves.is_joining || self.boards.values().any(|board| board.is_emptied) {
             return;
         }
         let processes = self.boards.values().filter_map(|board| board.process.as_ref());
@@ -173,7 +174,8 @@ impl World {
         self.outcome.moves += 1;
         self.outcome.replaced += u64::from(self.moves.replaces.take().is_some());
         let (seed, pace) = (self.faults.next(), 900 + self.faults.below(201));
-        let board = Board::new(id, seed, pace, self.plan.kept);
+        let mut board = Board::new(id, seed, pace, self.plan.kept);
+        board.one_copy = self.plan.pair.one_copy;
         if let Err(reason) = board.join() {
             return self.check.fail(format!("board {id} cannot begin: {reason}"));
         }
@@ -202,7 +204,7 @@ impl World {
             .map(|(_, process)| (process.node.term(), process.node.membership()))
             .collect();
         let Some(membership) = by_term.into_values().next_back().cloned() else {
-            return self.boards.keys().copied().collect();
+            return self.boards.keys().copied().filter(|id| !self.has_burnt(*id)).collect();
         };
         if !membership.outgoing.is_empty() {
             self.check.fail(String::from("two sets of voters count in the end"));
@@ -212,6 +214,6 @@ impl World {
             self.check.fail(format!("board {id}, whose removal was acknowledged, is a member"));
         }
         let members = membership.members.iter().map(|member| member.id);
-        members.filter(|id| self.boards.contains_key(id)).collect()
+        members.filter(|id| self.boards.contains_key(id) && !self.has_burnt(*id)).collect()
     }
 }

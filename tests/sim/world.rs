@@ -26,6 +26,7 @@ use super::{
     moves::Moves,
     random::Random,
     vfs,
+    witnesses::kept_wrongly,
 };
 
 /// Simulated milliseconds of chaos, and until all must be well again.
@@ -44,6 +45,8 @@ pub(crate) struct World {
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     pub(crate) deposing: Option<Deposing>,
     pub(crate) moves: Moves,
+    /// It never comes back.
+    pub(crate) burnt: Option<NodeId>,
     pub(crate) asked: BTreeMap<(NodeId, u64, RequestId), Asked>,
     pub(crate) requests: RequestId,
     /// The answer to a request that is only about its answer.
@@ -83,7 +86,7 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut streams = Random::new(seed);
         let mut stream = || Random::new(streams.next());
-        let plan = Plan::draw(&mut stream());
+        let plan = Plan::draw(&mut stream()).with_witness(seed);
         let mut drift = stream();
         let boards = (1..=plan.boards).map(|id| {
             let pace = 900 + drift.below(201);
@@ -102,6 +105,7 @@ impl World {
             cut: BTreeSet::new(),
             deposing: None,
             moves: Moves::default(),
+            burnt: None,
             asked: BTreeMap::new(),
             requests: 0,
             told: None,
@@ -118,7 +122,12 @@ impl World {
     /// A group of boards, all with power.
     pub(crate) fn found(&mut self) {
         for id in 1..=self.plan.boards {
-            if let Err(reason) = self.boards[&id].found(self.plan.boards) {
+            let pair = self.pair_of(id);
+            let (boards, has_witness) = (self.plan.boards, self.plan.pair.log_bytes > 0);
+            let one_copy = self.plan.pair.one_copy;
+            let board = self.board(id);
+            (board.pair, board.one_copy) = (pair, one_copy);
+            if let Err(reason) = board.found(boards, has_witness) {
                 self.check.fail(format!("board {id} cannot be founded: {reason}"));
             }
             self.power_on(id);
@@ -236,6 +245,7 @@ impl World {
             // What it sends of it comes after.
             self.look_at_deposing(id, leads, Deed::of(&effect));
             self.tell(|| format!("board {id}: {}", trace::effect(&effect)));
+            self.look_at_witness(id, &effect);
             match effect {
                 Effect::Send { to, payload } => {
                     self.mix(&(id, to, &payload));
@@ -310,7 +320,7 @@ impl World {
             let board = self.board(id);
             let time = board.time(now);
             let (is_damaged, died_taking) = (board.is_damaged, board.died_taking);
-            let is_diverged = board.is_diverged;
+            let (is_diverged, is_witness) = (board.is_diverged, board.is_witness());
             let Some(process) = &mut board.process else {
                 if is_damaged {
                     continue;
@@ -326,9 +336,8 @@ impl World {
             // What it holds then is compared with the others' below.
             let is_diverged = is_diverged && !(died_taking && is_free);
             if is_diverged && is_free && !has_spread {
-                return self
-                    .check
-                    .fail(format!("board {id}, whose rows are wrong, goes on as before"));
+                let what = format!("board {id}, whose rows are wrong, goes on as before");
+                return self.check.fail(what);
             }
             if is_damaged && (status.disk_lost || status.confirming_disk) {
                 continue;
@@ -338,6 +347,12 @@ impl World {
                 return self.check.fail(what);
             }
             applied.push(status.applied);
+            if is_witness {
+                if let Some(what) = kept_wrongly(process) {
+                    return self.check.fail(format!("board {id}, a witness, {what}"));
+                }
+                continue;
+            }
             let digest = process.database.content_digest().unwrap_or(0);
             let rows =
                 process.database.query(&calls::sql_of(&["SELECT v, count(*) FROM t GROUP BY v"]));

@@ -100,7 +100,9 @@ impl Database {
                     false => Outcome::Skipped,
                 })
             }
-            EntryKind::Change if entry.data.is_empty() => Ok(Outcome::Changed),
+            EntryKind::Change if entry.data.is_empty() || self.options.witness => {
+                Ok(Outcome::Changed)
+            }
             EntryKind::Change => self.apply_change(entry),
         }
     }

@@ -10,11 +10,13 @@ use understudy_core::{
 use super::Database;
 
 /// What stands in a row's `voter`, bit by bit: it votes; it votes in the set that is
-/// being left; it follows because somebody wished so; it is a member no more.
+/// being left; it follows because somebody wished so; it is a member no more; it is a
+/// witness.
 const VOTES: i64 = 1;
 const VOTED: i64 = 2;
 const RESTS: i64 = 4;
 const REMOVED: i64 = 8;
+const WITNESS: i64 = 16;
 
 impl Database {
     pub(super) fn read_membership(&self) -> rusqlite::Result<Membership> {
@@ -36,6 +38,9 @@ impl Database {
             }
             if standing & RESTS != 0 {
                 membership.resting.push(id);
+            }
+            if standing & WITNESS != 0 {
+                membership.witnesses.push(id);
             }
             let addresses: String = row.get(3)?;
             membership.members.push(Member {
@@ -77,6 +82,13 @@ impl Database {
         self.head.last_id = self.membership.last_id;
         self.write_membership(&before)?;
         Ok(true)
+    }
+
+    /// Puts another membership in the place of this.
+    pub(super) fn replace_membership(&mut self, to: Membership) -> rusqlite::Result<()> {
+        let before = std::mem::replace(&mut self.membership, to);
+        self.head.last_id = self.membership.last_id;
+        self.write_membership(&before)
     }
 
     /// Writes the rows that have changed.
@@ -129,7 +141,8 @@ fn rows(membership: &Membership) -> Vec<Row> {
     let members = membership.members.iter().map(|member| {
         let standing = bit(member.voter, VOTES)
             | bit(membership.outgoing.contains(&member.id), VOTED)
-            | bit(membership.resting.contains(&member.id), RESTS);
+            | bit(membership.resting.contains(&member.id), RESTS)
+            | bit(membership.is_witness(member.id), WITNESS);
         (member.id, (member.name.clone(), member.key, member.addresses.join("\n"), standing))
     });
     let removed = membership.removed.iter();
@@ -171,6 +184,7 @@ mod tests {
             MembershipChange::KeyUse(1),
             MembershipChange::KeyInstall(key(3)),
             MembershipChange::Invite(invitation(3)),
+            MembershipChange::Witness(member(6, false), [7; 16]),
             MembershipChange::Joint(vec![member(1, false), member(3, true)]),
             MembershipChange::Add(member(5, false)),
         ];
@@ -183,7 +197,7 @@ mod tests {
             let _ = expected.change(change);
         }
         assert_eq!(fits.last(), Some(&Outcome::Skipped), "two sets of voters count");
-        assert_eq!(fits.iter().filter(|outcome| **outcome == Outcome::Changed).count(), 12);
+        assert_eq!(fits.iter().filter(|outcome| **outcome == Outcome::Changed).count(), 13);
         assert_eq!((expected.outgoing.as_slice(), expected.voters()), (&[1, 2][..], vec![2, 3]));
         assert_eq!(database.membership(), &expected);
         database.commit().unwrap();

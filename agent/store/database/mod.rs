@@ -75,6 +75,7 @@ mod tokens;
 mod tree;
 mod vacuum;
 mod views;
+mod witness;
 
 pub use pages::{Desk, Job};
 pub use read::{QueryOutcome, Reader};
@@ -117,6 +118,9 @@ pub struct Options {
     /// A WAL that somebody's long read keeps from shrinking grows to this, bytes,
     /// and what was being applied when it got there; then nothing is applied.
     pub wal_bytes_max: u64,
+    /// It is a witness's: entries are counted and hashed, and of what they bring only who
+    /// belongs to the group is kept.
+    pub witness: bool,
 }
 
 impl Default for Options {
@@ -129,6 +133,7 @@ impl Default for Options {
             commit_bytes: 4 << 20,
             wal_bytes: 1 << 20,
             wal_bytes_max: 32 << 20,
+            witness: false,
         }
     }
 }

@@ -106,6 +106,11 @@ impl Database {
             Work::Keep { session } => self.keep(session)?,
             Work::Compare { summary, salt, room } => self.compare((summary, salt, room))?,
             Work::Install { summary } => Inner::Done(self.install(&summary)?),
+            Work::Stand { position, membership } => Inner::Done(self.stand(position, membership)?),
+            Work::Settings { settings } => {
+                self.put_settings(&settings)?;
+                Inner::Done(Done::Put)
+            }
             Work::Serve { wish } => Inner::Serve(wish),
             Work::Release => {
                 self.holding.hold = None;
@@ -259,7 +264,7 @@ impl State {
         match wish {
             Wish::Hashes { salt, level, .. } => self.hashes(*level, &asked, *salt).map(Some),
             Wish::Pages { .. } => self.pages(&asked).map(Some),
-            Wish::Open { .. } | Wish::Close { .. } => Ok(None),
+            Wish::Open { .. } | Wish::Close { .. } | Wish::Outline { .. } => Ok(None),
         }
     }
 

@@ -142,7 +142,7 @@ fn pull(
         match &answer {
             Answer::Pages(pages) => crossed.pages += pages.len() / PAGE_BYTES,
             Answer::Hashes(hashes) => crossed.hashes += hashes.len(),
-            Answer::Opened(_) | Answer::Gone => panic!("{answer:?}"),
+            Answer::Opened(_) | Answer::Gone | Answer::Outline { .. } => panic!("{answer:?}"),
         }
         done = to.does(Work::Take { wish, answer, room: room - open.len() });
     }
