@@ -11,6 +11,7 @@
 //! It ends before that when entries come after all.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, VecDeque},
     vec::Vec,
 };
@@ -495,7 +496,7 @@ impl Node {
         let number = self.number();
         let position = summary.position;
         let work = match self.catchup.outline.take() {
-            Some(membership) => Work::Stand { position, membership },
+            Some(membership) => Work::Stand { position, membership: Box::new(membership) },
             None => Work::Install { summary },
         };
         self.effects.push(Effect::Pages { number, work });

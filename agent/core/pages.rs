@@ -13,7 +13,7 @@
 //! Left out: who asks whom and when (`catchup`, `source`), and whatever reads or
 //! writes pages.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
@@ -261,7 +261,7 @@ pub enum Work {
         /// Where.
         position: Position,
         /// Who belongs to the group there.
-        membership: Membership,
+        membership: Box<Membership>,
     },
     /// Put these settings in the place of those in a witness's database; ends with
     /// [`Done::Put`].

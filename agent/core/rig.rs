@@ -300,7 +300,7 @@ impl Rig {
                 }
                 Effect::Reply { id: request, reply } => self.replies.push((id, request, reply)),
                 Effect::Pages { number, work: Work::Stand { position, membership } } => {
-                    let done = Done::Installed(Some(membership));
+                    let done = Done::Installed(Some(*membership));
                     self.queue.push((id, Event::Pages { number, done }));
                     self.queue.push((id, Event::DatabaseDurable(position.index)));
                 }

@@ -106,7 +106,7 @@ impl Database {
             Work::Keep { session } => self.keep(session)?,
             Work::Compare { summary, salt, room } => self.compare((summary, salt, room))?,
             Work::Install { summary } => Inner::Done(self.install(&summary)?),
-            Work::Stand { position, membership } => Inner::Done(self.stand(position, membership)?),
+            Work::Stand { position, membership } => Inner::Done(self.stand(position, *membership)?),
             Work::Settings { settings } => {
                 self.put_settings(&settings)?;
                 Inner::Done(Done::Put)

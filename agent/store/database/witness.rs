@@ -113,7 +113,7 @@ mod tests {
         let _ = membership.change(&MembershipChange::Witness(member(2), [0; 16]));
         let position = Position { term: 2, index: 70 };
         let settings = vec![("profile".to_owned(), "wifi".to_owned())];
-        let work = Work::Stand { position, membership: membership.clone() };
+        let work = Work::Stand { position, membership: Box::new(membership.clone()) };
         assert!(witness.pages(work).is_ok());
         assert_eq!(witness.durable(), position, "no power cut can take it");
         assert!(witness.pages(Work::Settings { settings }).is_ok());
