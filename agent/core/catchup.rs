@@ -75,7 +75,7 @@ pub(crate) struct CatchUp {
     is_gone: bool,
     salt: u32,
     /// What a witness takes in the place of pages.
-    outline: Option<Membership>,
+    outline: Option<Box<Membership>>,
     progressed: Millis,
     /// Not begun again before.
     pause: Millis,
@@ -358,15 +358,11 @@ impl Node {
     }
 
     /// All that a witness needs is here.
-    fn take_outline(
-        &mut self,
-        position: Position,
-        membership: Membership,
-    ) -> Result<(), Rejection> {
-        self.check_position(position)?;
+    fn take_outline(&mut self, at: Position, to: Box<Membership>) -> Result<(), Rejection> {
+        self.check_position(at)?;
         if matches!(self.catchup.stage, Stage::Opening) {
-            let summary = Summary { session: 0, position, pages: 0, root: 0 };
-            self.catchup.outline = Some(membership);
+            let summary = Summary { session: 0, position: at, pages: 0, root: 0 };
+            self.catchup.outline = Some(to);
             self.catchup.stage = Stage::Announcing(summary, false);
         }
         Ok(())
@@ -496,7 +492,7 @@ impl Node {
         let number = self.number();
         let position = summary.position;
         let work = match self.catchup.outline.take() {
-            Some(membership) => Work::Stand { position, membership: Box::new(membership) },
+            Some(membership) => Work::Stand { position, membership },
             None => Work::Install { summary },
         };
         self.effects.push(Effect::Pages { number, work });

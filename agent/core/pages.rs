@@ -158,7 +158,7 @@ pub enum Answer {
         /// What is applied.
         position: Position,
         /// Who belongs to the group.
-        membership: Membership,
+        membership: Box<Membership>,
     },
 }
 

@@ -7,6 +7,7 @@
 //! on with entries.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
@@ -79,7 +80,7 @@ impl Node {
     /// What is applied is committed: whoever stands there stands on safe ground.
     fn tell_outline(&mut self, now: Millis, from: NodeId, ask: u64, index_min: u64) {
         let position = self.applier.applied();
-        let membership = self.membership.clone();
+        let membership = Box::new(self.membership.clone());
         let answer = match position.index >= index_min {
             true => Answer::Outline { position, membership },
             false => Answer::Gone,

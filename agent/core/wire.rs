@@ -450,6 +450,7 @@ mod tests {
         let outline = Frame::PagesAsk { ask: 3, wish: Wish::Outline { index_min: 9 } };
         assert_eq!(outline.encode(), [2, 8, 3, 4, 9]);
         let membership = Membership { last_id: 3, ..Membership::default() };
+        let membership = alloc::boxed::Box::new(membership);
         let position = Position { term: 2, index: 9 };
         let answer = Answer::Outline { position, membership };
         let bytes = [2, 9, 3, 4, 2, 9, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -21,13 +21,14 @@ impl Database {
             Checkpoint::Complete => {
                 self.durable = committed;
                 self.since_checkpoint = 0;
+                self.is_coming = false;
                 false
             }
             Checkpoint::Partial { wal_bytes } => {
                 if wal_bytes >= self.options.wal_bytes_max / 2 {
                     self.copies.end_all();
                 }
-                wal_bytes >= self.options.wal_bytes_max || self.durable.index < self.installed
+                wal_bytes >= self.options.wal_bytes_max || self.is_coming
             }
         };
         self.held_since = held.then(self.options.clock);

@@ -49,7 +49,7 @@ impl Database {
         self.reopen()?;
         self.pass_scrub_over(scrub);
         // Until it is there for good nothing is applied to it.
-        self.installed = summary.position.index;
+        self.is_coming = true;
         match if mutant::is(25) { Ok(()) } else { self.checkpoint() } {
             Err(halt @ Failure::Halt(_)) => return Err(halt),
             Ok(()) => {}

@@ -187,8 +187,9 @@ pub struct Database {
     schema_changed: bool,
     watch: Watch,
     holding: Holding,
-    /// A state that came from another board is here; durable or not yet.
-    installed: u64,
+    /// A state that came from another board is not in the file for good yet; its entry
+    /// says nothing of that, for this board may have been at the same one with other rows.
+    is_coming: bool,
     copies: Copies,
 }
 
@@ -260,7 +261,7 @@ impl Database {
             schema_changed: false,
             watch: Watch::default(),
             holding: Holding::default(),
-            installed: 0,
+            is_coming: false,
             copies: Copies::default(),
             connection,
             path: path.clone(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rusqlite::Connection;
 use understudy_core::{
     event::{Entry, EntryKind},
     limits::{PAGE_BYTES, PAGES_WISHES_MAX},
@@ -390,4 +391,23 @@ fn a_scrub_that_came_with_another_boards_state_is_reported_as_passed_over() {
     source.execute("INSERT INTO t VALUES (9000, 1, 'more')");
     bring(&mut source, &mut behind);
     assert!(behind.database.take_scrubbing().is_none(), "once is enough");
+}
+
+#[test]
+fn a_state_of_the_same_entry_is_not_taken_for_what_was_there_for_good_before() {
+    let mut source = filled(100);
+    let mut behind = twin(&mut source);
+    behind.database.checkpoint().unwrap();
+    assert_eq!(behind.database.durable(), source.database.applied());
+    let path = behind.directory().join("state.db");
+    let other = Connection::open(path).unwrap();
+    other.execute("UPDATE t SET b = 'wrong' WHERE id = 50", []).unwrap();
+    other.execute_batch("BEGIN; SELECT * FROM t;").unwrap();
+    bring(&mut source, &mut behind);
+    assert!(behind.database.is_held(), "its own rows are still in the file");
+    other.execute_batch("COMMIT").unwrap();
+    let later = crate::driver::clock::now().plus(2 * super::house::HELD_RETRY_MS);
+    behind.database.keep_house(later).unwrap();
+    assert!(!behind.database.is_held());
+    assert_same(&mut source, &mut behind);
 }

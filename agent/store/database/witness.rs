@@ -24,7 +24,7 @@ impl Database {
         let written = self.replace_membership(membership);
         written.map_err(|error| self.failure(&error))?;
         self.commit()?;
-        self.installed = position.index;
+        self.is_coming = true;
         match self.checkpoint() {
             Err(halt @ Failure::Halt(_)) => return Err(halt),
             Ok(()) => {}
