@@ -17,6 +17,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use understudy_core::{
+    error::Refusal,
     event::{NodeId, Reply, Request},
     limits::{MEMBERS_MAX, PAYLOAD_BYTES_MAX},
     member::{Candidate, InvitationId, Member, MemberRequest, Membership, PublicKey},
@@ -163,6 +164,8 @@ impl Doorstep {
         let (from, attempt) = self.waiting.remove(&admission.key).unwrap_or_default();
         let word = match reply {
             Reply::Refused(refusal) if refusal.is_passing() => return None,
+            // It speaks for no group any more.
+            Reply::Refused(Refusal::TakesNoPart) => return None,
             Reply::Refused(refusal) => Word::Refused { reason: refusal.to_string(), attempt },
             Reply::Done { answer, .. } => match sql::decode(answer) {
                 Ok(member) => accepted(&member, membership, from),
@@ -489,7 +492,7 @@ impl Asking<'_> {
 
 #[cfg(test)]
 mod tests {
-    use understudy_core::{error::Refusal, limits::NAME_BYTES_MAX, member::MembershipChange};
+    use understudy_core::{limits::NAME_BYTES_MAX, member::MembershipChange};
 
     use super::*;
     use crate::{identity::GroupKey, seal::public_key, token::Host};

@@ -19,7 +19,7 @@ use crate::{ahead::Ahead, network::Network};
 const LOOPBACK: &str = "127.0.0.1:0";
 
 /// Questions asked while waiting, one every 50 ms.
-const TRIES: u32 = 400;
+const TRIES: u32 = 1_600;
 
 /// A folder of boards.
 pub struct Agents {

@@ -97,7 +97,7 @@ fn a_directory_of_another_version_is_refused() {
     agents.stop("a");
     tamper(&agents.directory("a"), "UPDATE meta SET value = 9 WHERE name = 'format'");
     let log = start_refused(&mut agents, "a");
-    assert!(log.contains("format version 9, this program reads 2"), "{log}");
+    assert!(log.contains("format version 9, this program reads 3"), "{log}");
     tamper(&agents.directory("a"), "UPDATE meta SET value = 2 WHERE name = 'format'");
     agents.run("a");
     let rows = agents.told("a", &["query", "SELECT sum(a) FROM t"]);
