@@ -68,6 +68,8 @@ fn two_copies_of_one_card_are_told_apart_and_made_two_boards() {
         }
         let token = agents.told("a", &["token"]);
         let _ = agents.told("c", &["join", token.trim(), "--replace", "c"]);
+        // The removal of the former one changes the group's key.
+        let token = agents.told("a", &["token"]);
         let _ = agents.told("d", &["join", token.trim(), "--name", "d"]);
         agents.wait_for_voters(&["a", "b", "c", "d"], 3);
         let said = agents.told("a", &["status"]);

@@ -40,8 +40,8 @@ fn takes_no_part(status: &Status) -> Option<String> {
         return Some(format!(
             "There are two copies of this board's card, or an old one was put back: neither takes \
              part any more. Its data is safe on the others; on each copy `understudy reset` \
-             empties it, then `understudy join TOKEN --replace {}` joins one anew and `understudy \
-             join TOKEN --name NAME` another.",
+             empties it, then `understudy join TOKEN --replace {}` joins one anew and, with a \
+             token made after that, `understudy join TOKEN --name NAME` another.",
             status.board
         ));
     }
