@@ -40,7 +40,7 @@ impl Node {
     /// fetched, and told when it asks again.
     pub(crate) fn on_tail_ask(&mut self, now: Millis, from: NodeId, after: Position) {
         let log = &self.raw.raft.raft_log;
-        let has_more = log.last_index() > after.index && after.index >= log.first_index();
+        let has_more = log.last_index() > after.index;
         if !has_more || log.term(after.index).ok() != Some(after.term) {
             return;
         }
@@ -102,13 +102,22 @@ mod tests {
 
     #[test]
     fn what_only_a_board_without_a_vote_has_comes_back_to_who_sent_it() {
-        let (mut rig, [leader, holder, third]) = nobody_electable();
-        rig.run(15_000);
-        let next = rig.leader().expect("somebody can be elected again");
-        assert!(next == leader || next == third, "{next}");
-        rig.run(2_000);
-        let ends = |id: NodeId| rig.journals[&id].iter().any(|entry| entry.data.ends_with(b"sent"));
-        assert!(ends(leader) && ends(holder) && ends(third));
+        for is_trimmed in [false, true] {
+            let (mut rig, [leader, holder, third]) = nobody_electable();
+            if is_trimmed {
+                // Its log begins behind the last entry that the other has.
+                let last = rig.nodes[&leader].last();
+                let log = rig.nodes.get_mut(&holder).unwrap().raw.mut_store();
+                assert_eq!(log.compact(last.index), Some(last));
+            }
+            rig.run(15_000);
+            let next = rig.leader().expect("somebody can be elected again");
+            assert!(next == leader || next == third, "{next}");
+            rig.run(2_000);
+            let ends =
+                |id: NodeId| rig.journals[&id].iter().any(|entry| entry.data.ends_with(b"sent"));
+            assert!(ends(leader) && ends(holder) && ends(third));
+        }
     }
 
     #[test]
