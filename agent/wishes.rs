@@ -77,14 +77,13 @@ async fn answer(
     request: ControlRequest,
     home: &Home,
 ) -> Result<ControlResponse, String> {
-    let ended = || String::from("the agent is stopping");
     match request {
         ControlRequest::Status => {
-            let status = caller.status().await.ok_or_else(ended)?;
+            let status = caller.status().await.ok_or_else(stopping)?;
             Ok(ControlResponse::Status(Box::new(status)))
         }
         ControlRequest::Init { .. } | ControlRequest::Join { .. } => {
-            let status = caller.status().await.ok_or_else(ended)?;
+            let status = caller.status().await.ok_or_else(stopping)?;
             if status.removed {
                 return Err(format!(
                     "this board was removed from the group \"{}\": `understudy reset` makes it \
@@ -102,16 +101,16 @@ async fn answer(
         ControlRequest::RevokeTokens => member(caller, MemberRequest::Revoke).await,
         ControlRequest::RotateKey => rotate_key(caller).await,
         ControlRequest::Remove { board } => {
-            let status = caller.status().await.ok_or_else(ended)?;
+            let status = caller.status().await.ok_or_else(stopping)?;
             member(caller, MemberRequest::Remove(id_of(&status, &board)?)).await
         }
         ControlRequest::Transfer { board } => {
-            let status = caller.status().await.ok_or_else(ended)?;
+            let status = caller.status().await.ok_or_else(stopping)?;
             let to = board.map(|board| id_of(&status, &board)).transpose()?;
             member(caller, MemberRequest::Transfer(to)).await
         }
         ControlRequest::Vote { board, voter } => {
-            let status = caller.status().await.ok_or_else(ended)?;
+            let status = caller.status().await.ok_or_else(stopping)?;
             member(caller, MemberRequest::Vote { id: id_of(&status, &board)?, voter }).await
         }
         ControlRequest::Leave => leave(caller, home).await,
@@ -128,7 +127,7 @@ async fn answer(
             Ok(ControlResponse::Sql(response))
         }
         ControlRequest::Rename { board, name } => {
-            let status = caller.status().await.ok_or_else(ended)?;
+            let status = caller.status().await.ok_or_else(stopping)?;
             let board = board.unwrap_or_else(|| status.board.clone());
             done(caller, Request::Rename { id: id_of(&status, &board)?, name }).await?;
             Ok(ControlResponse::Done)
@@ -138,7 +137,7 @@ async fn answer(
             scrub_number(&answer).map(ControlResponse::Scrub)
         }
         ControlRequest::Repair { board } => {
-            let status = caller.status().await.ok_or_else(ended)?;
+            let status = caller.status().await.ok_or_else(stopping)?;
             done(caller, Request::Repair { source: id_of(&status, &board)? }).await?;
             Ok(ControlResponse::Done)
         }
@@ -175,7 +174,7 @@ async fn invited(caller: &Caller, invitation: Invitation) -> Result<u64, String>
             Some(Reply::Done { index, .. }) => return Ok(index),
             Some(Reply::Refused(Refusal::Busy)) if tries < ROTATIONS_MAX => tries += 1,
             Some(Reply::Refused(refusal)) => return Err(refusal.to_string()),
-            None => return Err(String::from("the agent is stopping")),
+            None => return Err(stopping()),
         }
         tokio::time::sleep(ROTATE_AGAIN).await;
     }
@@ -189,7 +188,7 @@ const LOOKS_MAX: u32 = 500;
 /// a key from before it.
 async fn keys_at(caller: &Caller, index: u64) -> Result<Vec<GroupKey>, String> {
     for _ in 0..LOOKS_MAX {
-        let now = caller.keys().await.ok_or_else(|| String::from("the agent is stopping"))?;
+        let now = caller.keys().await.ok_or_else(stopping)?;
         if now.applied >= index && now.keys.last().is_some_and(|key| key.number == now.newest) {
             return Ok(now.keys);
         }
@@ -204,17 +203,16 @@ const ROTATIONS_MAX: u32 = 30;
 
 /// A key made for members that are others by now is made anew.
 async fn rotate_key(caller: &Caller) -> Result<ControlResponse, String> {
-    let ended = || String::from("the agent is stopping");
     let (mut last, mut doubtful) = (Refusal::Busy, None);
     for _ in 0..ROTATIONS_MAX {
-        let newest = caller.keys().await.ok_or_else(ended)?.newest;
+        let newest = caller.keys().await.ok_or_else(stopping)?.newest;
         if doubtful.is_some_and(|number| number <= newest) {
             return Ok(ControlResponse::Done);
         }
-        let key = caller.new_key().await.ok_or_else(ended)??;
+        let key = caller.new_key().await.ok_or_else(stopping)??;
         let number = key.number;
         let install = Request::Member(MemberRequest::InstallKey(key));
-        match caller.request(install).await.ok_or_else(ended)? {
+        match caller.request(install).await.ok_or_else(stopping)? {
             Reply::Done { .. } => return Ok(ControlResponse::Done),
             Reply::Refused(refusal) if refusal.is_passing() => {
                 if refusal == Refusal::OutcomeUnknown {
@@ -246,7 +244,7 @@ async fn leave(caller: &Caller, home: &Home) -> Result<ControlResponse, String> 
             _ if is_out => return forget(caller).await,
             Some(Reply::Refused(Refusal::OutcomeUnknown)) if tries == 0 => tries += 1,
             Some(Reply::Refused(refusal)) => return Err(refusal.to_string()),
-            None => return Err(String::from("the agent is stopping")),
+            None => return Err(stopping()),
         }
         tokio::time::sleep(GO).await;
     }
@@ -254,7 +252,7 @@ async fn leave(caller: &Caller, home: &Home) -> Result<ControlResponse, String> 
 
 async fn forget(caller: &Caller) -> Result<ControlResponse, String> {
     let forgotten = caller.forget().await;
-    forgotten.ok_or_else(|| String::from("the agent is stopping"))?;
+    forgotten.ok_or_else(stopping)?;
     Ok(ControlResponse::Done)
 }
 
@@ -279,10 +277,15 @@ fn scrub_number(answer: &[u8]) -> Result<u64, String> {
     }
 }
 
+/// The loop has ended, and answers nobody.
+fn stopping() -> String {
+    String::from("the agent is stopping")
+}
+
 async fn done(caller: &Caller, request: Request) -> Result<Vec<u8>, String> {
     match caller.request(request).await {
         Some(Reply::Done { answer, .. }) => Ok(answer),
         Some(Reply::Refused(refusal)) => Err(refusal.to_string()),
-        None => Err(String::from("the agent is stopping")),
+        None => Err(stopping()),
     }
 }

@@ -263,6 +263,20 @@ impl Agents {
         panic!("waited in vain for {board} {what}: {:?}", self.status(board));
     }
 
+    /// Waits until this board says that it cannot hear that one.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub fn wait_to_miss(&self, board: &str, gone: &str) {
+        self.wait(board, "to miss another", |status| {
+            let members = status["members"].as_array().expect("members");
+            let is_missed = |member: &Value| {
+                member["name"] == gone && member["reachable"] == false && member["unknown"] == false
+            };
+            members.iter().any(is_missed)
+        });
+    }
+
     /// Waits until these boards know of each other and of a leader, and so many vote.
     ///
     /// # Panics

@@ -140,10 +140,7 @@ fn a_removed_boards_disk_neither_gets_in_nor_disturbs() {
     let mut agents = group(&["a", "b", "c"]);
     let old = agents.told("c", &["token"]);
     agents.kill("c");
-    agents.wait("a", "to miss it", |status| {
-        let members = status["members"].as_array().expect("members");
-        members.iter().any(|member| member["name"] == "c" && member["reachable"] == false)
-    });
+    agents.wait_to_miss("a", "c");
     let known = written(&agents, "c");
     let _ = agents.told("a", &["remove", "c"]);
     wait_for_phase(&agents, &["a", "b"], [1; 3]);

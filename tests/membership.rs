@@ -56,10 +56,7 @@ fn a_removed_board_says_so_and_comes_back_only_as_a_new_one() {
 fn a_board_that_was_away_when_it_was_removed_is_told_when_it_is_back() {
     let mut agents = group(&["a", "b", "c"]);
     agents.kill("c");
-    agents.wait("a", "to miss it", |status| {
-        let members = status["members"].as_array().expect("members");
-        members.iter().any(|member| member["name"] == "c" && member["reachable"] == false)
-    });
+    agents.wait_to_miss("a", "c");
     let _ = agents.told("a", &["remove", "c"]);
     agents.run("c");
     agents.wait("c", "to know", |status| status["removed"] == true);
@@ -113,10 +110,7 @@ fn votes_and_leadership_go_where_they_are_wished() {
 fn what_would_leave_nobody_to_decide_is_refused() {
     let mut agents = group(&["a", "b", "c"]);
     agents.kill("c");
-    agents.wait("a", "to miss it", |status| {
-        let members = status["members"].as_array().expect("members");
-        members.iter().any(|member| member["name"] == "c" && member["reachable"] == false)
-    });
+    agents.wait_to_miss("a", "c");
     let leader = agents.status("a").expect("it answers")["leader"].clone();
     let follower = if leader == "a" { "b" } else { "a" };
     for command in ["demote", "remove"] {
@@ -135,10 +129,7 @@ fn a_newcomer_takes_the_place_of_a_board_that_is_gone() {
     let mut agents = group(&["a", "b", "c"]);
     let token = agents.told("a", &["token"]);
     agents.kill("c");
-    agents.wait("a", "to miss it", |status| {
-        let members = status["members"].as_array().expect("members");
-        members.iter().any(|member| member["name"] == "c" && member["reachable"] == false)
-    });
+    agents.wait_to_miss("a", "c");
     agents.run("new");
     let offered = agents.refused("new", &["join", token.trim(), "--name", "c"]);
     assert!(offered.contains("understudy join TOKEN --replace c"), "{offered}");

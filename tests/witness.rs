@@ -64,11 +64,7 @@ fn one_of_two_boards_takes_over_when_the_other_is_killed() {
     write(&agents, other, 20..30);
     agents.wait(other, "to lead", leads);
     assert_eq!(count(&agents, other), 30);
-    agents.wait(other, "to miss it", |status| {
-        let members = status["members"].as_array().expect("members");
-        let gone = |m: &Value| m["name"] == leader && m["reachable"] == false;
-        members.iter().any(|member| gone(member) && member["unknown"] == false)
-    });
+    agents.wait_to_miss(other, leader);
     let said = agents.told(other, &["status"]);
     assert!(said.contains("one board alone has all data"), "{said}");
     agents.run(leader);

@@ -213,8 +213,7 @@ impl Node {
             return refuse(String::from(
                 "the token holds no longer: its time is over, it has let in as many boards as it \
                  was made for, it was revoked, or the group's key was changed or the whole group \
-                 was restarted since. Make \
-                 another with `understudy token` on any board of the group",
+                 was restarted since. Make another with `understudy token` on any board of the group",
             ));
         }
         let named = |name: &str| self.membership.members.iter().find(|other| other.name == name);

@@ -388,7 +388,7 @@ pub enum Effect {
         entries: Vec<Entry>,
         /// As of these entries.
         hard_state: HardState,
-        /// What peers promised since the last one; written along, worth no sync.
+        /// What was learnt of peers since the last one; written along, worth no sync.
         memories: Vec<(NodeId, Memory)>,
         /// What the disk is to say of itself from now on, where that changes. Once
         /// it says [`Trust::Confirmed`], damage found in the journal has lost nothing.

@@ -163,10 +163,7 @@ impl Node {
     fn lack_key(&self, number: u32, index: u64) -> Vec<NodeId> {
         let key = self.membership.keys.installed.iter().find(|key| key.number == number);
         let copies = key.into_iter().flat_map(|key| &key.copies).map(|(id, _)| *id);
-        let holds = |id: NodeId| {
-            let progress = self.raw.raft.prs().get(id);
-            id == self.config.id || progress.is_some_and(|progress| progress.matched >= index)
-        };
+        let holds = |id: NodeId| id == self.config.id || self.matched(id) >= index;
         copies.filter(|id| self.membership.member(*id).is_some() && !holds(*id)).collect()
     }
 

@@ -133,10 +133,9 @@ impl Node {
     /// The other voters that have rows, and right ones, last come first, and up to where
     /// each has this leader's log.
     pub(crate) fn successors(&self) -> Vec<(NodeId, u64)> {
-        let matched = |id| self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
         let others = self.membership.data_voters().into_iter().rev();
         let others = others.filter(|id| *id != self.config.id && !self.is_fenced_board(*id));
-        others.map(|id| (id, matched(id))).collect()
+        others.map(|id| (id, self.matched(id))).collect()
     }
 
     /// raft-rs draws its election timeout from the thread's own randomness; ours

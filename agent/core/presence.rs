@@ -166,6 +166,12 @@ impl Node {
         self.presence.http.get(&peer).cloned().unwrap_or_default()
     }
 
+    /// Peers that this node itself has heard so lately that they count as there.
+    pub(crate) fn heard_lately(&self, now: Millis) -> Vec<NodeId> {
+        let ms = self.config.timing.unreachable_ms;
+        self.heard.keys().copied().filter(|peer| self.heard_within(now, *peer, ms)).collect()
+    }
+
     /// Is that peer there? None when this node cannot know.
     pub(crate) fn hears(&self, now: Millis, peer: NodeId) -> Option<bool> {
         let timing = &self.config.timing;

@@ -118,8 +118,12 @@ impl Node {
 
     /// Entries that a board lacks, as far as this leader knows.
     pub(crate) fn entries_behind(&self, id: NodeId) -> u64 {
-        let matched = self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
-        self.raw.raft.raft_log.last_index().saturating_sub(matched)
+        self.raw.raft.raft_log.last_index().saturating_sub(self.matched(id))
+    }
+
+    /// Up to where a board has this leader's log for good.
+    pub(crate) fn matched(&self, id: NodeId) -> u64 {
+        self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched)
     }
 
     /// Could this board vote now without holding the others up?

@@ -107,7 +107,7 @@ impl Node {
         if self.starts.asked.get(&from).is_none_or(|asked| asked.number != number) {
             return;
         }
-        let asked = self.starts.asked.remove(&from).expect("just seen");
+        let wants_promise = self.starts.asked.remove(&from).is_some_and(|a| a.wants_promise);
         let Memory { start: known, is_copied, promise } = self.memories.of(from);
         if is_copied {
             return;
@@ -121,7 +121,7 @@ impl Node {
             self.tell_starts(now);
             self.tell_anew();
         }
-        if asked.wants_promise {
+        if wants_promise {
             self.say(now, from, &Frame::PromiseTell { boot: start.boot, promise });
         }
     }
@@ -226,11 +226,6 @@ impl Node {
                 self.say(now, peer, &Frame::Starts { met: others });
             }
         }
-    }
-
-    pub(crate) fn heard_lately(&self, now: Millis) -> Vec<NodeId> {
-        let ms = self.config.timing.unreachable_ms;
-        self.heard.keys().copied().filter(|peer| self.heard_within(now, *peer, ms)).collect()
     }
 
     fn tell_copies(&mut self, now: Millis) {

@@ -94,8 +94,7 @@ impl Node {
 
     /// The witness that votes, if there is one.
     fn voting_witness(&self) -> Option<NodeId> {
-        let votes = |id: &&NodeId| self.membership.member(**id).is_some_and(|m| m.voter);
-        self.membership.witnesses.iter().find(votes).copied()
+        self.voting_witnesses().first().copied()
     }
 
     /// Up to where all that vote and keep the rows hold everything for good, as far as
@@ -107,11 +106,6 @@ impl Node {
         voters.retain(|id| !members.is_witness(*id));
         let matched = |id: &NodeId| self.matched(*id);
         voters.iter().map(matched).min().unwrap_or(0)
-    }
-
-    /// Up to where a board has this leader's log for good.
-    fn matched(&self, id: NodeId) -> u64 {
-        self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched)
     }
 
     /// What the witness said last to this leader.
@@ -131,7 +125,7 @@ impl Node {
     }
 
     pub(crate) fn tick_witness(&mut self, now: Millis) {
-        if self.leads() {
+        if self.leads() && !self.membership.witnesses.is_empty() {
             let held = self.held_by_all();
             self.retention.set_held(held);
             self.tell_witnesses(now, held);

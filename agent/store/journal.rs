@@ -26,7 +26,7 @@ use understudy_core::{
 
 use super::{
     REMEDY, StoreError, check_sqlite, is_damage, keep_wal_on_close, make_private,
-    meta::{meta, set_meta},
+    meta::{forget_meta, meta, set_meta},
     open,
     row::{checksum, kind_number},
     trim, wal,
@@ -291,7 +291,7 @@ impl Journal {
         }
         self.in_transaction(|connection| match is_witness {
             true => set_meta(connection, WITNESS, 1),
-            false => connection.execute("DELETE FROM meta WHERE name = ?1", [WITNESS]).map(drop),
+            false => forget_meta(connection, WITNESS),
         })?;
         self.is_witness = is_witness;
         Ok(())
@@ -367,7 +367,7 @@ impl Journal {
     pub fn found(&mut self, identity: &Identity, persist: &Persist) -> Result<(), JournalError> {
         self.in_transaction(|connection| {
             set_meta(connection, "identity", sql::encode(identity))?;
-            connection.execute("DELETE FROM meta WHERE name = 'candidate'", [])?;
+            forget_meta(connection, "candidate")?;
             connection.execute("DELETE FROM state", [])?;
             write_one(connection, persist)
         })?;

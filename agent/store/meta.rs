@@ -22,3 +22,8 @@ pub(super) fn set_meta(
         .execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", rusqlite::params![name, value])
         .map(drop)
 }
+
+/// Takes a value out.
+pub(super) fn forget_meta(connection: &Connection, name: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM meta WHERE name = ?1")?.execute([name]).map(drop)
+}

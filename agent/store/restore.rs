@@ -96,9 +96,8 @@ fn finish_coming(journal: &mut Journal, applied: Position) -> Result<(), Journal
     let HardState { term, vote, .. } = journal.hard_state();
     let vote = if term < applied.term { 0 } else { vote };
     let hard_state = HardState { term: term.max(applied.term), vote, commit: applied.index };
-    let (entries, memories) = (Vec::new(), Vec::new());
     let cut = Some(Cut::Anew(applied));
-    journal.write(&[Persist { entries, hard_state, memories, trust: None, cut }])
+    journal.write(&[Persist { hard_state, cut, ..Persist::default() }])
 }
 
 /// What the database applied last is what the journal holds there.

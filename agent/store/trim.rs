@@ -15,7 +15,7 @@ use understudy_core::{
     sql,
 };
 
-use super::meta::{meta, set_meta};
+use super::meta::{forget_meta, meta, set_meta};
 
 /// Where the entry before the log's first stands.
 const START: &str = "start";
@@ -52,7 +52,7 @@ pub(super) fn cut(connection: &Connection, cut: Cut) -> rusqlite::Result<()> {
     match cut {
         Cut::UpTo(start) => {
             take_out(connection, start)?;
-            forget(connection, GIVEN_UP)
+            forget_meta(connection, GIVEN_UP)
         }
         Cut::GivenUp(start) => {
             take_out(connection, start)?;
@@ -63,7 +63,7 @@ pub(super) fn cut(connection: &Connection, cut: Cut) -> rusqlite::Result<()> {
             if !mutant::is(27) {
                 connection.execute("DELETE FROM log", [])?;
             }
-            forget(connection, COMING)?;
+            forget_meta(connection, COMING)?;
             set_meta(connection, GIVEN_UP, sql::encode(&start))?;
             set_meta(connection, START, sql::encode(&start))
         }
@@ -75,10 +75,6 @@ fn take_out(connection: &Connection, start: Position) -> rusqlite::Result<()> {
         .prepare_cached("DELETE FROM log WHERE idx <= ?1")?
         .execute([start.index.cast_signed()])?;
     set_meta(connection, START, sql::encode(&start))
-}
-
-fn forget(connection: &Connection, name: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM meta WHERE name = ?1")?.execute([name]).map(drop)
 }
 
 /// What the entries up to this one take, and those that are gone; 0 where there is none.

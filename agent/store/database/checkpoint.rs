@@ -3,6 +3,7 @@
 //! a checkpoint may end early without an error when a reader holds it back.
 
 use rusqlite::Connection;
+use understudy_core::mutant;
 
 use super::{Database, Failure, authorize::Mode};
 
@@ -32,6 +33,21 @@ impl Database {
             }
         };
         self.held_since = held.then(self.options.clock);
+        Ok(())
+    }
+
+    /// A state that came from another board is committed. Until it is there for good
+    /// nothing is applied to it; where that cannot be now it is tried again.
+    ///
+    /// # Errors
+    /// [`Failure::Halt`] alone.
+    pub(super) fn checkpoint_what_came(&mut self) -> Result<(), Failure> {
+        self.is_coming = true;
+        match if mutant::is(25) { Ok(()) } else { self.checkpoint() } {
+            Err(halt @ Failure::Halt(_)) => return Err(halt),
+            Ok(()) => {}
+            Err(Failure::Reset { .. }) => self.held_since = Some((self.options.clock)()),
+        }
         Ok(())
     }
 }

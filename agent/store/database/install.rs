@@ -48,14 +48,7 @@ impl Database {
         self.connection.execute_batch("COMMIT").map_err(|error| self.failure(&error))?;
         self.reopen()?;
         self.pass_scrub_over(scrub);
-        // Until it is there for good nothing is applied to it.
-        self.is_coming = true;
-        match if mutant::is(25) { Ok(()) } else { self.checkpoint() } {
-            Err(halt @ Failure::Halt(_)) => return Err(halt),
-            Ok(()) => {}
-            // It is the state; that it is there for good is tried again.
-            Err(Failure::Reset { .. }) => self.held_since = Some((self.options.clock)()),
-        }
+        self.checkpoint_what_came()?;
         aside.clear();
         Ok(Done::Installed(Some(self.membership.clone())))
     }

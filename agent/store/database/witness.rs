@@ -24,13 +24,7 @@ impl Database {
         let written = self.replace_membership(membership);
         written.map_err(|error| self.failure(&error))?;
         self.commit()?;
-        self.is_coming = true;
-        match self.checkpoint() {
-            Err(halt @ Failure::Halt(_)) => return Err(halt),
-            Ok(()) => {}
-            // It stands there; that it does for good is tried again.
-            Err(Failure::Reset { .. }) => self.held_since = Some((self.options.clock)()),
-        }
+        self.checkpoint_what_came()?;
         Ok(Done::Installed(Some(self.membership.clone())))
     }
 
