@@ -1,4 +1,5 @@
-//! The first line of `status`: in one sentence what works, what is wrong, what to do.
+//! What `status` says in words: first in one sentence what works, what is wrong, what to
+//! do; then where a change of the group's key stands.
 
 use std::fmt::Write as _;
 
@@ -371,6 +372,29 @@ fn no_majority(heard: &Heard<'_>, lasting: &str) -> String {
     )
 }
 
+/// Where a change of the group's key stands, unless nothing is to be said of it.
+pub(super) fn keys(status: &Status) -> Option<String> {
+    let Status { key, key_newest, key_oldest, key_due, key_awaits, .. } = status;
+    if key_oldest == key_newest {
+        let words = "A board was removed: the group's key is about to be changed.";
+        return key_due.then(|| words.to_owned());
+    }
+    let phase = if key == key_newest {
+        format!("key {key} is in use, and key {key_oldest} not forgotten yet")
+    } else {
+        format!("key {key_newest} is on its way to all boards, and key {key} in use")
+    };
+    let names = key_awaits.join(", ");
+    Some(match key_awaits.as_slice() {
+        [] => format!("The group's key is being changed: {phase}. Nothing is to be done."),
+        _ => format!(
+            "The group's key is being changed: {phase}, until these boards have the new one: \
+             {names}. It comes to them by itself when they are back; take one that is gone for good \
+             out with `understudy remove` or `understudy join TOKEN --replace`."
+        ),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -551,5 +575,21 @@ mod tests {
         status.members[1].reachable = false;
         status.confirming_disk = true;
         assert!(sentence(&status).contains("No word from b"));
+    }
+
+    #[test]
+    fn a_change_of_the_key_is_told_while_it_lasts_and_whom_it_waits_for() {
+        let told = |key_oldest, key, key_newest, key_awaits: &[&str]| {
+            let key_awaits = key_awaits.iter().map(|name| (*name).to_owned()).collect();
+            keys(&Status { key_oldest, key, key_newest, key_awaits, ..Status::default() })
+        };
+        assert_eq!(told(3, 3, 3, &[]), None);
+        let installed = told(0, 0, 1, &[]).unwrap();
+        assert!(installed.contains("key 1 is on its way to all boards, and key 0 in use. Nothing"));
+        let used = told(1, 3, 3, &["c", "d"]).unwrap();
+        assert!(used.contains("key 3 is in use, and key 1 not forgotten yet, until these boards have the new one: c, d."));
+        assert!(used.contains("`understudy remove`"), "{used}");
+        let due = Status { key_due: true, ..Status::default() };
+        assert!(keys(&due).unwrap().contains("about to be changed"));
     }
 }

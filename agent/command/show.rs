@@ -206,7 +206,7 @@ pub(super) fn status(status: &Status) -> String {
              they are asked as soon as they are there."
         );
     }
-    if let Some(words) = super::members::keys(status) {
+    if let Some(words) = super::sentence::keys(status) {
         out.push_str(&words);
         out.push('\n');
     }

@@ -15,11 +15,7 @@ use crate::{
     limits, mutant,
 };
 
-/// A member of the group. Never 0, never used twice.
-pub type NodeId = u64;
-
-/// An X25519 public key.
-pub type PublicKey = [u8; 32];
+pub use crate::id::{NodeId, PublicKey};
 
 /// Is this a name for a `what`, a board or a group? Names stand in tokens, in
 /// tables and on command lines.
@@ -151,6 +147,23 @@ pub enum MembershipChange {
     /// Add this board, which showed that invitation, as a witness: see
     /// [`Membership::witnesses`].
     Witness(Member, InvitationId),
+}
+
+impl KeyRing {
+    /// What begins anew with a key that its one board knows already, and none of those
+    /// before: its number is one above the newest.
+    #[must_use]
+    pub fn begun_anew(&self) -> [MembershipChange; 5] {
+        let newest = self.newest();
+        let number = newest + 1;
+        [
+            MembershipChange::KeyUse(newest),
+            MembershipChange::KeyForget(newest),
+            MembershipChange::KeyInstall(SealedKey { number, copies: Vec::new() }),
+            MembershipChange::KeyUse(number),
+            MembershipChange::KeyForget(number),
+        ]
+    }
 }
 
 /// The whole membership at an applied index.

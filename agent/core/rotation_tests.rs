@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use crate::{
     error::Refusal,
-    event::{NodeId, Reply, Request, RequestId},
+    event::{Reply, Request, RequestId},
+    keys::SealedKey,
     limits,
     member::{Invitation, MemberRequest, Membership, MembershipChange},
     rig::{Rig, membership, write},
