@@ -21,6 +21,13 @@ const LOOPBACK: &str = "127.0.0.1:0";
 /// Questions asked while waiting, one every 50 ms.
 const TRIES: u32 = 1_600;
 
+/// Does this board vote, in the eyes of the one whose status it is?
+#[must_use]
+pub fn votes(status: &Value, board: &str) -> bool {
+    let members = status["members"].as_array().map(Vec::as_slice).unwrap_or_default();
+    members.iter().any(|member| member["name"] == board && member["voter"] == true)
+}
+
 /// A folder of boards.
 pub struct Agents {
     program: PathBuf,

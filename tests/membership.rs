@@ -9,7 +9,10 @@ use std::{
 };
 
 use serde_json::Value;
-use understudy_tests::{agents::Agents, program};
+use understudy_tests::{
+    agents::{Agents, votes},
+    program,
+};
 
 fn names(status: &Value) -> Vec<String> {
     let members = status["members"].as_array().expect("members");
@@ -151,17 +154,11 @@ fn a_silent_voter_is_replaced_by_a_board_that_follows() {
     let mut agents = group(&["a", "b", "c", "d"]);
     let _ = agents.told("a", &["set", "replace_after", "10s"]);
     let status = agents.status("a").expect("it answers");
-    let members = status["members"].as_array().expect("members");
-    let voting = |name: &str| members.iter().any(|m| m["name"] == name && m["voter"] == true);
     let leader = status["leader"].as_str().expect("one");
-    let gone = ["a", "b", "c"].into_iter().find(|name| *name != leader && voting(name));
+    let gone = ["a", "b", "c"].into_iter().find(|name| *name != leader && votes(&status, name));
     let (gone, asked) = (gone.expect("one"), leader.to_owned());
     agents.kill(gone);
-    agents.wait(&asked, "d to vote", |status| {
-        let members = status["members"].as_array().expect("members");
-        let votes = |name: &str| members.iter().any(|m| m["name"] == name && m["voter"] == true);
-        votes("d") && !votes(gone)
-    });
+    agents.wait(&asked, "d to vote", |status| votes(status, "d") && !votes(status, gone));
     write(&agents, &asked);
     agents.run(gone);
     agents.wait(gone, "to follow", |status| status["leader"].is_string());
@@ -212,11 +209,6 @@ fn write_on(agents: &Agents, boards: &[&str], is_over: &AtomicBool) -> Vec<u64> 
         }
     }
     acknowledged
-}
-
-fn votes(status: &Value, board: &str) -> bool {
-    let members = status["members"].as_array().expect("members");
-    members.iter().any(|member| member["name"] == board && member["voter"] == true)
 }
 
 #[test]

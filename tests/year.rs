@@ -4,7 +4,12 @@
 
 use std::fs;
 
-use understudy_tests::{agents::Agents, ahead::Ahead, network::Network, program};
+use understudy_tests::{
+    agents::{Agents, votes},
+    ahead::Ahead,
+    network::Network,
+    program,
+};
 
 const BOARDS: [&str; 3] = ["a", "b", "c"];
 
@@ -220,9 +225,4 @@ fn a_board_that_was_off_for_a_month_and_lost_its_vote_follows_when_it_is_back() 
         comes_to_say(&agents, board, &["Everything works: 4 boards", "stands the loss of 1"]);
         agents.wait(board, "to follow without a vote", |status| !votes(status, off));
     }
-}
-
-fn votes(status: &serde_json::Value, board: &str) -> bool {
-    let members = status["members"].as_array().cloned().unwrap_or_default();
-    members.iter().any(|member| member["name"] == board && member["voter"] == true)
 }

@@ -7,6 +7,7 @@
 use std::{path::Path, thread, time::Duration};
 
 use serde_json::{Map, Value, json};
+use understudy_tests::agents::votes;
 
 use crate::group::{BOARDS, Group};
 
@@ -85,11 +86,9 @@ fn idle(program: &Path, seconds: u64, boards: usize) -> Value {
 fn counted(group: &Group) -> Vec<Counted> {
     let boards = group.boards.iter().map(|board| {
         let status = group.agents.status(board).expect("it answers");
-        let members = status["members"].as_array().expect("members");
-        let votes = |name: &str| members.iter().any(|m| m["name"] == name && m["voter"] == true);
         let role = match status["role"] == "leader" {
             true => "leader",
-            false if votes(board) => "follower",
+            false if votes(&status, board) => "follower",
             false => "learner",
         };
         let number = |value: &Value| value.as_u64().expect("a number");
