@@ -56,6 +56,7 @@ pub mod member;
 pub mod mutant;
 pub mod node;
 pub mod pages;
+pub mod readings;
 pub mod restored;
 pub mod retention;
 pub mod scrub;

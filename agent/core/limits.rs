@@ -318,6 +318,18 @@ pub const BATCH_MS_MAX: u64 = 1_000;
 /// nothing else meanwhile.
 pub const REQUEST_MS_MAX: u64 = 60_000;
 
+/// A sensor's name, bytes.
+pub const SENSOR_NAME_BYTES_MAX: usize = 128;
+
+/// A reading's text, bytes.
+pub const READING_TEXT_BYTES_MAX: usize = 256;
+
+/// A caller's own name for a reading, bytes.
+pub const READING_ID_BYTES_MAX: usize = 64;
+
+/// Readings that come or travel together.
+pub const BATCH_READINGS_MAX: usize = 1 << 10;
+
 /// Statements of one request: what they and their results may cost in memory.
 pub const REQUEST_STATEMENTS_MAX: usize = 1 << 16;
 

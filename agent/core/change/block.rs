@@ -8,16 +8,25 @@ use alloc::{borrow::ToOwned, vec::Vec};
 use super::{
     Room, Row, Segment, column,
     context::{Context, Contexts},
-    scalar,
+    scalar, stored,
     varint::{self, Reader},
 };
-use crate::{error::ChangeError, limits::CHANGE_CELLS_MAX, sql::Value};
+use crate::{
+    error::ChangeError,
+    limits::CHANGE_CELLS_MAX,
+    readings::{Operation, Stored},
+    sql::Value,
+};
 
 const SCHEMA: u8 = 0;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const UPDATE: u8 = 3;
 const KIND_MASK: u8 = 3;
+
+/// Of the kind of a schema statement, and none.
+const READINGS: u8 = 1 << 2;
+const OPERATION: u8 = 2 << 2;
 
 /// More than one row.
 const MANY: u8 = 4;
@@ -40,6 +49,8 @@ pub(super) enum Block<'a> {
         table: Option<u32>,
         rows: &'a [Row],
     },
+    Readings(&'a Stored),
+    Operation(&'a Operation),
 }
 
 /// Segments as blocks.
@@ -48,6 +59,8 @@ pub(super) fn split(segments: &[Segment]) -> Vec<Block<'_>> {
     for segment in segments {
         match segment {
             Segment::Schema(sql) => blocks.push(Block::Schema(sql)),
+            Segment::Readings(stored) => blocks.push(Block::Readings(stored)),
+            Segment::Operation(operation) => blocks.push(Block::Operation(operation)),
             Segment::Rows { table, rows } => {
                 let runs = rows.chunk_by(is_same_shape).enumerate();
                 blocks.extend(runs.map(|(number, rows)| Block::Rows {
@@ -98,6 +111,14 @@ pub(super) fn write(out: &mut Vec<u8>, block: &Block<'_>) {
             varint::write_bytes(out, sql.as_bytes());
         }
         Block::Rows { table, rows } => write_rows(out, *table, rows),
+        Block::Readings(readings) => {
+            out.push(READINGS);
+            stored::write(out, readings);
+        }
+        Block::Operation(operation) => {
+            out.push(OPERATION);
+            stored::write_operation(out, operation);
+        }
     }
 }
 
@@ -193,12 +214,17 @@ pub(super) fn read(
         return Ok(());
     }
     if head & KIND_MASK == SCHEMA {
-        return Err(ChangeError::Malformed("an unknown kind of block"));
+        segments.push(match head {
+            READINGS => Segment::Readings(stored::read(reader, room)?),
+            OPERATION => Segment::Operation(stored::read_operation(reader)?),
+            _ => return Err(ChangeError::Malformed("an unknown kind of block")),
+        });
+        return Ok(());
     }
     match head >> TABLE_SHIFT {
         TABLE_AS_BEFORE => match segments.last_mut() {
             Some(Segment::Rows { rows, .. }) => rows.extend(read_rows(reader, head, room)?),
-            Some(Segment::Schema(_)) | None => {
+            Some(Segment::Schema(_) | Segment::Readings(_) | Segment::Operation(_)) | None => {
                 return Err(ChangeError::Malformed("more rows of no table"));
             }
         },
@@ -212,6 +238,19 @@ pub(super) fn read(
         }
     }
     Ok(())
+}
+
+/// Reads one block of rows, whatever table it names.
+pub(super) fn read_alone(
+    reader: &mut Reader<'_>,
+    room: &mut Room,
+) -> Result<Vec<Row>, ChangeError> {
+    match reader.byte()? {
+        head if head & KIND_MASK == PUT && head >> TABLE_SHIFT == 0 => {
+            read_rows(reader, head, room)
+        }
+        _ => Err(ChangeError::Malformed("an unknown kind of block")),
+    }
 }
 
 fn read_rows(reader: &mut Reader<'_>, head: u8, room: &mut Room) -> Result<Vec<Row>, ChangeError> {

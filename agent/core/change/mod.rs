@@ -2,7 +2,8 @@
 //!
 //! The bytes (version 2): the version and the number of blocks; where it was
 //! executed, as the low bytes of term and index; the schema's fingerprint; then
-//! the blocks. A block is a schema statement, or rows of one table and one shape.
+//! the blocks. A block is a schema statement, rows of one table and one shape,
+//! readings (`stored`), or an operation on them.
 //! A row alone stands value by value (`scalar`), several column by column
 //! (`column`), each column guessed from what came before and only the error
 //! written (`integers`, `context`). What the schema says stands nowhere: a table
@@ -20,6 +21,7 @@ use crate::{
     error::ChangeError,
     event::Position,
     limits::{CHANGE_CELLS_MAX, CHANGE_COPIED_BYTES_MAX, CHANGE_ROW_CELLS, ENTRY_BYTES_MAX},
+    readings::{Operation, Stored},
     sql::Value,
 };
 
@@ -30,6 +32,7 @@ mod context;
 mod integers;
 mod real;
 mod scalar;
+mod stored;
 mod varint;
 
 use varint::Reader;
@@ -61,6 +64,10 @@ pub enum Segment {
         /// In order. Neighbours of one shape are the cheapest.
         rows: Vec<Row>,
     },
+    /// Readings, which name no table: whoever has the bytes can tell what they say.
+    Readings(Stored),
+    /// What is done to readings without naming them.
+    Operation(Operation),
 }
 
 /// One row afterwards, or its absence. Rowid tables are addressed by rowid;

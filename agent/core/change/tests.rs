@@ -5,6 +5,7 @@ use alloc::{string::String, vec, vec::Vec};
 use proptest::prelude::*;
 
 use super::*;
+use crate::readings::{ClockFix, StoredRow};
 
 const ENTRY: Position = Position { term: 3, index: 1_000_001 };
 const BASE: Position = Position { term: 3, index: 1_000_000 };
@@ -47,6 +48,40 @@ fn readings(count: i64, full: bool) -> Vec<Row> {
         reading(sensor, time, value)
     };
     (0..count).map(&mut next).collect()
+}
+
+/// A batch of readings of board 3, its fifth start; `full` with all that one can have.
+fn stored(count: i64, full: bool) -> Stored {
+    let first = crate::readings::first_number(5) + 70_000;
+    let row = |(number, row): (u64, Row)| {
+        let Row::Put { columns, .. } = row else { panic!("readings are put") };
+        let [Value::Integer(sensor), Value::Integer(ms), value] = &columns[..] else {
+            panic!("a reading has three columns")
+        };
+        let id = full.then(|| alloc::format!("id-{number}"));
+        let (token, is_far) = (full.then_some(9), full && number % 2 == 0);
+        let time = ms * 1_000 + i64::from(full);
+        StoredRow { number, sensor: *sensor, time, value: value.clone(), id, token, is_far }
+    };
+    let rows = (first..).zip(readings(count, false)).map(row).collect();
+    Stored { board: 3, floor: first, sensors: Vec::new(), rows, nothing: Vec::new() }
+}
+
+fn stored_readings() -> Change {
+    let sensors = Vec::from([(0, "hall".into()), (1, "kitchen/air".into())]);
+    let full = stored(4, true);
+    let nothing = Vec::from([full.floor + 4, full.floor + 5]);
+    let full = Stored { floor: full.floor - 9_000, sensors, nothing, ..full };
+    let none = Stored { rows: Vec::new(), nothing: Vec::from([7]), ..stored(0, false) };
+    let all = [stored(1, false), stored(20, false), full, none];
+    change(all.map(Segment::Readings).into())
+}
+
+fn operations() -> Change {
+    let trim = Operation::Trim { sensor: 7, width_s: 60, before: 1_700_000_000_000_000 };
+    let fix = ClockFix { board: 3, boot: 5, began_us: 1_700_000_000_000_000 };
+    let clock = Operation::Clock { fix, sensor: -1, rows_max: 500 };
+    change([trim, clock].map(Segment::Operation).into())
 }
 
 /// What the vectors hold, by name.
@@ -93,6 +128,8 @@ fn examples() -> Vec<(&'static str, Change)> {
         ("mixed", rows(mixed.collect())),
         ("shapes", rows(Vec::from([reading(1, 2, 3.5), updated, reading(4, 5, -0.0)]))),
         ("far", change(Vec::from([far]))),
+        ("stored", stored_readings()),
+        ("operations", operations()),
     ])
 }
 
@@ -126,6 +163,14 @@ fn readings_are_small_alone_and_smaller_together() {
     assert!(hundred <= 100 * 5, "{hundred} bytes");
     let full = bytes(&rows(readings(100, true)));
     assert!(full <= 100 * 10, "{full} bytes");
+}
+
+#[test]
+fn stored_readings_are_as_small_as_rows_and_say_whose_they_are() {
+    let size = |count| bytes(&change(Vec::from([Segment::Readings(stored(count, false))])));
+    let (alone, hundred) = (size(1), size(100));
+    assert!(alone <= 32, "{alone} bytes");
+    assert!(hundred <= 100 * 2 + 60, "{hundred} bytes");
 }
 
 #[test]
@@ -279,7 +324,7 @@ fn what_no_encoder_writes_is_named() {
     let cases: [(&[u8], &str); 9] = [
         (&[5, 2, 0], "a block of no rows"),
         (&[TABLE_AS_BEFORE_PUT, 0], "more rows of no table"),
-        (&[4], "an unknown kind of block"),
+        (&[12], "an unknown kind of block"),
         (&[0, 1, 0xff], "a schema statement is not UTF-8"),
         (&[1, 1, 0], "a rowid that is no integer"),
         (&[5, 2, 2, 3 | 5 << 5], "an unknown guess"),

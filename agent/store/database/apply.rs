@@ -138,6 +138,9 @@ impl Database {
                     self.refresh_schema().map_err(|error| Trouble::Unfit(format!("{error:?}")))?;
                 }
                 Segment::Rows { table, rows } => self.apply_rows(table, &rows, &mut left_out)?,
+                Segment::Readings(_) | Segment::Operation(_) => {
+                    return Err(Trouble::Unfit(String::from("it holds readings")));
+                }
             }
         }
         Ok(left_out.outcome(entry.index))

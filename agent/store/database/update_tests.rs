@@ -30,7 +30,9 @@ fn rows_of(change: &[u8], base: Position) -> Vec<Row> {
     let segments = Change::decode(change, entry).unwrap().segments.into_iter();
     let rows = |segment| match segment {
         Segment::Rows { rows, .. } => rows,
-        Segment::Schema(sql) => panic!("{sql}"),
+        other @ (Segment::Schema(_) | Segment::Readings(_) | Segment::Operation(_)) => {
+            panic!("{other:?}")
+        }
     };
     segments.flat_map(rows).collect()
 }
