@@ -270,7 +270,9 @@ impl Member {
                     }
                     self.drivers.journal.take(effect);
                 }
-                Effect::Fetch { .. } => self.drivers.journal.take(effect),
+                Effect::Fetch { .. } | Effect::FetchSpool { .. } => {
+                    self.drivers.journal.take(effect);
+                }
                 Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }

@@ -65,6 +65,10 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 70, name: "copies of a card not noticed" },
     Mutant { number: 71, name: "copies of a card count as votes" },
     Mutant { number: 72, name: "a promise told to a start that was not met" },
+    Mutant { number: 86, name: "safe readings lost with the entry that had them" },
+    Mutant { number: 87, name: "readings told as spooled before the sync" },
+    Mutant { number: 88, name: "readings numbered anew when they are sent again" },
+    Mutant { number: 90, name: "a floor above what is in the spool" },
 ];
 
 #[cfg(mutants)]

@@ -94,6 +94,45 @@ pub struct Batch {
     pub floor: u64,
     /// Each with its number, ascending.
     pub readings: Vec<(u64, Reading)>,
+    /// Numbers whose readings a full spool has given up: they are resolved with these.
+    pub given_up: Vec<Run>,
+}
+
+/// Numbers at one distance from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The first.
+    pub first: u64,
+    /// From one to the next.
+    pub step: u64,
+    /// How many.
+    pub count: u32,
+}
+
+impl Run {
+    /// All of them.
+    pub fn numbers(self) -> impl Iterator<Item = u64> {
+        (0..u64::from(self.count))
+            .map(move |n| self.first.saturating_add(n.saturating_mul(self.step)))
+    }
+
+    /// Ascending numbers as few runs.
+    #[must_use]
+    pub fn of(numbers: &[u64]) -> Vec<Self> {
+        let mut runs: Vec<Self> = Vec::new();
+        for number in numbers {
+            match runs.last_mut() {
+                Some(run) if run.count == 1 && *number > run.first => {
+                    (run.step, run.count) = (*number - run.first, 2);
+                }
+                Some(run) if run.first + run.step * u64::from(run.count) == *number => {
+                    run.count += 1
+                }
+                _ => runs.push(Self { first: *number, step: 1, count: 1 }),
+            }
+        }
+        runs
+    }
 }
 
 /// A board's clock was set: its readings of that start are put right.
@@ -257,6 +296,14 @@ mod tests {
         assert_eq!(unset_of(times[1]), Some((1, 1)));
         assert_eq!(unset_of(times[2]), Some((1, UNSET_MS - 1)));
         assert_eq!((unset_of(UNSET_BELOW), unset_of(0)), (None, None));
+    }
+
+    #[test]
+    fn numbers_at_one_distance_are_one_run() {
+        let numbers = [5, 7, 9, 11, 20, 21, 40];
+        let runs = Run::of(&numbers);
+        assert_eq!(runs.len(), 3, "{runs:?}");
+        assert!(runs.iter().flat_map(|run| run.numbers()).eq(numbers));
     }
 
     #[test]

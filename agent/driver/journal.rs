@@ -28,6 +28,7 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 enum Job {
     Persist(u64, Persist),
     Fetch { number: u64, low: u64, high: u64, bytes_max: u64 },
+    FetchSpool { number: u64, after: u64, bytes_max: u64 },
     Keep(Box<Identity>),
 }
 
@@ -63,18 +64,21 @@ impl JournalThread {
         self.jobs.try_send(Job::Keep(Box::new(identity.clone()))).is_ok()
     }
 
-    /// Hands over a [`Effect::Persist`] or [`Effect::Fetch`].
+    /// Hands over a [`Effect::Persist`], [`Effect::Fetch`] or [`Effect::FetchSpool`].
     ///
     /// # Panics
     /// When more waits than the core allows.
     pub fn take(&self, effect: Effect) {
         let job = match effect {
-            Effect::Persist { number, entries, hard_state, memories, trust, cut } => {
+            Effect::Persist { number, entries, hard_state, memories, trust, cut, spool } => {
                 trust.iter().for_each(tell);
-                Job::Persist(number, Persist { entries, hard_state, memories, trust, cut })
+                Job::Persist(number, Persist { entries, hard_state, memories, trust, cut, spool })
             }
             Effect::Fetch { number, low, high, bytes_max } => {
                 Job::Fetch { number, low, high, bytes_max }
+            }
+            Effect::FetchSpool { number, after, bytes_max } => {
+                Job::FetchSpool { number, after, bytes_max }
             }
             Effect::Send { .. }
             | Effect::Execute { .. }
@@ -150,6 +154,12 @@ impl<H: Fn(&str)> Worker<H> {
             Job::Fetch { number, low, high, bytes_max } => {
                 match self.journal.read(low, high, bytes_max) {
                     Ok(entries) => self.report(Event::Fetched { number, entries }),
+                    Err(error) => (self.halt)(&error.to_string()),
+                }
+            }
+            Job::FetchSpool { number, after, bytes_max } => {
+                match self.journal.read_spool(after, bytes_max) {
+                    Ok(pieces) => self.report(Event::SpoolFetched { number, pieces }),
                     Err(error) => (self.halt)(&error.to_string()),
                 }
             }

@@ -119,7 +119,8 @@ impl Board {
                 | Request::Rename { .. }
                 | Request::Scrub
                 | Request::Repair { .. }
-                | Request::Member(_) => panic!("HTTP asks for no such thing"),
+                | Request::Member(_)
+                | Request::Readings(_) => panic!("HTTP asks for no such thing"),
             })
         });
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");

@@ -167,7 +167,8 @@ impl Process {
         let mut batch = Vec::new();
         let mut last = 0;
         for effect in waiting.iter() {
-            let Effect::Persist { number, entries, hard_state, memories, trust, cut } = effect
+            let Effect::Persist { number, entries, hard_state, memories, trust, cut, spool } =
+                effect
             else {
                 break;
             };
@@ -179,6 +180,7 @@ impl Process {
                 memories,
                 trust: trust.clone(),
                 cut: *cut,
+                spool: spool.clone(),
             });
         }
         self.journal.write(&batch)?;
@@ -379,7 +381,7 @@ mod tests {
         let kind = EntryKind::Change;
         let entries = vec![Entry { index, term: 1, kind, data: vec![7; bytes] }];
         let hard_state = HardState { term: 1, vote: 0, commit: 3 };
-        Persist { entries, hard_state, memories: Vec::new(), trust: None, cut: None }
+        Persist { entries, hard_state, ..Persist::default() }
     }
 
     /// Frames of a torn end must never stand behind later ones, where they would

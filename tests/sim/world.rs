@@ -254,6 +254,7 @@ impl World {
                 Effect::Reply { id: request, reply } => self.replied((id, epoch, request), reply),
                 Effect::Persist { .. }
                 | Effect::Fetch { .. }
+                | Effect::FetchSpool { .. }
                 | Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }
