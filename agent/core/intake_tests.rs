@@ -39,8 +39,9 @@ fn level(rig: &Rig, id: RequestId) -> Option<Level> {
 
 /// How many readings of a board each board has stored.
 fn stored(rig: &Rig, of: NodeId) -> Vec<usize> {
-    let count = |id| {
-        rig.stored.get(id).map_or(0, |all| all.iter().filter(|(board, _)| *board == of).count())
+    let count = |id| match rig.stored.get(id) {
+        Some(ledger) => ledger.numbers.iter().filter(|(board, _)| *board == of).count(),
+        None => 0,
     };
     BOARDS.iter().map(count).collect()
 }
@@ -283,4 +284,24 @@ fn a_board_that_answers_late_is_asked_again_and_stores_once() {
     assert!((0..20).all(|id| level(&rig, id) == Some(Level::Committed)), "{:?}", rig.replies);
     assert_eq!(stored(&rig, follower), [60; 3]);
     assert_eq!(spooled(&rig, leader), 0);
+}
+
+#[test]
+fn what_was_committed_unheard_is_sent_again_under_its_old_numbers() {
+    let (mut rig, leader, follower) = group();
+    let options = Options { spool_after_ms: 1_000_000, ..Options::default() };
+    rig.nodes.get_mut(&follower).unwrap().set_intake(options);
+    let before = rig.journals[&leader].len();
+    rig.pace = 1;
+    rig.ask(follower, 1, arrivals(0..3, Level::Committed));
+    while rig.journals[&leader].len() == before {
+        rig.run(10);
+    }
+    (rig.cut, rig.pace) = (Vec::from([follower]), usize::MAX);
+    rig.run(12_000);
+    assert_eq!(stored(&rig, follower)[usize::try_from(leader).unwrap() - 1], 3);
+    assert_eq!(level(&rig, 1), Some(Level::Spooled), "an entry on this disk has them");
+    rig.cut.clear();
+    rig.run(5_000);
+    assert_eq!(stored(&rig, follower), [3; 3]);
 }

@@ -3,7 +3,7 @@
 //! and time's tricks belong to the simulator.
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     string::String,
     vec::Vec,
 };
@@ -18,7 +18,7 @@ use crate::{
     node::{Config, Effects, Node},
     pages::{Done, Work},
     restored::{Restored, TermRun},
-    rig_readings::{Piece, Readings},
+    rig_readings::{Ledger, Piece, Readings},
     scrub::{Finding, Report, Scrub, Scrubs},
     timing::Timing,
     wire::Frame,
@@ -52,8 +52,8 @@ pub(crate) struct Rig {
     pub(crate) pace: usize,
     /// Pieces of each board's spool.
     pub(crate) spools: BTreeMap<NodeId, BTreeMap<u64, Piece>>,
-    /// Readings that each board's database has: whose, and which number.
-    pub(crate) stored: BTreeMap<NodeId, BTreeSet<(NodeId, u64)>>,
+    /// What each board's database has of readings.
+    pub(crate) stored: BTreeMap<NodeId, Ledger>,
     /// What is on the road.
     road: VecDeque<(NodeId, Event)>,
     queue: Vec<(NodeId, Event)>,

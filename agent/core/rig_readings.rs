@@ -1,7 +1,10 @@
 //! What the rig's boards keep of readings: a spool each, and a database that knows
 //! which are stored and stops at one that is stored twice.
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use crate::{
     change::{Change, Segment},
@@ -10,6 +13,15 @@ use crate::{
     restored::SpoolHeld,
     rig::Rig,
 };
+
+/// What a board's database has of readings.
+#[derive(Clone, Default)]
+pub(crate) struct Ledger {
+    /// Whose, and which number.
+    pub(crate) numbers: BTreeSet<(NodeId, u64)>,
+    /// Below these nothing of a board comes any more.
+    floors: BTreeMap<NodeId, u64>,
+}
 
 /// A piece of a spool.
 pub(crate) struct Piece {
@@ -52,10 +64,15 @@ impl Rig {
         for entry in entries {
             let change = Change::decode(&entry.data, entry.position()).unwrap_or_default();
             for segment in change.segments {
-                let Segment::Readings(Stored { board, rows, .. }) = segment else { continue };
+                let Segment::Readings(Stored { board, floor, rows, .. }) = segment else {
+                    continue;
+                };
                 for row in rows {
-                    assert!(stored.insert((board, row.number)), "{} is stored twice", row.number);
+                    let is_new = stored.numbers.insert((board, row.number));
+                    assert!(is_new, "{} is stored twice", row.number);
                 }
+                let known = stored.floors.entry(board).or_default();
+                *known = floor.max(*known);
             }
         }
     }
@@ -80,12 +97,15 @@ impl Readings {
     }
 
     /// As the leader's database does: what is stored already is not stored again.
-    pub(crate) fn execute(self, base: Position, stored: &BTreeSet<(NodeId, u64)>) -> Executed {
-        let mut known = stored.clone();
+    pub(crate) fn execute(self, base: Position, stored: &Ledger) -> Executed {
+        let Ledger { numbers: mut known, floors } = stored.clone();
         let mut answers = Vec::new();
         let segment = |batch: &Batch| {
-            let fresh =
-                batch.readings.iter().filter(|(number, _)| known.insert((batch.board, *number)));
+            let floor = floors.get(&batch.board).copied().unwrap_or_default();
+            let fresh = batch
+                .readings
+                .iter()
+                .filter(|(number, _)| *number >= floor && known.insert((batch.board, *number)));
             let row = |(number, reading): &(u64, readings::Reading)| StoredRow {
                 number: *number,
                 sensor: 1,
