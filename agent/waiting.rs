@@ -16,7 +16,7 @@ use understudy_core::{
 };
 
 use crate::{
-    call::{Call, KeysNow},
+    call::{Call, Followed, KeysNow},
     config::RunOptions,
     control::{ControlRequest, ControlResponse},
     driver::{clock, control::Wish, mdns::Neighbours, notify::Notify, udp::Road},
@@ -161,6 +161,9 @@ impl Waiting<'_> {
             }
             Call::NewKey(reply) => {
                 let _ = reply.send(Err(String::from(NO_GROUP)));
+            }
+            Call::Follow(_, reply) => {
+                let _ = reply.send(Followed::Busy);
             }
             Call::Forget(reply) => {
                 let _ = reply.send(());

@@ -53,6 +53,7 @@ mod parameters;
 mod parse;
 mod render;
 mod served;
+mod stream;
 
 /// The port HTTP listens on unless told otherwise.
 pub const PORT: u16 = 4001;
@@ -129,6 +130,7 @@ fn endpoints(caller: Caller, loader: Loader, bounds: &Bounds) -> Router {
         .route(PATHS[7], post(load::load))
         .route(PATHS[8], delete(nodes::remove))
         .route(BOOT, post(load::boot))
+        .route("/readings/stream", get(stream::stream))
         .fallback(|| async { empty(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })
         .with_state(front);
