@@ -94,6 +94,45 @@ pub struct Batch {
     pub floor: u64,
     /// Each with its number, ascending.
     pub readings: Vec<(u64, Reading)>,
+    /// Numbers whose readings a full spool has given up: they are resolved with these.
+    pub given_up: Vec<Run>,
+}
+
+/// Numbers at one distance from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The first.
+    pub first: u64,
+    /// From one to the next.
+    pub step: u64,
+    /// How many.
+    pub count: u32,
+}
+
+impl Run {
+    /// All of them.
+    pub fn numbers(self) -> impl Iterator<Item = u64> {
+        (0..u64::from(self.count))
+            .map(move |n| self.first.saturating_add(n.saturating_mul(self.step)))
+    }
+
+    /// Ascending numbers as few runs.
+    #[must_use]
+    pub fn of(numbers: &[u64]) -> Vec<Self> {
+        let mut runs: Vec<Self> = Vec::new();
+        for number in numbers {
+            match runs.last_mut() {
+                Some(run) if run.count == 1 && *number > run.first => {
+                    (run.step, run.count) = (*number - run.first, 2);
+                }
+                Some(run) if run.first + run.step * u64::from(run.count) == *number => {
+                    run.count += 1
+                }
+                _ => runs.push(Self { first: *number, step: 1, count: 1 }),
+            }
+        }
+        runs
+    }
 }
 
 /// A board's clock was set: its readings of that start are put right.
@@ -169,6 +208,12 @@ pub const fn first_number(boot: u64) -> u64 {
     boot.saturating_mul(NUMBERS_PER_START)
 }
 
+/// The start of a board that gave this number.
+#[must_use]
+pub const fn start_of(number: u64) -> u64 {
+    number / NUMBERS_PER_START
+}
+
 /// The time of a reading that was taken while its board did not know the time.
 #[must_use]
 pub const fn time_unset(boot: u64, boot_ms: u64) -> i64 {
@@ -200,6 +245,13 @@ pub struct Stored {
     pub rows: Vec<StoredRow>,
     /// Numbers that came to nothing, each with nothing else in the entry.
     pub nothing: Vec<u64>,
+    /// As in [`Batch`].
+    pub given_up: Vec<Run>,
+    /// When the leader saw the ids of these rows, microseconds since 1970; none where
+    /// its clock was not set, or no row has an id.
+    pub ids_us: Option<i64>,
+    /// Ids remembered under lower numbers than this are forgotten.
+    pub ids_before: u64,
 }
 
 /// One reading in an entry.
@@ -257,6 +309,14 @@ mod tests {
         assert_eq!(unset_of(times[1]), Some((1, 1)));
         assert_eq!(unset_of(times[2]), Some((1, UNSET_MS - 1)));
         assert_eq!((unset_of(UNSET_BELOW), unset_of(0)), (None, None));
+    }
+
+    #[test]
+    fn numbers_at_one_distance_are_one_run() {
+        let numbers = [5, 7, 9, 11, 20, 21, 40];
+        let runs = Run::of(&numbers);
+        assert_eq!(runs.len(), 3, "{runs:?}");
+        assert!(runs.iter().flat_map(|run| run.numbers()).eq(numbers));
     }
 
     #[test]
