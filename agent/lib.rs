@@ -24,6 +24,7 @@ pub mod join;
 pub mod keyring;
 pub mod load;
 pub mod readers;
+pub mod readings;
 pub mod recover;
 pub mod run;
 pub mod seal;
