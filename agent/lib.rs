@@ -12,6 +12,7 @@
 //! front doors -> `load` -> store -> `call`, `status`, `identity` -> the core.
 
 pub mod call;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod control;

@@ -29,8 +29,5 @@ pub const DATAGRAM_READINGS_OPEN_MAX: usize = 8 * BATCH_READINGS_MAX;
 /// senders cannot be told.
 pub const COMPLAINT_MS: u64 = 10_000;
 
-/// Between two looks whether the sockets are still where they belong.
-pub const LOOK: Duration = Duration::from_secs(1);
-
 /// Between two tries to hand on what the board has no room for at the moment.
 pub const BUSY: Duration = Duration::from_millis(20);
