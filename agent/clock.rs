@@ -29,7 +29,7 @@ use understudy_core::{
     sql,
 };
 
-use crate::{call::Caller, driver::clock, time::rfc3339};
+use crate::{call::Caller, control::ControlResponse, driver::clock, time::rfc3339};
 
 /// A wall clock that moves by more than this against boot time was set, microseconds.
 const STEP_US: i64 = 10_000_000;
@@ -240,19 +240,16 @@ impl BoardClock {
     }
 
     /// How it is.
-    #[must_use]
-    pub fn state(&self) -> State {
+    fn state(&self) -> State {
         self.with(|clock, now| {
             clock.advance(now);
             clock.state(now)
         })
     }
 
-    /// The owner says that it is right.
-    ///
-    /// # Errors
-    /// When it shows a time in which there was no understudy.
-    pub fn confirm(&self) -> Result<State, String> {
+    /// The owner says that it is right; it cannot be where it shows a time in which there
+    /// was no understudy.
+    fn confirm(&self) -> Result<State, String> {
         self.with(|clock, now| {
             clock.advance(now);
             clock.found(Evidence::Confirm, now);
@@ -265,6 +262,13 @@ impl BoardClock {
                 state.shows
             ))
         })
+    }
+
+    /// What the command line is told, who may say that it is right.
+    #[must_use]
+    pub fn answer(&self, confirm: bool) -> ControlResponse {
+        let state = if confirm { self.confirm() } else { Ok(self.state()) };
+        state.map_or_else(ControlResponse::Refused, ControlResponse::Clock)
     }
 
     /// What puts this start's readings right that were stamped before the clock was set.

@@ -1,9 +1,9 @@
 //! The ways in for readings: what a sensor process writes, over whatever road, becomes
 //! readings that are stamped once and handed to the loop.
 //!
-//! [`line`] and [`json`] read what callers write, and know nothing of where it comes
+//! [`line`](mod@line) reads what callers write, and knows nothing of where it comes
 //! from; [`desk`] stamps it, asks the loop, and says what became of each line;
-//! [`socket`], [`stream`] and [`datagram`] are the sockets. HTTP has a door of its own.
+//! [`stream`] and [`datagram`] are the sockets. HTTP has a door of its own.
 //!
 //! What is wrong with one line is said of that line, by its number; the others count.
 //! Nothing here stores anything, and nothing is tried again once the loop has it: what
@@ -16,9 +16,14 @@ use understudy_core::{
 
 use self::moment::shown;
 
+pub mod datagram;
+pub mod desk;
+pub mod json;
 pub mod limits;
 pub mod line;
 pub mod moment;
+pub mod query;
+pub mod stream;
 pub mod value;
 
 /// A reading as its caller gave it, not stamped yet.
@@ -78,3 +83,6 @@ fn check_name(what: &str, name: &str, bytes_max: usize) -> Result<(), String> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;
