@@ -128,7 +128,15 @@ impl Caller {
 
     /// Asks the node and waits; `None` when the loop has ended.
     pub async fn request(&self, request: Request) -> Option<Reply> {
-        self.ask(|reply| Call::Request(request, reply)).await
+        self.begin(request).await?.await.ok()
+    }
+
+    /// Asks the node, and leaves the waiting to another time: who begins first is heard
+    /// first.
+    pub async fn begin(&self, request: Request) -> Option<oneshot::Receiver<Reply>> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Call::Request(request, reply)).await.ok()?;
+        Some(answer)
     }
 
     /// The same on a thread of one's own.

@@ -12,6 +12,7 @@
 //! front doors -> `load` -> store -> `call`, `status`, `identity` -> the core.
 
 pub mod call;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod control;
@@ -25,6 +26,7 @@ pub mod join;
 pub mod keyring;
 pub mod load;
 pub mod readers;
+pub mod readings;
 pub mod recover;
 pub mod run;
 pub mod seal;
