@@ -19,6 +19,7 @@ pub mod control;
 pub mod demo;
 pub mod directory;
 pub mod driver;
+pub mod feed;
 pub mod http;
 pub mod identity;
 pub mod join;

@@ -16,7 +16,7 @@ use understudy_core::{
 };
 
 use crate::{
-    call::{Call, KeysNow},
+    call::{Call, Followed, KeysNow},
     clock::BoardClock,
     config::RunOptions,
     control::{ControlRequest, ControlResponse},
@@ -168,6 +168,9 @@ impl Waiting<'_> {
             }
             Call::NewKey(reply) => {
                 let _ = reply.send(Err(String::from(NO_GROUP)));
+            }
+            Call::Follow(_, reply) => {
+                let _ = reply.send(Followed::Busy);
             }
             Call::Forget(reply) => {
                 let _ = reply.send(());

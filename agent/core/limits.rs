@@ -366,6 +366,26 @@ pub const SPOOL_PIECE_OVERHEAD_BYTES: u64 = 32;
 /// Between two looks at a spool whose pieces are not on the disk yet, milliseconds.
 pub const SPOOL_LOOK_MS: u64 = 100;
 
+/// Numbers that one batch may give up: more than a spool holds in one piece.
+pub const BATCH_GIVEN_UP_MAX: usize = 1 << 20;
+
+/// Stretches of a board's numbers that are resolved above one that is not: what comes out
+/// of order while a batch is under way, and 20 KB at the most.
+pub const LEDGER_RANGES_MAX: usize = 1_024;
+
+/// Ids of readings that a group remembers, each for [`READING_ID_MS`]: 10 MB.
+pub const READING_IDS_MAX: u64 = 100_000;
+
+/// A reading with the id of one that is not older than this is that reading,
+/// milliseconds: a day.
+pub const READING_ID_MS: u64 = 86_400_000;
+
+/// Ids that are due and forgotten for each that comes.
+pub const READING_IDS_FORGOTTEN: u64 = 2;
+
+/// A reading whose instant is taken comes to stand so many units later at the most.
+pub const READING_STEPS_MAX: u64 = 1_000;
+
 /// Statements of one request: what they and their results may cost in memory.
 pub const REQUEST_STATEMENTS_MAX: usize = 1 << 16;
 

@@ -208,6 +208,12 @@ pub const fn first_number(boot: u64) -> u64 {
     boot.saturating_mul(NUMBERS_PER_START)
 }
 
+/// The start of a board that gave this number.
+#[must_use]
+pub const fn start_of(number: u64) -> u64 {
+    number / NUMBERS_PER_START
+}
+
 /// The time of a reading that was taken while its board did not know the time.
 #[must_use]
 pub const fn time_unset(boot: u64, boot_ms: u64) -> i64 {
@@ -239,6 +245,13 @@ pub struct Stored {
     pub rows: Vec<StoredRow>,
     /// Numbers that came to nothing, each with nothing else in the entry.
     pub nothing: Vec<u64>,
+    /// As in [`Batch`].
+    pub given_up: Vec<Run>,
+    /// When the leader saw the ids of these rows, microseconds since 1970; none where
+    /// its clock was not set, or no row has an id.
+    pub ids_us: Option<i64>,
+    /// Ids remembered under lower numbers than this are forgotten.
+    pub ids_before: u64,
 }
 
 /// One reading in an entry.

@@ -54,6 +54,7 @@ mod parse;
 mod readings;
 mod render;
 mod served;
+mod stream;
 
 /// The port HTTP listens on unless told otherwise.
 pub const PORT: u16 = 4001;
@@ -136,6 +137,7 @@ fn endpoints(caller: Caller, loader: Loader, desk: Desk, bounds: &Bounds) -> Rou
         .route(PATHS[8], delete(nodes::remove))
         .route(BOOT, post(load::boot))
         .route(READINGS, get(readings::read).post(readings::write))
+        .route("/readings/stream", get(stream::stream))
         .fallback(|| async { empty(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })
         .with_state(front);

@@ -49,7 +49,11 @@ fn over_the_wire(
                     },
                     Call::Status(reply) => reply.send(status()).unwrap(),
                     Call::Backup(..) => panic!("nobody asks for a copy here"),
-                    Call::Hosts(_) | Call::Keys(_) | Call::NewKey(_) | Call::Forget(_) => {
+                    Call::Hosts(_)
+                    | Call::Keys(_)
+                    | Call::NewKey(_)
+                    | Call::Follow(..)
+                    | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }
                 }
@@ -634,7 +638,11 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
                     Call::Request(_, reply) => unanswered.push(reply),
                     Call::Status(reply) => reply.send(status()).unwrap(),
                     Call::Backup(..) => panic!("nobody asks for a copy here"),
-                    Call::Hosts(_) | Call::Keys(_) | Call::NewKey(_) | Call::Forget(_) => {
+                    Call::Hosts(_)
+                    | Call::Keys(_)
+                    | Call::NewKey(_)
+                    | Call::Follow(..)
+                    | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }
                 }

@@ -153,10 +153,12 @@ fn choose(number: u32) {
 
 /// From these numbers on planted bugs are about what SQL comes to: the scenarios of
 /// statements find them; and about who belongs to the group, its keys and its cards: the
-/// core's own tests do, and for some those of the seal.
+/// core's own tests do, and for some those of the seal; and about readings: those of the
+/// database do.
 const FIRST_OF_STATEMENTS: u32 = 30;
 const FIRST_OF_MEMBERS: u32 = 40;
 const OF_SEAL: RangeInclusive<u32> = 62..=64;
+const OF_READINGS: RangeInclusive<u32> = 80..=85;
 
 fn mutant_run(number: u32) -> String {
     let seeds = MUTANT_SEEDS_MAX.to_string();
@@ -171,6 +173,9 @@ fn mutant_run(number: u32) -> String {
         let tests: &[&str] = match number {
             ..FIRST_OF_MEMBERS => &["--package", "understudy-tests", "--test", "main", "sql::"],
             _ if OF_SEAL.contains(&number) => &["--package", "understudy", "--lib", "seal::"],
+            _ if OF_READINGS.contains(&number) => {
+                &["--package", "understudy", "--lib", "store::database::readings"]
+            }
             _ => &["--package", "understudy-core", "--lib"],
         };
         run.args(["test", "--profile", "sim", "--target-dir", "target/mutants"]).args(tests);

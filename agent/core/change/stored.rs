@@ -1,7 +1,8 @@
 //! Readings in an entry, and what is done to readings without naming them.
 //!
 //! Where the numbers of a batch begin, its floor behind that, sensors nobody knew,
-//! numbers that came to nothing; then the readings as rows of one shape, so that
+//! numbers that came to nothing, and where there is such, numbers given up and what is
+//! remembered of ids; then the readings as rows of one shape, so that
 //! several stand column by column: times in milliseconds where all of them are whole
 //! ones. Columns at the end that nobody has are left out.
 
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     error::ChangeError,
     limits::{BATCH_READINGS_MAX, SENSOR_NAME_BYTES_MAX},
-    readings::{ClockFix, Operation, Stored, StoredRow},
+    readings::{ClockFix, Operation, Run, Stored, StoredRow},
     sql::Value,
 };
 
@@ -30,6 +31,11 @@ const COLUMNS_MAX: usize = 7;
 /// A millisecond in the unit of times.
 const MS: i64 = 1_000;
 
+/// What stands beside how many sensors are new: numbers were given up, and something
+/// is said of ids.
+const GIVEN_UP: u64 = 1;
+const IDS: u64 = 2;
+
 const OTHER: ChangeError = ChangeError::Malformed("readings of another form");
 
 /// Writes readings.
@@ -40,13 +46,23 @@ pub(super) fn write(out: &mut Vec<u8>, stored: &Stored) {
     varint::write(out, first >> 40);
     varint::write(out, first & ((1 << 40) - 1));
     varint::write(out, zigzag(first.wrapping_sub(stored.floor).cast_signed()));
-    varint::write(out, stored.sensors.len() as u64);
+    let has_ids = stored.ids_us.is_some() || stored.ids_before > 0;
+    let given_up = if stored.given_up.is_empty() { 0 } else { GIVEN_UP };
+    let beside = given_up | if has_ids { IDS } else { 0 };
+    varint::write(out, (stored.sensors.len() as u64) << 2 | beside);
     for (sensor, name) in &stored.sensors {
         varint::write(out, zigzag(*sensor));
         varint::write_bytes(out, name.as_bytes());
     }
     varint::write(out, stored.nothing.len() as u64);
     stored.nothing.iter().for_each(|number| varint::write(out, number.wrapping_sub(first)));
+    if !stored.given_up.is_empty() {
+        write_runs(out, &stored.given_up, first);
+    }
+    if has_ids {
+        varint::write(out, stored.ids_before << 1 | u64::from(stored.ids_us.is_some()));
+        stored.ids_us.iter().for_each(|time| varint::write(out, zigzag(*time)));
+    }
     let unit = if stored.rows.iter().all(|row| row.time % MS == 0) { MS } else { 1 };
     varint::write(out, (stored.rows.len() as u64) << 1 | u64::from(unit == MS));
     if stored.rows.is_empty() {
@@ -56,6 +72,25 @@ pub(super) fn write(out: &mut Vec<u8>, stored: &Stored) {
     let rows = stored.rows.iter().map(|row| to_row(row, (first, unit), width));
     let rows: Vec<Row> = rows.collect();
     block::write(out, &block::Block::Rows { table: Some(0), rows: &rows });
+}
+
+fn write_runs(out: &mut Vec<u8>, runs: &[Run], first: u64) {
+    varint::write(out, runs.len() as u64);
+    for run in runs {
+        varint::write(out, zigzag(run.first.wrapping_sub(first).cast_signed()));
+        varint::write(out, run.step);
+        varint::write(out, u64::from(run.count));
+    }
+}
+
+fn read_runs(reader: &mut Reader<'_>, first: u64) -> Result<Vec<Run>, ChangeError> {
+    let mut runs = Vec::new();
+    for _ in 0..reader.count(BATCH_READINGS_MAX)? {
+        let first = first.wrapping_add(unzigzag(reader.varint()?).cast_unsigned());
+        let (step, count) = (reader.varint()?, u32::try_from(reader.varint()?).ok());
+        runs.push(Run { first, step, count: count.ok_or(OTHER)? });
+    }
+    Ok(runs)
 }
 
 fn width(row: &StoredRow) -> usize {
@@ -92,7 +127,9 @@ pub(super) fn read(reader: &mut Reader<'_>, room: &mut Room) -> Result<Stored, C
     let first = boot << 40 | low;
     let floor = first.wrapping_sub(unzigzag(reader.varint()?).cast_unsigned());
     let mut sensors = Vec::new();
-    for _ in 0..reader.count(BATCH_READINGS_MAX)? {
+    let count = reader.count(4 * BATCH_READINGS_MAX + 3)?;
+    let beside = count as u64;
+    for _ in 0..count >> 2 {
         let sensor = unzigzag(reader.varint()?);
         let name = core::str::from_utf8(reader.bytes()?).map_err(|_| OTHER)?;
         if name.is_empty() || name.len() > SENSOR_NAME_BYTES_MAX {
@@ -104,7 +141,14 @@ pub(super) fn read(reader: &mut Reader<'_>, room: &mut Room) -> Result<Stored, C
     for _ in 0..reader.count(BATCH_READINGS_MAX)? {
         nothing.push(first.checked_add(reader.varint()?).ok_or(OTHER)?);
     }
-    room.take_rows(sensors.len() + nothing.len(), 1)?;
+    let given_up = if beside & GIVEN_UP == 0 { Vec::new() } else { read_runs(reader, first)? };
+    room.take_rows(sensors.len() + nothing.len() + given_up.len(), 1)?;
+    let (mut ids_before, mut ids_us) = (0, None);
+    if beside & IDS != 0 {
+        let before = reader.varint()?;
+        let time = (before & 1 == 1).then(|| reader.varint().map(unzigzag)).transpose()?;
+        (ids_before, ids_us) = (before >> 1, time);
+    }
     let count = reader.count(2 * BATCH_READINGS_MAX + 1)?;
     let (count, unit) = (count >> 1, if count & 1 == 1 { MS } else { 1 });
     let rows = if count == 0 { Vec::new() } else { block::read_alone(reader, room)? };
@@ -112,7 +156,8 @@ pub(super) fn read(reader: &mut Reader<'_>, room: &mut Room) -> Result<Stored, C
         return Err(OTHER);
     }
     let rows = rows.into_iter().map(|row| from_row(row, (first, unit))).collect::<Option<_>>();
-    Ok(Stored { board, floor, sensors, rows: rows.ok_or(OTHER)?, nothing })
+    let rows = rows.ok_or(OTHER)?;
+    Ok(Stored { board, floor, sensors, rows, nothing, given_up, ids_us, ids_before })
 }
 
 fn from_row(row: Row, (first, unit): (u64, i64)) -> Option<StoredRow> {

@@ -5,7 +5,7 @@ use alloc::{string::String, vec, vec::Vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::readings::{ClockFix, StoredRow};
+use crate::readings::{ClockFix, Run, StoredRow};
 
 const ENTRY: Position = Position { term: 3, index: 1_000_001 };
 const BASE: Position = Position { term: 3, index: 1_000_000 };
@@ -64,7 +64,7 @@ fn stored(count: i64, full: bool) -> Stored {
         StoredRow { number, sensor: *sensor, time, value: value.clone(), id, token, is_far }
     };
     let rows = (first..).zip(readings(count, false)).map(row).collect();
-    Stored { board: 3, floor: first, sensors: Vec::new(), rows, nothing: Vec::new() }
+    Stored { board: 3, floor: first, rows, ..Stored::default() }
 }
 
 fn stored_readings() -> Change {
@@ -73,7 +73,12 @@ fn stored_readings() -> Change {
     let nothing = Vec::from([full.floor + 4, full.floor + 5]);
     let full = Stored { floor: full.floor - 9_000, sensors, nothing, ..full };
     let none = Stored { rows: Vec::new(), nothing: Vec::from([7]), ..stored(0, false) };
-    let all = [stored(1, false), stored(20, false), full, none];
+    let first = full.floor + 9_006;
+    let given_up =
+        Vec::from([Run { first: 5, step: 1, count: 9 }, Run { first, step: 2, count: 300 }]);
+    let lost = Stored { given_up, ids_before: 70_000, ..stored(1, false) };
+    let full = Stored { ids_us: Some(1_700_000_000_000_000), ..full };
+    let all = [stored(1, false), stored(20, false), full, none, lost];
     change(all.map(Segment::Readings).into())
 }
 

@@ -21,6 +21,7 @@ use understudy_core::{
     event::{Executed, Position},
     limits::{BATCH_MS_MAX, ENTRY_BYTES_MAX, REQUEST_STATEMENTS_MAX, RESPONSE_BYTES_MAX},
     mutant,
+    readings::Work,
     sql::{self, SqlRequest, SqlResponse, StatementOutcome, StatementResult},
 };
 
@@ -33,6 +34,7 @@ use super::{
     load,
     losses::{LOSSES_MAX, Place},
     read::outcome_bytes,
+    readings::Stores,
     refusal,
     schema::{Schema, SchemaError},
     statement::{Asked, Ended},
@@ -63,7 +65,7 @@ struct Undone {
 }
 
 /// How a request ended, short of a failure of the whole database.
-enum Request {
+pub(super) enum Request {
     Answered(Answer),
     /// Nothing may follow it in the entry.
     Last(Vec<u8>),
@@ -75,7 +77,7 @@ enum Request {
     Lost(Loss),
 }
 
-struct Loss {
+pub(super) struct Loss {
     at: Place,
     words: String,
     /// What the request is answered when it comes to nothing with the statement.
@@ -166,6 +168,7 @@ impl Database {
     ) -> Result<Result<Batch, Undone>, Failure> {
         let mut gathered = Gathered::default();
         let mut answers = Vec::with_capacity(requests.len());
+        let mut stores = Stores::new();
         let started = (self.options.clock)();
         for (place, request) in requests.iter().enumerate() {
             if place > 0 && (self.options.clock)().since(started) >= BATCH_MS_MAX {
@@ -177,7 +180,11 @@ impl Database {
                 continue;
             }
             let so_far = &requests[..=place];
-            match self.request(request, so_far, undone.is_some(), &mut gathered)? {
+            let ended = match Work::is_work(request) {
+                true => self.work(request, place, &mut stores, &mut gathered)?,
+                false => self.request(request, so_far, undone.is_some(), &mut gathered)?,
+            };
+            match ended {
                 Request::Answered(answer) => answers.push(answer),
                 Request::Last(answer) => {
                     answers.push(Ok(answer));
@@ -188,6 +195,7 @@ impl Database {
                 Request::Lost(loss) => return Err(self.lose(so_far, loss)),
             }
         }
+        self.store(stores, &mut gathered, &mut answers)?;
         Ok(Ok((gathered, answers)))
     }
 

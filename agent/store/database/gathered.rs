@@ -36,6 +36,8 @@ pub(crate) struct Gathered {
     cells: usize,
     /// All of it is closed off, and `bytes` what it encodes to.
     is_exact: bool,
+    /// Bytes and values that have their room although they are not known yet.
+    reserved: (usize, usize),
 }
 
 /// An identity in an order of its own.
@@ -175,18 +177,44 @@ impl Gathered {
 
     /// Does one entry hold both, by their bounds?
     pub(crate) const fn fits_beside(&self, other: &Self) -> bool {
-        HEAD_BYTES + self.bytes + other.bytes <= ENTRY_BYTES_MAX
-            && self.whole_bytes + other.whole_bytes <= CHANGE_COPIED_BYTES_MAX
-            && self.cells + other.cells <= CHANGE_CELLS_MAX
+        let (bytes, cells) = self.reserved;
+        let reserved = (bytes + other.reserved.0, cells + other.reserved.1);
+        HEAD_BYTES + self.bytes + other.bytes + reserved.0 <= ENTRY_BYTES_MAX
+            && self.whole_bytes + other.whole_bytes + reserved.0 <= CHANGE_COPIED_BYTES_MAX
+            && self.cells + other.cells + reserved.1 <= CHANGE_CELLS_MAX
+    }
+
+    /// Keeps room for what comes in the end; false when there is none.
+    pub(crate) fn reserve(&mut self, bytes: usize, cells: usize) -> bool {
+        let before = self.reserved;
+        self.reserved = (before.0 + bytes, before.1 + cells);
+        let fits = self.fits_beside(&Self::default());
+        if !fits {
+            self.reserved = before;
+        }
+        fits
+    }
+
+    /// What the room was kept for comes now.
+    pub(crate) const fn release(&mut self) {
+        self.reserved = (0, 0);
+    }
+
+    /// Puts behind all else what room was kept for.
+    pub(crate) fn add_last(&mut self, segment: Segment) {
+        self.close();
+        self.is_exact = false;
+        self.segments.push(segment);
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.bytes == 0
+        self.bytes == 0 && self.reserved.0 == 0
     }
 
     /// Is it likely that something small fits beside it?
     pub(crate) const fn has_room(&self) -> bool {
-        self.bytes <= ENTRY_BYTES_MAX / 2 && self.cells <= CHANGE_CELLS_MAX / 2
+        let (bytes, cells) = self.reserved;
+        self.bytes + bytes <= ENTRY_BYTES_MAX / 2 && self.cells + cells <= CHANGE_CELLS_MAX / 2
     }
 
     /// Appends what a request gathered.

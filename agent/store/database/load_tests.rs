@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use understudy_core::readings::{Batch, Reading, Work};
+
 use super::*;
 use crate::store::database::{
-    Options,
+    Options, dump,
     dump::tests::{ALL, LOOKS, is_whole, rows},
     snapshot::tests::{apply, open},
     source::Source,
@@ -199,4 +201,37 @@ fn a_step_shares_no_entry_and_no_caller_can_ask_for_one() {
             .len(),
         0
     );
+}
+
+#[test]
+fn readings_travel_with_the_tables_they_stand_in_and_none_comes_twice() {
+    let store = |boards: &mut Boards, numbers: std::ops::Range<u64>| {
+        let reading = |number: u64| {
+            let (sensor, value) = (String::from("hall"), Value::Integer(number.cast_signed()));
+            let time = 1_700_000_000_000_000 + number.cast_signed();
+            (number, Reading { sensor, time, value, id: None, token: None, is_far: false })
+        };
+        let readings = numbers.map(reading).collect();
+        let work = Work::Store(Batch { board: 1, floor: 0, readings, given_up: Vec::new() });
+        let leader = &mut boards.0[0].1;
+        let executed = leader.execute(leader.applied(), &[work.encode()]).unwrap();
+        assert!(executed.answers[0].is_ok(), "{:?}", executed.answers);
+        boards.0.iter_mut().for_each(|(_, database)| apply(database, executed.change.clone()));
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut before = Boards::new();
+    store(&mut before, 0..4);
+    let mut text = Vec::new();
+    assert!(dump::write(&before.read()[0], &[], &mut text).is_ok());
+    let path = file(folder.path(), &String::from_utf8(text).unwrap());
+    let mut after = Boards::new();
+    store(&mut after, 2..3);
+    let source = Source::open(&path, "1").unwrap();
+    after.stage(&source).unwrap();
+    after.finish(&source).unwrap();
+    store(&mut after, 2..8);
+    after.are_alike();
+    let values = "SELECT group_concat(value) FROM readings WHERE sensor = 'hall'";
+    let expected = "0,1,2,3,3,4,5,6,7".bytes().collect::<Vec<u8>>();
+    assert_eq!(rows(&after.read()[1], values), [[format!("text {expected:?}")]]);
 }

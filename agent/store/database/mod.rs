@@ -64,6 +64,7 @@ mod membership;
 mod pages;
 mod pull;
 mod read;
+mod readings;
 mod refusal;
 mod schema;
 mod scrub;
@@ -109,6 +110,8 @@ pub struct Options {
     pub clock: fn() -> Millis,
     /// The same in nanoseconds, for what callers are told a statement took.
     pub stopwatch: fn() -> u64,
+    /// Wall time, microseconds since 1970; none while this board's clock is not set.
+    pub wall: fn() -> Option<i64>,
     /// The open transaction is committed after so long, milliseconds.
     pub commit_interval_ms: u64,
     /// The open transaction is committed after so much was applied, bytes of entries.
@@ -129,6 +132,7 @@ impl Default for Options {
             vfs: None,
             clock: crate::driver::clock::now,
             stopwatch: crate::driver::clock::nanoseconds,
+            wall: || None,
             commit_interval_ms: 60_000,
             commit_bytes: 4 << 20,
             wal_bytes: 1 << 20,
@@ -191,6 +195,7 @@ pub struct Database {
     /// says nothing of that, for this board may have been at the same one with other rows.
     is_coming: bool,
     copies: Copies,
+    tables: readings::Tables,
 }
 
 /// Our value as SQLite takes it.
@@ -224,7 +229,16 @@ const TABLES: &str = "
     CREATE TABLE _understudy_digest(
         scrub INTEGER, board INTEGER, place INTEGER, entry INTEGER NOT NULL, name TEXT NOT NULL,
         start BLOB NOT NULL, rows INTEGER, digest INTEGER, problem TEXT NOT NULL,
-        PRIMARY KEY(scrub, board, place)) WITHOUT ROWID;";
+        PRIMARY KEY(scrub, board, place)) WITHOUT ROWID;
+    CREATE TABLE _understudy_ledger(
+        board INTEGER PRIMARY KEY, next INTEGER NOT NULL, done BLOB, given_up INTEGER NOT NULL);
+    CREATE TABLE _understudy_reading_id(
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time INTEGER NOT NULL);
+    CREATE TABLE _understudy_clock(
+        board INTEGER, boot INTEGER, began_us INTEGER NOT NULL,
+        PRIMARY KEY(board, boot)) WITHOUT ROWID;
+    CREATE TABLE _understudy_retention(
+        pattern TEXT PRIMARY KEY, keep_s INTEGER, rollup TEXT NOT NULL) WITHOUT ROWID;";
 
 impl Database {
     /// Opens `state.db` in `directory`, or makes an empty one.
@@ -263,6 +277,7 @@ impl Database {
             holding: Holding::default(),
             is_coming: false,
             copies: Copies::default(),
+            tables: readings::Tables::default(),
             connection,
             path: path.clone(),
             options,
