@@ -150,7 +150,7 @@ mod tests {
         let first_dot = |line: &String| line.chars().position(|c| u32::from(c) > EMPTY).unwrap();
         let places: Vec<_> = lines.iter().map(first_dot).collect();
         assert!(places.iter().rev().is_sorted(), "{places:?}");
-        assert_eq!((places[LINES - 1], lines[0].chars().last()), (0, Some('\u{2819}')));
+        assert_eq!((places[LINES - 1], lines[0].chars().last()), (0, Some('\u{280e}')));
     }
 
     #[test]
