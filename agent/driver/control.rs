@@ -126,13 +126,21 @@ fn how_to_start(path: &Path) -> String {
 ///
 /// # Errors
 /// Says what to do when nobody listens, or nobody may ask.
-#[expect(clippy::wildcard_enum_match_arm, reason = "other errors speak for themselves")]
 pub fn connect(path: &Path) -> Result<StdUnixStream, String> {
+    connect_beside(path, path)
+}
+
+/// To another socket of the agent whose control socket is `control`.
+///
+/// # Errors
+/// As [`connect`].
+#[expect(clippy::wildcard_enum_match_arm, reason = "other errors speak for themselves")]
+pub fn connect_beside(path: &Path, control: &Path) -> Result<StdUnixStream, String> {
     StdUnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
             "no agent is running for {}: start one with {}",
             path.display(),
-            how_to_start(path)
+            how_to_start(control)
         ),
         io::ErrorKind::PermissionDenied => format!(
             "you may not use {}: run this as root, or join the group that owns it and log in anew: \
