@@ -248,6 +248,12 @@ pub const START_TICKS_MIN: u64 = 10;
 /// Raft ticks between two tellings of where a board's HTTP listens.
 pub const PRESENCE_TICKS: u64 = 400;
 
+/// A peer's clock counts for so long after it was told, milliseconds.
+pub const WALL_HEARD_MS: u64 = 300_000;
+
+/// Clocks that are not further apart agree, microseconds.
+pub const WALL_APART_US_MAX: u64 = 60_000_000;
+
 /// Raft ticks between two tellings of what the leader knows of the others.
 pub const OTHERS_TICKS: u64 = 100;
 
