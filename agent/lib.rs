@@ -9,7 +9,7 @@
 //! command line, [`demo`] the demonstration.
 //!
 //! Dependencies point downward: `command` -> `start` -> `run` -> drivers, seal,
-//! front doors -> `load` -> store -> `call`, `status`, `identity` -> the core.
+//! front doors -> `load` -> store -> `call`, `retention`, `status`, `identity` -> the core.
 
 pub mod call;
 pub mod command;
@@ -25,6 +25,7 @@ pub mod keyring;
 pub mod load;
 pub mod readers;
 pub mod recover;
+pub mod retention;
 pub mod run;
 pub mod seal;
 pub mod settings;

@@ -66,7 +66,10 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 71, name: "copies of a card count as votes" },
     Mutant { number: 72, name: "a promise told to a start that was not met" },
     Mutant { number: 80, name: "a reading stored again after its number was resolved" },
+    Mutant { number: 81, name: "a reading trimmed that is just young enough" },
+    Mutant { number: 82, name: "what is rolled up again is added to what was" },
     Mutant { number: 83, name: "readings put right stay where they were" },
+    Mutant { number: 84, name: "trimmed by a clock ahead that nobody agreed to" },
     Mutant { number: 85, name: "numbers that are outstanding count as resolved" },
 ];
 
