@@ -11,7 +11,7 @@
 //! Invariants: a caller is told "spooled" only of readings that are safe,
 //! "committed" only of those in a committed entry; a number is resolved once; no
 //! number below the floor will ever be sent again; what is neither committed nor in
-//! the spool is in memory, within bounds.
+//! the spool is in memory, within bounds. What callers are told is in `receipts`.
 //!
 //! Left out: who leads and what is written when (`spooling`), what the numbers mean
 //! to the group (the ledger in `state.db`).
@@ -24,17 +24,16 @@ use alloc::{
 
 use crate::{
     error::Refusal,
-    event::{Millis, NodeId, Position, Reply, RequestId},
+    event::{Millis, NodeId, Position, RequestId},
     limits::{
         BATCH_READINGS_BYTES_MAX, BATCH_READINGS_MAX, INTAKE_BATCHES_MAX, INTAKE_BYTES_MAX,
-        INTAKE_CALLERS_MAX, INTAKE_READINGS_MAX, SPOOL_AFTER_MS, SPOOL_BYTES_MAX,
-        SPOOL_PIECE_BYTES_MAX,
+        INTAKE_READINGS_MAX, SPOOL_AFTER_MS, SPOOL_BYTES_MAX, SPOOL_PIECE_BYTES_MAX,
     },
     mutant,
-    readings::{Arrivals, Batch, Level, Reading, Receipt, Run, first_number},
+    readings::{Arrivals, Batch, Reading, Run, first_number},
+    receipts::{Callers, Come},
     restored::SpoolHeld,
     spool::Spool,
-    sql,
 };
 
 /// How a board takes readings in, as its configuration says.
@@ -80,8 +79,21 @@ struct Live {
     stage: Stage,
     /// On this board's disk, and whoever waits for that knows.
     is_safe: bool,
+    /// A batch with it came back without a word on what became of it.
+    is_unknown: bool,
     /// The piece of the spool that has it too.
     place: Option<u64>,
+}
+
+impl Live {
+    const fn new(arrived: Millis, reading: Reading, stage: Stage) -> Self {
+        Self { reading, arrived, stage, is_safe: false, is_unknown: false, place: None }
+    }
+
+    /// May its caller be told that it is not stored, and never will be?
+    const fn may_refuse(&self) -> bool {
+        !self.is_safe && !self.is_unknown
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,27 +102,6 @@ enum Stage {
     Gathering(Millis),
     /// It is under way.
     Sent,
-}
-
-/// How far a reading has come for whoever waits for it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Come {
-    Here,
-    Safe,
-    /// Committed, or refused.
-    Through,
-}
-
-/// Somebody waits for what becomes of readings, whose numbers follow one another.
-struct Caller {
-    id: RequestId,
-    until: Level,
-    deadline: Millis,
-    come: Vec<Come>,
-    /// How many of them are not safe, and not through.
-    unsafe_left: usize,
-    left: usize,
-    refused: Vec<(u32, String)>,
 }
 
 /// A batch under way.
@@ -128,9 +119,6 @@ pub(crate) struct Departure {
     pub(crate) batch: Batch,
 }
 
-/// An answer and whose it is.
-pub(crate) type Told = (RequestId, Reply);
-
 /// See the module's description.
 pub(crate) struct Intake {
     board: NodeId,
@@ -138,9 +126,7 @@ pub(crate) struct Intake {
     next: u64,
     live: BTreeMap<u64, Live>,
     live_bytes: usize,
-    /// By the first of their numbers.
-    callers: BTreeMap<u64, Caller>,
-    waited_for: usize,
+    pub(crate) callers: Callers,
     /// Readings of this board in its log that are not applied, by the entry's place.
     logged: BTreeMap<u64, (u64, Vec<u64>)>,
     /// The earliest moment at which a batch is due, unless none gathers.
@@ -152,7 +138,6 @@ pub(crate) struct Intake {
     pub(crate) can_send: bool,
     /// What the leader last said the time was, and when.
     pub(crate) told_wall: Option<(Millis, i64)>,
-    told: Vec<Told>,
     /// Numbers that were refused here: the ledger is to hear that they are no more.
     given_up: Vec<u64>,
     refused: u64,
@@ -166,8 +151,7 @@ impl Intake {
             next: first_number(boot),
             live: BTreeMap::new(),
             live_bytes: 0,
-            callers: BTreeMap::new(),
-            waited_for: 0,
+            callers: Callers::default(),
             logged: BTreeMap::new(),
             due: None,
             flights: BTreeMap::new(),
@@ -175,7 +159,6 @@ impl Intake {
             spool: Spool::new(held),
             can_send: false,
             told_wall: None,
-            told: Vec::new(),
             given_up: Vec::new(),
             refused: 0,
         }
@@ -197,24 +180,17 @@ impl Intake {
         let bytes: usize = readings.iter().map(reading_bytes).sum();
         let is_full = self.live.len() + count > INTAKE_READINGS_MAX
             || self.live_bytes + bytes > INTAKE_BYTES_MAX
-            || self.waited_for + count > 2 * INTAKE_READINGS_MAX
-            || self.callers.len() >= INTAKE_CALLERS_MAX;
+            || self.callers.are_full(count);
         if is_full {
             return Err(Refusal::Busy);
         }
         let gathers = now.plus(window_ms);
         for (number, reading) in (first..).zip(readings) {
-            let stage = Stage::Gathering(gathers);
-            self.live
-                .insert(number, Live { reading, arrived: now, stage, is_safe: false, place: None });
+            self.live.insert(number, Live::new(now, reading, Stage::Gathering(gathers)));
         }
         self.due = Some(self.due.map_or(gathers, |due| due.min(gathers)));
         (self.next, self.live_bytes) = (first + count as u64, self.live_bytes + bytes);
-        self.waited_for += count;
-        let come = alloc::vec![Come::Here; count];
-        let (unsafe_left, left, refused) = (count, count, Vec::new());
-        self.callers
-            .insert(first, Caller { id, until, deadline, come, unsafe_left, left, refused });
+        self.callers.wait(first, count, (id, until, deadline));
         Ok(())
     }
 
@@ -285,9 +261,9 @@ impl Intake {
         }
     }
 
-    /// A batch came to nothing: it goes again at `again`; what nobody was promised is
-    /// refused, where the refusal is for good.
-    pub(crate) fn turned_back(&mut self, flight: u64, again: Millis, refusal: Option<&Refusal>) {
+    /// A batch came to nothing, or nobody knows: it goes again at `again`; what nobody was
+    /// promised is refused, where the refusal is for good.
+    pub(crate) fn turned_back(&mut self, flight: u64, again: Millis, refusal: &Refusal) {
         let Some(Flight { numbers, given_up, is_drained }) = self.flights.remove(&flight) else {
             return;
         };
@@ -302,11 +278,12 @@ impl Intake {
                     self.spool.grounded(place);
                     self.forget(number);
                 }
-                (None, Some(refusal)) if !live.is_safe => {
+                (None, Refusal::Invalid(_) | Refusal::TooLarge { .. }) if live.may_refuse() => {
                     self.give_up(&[number]);
                     self.refuse(number, &refusal.to_string(), false);
                 }
                 (None, _) => {
+                    live.is_unknown |= *refusal == Refusal::OutcomeUnknown;
                     live.stage = Stage::Gathering(again);
                     self.due = Some(self.due.map_or(again, |due| due.min(again)));
                 }
@@ -333,11 +310,7 @@ impl Intake {
     fn refuse(&mut self, number: u64, why: &str, was_spooled: bool) {
         let live = self.forget(number);
         self.refused += u64::from(was_spooled || live.is_some_and(|live| live.is_safe));
-        if let Some((first, caller)) = self.caller_of(number) {
-            let place = u32::try_from(number - first).unwrap_or(u32::MAX);
-            caller.refused.push((place, String::from(why)));
-        }
-        self.come(number, Come::Through);
+        self.callers.refuse(number, why);
     }
 
     /// These were refused here and never come. Of those beyond the bound the ledger
@@ -360,7 +333,7 @@ impl Intake {
         if let Some(place) = self.forget(number).and_then(|live| live.place) {
             self.spool.resolved(place);
         }
-        self.come(number, Come::Through);
+        self.callers.come(number, Come::Through);
     }
 
     /// A reading is on this board's disk.
@@ -368,63 +341,13 @@ impl Intake {
         if let Some(live) = self.live.get_mut(&number) {
             live.is_safe = true;
         }
-        self.come(number, Come::Safe);
-    }
-
-    fn caller_of(&mut self, number: u64) -> Option<(u64, &mut Caller)> {
-        let (first, caller) = self.callers.range_mut(..=number).next_back()?;
-        let place = usize::try_from(number - first).ok()?;
-        (place < caller.come.len()).then_some((*first, caller))
-    }
-
-    fn come(&mut self, number: u64, come: Come) {
-        let Some((first, caller)) = self.caller_of(number) else { return };
-        let place = usize::try_from(number - first).expect("it is one of the caller's");
-        let before = caller.come[place];
-        if before >= come {
-            return;
-        }
-        caller.come[place] = come;
-        caller.unsafe_left -= usize::from(before == Come::Here);
-        caller.left -= usize::from(come == Come::Through);
-        match (caller.left, caller.unsafe_left, caller.until) {
-            (0, _, _) => self.tell(first, Level::Committed),
-            (_, 0, Level::Spooled) => self.tell(first, Level::Spooled),
-            _ => {}
-        }
-    }
-
-    fn tell(&mut self, first: u64, level: Level) {
-        let Some(caller) = self.callers.remove(&first) else { return };
-        self.waited_for -= caller.come.len();
-        let mut refused = caller.refused;
-        refused.sort_unstable_by_key(|(place, _)| *place);
-        let answer = sql::encode(&Receipt { level, refused });
-        self.told.push((caller.id, Reply::Done { index: 0, answer }));
-    }
-
-    pub(crate) fn take_told(&mut self) -> Vec<Told> {
-        core::mem::take(&mut self.told)
-    }
-
-    /// Callers whose time is up hear how far their readings have come.
-    pub(crate) fn expire(&mut self, now: Millis) {
-        let late = self.callers.iter().filter(|(_, caller)| caller.deadline <= now);
-        let late: Vec<_> = late.map(|(first, caller)| (*first, caller.unsafe_left)).collect();
-        for (first, unsafe_left) in late {
-            if unsafe_left == 0 {
-                self.tell(first, Level::Spooled);
-            } else if let Some(caller) = self.callers.remove(&first) {
-                self.waited_for -= caller.come.len();
-                self.told.push((caller.id, Reply::Refused(Refusal::OutcomeUnknown)));
-            }
-        }
+        self.callers.come(number, Come::Safe);
     }
 
     /// When something is to be done. What is to be sent waits for a leader, and what is to
     /// be written while something is.
     pub(crate) fn deadline(&self, is_writing: bool) -> Option<Millis> {
-        let callers = self.callers.values().map(|caller| caller.deadline).min();
+        let callers = self.callers.deadline();
         let sends = self.can_send && self.live_flights() < INTAKE_BATCHES_MAX;
         let gathered = self.due.filter(|_| sends);
         let overdue = self.overdue_at().filter(|_| !is_writing);
@@ -509,7 +432,7 @@ impl Intake {
         let full = Refusal::SpoolFull { bytes_max: self.options.spool_bytes_max }.to_string();
         for number in due {
             let live = &self.live[&number];
-            if live.stage != Stage::Sent && !live.is_safe {
+            if live.stage != Stage::Sent && live.may_refuse() {
                 self.give_up(&[number]);
                 self.refuse(number, &full, false);
             }

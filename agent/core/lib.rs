@@ -80,6 +80,7 @@ mod presence;
 mod promise;
 mod reads;
 mod ready;
+mod receipts;
 mod roster;
 mod rotation;
 mod scrubber;

@@ -386,6 +386,9 @@ pub const READING_IDS_FORGOTTEN: u64 = 2;
 /// A reading whose instant is taken comes to stand so many units later at the most.
 pub const READING_STEPS_MAX: u64 = 1_000;
 
+/// Readings that one entry puts right, whose board's clock was set.
+pub const CLOCK_ROWS_MAX: u32 = 500;
+
 /// Statements of one request: what they and their results may cost in memory.
 pub const REQUEST_STATEMENTS_MAX: usize = 1 << 16;
 

@@ -66,6 +66,7 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 71, name: "copies of a card count as votes" },
     Mutant { number: 72, name: "a promise told to a start that was not met" },
     Mutant { number: 80, name: "a reading stored again after its number was resolved" },
+    Mutant { number: 83, name: "readings put right stay where they were" },
     Mutant { number: 85, name: "numbers that are outstanding count as resolved" },
     Mutant { number: 86, name: "safe readings lost with the entry that had them" },
     Mutant { number: 87, name: "readings told as spooled before the sync" },

@@ -545,7 +545,7 @@ impl Node {
         }
         let answered = self.writes.expire(now, &refusal);
         self.answer_all(now, answered);
-        self.intake.expire(now);
+        self.intake.callers.expire(now);
         self.pay(now, |owed| owed.deadline <= now);
         let retry_ms = self.config.timing.forward_retry_ms;
         for returned in self.outbox.expire(now, self.applier.applied().term, retry_ms) {

@@ -39,7 +39,8 @@ impl Node {
 
     /// Sends what is due, and what the spool still has.
     pub(crate) fn serve_readings(&mut self, now: Millis) {
-        self.intake.can_send = self.hears_leader(now);
+        // Numbers of a start that peers know nothing good of may have been given before.
+        self.intake.can_send = self.hears_leader(now) && self.standing.takes_part();
         while let Some(departure) = self.intake.depart(now) {
             self.send_batch(now, departure);
         }
@@ -91,13 +92,13 @@ impl Node {
                     self.intake.told_wall = verdict.wall_us.map(|wall_us| (now, wall_us));
                     self.intake.landed(flight, verdict.refused);
                 }
-                Err(_) => self.intake.turned_back(flight, again, None),
+                Err(_) => self.intake.turned_back(flight, again, &Refusal::OutcomeUnknown),
             },
             Reply::Refused(refusal @ (Refusal::Invalid(_) | Refusal::TooLarge { .. })) => {
                 let again = now.plus(INTAKE_REFUSED_MS);
-                self.intake.turned_back(flight, again, Some(&refusal));
+                self.intake.turned_back(flight, again, &refusal);
             }
-            Reply::Refused(_) => self.intake.turned_back(flight, again, None),
+            Reply::Refused(refusal) => self.intake.turned_back(flight, again, &refusal),
         }
     }
 
@@ -132,7 +133,7 @@ impl Node {
     }
 
     pub(crate) fn tell_callers(&mut self) {
-        for (id, reply) in self.intake.take_told() {
+        for (id, reply) in self.intake.callers.take_told() {
             self.reply(id, reply);
         }
     }

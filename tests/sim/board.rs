@@ -29,6 +29,7 @@ use understudy_core::{
 
 use super::{
     lateness::Lateness,
+    readings::INTAKE,
     vfs::{self, Card, Disk},
     witnesses::{KEPT, Pair, WITNESS},
 };
@@ -320,6 +321,7 @@ impl Board {
         node.set_replace_after(REPLACE_AFTER_MS);
         node.set_repair_after(REPAIR_AFTER_MS);
         node.set_one_copy(self.one_copy);
+        node.set_intake(INTAKE);
         if !witness {
             node.set_settings(vec![(String::from("profile"), String::from("wired"))]);
         }

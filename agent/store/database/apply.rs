@@ -141,8 +141,8 @@ impl Database {
                 Segment::Readings(stored) => {
                     self.quietly(|database| database.put_readings(&stored))?;
                 }
-                Segment::Operation(_) => {
-                    return Err(Trouble::Unfit(String::from("it holds an operation")));
+                Segment::Operation(operation) => {
+                    self.quietly(|database| database.carry_out(&operation))?;
                 }
             }
         }

@@ -12,6 +12,7 @@
 //! Requests for SQL of the same batch come first, whatever their place: what they leave
 //! is what is planned on.
 
+mod clock;
 mod ledger;
 mod plan;
 mod tables;
@@ -19,6 +20,7 @@ mod write;
 
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use understudy_core::{
     change::Segment,
     error::Refusal,
@@ -26,7 +28,7 @@ use understudy_core::{
         BATCH_GIVEN_UP_MAX, BATCH_READINGS_MAX, CHANGE_ROW_CELLS, READING_ID_BYTES_MAX,
         READING_TEXT_BYTES_MAX, SENSOR_NAME_BYTES_MAX,
     },
-    readings::{Batch, Reading, Stored, Work},
+    readings::{Batch, Operation, Reading, Stored, Work},
     sql::{self, Value},
 };
 
@@ -83,8 +85,24 @@ impl Database {
                 stores.push((place, batch));
                 Ok(Request::Answered(Ok(Vec::new())))
             }
-            Work::Clock(_) | Work::Tend(_) => Ok(refused("not yet")),
+            Work::Clock(fix) if clock::is_absurd(&fix) => Ok(refused("no clock has such a time")),
+            Work::Clock(_) | Work::Tend(_) if place > 0 => Ok(Request::DoesNotFit),
+            Work::Clock(fix) => {
+                self.authorizer.enter(Mode::Internal);
+                let planned = clock::plan(&self.connection, fix, self.has_readings());
+                let (operations, left) = planned.map_err(|error| self.failure(&error))?;
+                let segments = operations.into_iter().map(Segment::Operation);
+                segments.for_each(|segment| gathered.add_last(segment));
+                Ok(Request::Last(sql::encode(&left)))
+            }
+            Work::Tend(_) => Ok(refused("not yet")),
         }
+    }
+
+    /// Is there a table that they stand in? What it lacks that was made anew since is
+    /// told when the next is to be stored.
+    fn has_readings(&self) -> bool {
+        self.tables.known(&self.schema).is_some() || tables::are_there(&self.connection)
     }
 
     /// Plans what was taken up, and answers it.
@@ -125,6 +143,16 @@ impl Database {
     /// Puts down what an entry says of readings.
     pub(super) fn put_readings(&self, stored: &Stored) -> rusqlite::Result<()> {
         write::all(&self.connection, stored)
+    }
+
+    /// Does to readings what an entry says.
+    pub(super) fn carry_out(&self, operation: &Operation) -> rusqlite::Result<()> {
+        match operation {
+            Operation::Clock { fix, sensor, rows_max } => {
+                clock::carry_out(&self.connection, fix, *sensor, *rows_max)
+            }
+            Operation::Trim { .. } => Ok(()),
+        }
     }
 
     /// Makes the tables where they are not, and looks at those that are; the refusal says
@@ -178,6 +206,13 @@ fn next_time(rows: &mut rusqlite::Rows<'_>) -> rusqlite::Result<Option<i64>> {
         }
     }
     Ok(None)
+}
+
+/// The first sensor from this number on that has readings.
+fn next_sensor(connection: &Connection, from: i64) -> rusqlite::Result<Option<i64>> {
+    let sql = "SELECT sensor FROM main.reading WHERE sensor >= ?1 ORDER BY sensor LIMIT 1";
+    let mut select = connection.prepare_cached(sql)?;
+    next_time(&mut select.query([from])?)
 }
 
 /// Why a batch as such is not taken.

@@ -17,6 +17,7 @@ use understudy_core::{
 };
 
 use super::{
+    clock,
     ledger::Ledger,
     tables::Known,
     unfit,
@@ -200,10 +201,7 @@ impl<'c> Plan<'c> {
         let began_us = match self.fixes.get(&(board, boot)) {
             Some(began_us) => *began_us,
             None => {
-                let sql = "SELECT began_us FROM _understudy_clock WHERE board = ?1 AND boot = ?2";
-                let key = (board.cast_signed(), boot.cast_signed());
-                let mut select = self.connection.prepare_cached(sql)?;
-                let began_us = select.query_row(key, |row| row.get(0)).optional()?;
+                let began_us = clock::began(self.connection, board, boot)?;
                 self.fixes.insert((board, boot), began_us);
                 began_us
             }

@@ -134,6 +134,13 @@ fn is_key(columns: &[Column], key: &[&str]) -> bool {
         && keyed.iter().zip(key).all(|(column, name)| column.name.eq_ignore_ascii_case(name))
 }
 
+/// Is the table of readings there, and fit for them?
+pub(super) fn are_there(connection: &Connection) -> bool {
+    let [_, reading, _] = &ALL;
+    let columns = columns(connection, reading.name).unwrap_or_default();
+    !columns.is_empty() && unfit(reading, &columns).is_none()
+}
+
 /// Looks at those that are there.
 pub(super) fn look(connection: &Connection) -> rusqlite::Result<Known> {
     let is_as_made = |wanted: &Wanted| -> rusqlite::Result<bool> {

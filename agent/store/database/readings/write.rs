@@ -9,7 +9,7 @@ use understudy_core::{
     readings::{Stored, StoredRow, unset_of},
 };
 
-use super::ledger::Ledger;
+use super::{clock, ledger::Ledger};
 use crate::store::database::Bound;
 
 /// Inserts one reading after the other.
@@ -76,10 +76,7 @@ pub(super) fn all(connection: &Connection, stored: &Stored) -> rusqlite::Result<
     let mut ledger = before.clone();
     ledger.take(stored);
     if ledger.start() > before.start() {
-        // Of earlier starts nothing comes any more that would have to be put right.
-        let sql = "DELETE FROM _understudy_clock WHERE board = ?1 AND boot < ?2";
-        let starts = (stored.board.cast_signed(), ledger.start().cast_signed());
-        connection.prepare_cached(sql)?.execute(starts)?;
+        clock::forget(connection, stored.board, ledger.start())?;
     }
     if ledger == before { Ok(()) } else { ledger.write(connection, stored.board) }
 }
