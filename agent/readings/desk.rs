@@ -2,9 +2,11 @@
 //! what became of each line is said by its number.
 //!
 //! A message is hardly more than travels together: who has more hands it over in several.
-//! A time that the caller gave stays; all other readings of one message get one stamp.
+//! A time that the caller gave stays; all other readings of one message are of one moment.
 //! What is handed on is never handed on again, except where the loop had no room for it
 //! and so has not taken any of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 use understudy_core::{
@@ -15,7 +17,7 @@ use understudy_core::{
     sql,
 };
 
-use super::{Draft, limits::BUSY, line, moment::Unit};
+use super::{Draft, limits::BUSY, line, moment::Unit, stamps::Stamps};
 use crate::{
     call::Caller,
     clock::{BoardClock, Stamp},
@@ -101,20 +103,15 @@ pub struct Pending {
 pub struct Desk {
     caller: Caller,
     clock: BoardClock,
+    stamps: Arc<Mutex<Stamps>>,
     window_ms: u64,
 }
 
 impl Desk {
     /// `window_ms` is how long what need not be committed at once waits for more.
     #[must_use]
-    pub const fn new(caller: Caller, clock: BoardClock, window_ms: u64) -> Self {
-        Self { caller, clock, window_ms }
-    }
-
-    /// The clock that stamps.
-    #[must_use]
-    pub const fn clock(&self) -> &BoardClock {
-        &self.clock
+    pub fn new(caller: Caller, clock: BoardClock, window_ms: u64) -> Self {
+        Self { caller, clock, stamps: Arc::default(), window_ms }
     }
 
     /// Hands a message on and waits for what becomes of it; `None` when the agent stops.
@@ -126,15 +123,7 @@ impl Desk {
     /// Hands a message on: what is begun first is stored first.
     pub async fn begin(&self, message: Message, until: Level) -> Option<Pending> {
         let Message { drafts, lines, errors } = message;
-        let mut stamp = None;
-        let mut readings = drafts.into_iter().map(|draft| {
-            let Stamp { time, is_far } = match draft.time {
-                Some(time) => Stamp { time, is_far: self.clock.is_far(time) },
-                None => *stamp.get_or_insert_with(|| self.clock.stamp()),
-            };
-            let Draft { sensor, value, id, token, .. } = draft;
-            Reading { sensor, time, value, id, token, is_far }
-        });
+        let mut readings = self.stamped(drafts).into_iter();
         let window_ms = match until {
             Level::Spooled => self.window_ms,
             Level::Committed => 0,
@@ -149,6 +138,23 @@ impl Desk {
             let reply = self.caller.begin(Request::Readings(arrivals.clone())).await?;
             pending.arrivals.push((arrivals, reply));
         }
+    }
+
+    fn stamped(&self, drafts: Vec<Draft>) -> Vec<Reading> {
+        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = None;
+        let stamped = drafts.into_iter().map(|draft| {
+            let Draft { sensor, value, time, id, token } = draft;
+            let Stamp { time, is_far } = match time {
+                Some(time) => Stamp { time, is_far: self.clock.is_far(time) },
+                None => {
+                    let now = now.get_or_insert_with(|| self.clock.stamp());
+                    Stamp { time: stamps.next(&sensor, now.time), is_far: now.is_far }
+                }
+            };
+            Reading { sensor, time, value, id, token, is_far }
+        });
+        stamped.collect()
     }
 
     /// Waits for what becomes of it.

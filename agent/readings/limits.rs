@@ -25,6 +25,9 @@ pub const ANSWER: Duration = Duration::from_secs(30);
 /// of 50 ms more than a hundred thousand a second.
 pub const DATAGRAM_READINGS_OPEN_MAX: usize = 8 * BATCH_READINGS_MAX;
 
+/// Sensors whose stamps are remembered because they are ahead of the clock.
+pub const SENSORS_AHEAD_MAX: usize = 1_024;
+
 /// Between two lines of the log about datagrams that were not taken whole: their
 /// senders cannot be told.
 pub const COMPLAINT_MS: u64 = 10_000;

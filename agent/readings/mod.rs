@@ -23,6 +23,7 @@ pub mod limits;
 pub mod line;
 pub mod moment;
 pub mod query;
+mod stamps;
 pub mod stream;
 pub mod value;
 
