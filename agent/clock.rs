@@ -17,7 +17,7 @@
 //! Left out: setting any clock; and remembering anything of it beyond the agent's end.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -65,6 +65,8 @@ pub enum Evidence {
     Step,
     /// The owner says so.
     Confirm,
+    /// Another board's clock is set: it goes by that one's until its own is.
+    Peer,
 }
 
 /// Boot time and wall time at one moment, microseconds.
@@ -137,7 +139,7 @@ impl Clock {
         let stepped_us = now.offset_us().saturating_sub(self.seen.offset_us());
         let passed_us = (now.boot_us - self.seen.boot_us).max(0);
         self.seen = now;
-        if self.set.is_none() {
+        if !self.is_set_by_itself() {
             if stepped_us.saturating_abs() > STEP_US {
                 self.found(Evidence::Step, now);
             }
@@ -149,10 +151,37 @@ impl Clock {
     /// There is this evidence.
     fn found(&mut self, by: Evidence, now: Moment) {
         let counts = by == Evidence::Confirm || self.accepts.contains(&by);
-        if self.set.is_none() && counts && now.wall_us >= EARLIEST_US {
-            self.offset_us = now.offset_us();
-            let began_us = now.offset_us().div_euclid(1_000) * 1_000;
-            self.set = Some(Set { by, began_us });
+        if !self.is_set_by_itself() && counts && now.wall_us >= EARLIEST_US {
+            self.set_to(by, now.offset_us());
+        }
+    }
+
+    /// By peers' clocks its boot time began then.
+    fn told(&mut self, began_us: i64) {
+        let is_new =
+            self.set.is_none_or(|set| set.by == Evidence::Peer && began_us > self.offset_us);
+        if is_new && self.accepts.contains(&Evidence::Peer) && began_us >= EARLIEST_US {
+            self.set_to(Evidence::Peer, began_us);
+        }
+    }
+
+    /// Stamps go on from the offset of before, where that was ahead.
+    fn set_to(&mut self, by: Evidence, offset_us: i64) {
+        let before = self.set.map(|set| set.began_us);
+        self.offset_us = before.map_or(offset_us, |_| offset_us.max(self.offset_us));
+        let began_us = before.unwrap_or_else(|| offset_us.div_euclid(1_000) * 1_000);
+        self.set = Some(Set { by, began_us });
+    }
+
+    fn is_set_by_itself(&self) -> bool {
+        self.set.is_some_and(|set| set.by != Evidence::Peer)
+    }
+
+    /// The time it knows, microseconds since 1970.
+    fn wall_us(&self, now: Moment) -> Option<i64> {
+        match self.set?.by {
+            Evidence::Peer => Some(now.boot_us + self.offset_us),
+            Evidence::Ntp | Evidence::Rtc | Evidence::Step | Evidence::Confirm => Some(now.wall_us),
         }
     }
 
@@ -164,12 +193,14 @@ impl Clock {
             return Stamp { time: time_unset(self.boot, boot_ms), is_far: false };
         }
         let time = (now.boot_us + self.offset_us).div_euclid(1_000) * 1_000;
-        Stamp { time, is_far: time - now.wall_us > AHEAD_US_MAX }
+        let wall_us = self.wall_us(now).unwrap_or(now.wall_us);
+        Stamp { time, is_far: time - wall_us > AHEAD_US_MAX }
     }
 
     fn is_far(&self, time: i64, now: Moment) -> bool {
-        let ahead = time.saturating_sub(now.wall_us);
-        self.set.is_some() && !(-BEHIND_US_MAX..=AHEAD_US_MAX).contains(&ahead)
+        let Some(wall_us) = self.wall_us(now) else { return false };
+        let ahead = time.saturating_sub(wall_us);
+        !(-BEHIND_US_MAX..=AHEAD_US_MAX).contains(&ahead)
     }
 
     fn state(&self, now: Moment) -> State {
@@ -182,6 +213,14 @@ impl Clock {
             gave_unset: self.gave_unset,
         }
     }
+}
+
+static BOARD: OnceLock<BoardClock> = OnceLock::new();
+
+/// What the board's clock shows, where it is set, microseconds since 1970.
+#[must_use]
+pub fn wall_us() -> Option<i64> {
+    BOARD.get()?.wall_us()
 }
 
 /// The clock, shared by all ways in.
@@ -211,7 +250,7 @@ impl BoardClock {
         let by = self.with(|clock, now| {
             let was = clock.set.is_some();
             clock.advance(now);
-            if clock.set.is_none() && clock::is_synchronised() {
+            if !clock.is_set_by_itself() && clock::is_synchronised() {
                 clock.found(Evidence::Ntp, now);
             }
             clock.set.filter(|_| !was).map(|set| set.by)
@@ -236,7 +275,25 @@ impl BoardClock {
     /// The wall clock, where it is set, microseconds since 1970.
     #[must_use]
     pub fn wall_us(&self) -> Option<i64> {
-        self.with(|clock, now| clock.set.map(|_| now.wall_us))
+        self.with(|clock, now| clock.wall_us(now))
+    }
+
+    /// When boot time began by this board's own clock, where that is set, microseconds
+    /// since 1970: what other boards are told.
+    #[must_use]
+    pub fn began_us(&self) -> Option<i64> {
+        self.with(|clock, now| clock.is_set_by_itself().then(|| now.offset_us()))
+    }
+
+    /// When boot time began by the clocks of other boards.
+    pub fn told(&self, began_us: i64) {
+        self.with(|clock, _| clock.told(began_us));
+    }
+
+    /// Makes it the clock that [`wall_us`] tells of.
+    pub fn register(&self) {
+        // There is one board in a process, and it has one clock.
+        let _ = BOARD.set(self.clone());
     }
 
     /// How it is.
@@ -323,6 +380,27 @@ mod tests {
         let mut clock = Clock::new(7, all(), moment);
         clock.found(Evidence::Ntp, moment);
         clock
+    }
+
+    #[test]
+    fn peers_say_the_time_where_that_is_wanted_until_the_board_knows_better() {
+        let began = EARLIEST_US + 3_600 * SECOND;
+        let mut clock = Clock::new(7, all(), at(100, -9_000));
+        clock.told(began);
+        assert!(clock.set.is_none(), "only where it is configured");
+        clock.accepts.push(Evidence::Peer);
+        clock.told(began);
+        let now = at(101, -8_999);
+        assert_eq!(clock.stamp(now).time, began + 101 * SECOND);
+        assert_eq!(clock.wall_us(now), Some(began + 101 * SECOND));
+        assert!(!clock.is_set_by_itself(), "it tells nobody");
+        clock.told(began - SECOND);
+        let later = clock.stamp(at(102, -8_998)).time;
+        assert_eq!(later, began + 102 * SECOND, "stamps do not fall");
+        clock.found(Evidence::Ntp, at(103, 3_600 + 104));
+        assert!(clock.is_set_by_itself());
+        assert_eq!(clock.stamp(at(103, 3_600 + 104)).time, began + 104 * SECOND);
+        assert_eq!(clock.set.map(|set| set.began_us), Some(began));
     }
 
     #[test]

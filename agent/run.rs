@@ -21,6 +21,7 @@ use understudy_core::{
 
 use crate::{
     call::{Call, Followed, KeysNow},
+    clock::BoardClock,
     driver::{
         clock,
         database::DatabaseThread,
@@ -33,6 +34,7 @@ use crate::{
     keyring::Keyring,
     seal::{Opened, Outgoing, Seal, To},
     settings,
+    tending::Tender,
     view::{self, Facts},
 };
 
@@ -64,6 +66,8 @@ enum Waiter {
     Settings,
     /// This loop: a new key of the group.
     Key,
+    /// This loop: old readings.
+    Tend,
 }
 
 /// Everything the loop listens to, besides the road.
@@ -88,6 +92,8 @@ pub struct Drivers {
     pub neighbours: Option<Neighbours>,
     /// systemd.
     pub notify: Notify,
+    /// The board's clock.
+    pub clock: BoardClock,
 }
 
 /// A member at work.
@@ -107,6 +113,7 @@ pub struct Member {
     asked_whether: Millis,
     /// When a new key of the group was last made without anybody's wish.
     made_key: Millis,
+    tender: Tender,
     /// It is to forget its group, and who waits for that.
     forgets: Option<oneshot::Sender<()>>,
     /// Who waits for entries, and from which on.
@@ -136,6 +143,7 @@ impl Member {
             settings: (0, Millis(0)),
             asked_whether: Millis(0),
             made_key: Millis(0),
+            tender: Tender::default(),
             forgets: None,
             follows: Vec::new(),
         };
@@ -201,6 +209,8 @@ impl Member {
                     self.look_at_settings(clock::now());
                     self.ask_whether_member(clock::now());
                     self.renew_key(clock::now());
+                    self.keep_time(clock::now());
+                    self.tend_readings(clock::now());
                 }
             }
         }
@@ -272,6 +282,26 @@ impl Member {
                 self.happen(Event::Requested { id, request });
             }
             Err(reason) => warn!(reason, "the group's key cannot be changed"),
+        }
+    }
+
+    /// Boards hear from each other what time it is.
+    fn keep_time(&mut self, now: Millis) {
+        self.node.set_began(now, self.drivers.clock.began_us());
+        if let Some(began_us) = self.node.began_by_peers(now) {
+            self.drivers.clock.told(began_us);
+        }
+    }
+
+    fn tend_readings(&mut self, now: Millis) {
+        if !self.node.leads() || self.node.is_witness() {
+            return;
+        }
+        let time = (self.drivers.clock.wall_us(), self.node.agrees_on_time(now));
+        let start = (self.facts.identity.node, self.facts.boot);
+        if let Some(request) = self.tender.due(now, time, start) {
+            let id = self.wait(Waiter::Tend);
+            self.happen(Event::Requested { id, request });
         }
     }
 
@@ -477,6 +507,7 @@ impl Member {
                 }
             }
             Some(Waiter::Settings) => self.take_settings(now, &reply),
+            Some(Waiter::Tend) => self.tender.answered(now, &reply),
             // One that is refused is owed still, and made anew.
             Some(Waiter::Key) | None => {}
         }

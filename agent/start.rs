@@ -16,7 +16,7 @@ use understudy_core::{
 
 use crate::{
     call::Caller,
-    clock::BoardClock,
+    clock::{BoardClock, wall_us},
     config::RunOptions,
     directory,
     driver::{
@@ -77,6 +77,7 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let control = control::bind(&options.control)?;
     let (caller, calls) = Caller::channel();
     let clock = BoardClock::new(journal.boot(), options.clock_set_by.clone());
+    clock.register();
     let desk = Desk::new(caller.clone(), clock.clone(), options.readings.batch_window_ms);
     take_readings(&options, &desk)?;
     let (wisher, wishes) = mpsc::channel(WISHES_MAX);
@@ -153,7 +154,7 @@ async fn member(
     let text = |error: StoreError| error.to_string();
     make_readable(&directory.join("state.db")).map_err(text)?;
     let witness = journal.is_witness();
-    let kept = database::Options { witness, ..options.database.options() };
+    let kept = database::Options { witness, wall: wall_us, ..options.database.options() };
     let mut database = Database::open(directory, kept).map_err(text)?;
     let restored = restore::restore(directory, &mut journal, &mut database).map_err(text)?;
     let stored = stored_settings(&mut database);
@@ -169,6 +170,7 @@ async fn member(
     if witness {
         node.set_witness_log(options.witness.log_mb << 20);
     }
+    node.set_intake(options.readings.intake());
     settings::follow(&mut node, clock::now(), &stored);
     let keys = keyring.seal_keys();
     let neighbours = neighbours(options, &keys, identity.node, road.address().port());
@@ -183,7 +185,7 @@ async fn member(
             identity: identity.clone(),
             options: options.clone(),
             bound: road.address(),
-            clock: doors.clock,
+            clock: doors.clock.clone(),
         },
     ));
     let drivers = Drivers {
@@ -192,6 +194,7 @@ async fn member(
         road,
         neighbours,
         notify: doors.notify,
+        clock: doors.clock,
     };
     let facts = Facts {
         identity,
@@ -199,6 +202,7 @@ async fn member(
         http: Some(doors.http),
         http_open: options.http_open,
         directory: directory.clone(),
+        boot,
     };
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };

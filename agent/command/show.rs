@@ -121,6 +121,7 @@ pub(super) fn clock(state: &State) -> String {
                 Evidence::Rtc => "it was set from a clock that runs without power",
                 Evidence::Step => "it was set while the agent ran",
                 Evidence::Confirm => "its owner has confirmed it",
+                Evidence::Peer => "another board has told it, until its own clock is set",
             };
             format!("This board knows the time: {by}. It is {shows}.\n")
         }
