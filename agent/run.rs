@@ -16,7 +16,7 @@ use understudy_core::{
     limits::DATAGRAM_BYTES_MAX,
     member::{Member as Row, MemberRequest, PublicKey},
     node::{Effects, Node},
-    sql,
+    sql::{self, SqlResponse},
 };
 
 use crate::{
@@ -32,6 +32,7 @@ use crate::{
     },
     join::{Admission, Doorstep, Knock},
     keyring::Keyring,
+    retention,
     seal::{Opened, Outgoing, Seal, To},
     settings,
     tending::Tender,
@@ -474,7 +475,9 @@ impl Member {
         }
         self.settings.1 = now;
         let id = self.wait(Waiter::Settings);
-        let sql = sql::encode(&settings::read_all());
+        let mut wish = settings::read_all();
+        wish.statements.extend(retention::read_obstacle().statements);
+        let sql = sql::encode(&wish);
         let request = Request::Read { level: ReadLevel::Own, sql };
         self.happen(Event::Requested { id, request });
     }
@@ -482,7 +485,8 @@ impl Member {
     /// What cannot be read now is looked at again.
     fn take_settings(&mut self, now: Millis, reply: &Reply) {
         let Reply::Done { index, answer } = reply else { return };
-        let Ok(response) = sql::decode(answer) else { return };
+        let Ok(response) = sql::decode::<SqlResponse>(answer) else { return };
+        self.facts.not_trimmed = retention::obstacle(&response);
         let Some(stored) = settings::rows(response) else { return };
         self.settings.0 = *index;
         settings::follow(&mut self.node, now, &stored);

@@ -203,6 +203,7 @@ async fn member(
         http_open: options.http_open,
         directory: directory.clone(),
         boot,
+        not_trimmed: None,
     };
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };

@@ -108,6 +108,9 @@ pub struct Status {
     /// Readings that came to this board and are not known to be committed.
     #[serde(default)]
     pub readings: ReadingsStatus,
+    /// Why no old readings are rolled up or trimmed, where they should be.
+    #[serde(default)]
+    pub not_trimmed: Option<String>,
     /// Data directory.
     pub directory: String,
     /// All members, this one included, ascending by id.

@@ -18,7 +18,7 @@ use crate::{
     status::{DifferenceStatus, MemberStatus, PullStatus, ReadingsStatus, ScrubStatus, Status},
 };
 
-/// What is true of this board for as long as its agent runs.
+/// What is true of this board beside its node.
 pub struct Facts {
     /// Who it is.
     pub identity: Identity,
@@ -32,6 +32,8 @@ pub struct Facts {
     pub directory: PathBuf,
     /// Which start of the board this is.
     pub boot: u64,
+    /// Why no old readings are trimmed, as the group's database says.
+    pub not_trimmed: Option<String>,
 }
 
 /// The members this board listens to: those of the log, or, before it has read
@@ -113,6 +115,7 @@ pub fn status(
         pulls: seen.pulls.map(|pulls| pull_status(pulls, &members)),
         scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),
         readings: readings_status(node),
+        not_trimmed: facts.not_trimmed.clone(),
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
         counters: counters(&seen, drops, road),
