@@ -4,7 +4,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 use understudy_core::{
-    event::{Reply, Request},
+    event::{Entry, Reply, Request},
     keys::SealedKey,
     member::Member,
 };
@@ -29,6 +29,8 @@ pub enum Call {
     Keys(oneshot::Sender<KeysNow>),
     /// A new key of the group, sealed to its members as this board knows them.
     NewKey(oneshot::Sender<Result<SealedKey, String>>),
+    /// Entries from this index on, as soon as that one is applied here.
+    Follow(u64, oneshot::Sender<Followed>),
     /// Forget the group; answered when what was of it is gone from the disk.
     Forget(oneshot::Sender<()>),
 }
@@ -42,6 +44,20 @@ pub struct KeysNow {
     pub newest: u32,
     /// As of this entry.
     pub applied: u64,
+}
+
+/// Entries of the log, or why there are none.
+#[derive(Debug)]
+pub enum Followed {
+    /// The first of those that are applied, at least one.
+    Entries(Vec<Entry>),
+    /// The log begins later.
+    Gone {
+        /// With this entry.
+        first: u64,
+    },
+    /// Too many wait for entries already.
+    Busy,
 }
 
 /// What is to be copied, and how.
@@ -112,7 +128,15 @@ impl Caller {
 
     /// Asks the node and waits; `None` when the loop has ended.
     pub async fn request(&self, request: Request) -> Option<Reply> {
-        self.ask(|reply| Call::Request(request, reply)).await
+        self.begin(request).await?.await.ok()
+    }
+
+    /// Asks the node, and leaves the waiting to another time: who begins first is heard
+    /// first.
+    pub async fn begin(&self, request: Request) -> Option<oneshot::Receiver<Reply>> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Call::Request(request, reply)).await.ok()?;
+        Some(answer)
     }
 
     /// The same on a thread of one's own.
@@ -147,6 +171,11 @@ impl Caller {
     /// A new key, sealed to all members; `None` when the loop has ended.
     pub async fn new_key(&self) -> Option<Result<SealedKey, String>> {
         self.ask(Call::NewKey).await
+    }
+
+    /// Entries from `low` on, once that one is applied; `None` when the loop has ended.
+    pub async fn follow(&self, low: u64) -> Option<Followed> {
+        self.ask(|reply| Call::Follow(low, reply)).await
     }
 
     /// Has this board forget its group; `None` when the loop has ended before.

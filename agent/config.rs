@@ -17,6 +17,7 @@ use understudy_core::{
 };
 
 use crate::{
+    clock::Evidence,
     driver::{control, udp},
     http, settings,
     store::database::Options,
@@ -45,6 +46,12 @@ pub struct RunOptions {
     pub database: DatabaseConfig,
     /// What it keeps as a witness.
     pub witness: WitnessConfig,
+    /// How readings come in.
+    pub readings: ReadingsConfig,
+    /// Where the sockets for readings are.
+    pub readings_directory: PathBuf,
+    /// What shows that the board's clock is set.
+    pub clock_set_by: Vec<Evidence>,
 }
 
 impl RunOptions {
@@ -93,6 +100,13 @@ impl Places {
         }
         places
     }
+
+    /// Where the sockets for readings are.
+    #[must_use]
+    pub fn readings(&self, config: &Config) -> PathBuf {
+        let beside = self.control.parent().unwrap_or(&self.directory);
+        config.readings.readings_directory.clone().unwrap_or_else(|| beside.to_owned())
+    }
 }
 
 /// The file, as it is written.
@@ -111,6 +125,10 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// `[witness]`
     pub witness: WitnessConfig,
+    /// `[readings]`
+    pub readings: ReadingsConfig,
+    /// `[clock]`
+    pub clock: ClockConfig,
 }
 
 /// `[http]`
@@ -169,6 +187,47 @@ pub struct WitnessConfig {
 impl Default for WitnessConfig {
     fn default() -> Self {
         Self { log_mb: WITNESS_LOG_BYTES >> 20 }
+    }
+}
+
+/// `[readings]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReadingsConfig {
+    /// Where the sockets for readings are, if not beside the control socket.
+    pub readings_directory: Option<PathBuf>,
+    /// Who may write to them, as octal permissions.
+    pub readings_mode: String,
+    /// Readings from them wait so long for others to share a write with, milliseconds.
+    pub batch_window_ms: u64,
+}
+
+impl Default for ReadingsConfig {
+    fn default() -> Self {
+        Self { readings_directory: None, readings_mode: String::from("0666"), batch_window_ms: 50 }
+    }
+}
+
+impl ReadingsConfig {
+    /// The permissions of the sockets; none where the text is none.
+    #[must_use]
+    pub fn mode(&self) -> Option<u32> {
+        let mode = u32::from_str_radix(&self.readings_mode, 8).ok()?;
+        (mode & !0o666 == 0 && mode & 0o200 != 0).then_some(mode)
+    }
+}
+
+/// `[clock]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClockConfig {
+    /// What shows that the board's clock is set, besides `understudy clock confirm`.
+    pub clock_set_by: Vec<Evidence>,
+}
+
+impl Default for ClockConfig {
+    fn default() -> Self {
+        Self { clock_set_by: vec![Evidence::Ntp, Evidence::Rtc, Evidence::Step] }
     }
 }
 
@@ -238,6 +297,23 @@ pub const SAMPLE: &str = "\
 # take while one of the boards with the data is away, megabytes. When that is used
 # up the group refuses to write (`understudy set one_copy`).
 #log_mb = 64
+
+[readings]
+# Sensor processes write to two sockets there: readings.sock takes datagrams,
+# readings.stream.sock streams. Beside the control socket unless told otherwise: a
+# folder of their own can be given to a container without that one.
+#readings_directory = \"/run/understudy\"
+# Who may write to them, as octal permissions: every user of this board.
+#readings_mode = \"0666\"
+# What comes by them waits so long for more to share a write with, milliseconds.
+#batch_window_ms = 50
+
+[clock]
+# What shows that this board knows the time: it follows a time server, its clock was
+# set from one that runs without power, or was moved by more than 10 s while the agent
+# ran (`timedatectl set-time`). `understudy clock confirm` always does. Until then
+# readings are kept in order by boot time, and put right afterwards.
+#clock_set_by = [\"ntp\", \"rtc\", \"step\"]
 ";
 
 impl Config {
@@ -282,7 +358,22 @@ impl Config {
             ("commit_interval_s", self.database.commit_interval_s, 1..=3_600, "seconds"),
             ("wal_mb_max", self.database.wal_mb_max, 4..=4_096, "megabytes"),
             ("log_mb", self.witness.log_mb, 16..=65_536, "megabytes"),
+            ("batch_window_ms", self.readings.batch_window_ms, 0..=10_000, "milliseconds"),
         ])?;
+        if self.readings.mode().is_none() {
+            let mode = &self.readings.readings_mode;
+            return Err((
+                "readings_mode",
+                format!(
+                    "readings_mode = {mode:?}: it is octal, as \"0660\", of reading and writing, \
+                     and the owner may write"
+                ),
+            ));
+        }
+        if self.clock.clock_set_by.contains(&Evidence::Confirm) {
+            let reason = "clock_set_by: confirm always counts, leave it out";
+            return Err(("clock_set_by", String::from(reason)));
+        }
         let announce = &self.udp.announce;
         if announce.len() > ADDRESSES_MAX {
             let count = announce.len();
@@ -401,6 +492,9 @@ impl RunOptions {
             name,
             database: config.database.clone(),
             witness: config.witness.clone(),
+            readings: config.readings.clone(),
+            readings_directory: places.readings(config),
+            clock_set_by: config.clock.clock_set_by.clone(),
         })
     }
 }
@@ -456,6 +550,15 @@ mod tests {
             ("[udp]\nannounce = [\"::1:70\"]", "HOST:PORT"),
             ("[database]\ncommit_interval_s = 0", "line 2: commit_interval_s = 0: 1 to 3600"),
             ("[witness]\nlog_mb = 15", "line 2: log_mb = 15: 16 to 65536 megabytes"),
+            ("[readings]\nbatch_window_ms = 10001", "line 2: batch_window_ms = 10001: 0 to 10000"),
+            (
+                "[readings]\nreadings_mode = \"0777\"",
+                "line 2: readings_mode = \"0777\": it is octal",
+            ),
+            ("[readings]\nreadings_mode = \"0066\"", "the owner may write"),
+            ("[readings]\nreadings_mode = \"rw\"", "it is octal"),
+            ("[clock]\nclock_set_by = [\"confirm\"]", "line 2: clock_set_by: confirm always"),
+            ("[clock]\nclock_set_by = [\"gps\"]", "line 2: unknown variant `gps`"),
             ("[database]\nwal_mb_max = 1", "line 2: wal_mb_max = 1: 4 to 4096 megabytes"),
         ] {
             let error = Config::parse(text).unwrap_err();

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use understudy_core::sql::{SqlRequest, SqlResponse};
 
-use crate::status::Status;
+use crate::{clock, status::Status};
 
 /// Longest line either way, bytes.
 pub const LINE_BYTES_MAX: u64 = 32 << 20;
@@ -87,6 +87,11 @@ pub enum ControlRequest {
         /// Its name.
         board: String,
     },
+    /// Does this board know the time?
+    Clock {
+        /// It shows the right one, says the owner.
+        confirm: bool,
+    },
 }
 
 /// The agent's answer.
@@ -116,6 +121,8 @@ pub enum ControlResponse {
     Done,
     /// To `Scrub`: asked for, under this number.
     Scrub(u64),
+    /// To `Clock`.
+    Clock(clock::State),
     /// Not done, and why.
     Refused(String),
 }

@@ -12,18 +12,21 @@
 //! front doors -> `load` -> store -> `call`, `retention`, `status`, `identity` -> the core.
 
 pub mod call;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod control;
 pub mod demo;
 pub mod directory;
 pub mod driver;
+pub mod feed;
 pub mod http;
 pub mod identity;
 pub mod join;
 pub mod keyring;
 pub mod load;
 pub mod readers;
+pub mod readings;
 pub mod recover;
 pub mod retention;
 pub mod run;

@@ -20,11 +20,11 @@ use understudy_core::{
 };
 
 use crate::{
-    call::{Call, KeysNow},
+    call::{Call, Followed, KeysNow},
     driver::{
         clock,
         database::DatabaseThread,
-        journal::JournalThread,
+        journal::{FOLLOWS_MAX, JournalThread},
         mdns::{Neighbours, seen},
         notify::Notify,
         udp::Road,
@@ -109,6 +109,8 @@ pub struct Member {
     made_key: Millis,
     /// It is to forget its group, and who waits for that.
     forgets: Option<oneshot::Sender<()>>,
+    /// Who waits for entries, and from which on.
+    follows: Vec<(u64, oneshot::Sender<Followed>)>,
 }
 
 impl Member {
@@ -135,6 +137,7 @@ impl Member {
             asked_whether: Millis(0),
             made_key: Millis(0),
             forgets: None,
+            follows: Vec::new(),
         };
         member.learn_members();
         member.carry_out(clock::now(), first);
@@ -217,6 +220,18 @@ impl Member {
         if self.node.membership_changes() != self.membership_changes {
             self.learn_members();
         }
+        self.let_follow();
+    }
+
+    /// Gives entries to those who wait for them.
+    fn let_follow(&mut self) {
+        let applied = self.node.applied().index;
+        let has_come = |(low, reply): &mut (u64, oneshot::Sender<Followed>)| {
+            *low <= applied || reply.is_closed()
+        };
+        for (low, reply) in self.follows.extract_if(.., has_come) {
+            self.drivers.journal.follow(low, applied + 1, reply);
+        }
     }
 
     fn learn_members(&mut self) {
@@ -270,7 +285,9 @@ impl Member {
                     }
                     self.drivers.journal.take(effect);
                 }
-                Effect::Fetch { .. } => self.drivers.journal.take(effect),
+                Effect::Fetch { .. } | Effect::FetchSpool { .. } => {
+                    self.drivers.journal.take(effect);
+                }
                 Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }
@@ -382,6 +399,13 @@ impl Member {
             Call::NewKey(reply) => {
                 // A caller that went away needs no answer.
                 let _ = reply.send(self.keyring.make(&self.node.membership().members));
+            }
+            Call::Follow(_, reply) if self.follows.len() >= FOLLOWS_MAX => {
+                let _ = reply.send(Followed::Busy);
+            }
+            Call::Follow(low, reply) => {
+                self.follows.push((low, reply));
+                self.let_follow();
             }
             Call::Forget(reply) => self.forgets = Some(reply),
             Call::Status(reply) => {

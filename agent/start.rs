@@ -4,7 +4,7 @@
 use std::{os::unix::process::CommandExt, path::Path, time::Duration};
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixDatagram, UnixListener},
     sync::{mpsc, oneshot},
 };
 use tracing::{error, info, warn};
@@ -16,16 +16,18 @@ use understudy_core::{
 
 use crate::{
     call::Caller,
+    clock::BoardClock,
     config::RunOptions,
     directory,
     driver::{
         clock, control, database::DatabaseThread, journal::JournalThread, mdns::Neighbours,
-        notify::Notify, udp::Road,
+        notify::Notify, socket::Kept, udp::Road,
     },
     http,
     identity::Identity,
     keyring::Keyring,
     load::Loader,
+    readings::{datagram, desk::Desk, stream},
     run::{Drivers, Member, Sources},
     seal::{Keys, Seal},
     settings,
@@ -74,10 +76,13 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let http = listener.local_addr().map_err(|error| error.to_string())?;
     let control = control::bind(&options.control)?;
     let (caller, calls) = Caller::channel();
+    let clock = BoardClock::new(journal.boot(), options.clock_set_by.clone());
+    let desk = Desk::new(caller.clone(), clock.clone(), options.readings.batch_window_ms);
+    take_readings(&options, &desk)?;
     let (wisher, wishes) = mpsc::channel(WISHES_MAX);
-    let mut doors = Doors { wishes, calls, http, notify: Notify::new() };
+    let mut doors = Doors { wishes, calls, http, notify: Notify::new(), clock };
     let loader = Loader::new(caller.clone(), options.directory.clone());
-    let router = http::router(caller.clone(), loader);
+    let router = http::router(caller.clone(), loader, desk);
     tokio::spawn(http::serve(listener, router.clone()));
     let converse = move |stream| http::converse(stream, router.clone());
     tokio::spawn(control::serve(control, wisher, converse));
@@ -110,6 +115,17 @@ async fn board(options: RunOptions) -> Result<(), String> {
             }
         }
     }
+}
+
+/// Opens the sockets for readings.
+fn take_readings(options: &RunOptions, desk: &Desk) -> Result<(), String> {
+    let at = |name| options.readings_directory.join(name);
+    let mode = options.readings.mode().unwrap_or(0o600);
+    let datagrams = Kept::bind(&at(datagram::NAME), mode, |path| UnixDatagram::bind(path))?;
+    let streams = Kept::bind(&at(stream::NAME), mode, |path| UnixListener::bind(path))?;
+    tokio::spawn(datagram::serve(datagrams, desk.clone()));
+    tokio::spawn(stream::serve(streams, desk.clone()));
+    Ok(())
 }
 
 /// Resolves when the process is asked to end.
@@ -158,11 +174,17 @@ async fn member(
     let neighbours = neighbours(options, &keys, identity.node, road.address().port());
     let seal = Seal::new(keys, journal.boot(), u32::from_le_bytes(random()?));
     let (report, events) = mpsc::channel(EVENTS_MAX);
+    tokio::spawn(doors.clock.clone().keep(caller.clone(), identity.node));
     doors.notify.ready("serving");
     tokio::spawn(wishes::serve(
         doors.wishes,
         caller.clone(),
-        Home { identity: identity.clone(), options: options.clone(), bound: road.address() },
+        Home {
+            identity: identity.clone(),
+            options: options.clone(),
+            bound: road.address(),
+            clock: doors.clock,
+        },
     ));
     let drivers = Drivers {
         journal: JournalThread::start(journal, report.clone(), halt("journal", directory)),

@@ -8,6 +8,14 @@ use std::io::{ErrorKind, IsTerminal, Write};
 /// The longest line that wraps nowhere.
 pub const COLUMNS: usize = 79;
 
+/// How wide the terminal is that standard output goes to; as if it were one, where it
+/// is none.
+#[must_use]
+pub fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
+}
+
 /// To standard output, as it is.
 ///
 /// # Errors

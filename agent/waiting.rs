@@ -11,12 +11,13 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 use understudy_core::{
     error::Refusal,
-    event::{Millis, Reply},
+    event::{Millis, Reply, Request},
     member::{Member, check_name},
 };
 
 use crate::{
-    call::{Call, KeysNow},
+    call::{Call, Followed, KeysNow},
+    clock::BoardClock,
     config::RunOptions,
     control::{ControlRequest, ControlResponse},
     driver::{clock, control::Wish, mdns::Neighbours, notify::Notify, udp::Road},
@@ -47,6 +48,8 @@ pub struct Doors {
     pub http: SocketAddr,
     /// systemd.
     pub notify: Notify,
+    /// What stamps readings.
+    pub clock: BoardClock,
 }
 
 /// Waits until this board belongs to a group.
@@ -114,6 +117,7 @@ impl Waiting<'_> {
                         "this board is asking the group {group} to let it in"
                     ))
                 }
+                (ControlRequest::Clock { confirm }, _) => self.doors.clock.answer(confirm),
                 (ControlRequest::Init { group, name }, None) => {
                     return Some((Wanted::Found { group, name }, reply));
                 }
@@ -147,6 +151,9 @@ impl Waiting<'_> {
             Call::Status(reply) => {
                 let _ = reply.send(self.status());
             }
+            Call::Request(Request::Readings(_), reply) => {
+                let _ = reply.send(Reply::Refused(Refusal::Invalid(NO_GROUP.to_owned())));
+            }
             Call::Request(_, reply) => {
                 let _ = reply.send(Reply::Refused(Refusal::NoLeader));
             }
@@ -161,6 +168,9 @@ impl Waiting<'_> {
             }
             Call::NewKey(reply) => {
                 let _ = reply.send(Err(String::from(NO_GROUP)));
+            }
+            Call::Follow(_, reply) => {
+                let _ = reply.send(Followed::Busy);
             }
             Call::Forget(reply) => {
                 let _ = reply.send(());

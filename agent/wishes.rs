@@ -13,6 +13,7 @@ use understudy_core::{
 
 use crate::{
     call::Caller,
+    clock::BoardClock,
     config::RunOptions,
     control::{ControlRequest, ControlResponse},
     driver::control::Wish,
@@ -36,6 +37,8 @@ pub struct Home {
     pub options: RunOptions,
     /// Where datagrams come in.
     pub bound: SocketAddr,
+    /// What stamps readings.
+    pub clock: BoardClock,
 }
 
 /// Answers the command line, several wishes at a time, until the agent ends.
@@ -136,6 +139,7 @@ async fn answer(
             let answer = done(caller, Request::Scrub).await?;
             scrub_number(&answer).map(ControlResponse::Scrub)
         }
+        ControlRequest::Clock { confirm } => Ok(home.clock.answer(confirm)),
         ControlRequest::Repair { board } => {
             let status = caller.status().await.ok_or_else(stopping)?;
             done(caller, Request::Repair { source: id_of(&status, &board)? }).await?;

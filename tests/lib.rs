@@ -3,7 +3,7 @@
 pub mod agents;
 pub mod ahead;
 pub mod fuzz;
-mod namespace;
+pub mod namespace;
 pub mod network;
 pub mod program;
 pub mod sim;

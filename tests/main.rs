@@ -22,5 +22,6 @@ mod stopping;
 mod terminal;
 mod tidy;
 mod waiting;
+mod ways_in;
 mod witness;
 mod year;

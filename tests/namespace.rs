@@ -10,7 +10,7 @@ use std::{
 const SECONDS_MAX: u32 = 600;
 
 /// See the module's description. Gone when dropped.
-pub(crate) struct Namespace {
+pub struct Namespace {
     holder: Child,
 }
 
@@ -21,7 +21,7 @@ impl Namespace {
     ///
     /// # Panics
     /// When it is allowed and does not come up.
-    pub(crate) fn new(arguments: &[&str], script: &str, what: &str) -> Option<Self> {
+    pub fn new(arguments: &[&str], script: &str, what: &str) -> Option<Self> {
         let unshare = || {
             let mut command = Command::new("unshare");
             command.arg("-r").args(arguments);
@@ -47,7 +47,7 @@ impl Namespace {
 
     /// What goes before a command line that is to run in it: `kind` is the file of the
     /// namespace under `/proc/PID/ns`, `option` what `nsenter` calls it.
-    pub(crate) fn enter(&self, option: &str, kind: &str) -> Vec<String> {
+    pub fn enter(&self, option: &str, kind: &str) -> Vec<String> {
         let id = self.holder.id();
         let file = format!("--{option}=/proc/{id}/ns/{kind}");
         let id = id.to_string();

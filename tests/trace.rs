@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use understudy_core::{
-    event::{Cut, Effect, Entry, EntryKind, Millis, Position, ReadLevel, Reply, Request, Trust},
+    event::{
+        Cut, Effect, Entry, EntryKind, Millis, Position, ReadLevel, Reply, Request, SpoolWrite,
+        Trust,
+    },
     link::Links,
     member::MemberRequest,
     pages::{Answer, Wish, Work},
@@ -62,7 +65,7 @@ pub fn effect(effect: &Effect) -> String {
                 format!("n{to}: {}", said.join(" + "))
             }
         }
-        Effect::Persist { number, entries, hard_state, memories, trust, cut } => {
+        Effect::Persist { number, entries, hard_state, memories, trust, cut, spool } => {
             let mut text = format!("persist #{number}: term {}", hard_state.term);
             if hard_state.vote != 0 {
                 let _ = write!(text, " vote n{}", hard_state.vote);
@@ -81,6 +84,16 @@ pub fn effect(effect: &Effect) -> String {
                 Some(Cut::GivenUp(end)) => text += &format!(", given up to {}", position(*end)),
                 Some(Cut::Anew(at)) => text += &format!(", anew after {}", position(*at)),
             }
+            for write in spool {
+                match write {
+                    SpoolWrite::Put { place, readings, .. } => {
+                        let _ = write!(text, ", spool {readings} readings at {place}");
+                    }
+                    SpoolWrite::Take { first, last } => {
+                        let _ = write!(text, ", unspool {first}..{last}");
+                    }
+                }
+            }
             match trust {
                 None => {}
                 Some(Trust::Confirmed) => text += ", disk confirmed",
@@ -94,6 +107,7 @@ pub fn effect(effect: &Effect) -> String {
             text
         }
         Effect::Fetch { low, high, .. } => format!("fetch {low}..{high}"),
+        Effect::FetchSpool { after, .. } => format!("fetch spool after {after}"),
         Effect::Execute { base, requests, .. } => {
             let requests: Vec<_> = requests.iter().map(|request| bytes(request)).collect();
             format!("execute on {}: {}", position(*base), requests.join(", "))
@@ -111,6 +125,7 @@ pub fn effect(effect: &Effect) -> String {
 #[must_use]
 pub fn request(request: &Request) -> String {
     match request {
+        Request::Readings(arrivals) => format!("{} readings", arrivals.readings.len()),
         Request::Write(sql) => format!("write {}", bytes(sql)),
         Request::Read { level, .. } => match level {
             ReadLevel::None { freshness_ms: None } => "read none".to_owned(),
@@ -183,6 +198,7 @@ pub fn frame(frame: &Frame) -> String {
             promise.term, promise.vote, promise.matched
         ),
         Frame::Presence { http } => format!("presence {http}"),
+        Frame::Wall { wall_us } => format!("wall {wall_us}"),
         Frame::Invitations { left } => format!("{} invitations", left.len()),
         Frame::Others { term, others } => format!("{} others in term {term}", others.len()),
         Frame::PagesAsk { wish, .. } => format!("want {}", page_wish(wish)),

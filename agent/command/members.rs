@@ -141,6 +141,7 @@ pub(super) fn done(places: &Places, request: &ControlRequest, said: &str) -> Res
         | ControlResponse::Joined { .. }
         | ControlResponse::Sql(_)
         | ControlResponse::Scrub(_)
+        | ControlResponse::Clock(_)
         | ControlResponse::Refused(_) => something_else(),
     }
 }

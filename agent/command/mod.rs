@@ -24,6 +24,8 @@ use crate::{
 mod backup;
 mod exchange;
 mod members;
+mod plot;
+mod readings;
 mod restore;
 mod scrub;
 mod sentence;
@@ -203,6 +205,19 @@ enum Command {
         #[arg(long = "i-know-what-this-means")]
         sure: bool,
     },
+    /// Store a reading.
+    Write(readings::Write),
+    /// Store what a program prints, line by line: `PROGRAM | understudy ingest`. A line is
+    /// `sensor value [time]`, or line protocol. Lines that are not stored are named by
+    /// their number on standard error, and the exit code says whether there were any.
+    Ingest(readings::Ingest),
+    /// Show readings.
+    Readings(readings::Show),
+    /// Does this board know the time? Readings are stamped by its clock.
+    Clock {
+        #[command(subcommand)]
+        action: Option<readings::ClockAction>,
+    },
     /// Copy the database into a file, while writing goes on.
     Backup(backup::Arguments),
     /// Put a file in the place of everything in the group's database.
@@ -297,6 +312,10 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Scrub => return scrub::run(places),
         Command::Repair { from } => scrub::repair(places, &from)?,
         Command::Recover { sure } => recover(places, sure)?,
+        Command::Write(arguments) => readings::write(places, arguments)?,
+        Command::Ingest(arguments) => return readings::ingest(places, &arguments),
+        Command::Readings(arguments) => readings::show(places, arguments)?,
+        Command::Clock { action } => readings::clock(places, action)?,
         Command::Backup(arguments) => backup::run(places, &arguments)?,
         Command::Restore(arguments) => restore::run(places, &arguments)?,
         Command::Status { json } => return status(places, json),

@@ -6,8 +6,10 @@ use understudy_core::sql::{SqlResponse, StatementOutcome, Value};
 
 use super::value_of;
 use crate::{
+    clock::{Evidence, State},
     config::{Places, RunOptions},
     control::ControlResponse,
+    readings::datagram,
     recover::Report,
     settings,
     status::{MemberStatus, Status},
@@ -104,16 +106,47 @@ pub(super) fn settings(stored: &[(String, String)]) -> String {
     shown.collect()
 }
 
+/// Whether a board knows the time.
+pub(super) fn clock(state: &State) -> String {
+    let shows = &state.shows;
+    let mut out = match state.set_by {
+        None => format!(
+            "This board does not know the time: its clock shows {shows}, and nothing says that \
+             somebody set it. Readings are kept in order, and get their times when it is set.\n\
+             If it is right: `understudy clock confirm`; else set it first (`timedatectl set-time`).\n"
+        ),
+        Some(by) => {
+            let by = match by {
+                Evidence::Ntp => "it follows a time server",
+                Evidence::Rtc => "it was set from a clock that runs without power",
+                Evidence::Step => "it was set while the agent ran",
+                Evidence::Confirm => "its owner has confirmed it",
+            };
+            format!("This board knows the time: {by}. It is {shows}.\n")
+        }
+    };
+    if state.ahead_ms > 0 {
+        let _ = writeln!(
+            out,
+            "The clock was put back: readings are stamped {} ms ahead of it, so that they stay in \
+             order, and at half the pace until it has caught up.",
+            state.ahead_ms
+        );
+    }
+    out
+}
+
 /// What is in force of a board's configuration.
 pub(super) fn options(places: &Places, options: &RunOptions) -> String {
     let there = if places.config.exists() { "" } else { " (not there: defaults)" };
     let open = if options.http_open { " (open to the network)" } else { "" };
     format!(
-        "configuration  {}{there}\ndirectory      {}\ncontrol socket {}\nhttp           {}{open}\n\
-         udp            {}\nname           {}\n",
+        "configuration  {}{there}\ndirectory      {}\ncontrol socket {}\nreadings       {}\n\
+         http           {}{open}\nudp            {}\nname           {}\n",
         places.config.display(),
         options.directory.display(),
         options.control.display(),
+        options.readings_directory.join(datagram::NAME).display(),
         options.http,
         options.udp,
         options.name.as_deref().unwrap_or("(host name)")
@@ -157,7 +190,7 @@ fn told(response: &SqlResponse, all_or_nothing: bool) -> String {
     shown.collect()
 }
 
-fn table(columns: &[String], rows: &[Vec<Value>]) -> String {
+pub(super) fn table(columns: &[String], rows: &[Vec<Value>]) -> String {
     let cells: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     let width = |place: usize| {
         let cells = cells.iter().filter_map(|row| row.get(place)).map(|cell| cell.chars().count());

@@ -149,9 +149,11 @@ impl Node {
             Request::Member(MemberRequest::Vote { id, voter: false }) => self.demoted(now, *id),
             Request::Member(MemberRequest::Transfer(to)) => self.transferred(now, *to),
             Request::Member(MemberRequest::InstallKey(key)) => self.rekeyed(now, key),
-            Request::Write(_) | Request::Read { .. } | Request::Scrub | Request::Repair { .. } => {
-                refuse(String::from("not a membership request"))
-            }
+            Request::Write(_)
+            | Request::Read { .. }
+            | Request::Scrub
+            | Request::Repair { .. }
+            | Request::Readings(_) => refuse(String::from("not a membership request")),
         }
     }
 

@@ -48,6 +48,11 @@ pub enum Refusal {
     },
     /// One board alone would have what is written. Retry when another is there.
     OneCopy,
+    /// The group takes nothing now, and this board can keep no more readings for later.
+    SpoolFull {
+        /// What its spool may take.
+        bytes_max: u64,
+    },
 }
 
 impl Refusal {
@@ -68,7 +73,8 @@ impl Refusal {
             | Self::Fenced
             | Self::TakesNoPart
             | Self::Witness { .. }
-            | Self::OneCopy => false,
+            | Self::OneCopy
+            | Self::SpoolFull { .. } => false,
         }
     }
 }
@@ -115,6 +121,11 @@ impl fmt::Display for Refusal {
                  for what it misses; nothing was changed. Bring that board back, or put another in \
                  its place (`understudy token`, `understudy join TOKEN --replace BOARD`), or write \
                  on with one copy: `understudy set one_copy allow`",
+            ),
+            Self::SpoolFull { bytes_max } => write!(
+                f,
+                "not stored: no majority of the boards is there, and this board's spool is full \
+                 ({bytes_max} bytes, spool_mb of its configuration)"
             ),
         }
     }

@@ -155,6 +155,30 @@ pub enum Cut {
     GivenUp(Position),
 }
 
+/// What becomes of a board's spool: readings of its own that are not known to be
+/// committed, in pieces that have their places in order of arrival.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpoolWrite {
+    /// A piece comes, in place of what was there.
+    Put {
+        /// Its place.
+        place: u64,
+        /// Readings in it.
+        readings: u32,
+        /// The lowest of their numbers.
+        lowest: u64,
+        /// An encoded [`crate::readings::Batch`].
+        data: Vec<u8>,
+    },
+    /// Pieces from the first place to the last go: what was in them is stored.
+    Take {
+        /// Place.
+        first: u64,
+        /// Place.
+        last: u64,
+    },
+}
+
 /// How far a disk's own word goes, written down on it so that no later start
 /// forgets (design section 4, rule 7).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,6 +253,9 @@ pub enum Request {
     },
     /// Change who belongs to the group, and how.
     Member(crate::member::MemberRequest),
+    /// Store readings; answered with the encoded [`crate::readings::Receipt`]. Never
+    /// leaves the board: what travels is a write.
+    Readings(crate::readings::Arrivals),
 }
 
 /// What a caller gets.
@@ -315,6 +342,13 @@ pub enum Event {
         /// Consecutive entries starting at the effect's `low`.
         entries: Vec<Entry>,
     },
+    /// Pieces of the spool, each with its place, in order; none where there are no more.
+    SpoolFetched {
+        /// The effect's number.
+        number: u64,
+        /// Encoded [`crate::readings::Batch`]es.
+        pieces: Vec<(u64, Vec<u8>)>,
+    },
     /// A batch was executed, captured and rolled back.
     Executed {
         /// The effect's number.
@@ -395,6 +429,18 @@ pub enum Effect {
         trust: Option<Trust>,
         /// What becomes of the entries before.
         cut: Option<Cut>,
+        /// What becomes of the spool, in order.
+        spool: Vec<SpoolWrite>,
+    },
+    /// Read pieces of the spool back, in order, from the first place after `after`, at
+    /// most `bytes_max` of data but at least one.
+    FetchSpool {
+        /// Rises by each.
+        number: u64,
+        /// Place.
+        after: u64,
+        /// Bound on the sum of data bytes.
+        bytes_max: u64,
     },
     /// Read entries `low..high` back, at most `bytes_max` of data but at least one.
     Fetch {
@@ -472,6 +518,7 @@ impl Effect {
             Self::Send { .. }
             | Self::Persist { .. }
             | Self::Fetch { .. }
+            | Self::FetchSpool { .. }
             | Self::Pages { .. }
             | Self::Reply { .. }
             | Self::RoleChanged { .. } => None,

@@ -30,14 +30,14 @@
 //! `log`, `retention`, `apply`, `writes`, `reads`, `forward`, `freshness`, `promise`,
 //! `scrubber`, `catchup` and `source` (over [`pages`]), [`link`]; `roster` and
 //! `admission` are about who belongs to the group ([`member`]), `invitations` about
-//! who may come in; `presence` and [`status`] are for people. [`wire`] is what
+//! who may come in; [`intake`], [`spool`] and `spooling` about [`readings`]; `presence`, `walls` and [`status`] are for people. [`wire`] is what
 //! travels, `validate` what raft-rs may see of it, [`change`] what one batch did,
 //! [`scrub`] how boards find out that they differ.
 //!
 //! # What the caller must supply
 //!
 //! A journal and a database that carry out [`event::Effect::Persist`], `Fetch`,
-//! `Execute`, `Apply`, `Query` and `Pages`, and tell of scrubs by
+//! `FetchSpool`, `Execute`, `Apply`, `Query` and `Pages`, and tell of scrubs by
 //! [`event::Event::Scrubs`] and `Digested`, of what is durable by `DatabaseDurable`;
 //! a sealed road for `Send`; boot time; a seed; and, at the start,
 //! [`restored::Restored`].
@@ -72,6 +72,7 @@ mod catchup;
 mod forward;
 mod freshness;
 mod id;
+pub mod intake;
 mod invitations;
 mod leadership;
 mod log;
@@ -79,18 +80,26 @@ mod presence;
 mod promise;
 mod reads;
 mod ready;
+mod receipts;
 mod roster;
 mod rotation;
 mod scrubber;
 mod serve;
 mod source;
+pub mod spool;
+mod spooling;
 mod starts;
 mod tail;
 mod validate;
+mod walls;
 mod witness;
 mod writes;
 
 #[cfg(test)]
+mod intake_tests;
+#[cfg(test)]
 mod node_tests;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod rig_readings;

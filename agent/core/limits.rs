@@ -248,6 +248,12 @@ pub const START_TICKS_MIN: u64 = 10;
 /// Raft ticks between two tellings of where a board's HTTP listens.
 pub const PRESENCE_TICKS: u64 = 400;
 
+/// A peer's clock counts for so long after it was told, milliseconds.
+pub const WALL_HEARD_MS: u64 = 300_000;
+
+/// Clocks that are not further apart agree, microseconds.
+pub const WALL_APART_US_MAX: u64 = 60_000_000;
+
 /// Raft ticks between two tellings of what the leader knows of the others.
 pub const OTHERS_TICKS: u64 = 100;
 
@@ -329,6 +335,42 @@ pub const READING_ID_BYTES_MAX: usize = 64;
 
 /// Readings that come or travel together.
 pub const BATCH_READINGS_MAX: usize = 1 << 10;
+
+/// Bytes of readings that travel together.
+pub const BATCH_READINGS_BYTES_MAX: usize = 64 << 10;
+
+/// Readings that a board holds in memory and that are neither committed nor spooled.
+pub const INTAKE_READINGS_MAX: usize = 16 << 10;
+
+/// And their bytes, names and values.
+pub const INTAKE_BYTES_MAX: usize = 4 << 20;
+
+/// Callers that wait for what becomes of readings.
+pub const INTAKE_CALLERS_MAX: usize = REQUESTS_WAITING_MAX;
+
+/// Batches of readings under way from a board to the leader.
+pub const INTAKE_BATCHES_MAX: usize = 4;
+
+/// Time after which a batch that was refused for good is tried again when its readings
+/// were acknowledged, milliseconds.
+pub const INTAKE_REFUSED_MS: u64 = 10_000;
+
+/// A reading that is not committed after so long is written to the spool, milliseconds,
+/// unless its board's configuration says otherwise.
+pub const SPOOL_AFTER_MS: u64 = 1_000;
+
+/// What a spool may take on a board's disk, bytes, unless its configuration says
+/// otherwise: a month of a reading a second.
+pub const SPOOL_BYTES_MAX: u64 = 64 << 20;
+
+/// One piece of a spool, bytes, unless a reading alone is larger.
+pub const SPOOL_PIECE_BYTES_MAX: usize = 16 << 10;
+
+/// What a piece takes beside its data, bytes, about.
+pub const SPOOL_PIECE_OVERHEAD_BYTES: u64 = 32;
+
+/// Between two looks at a spool whose pieces are not on the disk yet, milliseconds.
+pub const SPOOL_LOOK_MS: u64 = 100;
 
 /// Numbers that one batch may give up: more than a spool holds in one piece.
 pub const BATCH_GIVEN_UP_MAX: usize = 1 << 20;

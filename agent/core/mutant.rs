@@ -71,6 +71,10 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 83, name: "readings put right stay where they were" },
     Mutant { number: 84, name: "trimmed by a clock ahead that nobody agreed to" },
     Mutant { number: 85, name: "numbers that are outstanding count as resolved" },
+    Mutant { number: 86, name: "safe readings lost with the entry that had them" },
+    Mutant { number: 87, name: "readings told as spooled before the sync" },
+    Mutant { number: 88, name: "readings numbered anew when they are sent again" },
+    Mutant { number: 90, name: "a floor above what is in the spool" },
 ];
 
 #[cfg(mutants)]

@@ -12,7 +12,7 @@ use alloc::{
     vec::Vec,
 };
 
-use raft::{Config as RaftConfig, RawNode, StateRole};
+use raft::{RawNode, StateRole};
 
 use crate::{
     apply::Applier,
@@ -21,6 +21,7 @@ use crate::{
     event::{Effect, Event, HardState, Millis, NodeId, Position},
     forward::{Inbox, Outbox},
     freshness::Freshness,
+    intake::Intake,
     invitations::Invitations,
     limits,
     link::Links,
@@ -30,7 +31,7 @@ use crate::{
     presence::Presence,
     promise::{Memories, Standing},
     reads::Reads,
-    ready::Pending,
+    ready::{Pending, raft_over},
     restored::Restored,
     retention::Retention,
     roster::Roster,
@@ -41,6 +42,7 @@ use crate::{
     starts::Starts,
     timing::Timing,
     validate,
+    walls::Walls,
     wire::{Frame, FrameEntry, RaftFrame},
     witness::{Tail, Witnessing},
     writes::{Ticket, Writes},
@@ -102,6 +104,8 @@ pub enum Reason {
     Write,
     /// A forwarded request to repeat or to give up.
     Forward,
+    /// Readings to send or to spool.
+    Readings,
 }
 
 /// A member of a group. See the crate's description for the contract.
@@ -161,6 +165,8 @@ pub struct Node {
     pub(crate) answered: BTreeSet<NodeId>,
     pub(crate) numbers: u64,
     pub(crate) dropped: BTreeMap<Rejection, u64>,
+    pub(crate) intake: Intake,
+    pub(crate) walls: Walls,
     pub(crate) effects: Effects,
     pub(crate) outgoing: Vec<(NodeId, Vec<u8>)>,
 }
@@ -179,8 +185,7 @@ impl Node {
         let log = Log::new(hard_state, membership, start, restored.last_index, restored.tail);
         // raft-rs has nothing beyond its log; in a lost disk's it does nothing.
         let applied = restored.applied.index.min(restored.last_index);
-        let raw = RawNode::new(&raft_config(&config, applied), log, &silent())
-            .expect("the configuration is ours and the log is consistent");
+        let raw = raft_over(log, &config, applied);
         let mut node = Self {
             config,
             raw,
@@ -227,6 +232,8 @@ impl Node {
             answered: BTreeSet::new(),
             numbers: 0,
             dropped: BTreeMap::new(),
+            intake: Intake::new(config.id, config.boot, restored.spool),
+            walls: Walls::default(),
             effects: Effects::default(),
             outgoing: Vec::new(),
         };
@@ -253,6 +260,7 @@ impl Node {
             Event::DatabaseHeld(held) => self.database_held = held,
             Event::DatabaseDurable(index) => self.retention.durable(index),
             Event::Fetched { number, entries } => self.on_fetched(now, number, entries),
+            Event::SpoolFetched { number, pieces } => self.on_spool_fetched(now, number, pieces),
             Event::Executed { number, executed } => self.on_executed(now, number, executed),
             Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
             Event::DatabaseReset { applied, ended_by } => self.on_reset(now, applied, ended_by),
@@ -277,6 +285,7 @@ impl Node {
             (self.writes.deadline(), Reason::Write),
             (self.outbox.deadline(timing.forward_retry_ms), Reason::Forward),
             (self.owed.iter().map(|owed| owed.deadline).min(), Reason::Write),
+            (self.intake.deadline(!self.pending.is_empty()), Reason::Readings),
         ];
         let due = all.into_iter().filter_map(|(at, reason)| Some((at?, reason)));
         due.min().expect("Raft's clock always ticks")
@@ -377,6 +386,7 @@ impl Node {
             Frame::PromiseAsk { boot } => self.on_promise_ask(now, from, boot),
             Frame::PromiseTell { boot, promise } => self.on_told(now, from, boot, promise),
             Frame::Presence { http } => self.on_presence(now, from, http)?,
+            Frame::Wall { wall_us } => self.on_wall(now, from, wall_us),
             Frame::Others { term, others } => self.on_others(now, from, term, others)?,
             Frame::Invitations { left } => self.on_invitations(now, left)?,
             Frame::PagesAsk { ask, wish } => self.on_pages_ask(now, from, ask, wish)?,
@@ -489,6 +499,7 @@ impl Node {
     fn on_tick(&mut self, now: Millis) {
         self.ticks += 1;
         self.tick_presence(now);
+        self.tick_walls(now);
         self.tick_starts(now);
         self.tick_tail(now);
         self.standing.wait(now, self.config.timing.start_wait_ms);
@@ -539,6 +550,7 @@ impl Node {
         }
         let answered = self.writes.expire(now, &refusal);
         self.answer_all(now, answered);
+        self.intake.callers.expire(now);
         self.pay(now, |owed| owed.deadline <= now);
         let retry_ms = self.config.timing.forward_retry_ms;
         for returned in self.outbox.expire(now, self.applier.applied().term, retry_ms) {
@@ -560,6 +572,8 @@ impl Node {
             self.apply_committed(now);
             self.catch_up(now);
             self.serve(now);
+            self.tend_spool(now);
+            self.tell_callers();
             self.tell_answered();
             if !self.raw.has_ready() {
                 break;
@@ -571,27 +585,4 @@ impl Node {
         }
         core::mem::take(&mut self.effects)
     }
-}
-
-fn raft_config(config: &Config, applied: u64) -> RaftConfig {
-    RaftConfig {
-        id: config.id,
-        election_tick: config.timing.election_ticks_min,
-        heartbeat_tick: config.timing.heartbeat_ticks,
-        min_election_tick: config.timing.election_ticks_min,
-        max_election_tick: config.timing.election_ticks_max,
-        applied,
-        max_size_per_msg: limits::APPEND_BYTES_MAX,
-        max_inflight_msgs: limits::APPENDS_IN_FLIGHT_MAX,
-        max_uncommitted_size: limits::UNCOMMITTED_BYTES_MAX,
-        max_committed_size_per_ready: limits::APPLY_BYTES_MAX,
-        check_quorum: true,
-        pre_vote: true,
-        skip_bcast_commit: true,
-        ..RaftConfig::default()
-    }
-}
-
-fn silent() -> slog::Logger {
-    slog::Logger::root(slog::Discard, slog::o!())
 }

@@ -175,8 +175,6 @@ pub enum Work {
 pub struct Verdict {
     /// Numbers, and why each is not stored and never will be.
     pub refused: Vec<(u64, String)>,
-    /// The leader's wall clock, microseconds since 1970, where it is set.
-    pub wall_us: Option<i64>,
 }
 
 impl Work {

@@ -16,18 +16,21 @@ use alloc::{collections::VecDeque, vec::Vec};
 use core::mem;
 
 use raft::{
-    Ready, StateRole,
+    Config as RaftConfig, RawNode, Ready, StateRole,
     prelude::{Message, MessageType},
 };
 
 use crate::{
     apply::Step,
     event::{Cut, Effect, Entry, EntryKind, HardState, Millis, NodeId, Outcome, Position, Trust},
-    limits::{APPLY_BYTES_MAX, MESSAGES_HELD_MAX},
-    log::{RaftEntry, conf_change, from_raft},
+    limits::{
+        APPEND_BYTES_MAX, APPENDS_IN_FLIGHT_MAX, APPLY_BYTES_MAX, MESSAGES_HELD_MAX,
+        UNCOMMITTED_BYTES_MAX,
+    },
+    log::{Log, RaftEntry, conf_change, from_raft},
     member::MembershipChange,
     mutant,
-    node::Node,
+    node::{Config, Node},
     validate,
     wire::Frame,
 };
@@ -41,6 +44,10 @@ pub(crate) struct Pending {
     messages: VecDeque<Message>,
     /// It is what the disk says of itself: see [`Node::persist_trust`].
     trust: bool,
+    /// Where its entries stand.
+    entries: Vec<Position>,
+    /// Readings that are in the spool with it.
+    spooled: Vec<u64>,
 }
 
 impl Pending {
@@ -81,7 +88,7 @@ impl Node {
                 number: wish.low | FETCH_FOR_SENDING,
                 low: wish.low,
                 high: wish.high,
-                bytes_max: crate::limits::APPEND_BYTES_MAX,
+                bytes_max: APPEND_BYTES_MAX,
             });
         }
     }
@@ -119,6 +126,7 @@ impl Node {
             self.retention.restart(anew.index);
             Cut::Anew(anew)
         });
+        self.note_readings(&entries, anew);
         self.raw.mut_store().append(&entries);
         for entry in &entries {
             self.retention.append(entry.index, entry.data.len() as u64);
@@ -128,9 +136,8 @@ impl Node {
         if must_sync {
             let hard_state = self.current_hard_state();
             let cut = cut.or_else(|| self.next_cut(now));
-            self.persist(number, &entries, hard_state, cut);
             self.written = number;
-            self.await_write(hard_state, false);
+            self.persist(&entries, hard_state, None, cut);
         } else if let Some(before) = self.pending.back_mut() {
             before.last = number;
         } else {
@@ -156,24 +163,18 @@ impl Node {
     /// Writes down what the disk is to say of itself, when no other write is under
     /// way; raft-rs knows nothing of it.
     fn persist_trust(&mut self, trust: Trust) {
-        let (number, hard_state) = (self.written, self.durable);
-        let (entries, memories) = (Vec::new(), self.memories.take_unsaved());
-        let (trust, cut) = (Some(trust), None);
-        self.effects.push(Effect::Persist { number, entries, hard_state, memories, trust, cut });
-        self.await_write(hard_state, true);
+        self.persist(&[], self.durable, Some(trust), None);
+    }
+
+    /// The same for what the spool is to have.
+    pub(crate) fn persist_spool(&mut self) {
+        self.persist(&[], self.durable, None, None);
     }
 
     /// Has the journal write down what becomes of its log, when no other write is under
     /// way; raft-rs knows nothing of it.
     pub(crate) fn persist_cut(&mut self, cut: Cut) {
-        let hard_state = self.durable;
-        self.persist(self.written, &[], hard_state, Some(cut));
-        self.await_write(hard_state, false);
-    }
-
-    fn await_write(&mut self, hard_state: HardState, trust: bool) {
-        let (number, messages) = (self.written, VecDeque::new());
-        self.pending.push_back(Pending { number, last: number, hard_state, messages, trust });
+        self.persist(&[], self.durable, None, Some(cut));
     }
 
     /// The present term or vote is not on this disk yet.
@@ -208,21 +209,46 @@ impl Node {
         }
     }
 
+    /// Has the journal write, under the number of the last ready that needs it, and
+    /// waits for that.
     fn persist(
         &mut self,
-        number: u64,
         entries: &[RaftEntry],
         hard_state: HardState,
+        trust: Option<Trust>,
         cut: Option<Cut>,
     ) {
+        let number = self.written;
+        let (spool, spooled) = self.intake.spool.take_writes();
+        self.pending.push_back(Pending {
+            number,
+            last: number,
+            hard_state,
+            messages: VecDeque::new(),
+            trust: trust.is_some(),
+            entries: entries.iter().map(place_of).collect(),
+            spooled,
+        });
         self.effects.push(Effect::Persist {
             number,
             entries: entries.iter().map(from_raft).collect(),
             hard_state,
             memories: self.memories.take_unsaved(),
-            trust: None,
+            trust,
             cut,
+            spool,
         });
+    }
+
+    /// Of readings of this board's in what is about to be written, and replaced, the
+    /// intake hears.
+    fn note_readings(&mut self, entries: &[RaftEntry], anew: Position) {
+        let is_replaced = anew.index > 0
+            || entries.first().is_some_and(|e| e.index <= self.raw.store().last_index_held());
+        if is_replaced || self.intake.awaits_entries() {
+            let entries: Vec<Entry> = entries.iter().map(from_raft).collect();
+            self.log_readings(&entries, anew.index > 0);
+        }
     }
 
     fn current_hard_state(&self) -> HardState {
@@ -239,6 +265,8 @@ impl Node {
             if pending.trust {
                 self.standing.recorded();
             }
+            self.intake.log_written(&pending.entries);
+            self.intake.spooled(&pending.spooled);
             self.raw.on_persist_ready(pending.last);
             for message in pending.messages {
                 self.send(now, &message);
@@ -319,6 +347,7 @@ impl Node {
                 self.raw.advance_apply_to(position.index);
             }
             self.note_outcome(outcome);
+            self.apply_readings(position, outcome);
             let answered = self.writes.applied(position, outcome);
             self.answer_all(now, answered);
         }
@@ -374,8 +403,34 @@ impl Node {
     }
 }
 
+/// raft-rs over this log, as this node wants it.
+pub(crate) fn raft_over(log: Log, config: &Config, applied: u64) -> RawNode<Log> {
+    let config = RaftConfig {
+        id: config.id,
+        election_tick: config.timing.election_ticks_min,
+        heartbeat_tick: config.timing.heartbeat_ticks,
+        min_election_tick: config.timing.election_ticks_min,
+        max_election_tick: config.timing.election_ticks_max,
+        applied,
+        max_size_per_msg: APPEND_BYTES_MAX,
+        max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
+        max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+        max_committed_size_per_ready: APPLY_BYTES_MAX,
+        check_quorum: true,
+        pre_vote: true,
+        skip_bcast_commit: true,
+        ..RaftConfig::default()
+    };
+    let silent = slog::Logger::root(slog::Discard, slog::o!());
+    RawNode::new(&config, log, &silent).expect("the configuration is ours and the log consistent")
+}
+
 /// Marks the number of a fetch made for sending; its other bits are the index.
 const FETCH_FOR_SENDING: u64 = 1 << 63;
+
+fn place_of(entry: &RaftEntry) -> Position {
+    Position { term: entry.term, index: entry.index }
+}
 
 /// Does this message say nothing about what is on disk?
 fn claims_nothing(message: &Message) -> bool {

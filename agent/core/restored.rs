@@ -27,6 +27,21 @@ pub struct Stretch {
     pub bytes: u64,
 }
 
+/// What the journal's spool holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpoolHeld {
+    /// Place of the first piece; 0 when there is none.
+    pub first: u64,
+    /// The highest place that was ever given.
+    pub last: u64,
+    /// Readings in it.
+    pub readings: u64,
+    /// Bytes of its pieces.
+    pub bytes: u64,
+    /// The lowest number of a reading in it.
+    pub lowest: u64,
+}
+
 /// See the module's description. `hard_state.commit` equals `applied.index`:
 /// raft-rs 0.7.0 ends the process on a database that is ahead of the commit index
 /// (allowed at a start upstream by #537), and since a change of the commit index
@@ -60,6 +75,9 @@ pub struct Restored {
     pub trust: Trust,
     /// What the group's scrubs have come to.
     pub scrubs: Scrubs,
+    /// Readings of this board that are not known to be committed. Those that `tail`
+    /// brings are among them.
+    pub spool: SpoolHeld,
 }
 
 impl Restored {

@@ -18,6 +18,7 @@ use crate::{
     node::{Config, Effects, Node},
     pages::{Done, Work},
     restored::{Restored, TermRun},
+    rig_readings::{Ledger, Piece, Readings},
     scrub::{Finding, Report, Scrub, Scrubs},
     timing::Timing,
     wire::Frame,
@@ -49,6 +50,10 @@ pub(crate) struct Rig {
     pub(crate) settings: Vec<Vec<(String, String)>>,
     /// Payloads that all roads together carry in 10 ms.
     pub(crate) pace: usize,
+    /// Pieces of each board's spool.
+    pub(crate) spools: BTreeMap<NodeId, BTreeMap<u64, Piece>>,
+    /// What each board's database has of readings.
+    pub(crate) stored: BTreeMap<NodeId, Ledger>,
     /// What is on the road.
     road: VecDeque<(NodeId, Event)>,
     queue: Vec<(NodeId, Event)>,
@@ -92,6 +97,8 @@ impl Rig {
             witnesses: witnesses.to_vec(),
             settings: Vec::new(),
             pace: usize::MAX,
+            spools: BTreeMap::new(),
+            stored: BTreeMap::new(),
             road: VecDeque::new(),
             queue: Vec::new(),
         };
@@ -137,6 +144,7 @@ impl Rig {
     /// Starts a node again from what its journal holds; it has applied nothing.
     pub(crate) fn restart(&mut self, id: NodeId, boot: u64, ids: &[NodeId]) {
         let restored = self.restored(id, ids);
+        self.stored.remove(&id);
         self.start(id, boot, restored);
         self.settle();
     }
@@ -174,6 +182,7 @@ impl Rig {
             memories,
             suspect,
             trust,
+            spool: self.spool_of(id),
             ..Restored::default()
         }
     }
@@ -259,30 +268,25 @@ impl Rig {
                         }
                     }
                 }
-                Effect::Persist { number, entries, hard_state, memories, trust, .. } => {
-                    if self.stalled.contains(&id) {
-                        continue;
-                    }
-                    let journal = self.journals.get_mut(&id).unwrap();
-                    if let Some(first) = entries.first() {
-                        journal.retain(|entry| entry.index < first.index);
-                    }
-                    journal.extend(entries);
-                    self.hard_states.insert(id, hard_state);
-                    self.memories.entry(id).or_default().extend(memories);
-                    if let Some(trust) = trust {
-                        self.trusts.insert(id, trust);
-                    }
-                    self.queue.push((id, Event::Persisted { number }));
-                }
+                Effect::Persist { .. } if self.stalled.contains(&id) => {}
+                Effect::Persist { .. } => self.persist(id, effect),
                 Effect::Fetch { number, low, high, .. } => {
                     let wanted = |entry: &&Entry| (low..high).contains(&entry.index);
                     let entries = self.journals[&id].iter().filter(wanted).take(3).cloned();
                     let entries = entries.collect();
                     self.queue.push((id, Event::Fetched { number, entries }));
                 }
+                Effect::FetchSpool { number, after, .. } => {
+                    let pieces = self.pieces(id, after);
+                    self.queue.push((id, Event::SpoolFetched { number, pieces }));
+                }
                 Effect::Execute { number, base, requests, .. } => {
-                    let executed = execute(base, requests);
+                    let executed = match Readings::of(&requests) {
+                        Some(readings) => {
+                            readings.execute(base, self.stored.entry(id).or_default())
+                        }
+                        None => execute(base, requests),
+                    };
                     self.queue.push((id, Event::Executed { number, executed }));
                 }
                 Effect::Apply { .. } if self.idle.contains(&id) => {}
@@ -293,6 +297,7 @@ impl Rig {
                     };
                     let outcomes = alloc::vec![outcome; entries.len()];
                     self.compare(id, &entries);
+                    self.store(id, &entries);
                     self.queue.push((id, Event::Applied { number, outcomes }));
                 }
                 Effect::Query { number, sql, .. } => {
@@ -311,6 +316,25 @@ impl Rig {
                 Effect::RoleChanged { .. } | Effect::Pages { .. } => {}
             }
         }
+    }
+
+    fn persist(&mut self, id: NodeId, effect: Effect) {
+        let Effect::Persist { number, entries, hard_state, memories, trust, spool, .. } = effect
+        else {
+            return;
+        };
+        self.write_spool(id, spool);
+        let journal = self.journals.get_mut(&id).unwrap();
+        if let Some(first) = entries.first() {
+            journal.retain(|entry| entry.index < first.index);
+        }
+        journal.extend(entries);
+        self.hard_states.insert(id, hard_state);
+        self.memories.entry(id).or_default().extend(memories);
+        if let Some(trust) = trust {
+            self.trusts.insert(id, trust);
+        }
+        self.queue.push((id, Event::Persisted { number }));
     }
 
     /// All boards have reported by the time one of them hears of a scrub.

@@ -228,7 +228,8 @@ impl Node {
             | Request::Read { .. }
             | Request::Admit(_)
             | Request::Rename { .. }
-            | Request::Member(_) => Ok(request),
+            | Request::Member(_)
+            | Request::Readings(_) => Ok(request),
         }
     }
 

@@ -5,11 +5,13 @@ use alloc::vec::Vec;
 use raft::StateRole;
 
 use crate::{
+    change::Change,
     error::Refusal,
     event::{Effect, Executed, Millis, NodeId, Position, ReadLevel, Reply, Request, RequestId},
     forward::Arrival,
     limits, mutant,
     node::Node,
+    readings::Work,
     reads::Read,
     sql::{self, Origin, RequestKind, SqlRequest},
     wire::{Forward, Frame},
@@ -46,6 +48,7 @@ impl Node {
                     self.on_read(now, level, read);
                 }
             }
+            Request::Readings(arrivals) => self.on_arrivals(now, id, arrivals),
             Request::Write(_)
             | Request::Admit(_)
             | Request::Rename { .. }
@@ -115,6 +118,7 @@ impl Node {
             }
             Ticket::Barrier { id, sql } => self.pass_barrier(now, id, sql, reply),
             Ticket::Scrub => self.on_scrub_answer(now, &reply),
+            Ticket::Readings(flight) => self.on_verdict(now, flight, reply),
         }
     }
 
@@ -163,6 +167,7 @@ impl Node {
         let handed = self.applier.handed_index();
         self.pay(now, |owed| owed.index <= handed);
         self.serve_reads(now);
+        self.serve_readings(now);
         if self.leads() {
             match self.hindrance() {
                 Some(refusal) => self.refuse_waiting(now, &refusal),
@@ -283,7 +288,8 @@ impl Node {
             | Request::Rename { .. }
             | Request::Scrub
             | Request::Repair { .. }
-            | Request::Member(_) => None,
+            | Request::Member(_)
+            | Request::Readings(_) => None,
         });
         let requests: Vec<_> = requests.collect();
         let number = self.number();
@@ -302,9 +308,15 @@ impl Node {
             self.give_back(now, batch.into_iter().map(|(waiting, _)| waiting).collect());
             return;
         }
-        if batch.iter().all(|(_, answer)| answer.is_err()) {
+        // What readings come to is known from what is applied, where they change nothing.
+        let is_known = |(waiting, answer): &(Waiting, Answer)| {
+            let Request::Write(request) = &waiting.request else { return answer.is_err() };
+            answer.is_err() || (Change::is_empty(&change) && Work::is_work(request))
+        };
+        if batch.iter().all(is_known) {
+            let index = self.applier.applied().index;
             for (waiting, answer) in batch {
-                self.answer(now, (waiting.ticket, reply_at(0, answer)));
+                self.answer(now, (waiting.ticket, reply_at(index, answer)));
             }
             return;
         }
@@ -351,13 +363,22 @@ impl Node {
         Some(Position { term: self.raw.raft.term, index })
     }
 
+    /// Is there a leader, and was it heard a moment ago, unless it is this node?
+    pub(crate) fn hears_leader(&self, now: Millis) -> bool {
+        let silent_ms = self.config.timing.leader_silent_ms();
+        self.leader().is_some_and(|leader| {
+            leader == self.config.id || self.heard_within(now, leader, silent_ms)
+        })
+    }
+
     /// Hands waiting requests to the leader, if one is known and not silent: what
     /// a dying leader never gets has a definite outcome at the next one.
     fn forward_waiting(&mut self, now: Millis) {
-        let silent_ms = self.config.timing.leader_silent_ms();
         let other = |leader: &NodeId| *leader != self.config.id;
-        let hears = |leader: &NodeId| self.heard_within(now, *leader, silent_ms);
-        let Some(leader) = self.leader().filter(other).filter(hears) else { return };
+        let Some(leader) = self.leader().filter(other) else { return };
+        if !self.hears_leader(now) {
+            return;
+        }
         let term = self.raw.raft.term;
         while self.outbox.has_room() {
             let Some(Waiting { ticket, request, deadline }) = self.writes.pop() else { return };
@@ -369,7 +390,13 @@ impl Node {
     /// Another board's request arrives.
     pub(crate) fn on_forward(&mut self, now: Millis, from: NodeId, forward: Forward) {
         let never_comes = |request: &Request| {
-            matches!(request, Request::Read { .. } | Request::Scrub | Request::Repair { .. })
+            matches!(
+                request,
+                Request::Read { .. }
+                    | Request::Scrub
+                    | Request::Repair { .. }
+                    | Request::Readings(_)
+            )
         };
         if !self.leads() || never_comes(&forward.request) {
             return;

@@ -290,7 +290,8 @@ impl Node {
             | Request::Rename { .. }
             | Request::Scrub
             | Request::Repair { .. }
-            | Request::Member(_) => false,
+            | Request::Member(_)
+            | Request::Readings(_) => false,
         };
         let answered = self.writes.refuse_those(grows, &Refusal::OneCopy);
         self.answer_all(now, answered);

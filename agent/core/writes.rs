@@ -29,6 +29,8 @@ pub(crate) enum Ticket {
     Barrier { id: RequestId, sql: Vec<u8> },
     /// This board's own, about scrubs.
     Scrub,
+    /// A batch of this board's readings.
+    Readings(u64),
 }
 
 /// A request that waits for its turn.
@@ -297,7 +299,8 @@ fn request_bytes(request: &Request) -> usize {
         | Request::Rename { .. }
         | Request::Scrub
         | Request::Repair { .. }
-        | Request::Member(_) => 0,
+        | Request::Member(_)
+        | Request::Readings(_) => 0,
     }
 }
 

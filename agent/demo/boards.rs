@@ -168,7 +168,8 @@ impl Board {
             | ControlResponse::Joined { .. }
             | ControlResponse::Sql(_)
             | ControlResponse::Done
-            | ControlResponse::Scrub(_) => Err(String::from("not a status")),
+            | ControlResponse::Scrub(_)
+            | ControlResponse::Clock(_) => Err(String::from("not a status")),
         }
     }
 
@@ -187,6 +188,7 @@ fn ask(socket: &Path, request: &ControlRequest) -> Result<ControlResponse, Strin
         | ControlResponse::Joined { .. }
         | ControlResponse::Sql(_)
         | ControlResponse::Done
-        | ControlResponse::Scrub(_)) => Ok(response),
+        | ControlResponse::Scrub(_)
+        | ControlResponse::Clock(_)) => Ok(response),
     }
 }

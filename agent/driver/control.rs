@@ -3,9 +3,8 @@
 //! what is too large for a line goes that way, with the socket's own permissions.
 
 use std::{
-    fs, io,
-    io::{BufRead, Read, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream as StdUnixStream},
+    io::{self, BufRead, Read, Write},
+    os::unix::net::UnixStream as StdUnixStream,
     path::Path,
     time::Duration,
 };
@@ -16,6 +15,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+use super::socket::{self, GROUP, Kept, LOOK};
 use crate::control::{ControlRequest, ControlResponse, LINE_BYTES_MAX};
 
 /// Command lines served at the same time.
@@ -34,33 +34,23 @@ pub const SYSTEM_SOCKET: &str = "/run/understudy/control.sock";
 /// A wish and where its answer goes.
 pub type Wish = (ControlRequest, oneshot::Sender<ControlResponse>);
 
-/// Binds the socket in place of one that a former agent left.
+/// Binds the socket in place of one that a former agent left. That of a system belongs to
+/// a group, where there is one of that name.
 ///
 /// # Errors
-/// When it cannot be made: the text names it, and who could make its folder.
-pub fn bind(path: &Path) -> Result<UnixListener, String> {
-    let at = |error: io::Error| format!("control socket {}: {error}", path.display());
-    let folder = path.parent().unwrap_or(path);
-    // systemd has made /run/understudy where it runs the agent; elsewhere nobody has.
-    fs::create_dir_all(folder).map_err(|error| {
-        format!(
-            "{}, where the control socket is to be, cannot be made: {error}. Run the agent as \
-             root or as the service that comes with it, or keep everything in a folder of your \
-             own with --dir DIR.",
-            folder.display()
-        )
-    })?;
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(path).map_err(at)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(at)?;
-    Ok(listener)
+/// As [`Kept::bind`].
+pub fn bind(path: &Path) -> Result<Kept<UnixListener>, String> {
+    Kept::bind(path, 0o660, |path| {
+        let listener = UnixListener::bind(path)?;
+        if path == Path::new(SYSTEM_SOCKET) {
+            socket::give_to_group(path);
+        }
+        Ok(listener)
+    })
 }
 
 /// Serves for ever; wishes go to `wishes`, and who speaks HTTP to `http`.
-pub async fn serve<H, F>(listener: UnixListener, wishes: mpsc::Sender<Wish>, http: H)
+pub async fn serve<H, F>(mut listener: Kept<UnixListener>, wishes: mpsc::Sender<Wish>, http: H)
 where
     H: Fn(BufReader<UnixStream>) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send,
@@ -68,7 +58,14 @@ where
     let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            accepted = listener.get().accept() => accepted,
+            () = tokio::time::sleep(LOOK) => {
+                listener.look();
+                continue;
+            }
+        };
+        let Ok((stream, _)) = accepted else {
             tokio::time::sleep(SILENCE).await;
             continue;
         };
@@ -129,16 +126,25 @@ fn how_to_start(path: &Path) -> String {
 ///
 /// # Errors
 /// Says what to do when nobody listens, or nobody may ask.
-#[expect(clippy::wildcard_enum_match_arm, reason = "other errors speak for themselves")]
 pub fn connect(path: &Path) -> Result<StdUnixStream, String> {
+    connect_beside(path, path)
+}
+
+/// To another socket of the agent whose control socket is `control`.
+///
+/// # Errors
+/// As [`connect`].
+#[expect(clippy::wildcard_enum_match_arm, reason = "other errors speak for themselves")]
+pub fn connect_beside(path: &Path, control: &Path) -> Result<StdUnixStream, String> {
     StdUnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
             "no agent is running for {}: start one with {}",
             path.display(),
-            how_to_start(path)
+            how_to_start(control)
         ),
         io::ErrorKind::PermissionDenied => format!(
-            "you may not use {}: run this as root, or join the group that owns it",
+            "you may not use {}: run this as root, or join the group that owns it and log in anew: \
+             `sudo usermod -aG {GROUP} $USER`",
             path.display()
         ),
         _ => format!("{}: {error}", path.display()),
@@ -170,6 +176,8 @@ pub fn ask(path: &Path, request: &ControlRequest) -> Result<ControlResponse, Str
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     #[test]

@@ -219,6 +219,7 @@ impl<H: Fn(&str)> Worker<H> {
             Effect::Send { .. }
             | Effect::Persist { .. }
             | Effect::Fetch { .. }
+            | Effect::FetchSpool { .. }
             | Effect::RoleChanged { .. }
             | Effect::Reply { .. } => {}
         }

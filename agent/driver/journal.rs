@@ -5,19 +5,24 @@
 //! any other error of the disk aborts the process.
 
 use std::{
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::Duration,
 };
 
-use tokio::sync::mpsc::Sender;
+use tokio::sync::{mpsc::Sender, oneshot};
 use tracing::{error, info, warn};
 use understudy_core::{
     event::{Effect, Event, Trust},
-    limits::JOURNAL_EFFECTS_MAX,
+    limits::{APPEND_BYTES_MAX, JOURNAL_EFFECTS_MAX},
 };
 
 use crate::{
+    call::Followed,
     identity::Identity,
     store::journal::{Journal, JournalError, Persist},
 };
@@ -25,15 +30,21 @@ use crate::{
 /// Between two tries on a full disk.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
+/// Listeners that entries are read for at a time.
+pub const FOLLOWS_MAX: usize = 64;
+
 enum Job {
     Persist(u64, Persist),
     Fetch { number: u64, low: u64, high: u64, bytes_max: u64 },
+    FetchSpool { number: u64, after: u64, bytes_max: u64 },
     Keep(Box<Identity>),
+    Follow { low: u64, high: u64, reply: oneshot::Sender<Followed> },
 }
 
 /// The loop's end.
 pub struct JournalThread {
     jobs: mpsc::SyncSender<Job>,
+    follows: Arc<AtomicUsize>,
 }
 
 impl JournalThread {
@@ -45,16 +56,20 @@ impl JournalThread {
         events: Sender<Event>,
         halt: impl Fn(&str) + Send + 'static,
     ) -> Self {
-        let (jobs, waiting) = mpsc::sync_channel(JOURNAL_EFFECTS_MAX);
+        let (jobs, waiting) = mpsc::sync_channel(JOURNAL_EFFECTS_MAX + FOLLOWS_MAX);
+        let follows = Arc::new(AtomicUsize::new(0));
+        let waits = Arc::clone(&follows);
         thread::Builder::new()
             .name(String::from("journal"))
             .stack_size(512 << 10)
             .spawn(move || {
                 let (batch, number, identity, is_full) = (Vec::new(), 0, None, false);
-                Worker { journal, events, halt, batch, number, identity, is_full }.run(&waiting);
+                let follows = waits;
+                Worker { journal, events, halt, follows, batch, number, identity, is_full }
+                    .run(&waiting);
             })
             .expect("a thread can be started");
-        Self { jobs }
+        Self { jobs, follows }
     }
 
     /// Writes down who this board is from now on; false when too much waits already.
@@ -63,18 +78,33 @@ impl JournalThread {
         self.jobs.try_send(Job::Keep(Box::new(identity.clone()))).is_ok()
     }
 
-    /// Hands over a [`Effect::Persist`] or [`Effect::Fetch`].
+    /// Answers with entries from `low` on and below `high`.
+    pub fn follow(&self, low: u64, high: u64, reply: oneshot::Sender<Followed>) {
+        if self.follows.fetch_add(1, Ordering::AcqRel) >= FOLLOWS_MAX {
+            self.follows.fetch_sub(1, Ordering::AcqRel);
+            // A listener that went away needs no answer.
+            let _ = reply.send(Followed::Busy);
+            return;
+        }
+        let taken = self.jobs.try_send(Job::Follow { low, high, reply });
+        taken.expect("there is a place for each");
+    }
+
+    /// Hands over a [`Effect::Persist`], [`Effect::Fetch`] or [`Effect::FetchSpool`].
     ///
     /// # Panics
     /// When more waits than the core allows.
     pub fn take(&self, effect: Effect) {
         let job = match effect {
-            Effect::Persist { number, entries, hard_state, memories, trust, cut } => {
+            Effect::Persist { number, entries, hard_state, memories, trust, cut, spool } => {
                 trust.iter().for_each(tell);
-                Job::Persist(number, Persist { entries, hard_state, memories, trust, cut })
+                Job::Persist(number, Persist { entries, hard_state, memories, trust, cut, spool })
             }
             Effect::Fetch { number, low, high, bytes_max } => {
                 Job::Fetch { number, low, high, bytes_max }
+            }
+            Effect::FetchSpool { number, after, bytes_max } => {
+                Job::FetchSpool { number, after, bytes_max }
             }
             Effect::Send { .. }
             | Effect::Execute { .. }
@@ -105,6 +135,8 @@ struct Worker<H> {
     journal: Journal,
     events: Sender<Event>,
     halt: H,
+    /// Listeners that entries are to be read for.
+    follows: Arc<AtomicUsize>,
     /// What is to be written next, and the number of its last part.
     batch: Vec<Persist>,
     number: u64,
@@ -152,6 +184,32 @@ impl<H: Fn(&str)> Worker<H> {
                     Ok(entries) => self.report(Event::Fetched { number, entries }),
                     Err(error) => (self.halt)(&error.to_string()),
                 }
+            }
+            Job::Follow { low, high, reply } => {
+                self.follows.fetch_sub(1, Ordering::AcqRel);
+                let followed = self.followed(low, high);
+                // A listener that went away needs no answer.
+                let _ = followed.map(|followed| reply.send(followed));
+            }
+            Job::FetchSpool { number, after, bytes_max } => {
+                match self.journal.read_spool(after, bytes_max) {
+                    Ok(pieces) => self.report(Event::SpoolFetched { number, pieces }),
+                    Err(error) => (self.halt)(&error.to_string()),
+                }
+            }
+        }
+    }
+
+    fn followed(&mut self, low: u64, high: u64) -> Option<Followed> {
+        let start = self.journal.start().index;
+        if low <= start {
+            return Some(Followed::Gone { first: start + 1 });
+        }
+        match self.journal.read(low, high, APPEND_BYTES_MAX) {
+            Ok(entries) => Some(Followed::Entries(entries)),
+            Err(error) => {
+                (self.halt)(&error.to_string());
+                None
             }
         }
     }

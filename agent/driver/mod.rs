@@ -9,6 +9,7 @@ pub mod journal;
 pub mod mdns;
 pub mod notify;
 mod pages;
+pub mod socket;
 pub mod udp;
 
 /// This thread does its work when nothing else wants the processor.

@@ -38,6 +38,9 @@ pub(super) const BODIES_BYTES_MAX: usize = 4 * REQUEST_BYTES_MAX;
 /// Bodies above this are read on another thread, bytes.
 pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
 
+/// Lines of one body named that are no readings; the others are counted.
+pub(super) const REFUSED_MAX: usize = 100;
+
 /// Those of the bounds that a test lowers.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {

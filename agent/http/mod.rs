@@ -41,7 +41,7 @@ use self::{
     render::Shape,
     served::Served,
 };
-use crate::{call::Caller, driver::clock, load::Loader};
+use crate::{call::Caller, driver::clock, load::Loader, readings::desk::Desk};
 
 mod backup;
 mod body;
@@ -51,8 +51,10 @@ mod load;
 mod nodes;
 mod parameters;
 mod parse;
+mod readings;
 mod render;
 mod served;
+mod stream;
 
 /// The port HTTP listens on unless told otherwise.
 pub const PORT: u16 = 4001;
@@ -80,6 +82,7 @@ struct Front {
     served: Served,
     bodies: Bodies,
     loader: Loader,
+    desk: Desk,
     silence: Duration,
 }
 
@@ -90,8 +93,8 @@ impl FromRef<Front> for Caller {
 }
 
 /// All endpoints.
-pub fn router(caller: Caller, loader: Loader) -> Router {
-    endpoints(caller, loader, &Bounds::SERVING)
+pub fn router(caller: Caller, loader: Loader, desk: Desk) -> Router {
+    endpoints(caller, loader, desk, &Bounds::SERVING)
 }
 
 /// What begins with one of these is that endpoint's, as rqlite routes.
@@ -110,12 +113,16 @@ const PATHS: [&str; 9] = [
 /// Not routed by its beginning, as in rqlite.
 const BOOT: &str = "/boot";
 
-fn endpoints(caller: Caller, loader: Loader, bounds: &Bounds) -> Router {
+/// Nor is this, which rqlite does not have.
+const READINGS: &str = "/readings";
+
+fn endpoints(caller: Caller, loader: Loader, desk: Desk, bounds: &Bounds) -> Router {
     let front = Front {
         caller,
         served: Served::default(),
         bodies: Bodies::new(bounds),
         loader,
+        desk,
         silence: bounds.silence,
     };
     let inner = Router::new()
@@ -129,6 +136,8 @@ fn endpoints(caller: Caller, loader: Loader, bounds: &Bounds) -> Router {
         .route(PATHS[7], post(load::load))
         .route(PATHS[8], delete(nodes::remove))
         .route(BOOT, post(load::boot))
+        .route(READINGS, get(readings::read).post(readings::write))
+        .route("/readings/stream", get(stream::stream))
         .fallback(|| async { empty(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })
         .with_state(front);
@@ -278,22 +287,30 @@ async fn read(
     if statements.is_empty() {
         return Ok(json(render::empty(&parameters.shape)));
     }
-    let level = match parameters.level {
+    let mut level = level(front, &parameters).await;
+    // As in rqlite, only `/db/query` minds the timeout.
+    if let (ReadLevel::Linearizable { timeout_ms }, true) = (&mut level, kind != RequestKind::Query)
+    {
+        *timeout_ms = None;
+    }
+    let sql = sql::encode(&sql_request(kind, &parameters, statements));
+    run(front, Request::Read { level, sql }, &parameters).await
+}
+
+/// How fresh a read is to be.
+async fn level(front: &Front, parameters: &Parameters) -> ReadLevel {
+    match parameters.level {
         Level::None => ReadLevel::None { freshness_ms: parameters.freshness_ms },
         Level::Weak => ReadLevel::Weak,
-        // As in rqlite, only `/db/query` minds the timeout.
-        Level::Linearizable if kind == RequestKind::Query => {
+        Level::Linearizable => {
             ReadLevel::Linearizable { timeout_ms: parameters.linearizable_timeout_ms }
         }
-        Level::Linearizable => ReadLevel::Linearizable { timeout_ms: None },
         Level::Strong => ReadLevel::Strong,
         Level::Auto => match front.caller.status().await {
             Some(status) if nodes::votes(&status) => ReadLevel::Weak,
             Some(_) | None => ReadLevel::None { freshness_ms: None },
         },
-    };
-    let sql = sql::encode(&sql_request(kind, &parameters, statements));
-    run(front, Request::Read { level, sql }, &parameters).await
+    }
 }
 
 async fn run(front: &Front, request: Request, parameters: &Parameters) -> Answer {

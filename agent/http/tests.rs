@@ -13,12 +13,14 @@ use tokio::{
 use understudy_core::{
     event::{Entry, EntryKind},
     limits::{ENTRY_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX},
-    sql::{StatementOutcome, StatementResult},
+    readings::{Arrivals, Level as Reached, Receipt, unset_of},
+    sql::{StatementOutcome, StatementResult, Value},
 };
 
 use super::*;
 use crate::{
     call::Call,
+    clock::BoardClock,
     status::{MemberStatus, Status},
     store::database::{Database, Options, QueryOutcome},
 };
@@ -36,11 +38,7 @@ fn over_the_wire(
         let address = listener.local_addr().unwrap();
         let (caller, mut calls) = Caller::channel();
         let bounds = Bounds { silence, ..Bounds::SERVING };
-        tokio::spawn(door::serve(
-            listener,
-            endpoints(caller.clone(), Loader::new(caller, std::env::temp_dir()), &bounds),
-            bounds,
-        ));
+        tokio::spawn(door::serve(listener, router_of(&caller, &bounds), bounds));
         tokio::spawn(async move {
             let mut unanswered = Vec::new();
             while let Some(call) = calls.recv().await {
@@ -51,7 +49,11 @@ fn over_the_wire(
                     },
                     Call::Status(reply) => reply.send(status()).unwrap(),
                     Call::Backup(..) => panic!("nobody asks for a copy here"),
-                    Call::Hosts(_) | Call::Keys(_) | Call::NewKey(_) | Call::Forget(_) => {
+                    Call::Hosts(_)
+                    | Call::Keys(_)
+                    | Call::NewKey(_)
+                    | Call::Follow(..)
+                    | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }
                 }
@@ -72,6 +74,13 @@ fn over_the_wire(
         tokio::join!(sending, receiving);
         String::from_utf8(response).unwrap()
     })
+}
+
+/// All endpoints of a board whose clock is not set.
+fn router_of(caller: &Caller, bounds: &Bounds) -> Router {
+    let loader = Loader::new(caller.clone(), std::env::temp_dir());
+    let desk = Desk::new(caller.clone(), BoardClock::new(1, Vec::new()), 50);
+    endpoints(caller.clone(), loader, desk, bounds)
 }
 
 /// A follower's view; it has no leader to pass anything on to.
@@ -119,7 +128,8 @@ impl Board {
                 | Request::Rename { .. }
                 | Request::Scrub
                 | Request::Repair { .. }
-                | Request::Member(_) => panic!("HTTP asks for no such thing"),
+                | Request::Member(_)
+                | Request::Readings(_) => panic!("HTTP asks for no such thing"),
             })
         });
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");
@@ -174,6 +184,128 @@ fn done() -> Reply {
 
 fn body(response: &str) -> &str {
     response.split_once("\r\n\r\n").unwrap().1
+}
+
+/// The status line and body of what `/readings` answers these lines, whose loop answers
+/// with `reply`; and what it was asked.
+fn handed_over(query: &str, body: &str, reply: Reply) -> (String, Option<Arrivals>) {
+    let (response, asked) = exchange(post(&format!("/readings{query}"), body), reply);
+    let asked = asked.map(|asked| {
+        let Request::Readings(arrivals) = asked else { panic!("{asked:?}") };
+        arrivals
+    });
+    let status = response.get(9..12).unwrap_or_default();
+    (format!("{status} {}", self::body(&response)), asked)
+}
+
+fn receipt(level: Reached, refused: &[(u32, &str)]) -> Reply {
+    let refused = refused.iter().map(|(place, reason)| (*place, (*reason).to_owned())).collect();
+    Reply::Done { index: 9, answer: sql::encode(&Receipt { level, refused }) }
+}
+
+#[test]
+fn readings_are_taken_in_lines_and_as_json() {
+    let both = receipt(Reached::Committed, &[]);
+    let (answer, asked) =
+        handed_over("?precision=ms", "a 1 5000\nb,r=x f=2.5 6000\n", both.clone());
+    assert_eq!(answer, r#"200 {"level":"committed","refused":[],"stored":2}"#);
+    let asked = asked.unwrap();
+    assert_eq!((asked.until, asked.window_ms), (Reached::Committed, 0));
+    let named: Vec<_> = asked.readings.iter().map(|r| (r.sensor.as_str(), r.time)).collect();
+    assert_eq!(named, [("a", 5_000_000), ("b/r=x/f", 6_000_000)]);
+    let items = r#"[{"sensor": "a", "value": 1, "id": "k"}, {"sensor": "b", "value": "open"}]"#;
+    let (answer, asked) = handed_over("?until=spooled", items, both);
+    assert!(answer.starts_with("200") && answer.contains("committed"), "more than asked: {answer}");
+    let asked = asked.unwrap();
+    assert_eq!((asked.until, asked.window_ms), (Reached::Spooled, 50));
+    assert!(asked.readings.iter().all(|reading| unset_of(reading.time).is_some()));
+}
+
+#[test]
+fn bad_lines_are_named_and_the_others_count() {
+    let refused = receipt(Reached::Spooled, &[(1, "too many ids")]);
+    let (answer, asked) = handed_over("", "a 1\n\nb NaN\nc 3\n", refused);
+    assert_eq!(asked.unwrap().readings.len(), 2);
+    assert!(answer.starts_with("202 ") && answer.contains(r#""stored":1"#), "{answer}");
+    assert!(answer.contains(r#"{"error":"too many ids","line":4}"#), "{answer}");
+    assert!(answer.contains(r#""line":3"#) && answer.contains("finite"), "{answer}");
+    for (query, body, expected) in [
+        ("", "", "400 there is no reading"),
+        ("", "# nothing\n", "400 there is no reading"),
+        ("", "a NaN", r#"400 {"refused":[{"error":"#),
+        ("", r#"[{"sensor":"a"}]"#, r#"400 {"refused":[{"error":"it has no value","item":1}]"#),
+        ("", "[1", "400 not a JSON array"),
+        ("?until=now", "a 1", "400 until is committed or spooled"),
+        ("?precision=m", "a 1", "400 precision is s, ms, us or ns"),
+    ] {
+        let (answer, asked) = handed_over(query, body, done());
+        assert!(answer.starts_with(expected) && asked.is_none(), "{answer}");
+    }
+    let many = "a\n".repeat(3_000);
+    let (answer, _) = handed_over("", &many, done());
+    assert!(answer.contains(r#""refused_count":3000"#), "{answer}");
+    assert_eq!(answer.matches("has no value").count(), limits::REFUSED_MAX);
+}
+
+#[test]
+fn what_the_board_does_not_take_is_no_fault_of_the_lines() {
+    let none = Reply::Refused(Refusal::TakesNoPart);
+    let (answer, _) = handed_over("", "a 1\nb 2\n", none);
+    assert!(answer.starts_with(r#"503 {"error":"this board takes no part"#), "{answer}");
+    let full = receipt(Reached::Spooled, &[(0, "the spool is full")]);
+    let (answer, _) = handed_over("", "a 1\n", full);
+    assert!(answer.starts_with("503") && answer.contains("spool is full"), "{answer}");
+}
+
+#[test]
+fn what_the_loop_has_no_room_for_is_handed_on_again() {
+    let tries = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&tries);
+    let raw = post("/readings", "a 1");
+    let response = over_the_wire(raw.as_bytes(), limits::SILENCE, move |request| {
+        let mut tries = counted.lock().unwrap();
+        *tries += 1;
+        assert!(matches!(request, Request::Readings(_)), "{request:?}");
+        Some(match *tries {
+            3 => receipt(Reached::Committed, &[]),
+            _ => Reply::Refused(Refusal::Busy),
+        })
+    });
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    assert_eq!(*tries.lock().unwrap(), 3);
+}
+
+#[test]
+fn readings_are_read_as_json_and_csv() {
+    let rows = StatementOutcome::Rows {
+        columns: Vec::new(),
+        types: Vec::new(),
+        rows: vec![vec![
+            Value::Text(b"a".to_vec()),
+            Value::Integer(1_000_000),
+            Value::Real(2.5),
+            Value::Integer(1),
+            Value::Null,
+            Value::Integer(0),
+        ]],
+    };
+    let results = vec![StatementResult { outcome: rows, time_ns: 1 }];
+    let answer = sql::encode(&SqlResponse { results, error: None });
+    let reply = Reply::Done { index: 9, answer };
+    let (response, asked) = exchange(get("/readings?sensor=a&sensor=b%20c&limit=5"), reply.clone());
+    assert!(body(&response).contains(r#""time":"1970-01-01T00:00:01Z""#), "{response}");
+    let Some(Request::Read { level: ReadLevel::Weak, sql }) = asked else { panic!("{asked:?}") };
+    let asked: SqlRequest = sql::decode(&sql).unwrap();
+    assert!(asked.statements[0].sql.contains("IN (?, ?)"), "{asked:?}");
+    let (response, _) = exchange(get("/readings?format=csv"), reply);
+    assert!(body(&response).ends_with("a,1970-01-01T00:00:01Z,2.5,1,,\n"), "{response}");
+    for (query, words) in
+        [("since=soon", "is no time"), ("limit=0", "limit is 1 to"), ("format=xml", "json or csv")]
+    {
+        let (response, asked) = exchange(get(&format!("/readings?{query}")), done());
+        assert!(response.starts_with("HTTP/1.1 400") && response.contains(words), "{response}");
+        assert!(asked.is_none());
+    }
 }
 
 #[test]
@@ -494,11 +626,7 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (caller, mut calls) = Caller::channel();
-        tokio::spawn(door::serve(
-            listener,
-            endpoints(caller.clone(), Loader::new(caller, std::env::temp_dir()), &bounds),
-            bounds,
-        ));
+        tokio::spawn(door::serve(listener, router_of(&caller, &bounds), bounds));
         tokio::spawn(async move {
             let mut unanswered = Vec::new();
             while let Some(call) = calls.recv().await {
@@ -510,7 +638,11 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
                     Call::Request(_, reply) => unanswered.push(reply),
                     Call::Status(reply) => reply.send(status()).unwrap(),
                     Call::Backup(..) => panic!("nobody asks for a copy here"),
-                    Call::Hosts(_) | Call::Keys(_) | Call::NewKey(_) | Call::Forget(_) => {
+                    Call::Hosts(_)
+                    | Call::Keys(_)
+                    | Call::NewKey(_)
+                    | Call::Follow(..)
+                    | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }
                 }
@@ -522,7 +654,7 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
 }
 
 fn rows(bytes: usize) -> Reply {
-    let rows = vec![vec![sql::Value::Text(vec![b'x'; bytes])]];
+    let rows = vec![vec![Value::Text(vec![b'x'; bytes])]];
     let outcome =
         StatementOutcome::Rows { columns: vec!["a".into()], types: vec!["text".into()], rows };
     let results = vec![StatementResult { outcome, time_ns: 1 }];

@@ -1,6 +1,7 @@
 //! The only unsafe file: SQLite calls that rusqlite does not offer without a C
-//! parser at build time. Each is small, and safe to call from outside.
-#![expect(unsafe_code, reason = "raw SQLite calls; each block says why it is sound")]
+//! parser at build time, and one of the system that rustix does not have. Each is
+//! small, and safe to call from outside.
+#![expect(unsafe_code, reason = "raw calls; each block says why it is sound")]
 
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
@@ -318,6 +319,18 @@ unsafe extern "C" fn on_action<A: Authority>(
         true => ffi::SQLITE_OK,
         false => ffi::SQLITE_DENY,
     }
+}
+
+/// Does the system say that its wall clock follows a time server? (`adjtimex(2)`)
+pub(crate) fn is_clock_synchronised() -> bool {
+    // SAFETY: all zeros is a value of the struct, integers all of it, and asks for no
+    // change; the call writes to it alone.
+    let (state, status) = unsafe {
+        let mut asked: libc::timex = std::mem::zeroed();
+        let state = libc::adjtimex(&raw mut asked);
+        (state, asked.status)
+    };
+    state >= 0 && status & libc::STA_UNSYNC == 0
 }
 
 /// Are there foreign key constraints that only a COMMIT would complain about?

@@ -19,7 +19,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use understudy_core::{
-    event::{Cut, Entry, HardState, Memory, NodeId, Position, Trust},
+    event::{Cut, Entry, HardState, Memory, NodeId, Position, SpoolWrite, Trust},
     limits::LOG_ROW_BYTES,
     mutant, sql,
 };
@@ -29,7 +29,7 @@ use super::{
     meta::{forget_meta, meta, set_meta},
     open,
     row::{checksum, kind_number},
-    trim, wal,
+    spool, trim, wal,
 };
 use crate::identity::{GroupId, Identity};
 
@@ -80,6 +80,8 @@ pub struct Persist {
     pub trust: Option<Trust>,
     /// What becomes of the entries before, before these come: see [`Cut`].
     pub cut: Option<Cut>,
+    /// What becomes of the spool.
+    pub spool: Vec<SpoolWrite>,
 }
 
 /// See the module's description.
@@ -245,6 +247,7 @@ impl Journal {
         let counted = connection
             .execute_batch("BEGIN IMMEDIATE")
             .and_then(|()| connection.execute_batch(TABLES))
+            .and_then(|()| connection.execute_batch(spool::TABLE))
             .and_then(|()| set_meta(connection, "format", FORMAT))
             .and_then(|()| set_meta(connection, "boot", boot.cast_signed()))
             .and_then(|()| match self.suspect {
@@ -514,6 +517,7 @@ fn connect(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {
 }
 
 fn write_one(connection: &Connection, persist: &Persist) -> rusqlite::Result<()> {
+    spool::write(connection, &persist.spool)?;
     if let Some(cut) = persist.cut {
         trim::cut(connection, cut)?;
     }
@@ -574,7 +578,7 @@ mod tests {
 
     fn persist(entries: Vec<Entry>, term: u64) -> Persist {
         let hard_state = HardState { term, vote: 2, commit: 1 };
-        Persist { entries, hard_state, memories: Vec::new(), trust: None, cut: None }
+        Persist { entries, hard_state, ..Persist::default() }
     }
 
     fn open(directory: &Path) -> Journal {

@@ -19,6 +19,8 @@ pub mod recover;
 pub mod restore;
 mod row;
 pub mod scratch;
+mod shelter;
+mod spool;
 mod trim;
 mod wal;
 

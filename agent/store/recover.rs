@@ -173,7 +173,7 @@ mod tests {
             hard_state: HardState { term: 3, vote: 1, commit: 3 },
             memories: Vec::from([(1, memory)]),
             trust: Some(Trust::Unconfirmed(Vec::new())),
-            cut: None,
+            ..Persist::default()
         };
         journal.found(&identity(7, 2), &persist).unwrap();
         let database = Database::open(directory, database::Options::default()).unwrap();

@@ -17,6 +17,7 @@ use super::{
     REMEDY, StoreError,
     database::{Database, Failure},
     journal::{Journal, JournalError, Persist},
+    shelter::give_shelter,
 };
 use crate::identity::Identity;
 
@@ -53,7 +54,7 @@ pub fn restore(
     database: &mut Database,
 ) -> Result<Restored, StoreError> {
     let at = |error: &dyn std::fmt::Display| StoreError::new(directory, error);
-    finish_coming(journal, database.applied()).map_err(|error| at(&error))?;
+    finish_coming(journal, database).map_err(|error| at(&error))?;
     let mut hard_state = journal.hard_state();
     let last_index = journal.last_index();
     let terms = journal.terms().map_err(|error| at(&error))?;
@@ -68,6 +69,7 @@ pub fn restore(
     replay(journal, database, hard_state.commit).map_err(|error| at(&error))?;
     let applied = database.applied();
     let tail = tail(journal, applied.index).map_err(|error| at(&error))?;
+    give_shelter(journal, database, &tail).map_err(|error| at(&error))?;
     Ok(Restored {
         hard_state,
         applied,
@@ -82,17 +84,21 @@ pub fn restore(
         suspect: journal.suspect(),
         trust: journal.trust().clone(),
         scrubs: database.scrubs().clone(),
+        spool: journal.spool().map_err(|error| at(&error))?,
     })
 }
 
 /// A state that came into the database from another board, as the journal said it
 /// would, and that the log does not lead to: the process ended before the log began
 /// anew behind it.
-fn finish_coming(journal: &mut Journal, applied: Position) -> Result<(), JournalError> {
+fn finish_coming(journal: &mut Journal, database: &mut Database) -> Result<(), JournalError> {
+    let applied = database.applied();
     let leads_there = journal.place(applied.index)? == Some(applied.term);
     if journal.coming() != Some(applied) || leads_there {
         return Ok(());
     }
+    let lost = tail(journal, journal.start().index)?;
+    give_shelter(journal, database, &lost)?;
     let HardState { term, vote, .. } = journal.hard_state();
     let vote = if term < applied.term { 0 } else { vote };
     let hard_state = HardState { term: term.max(applied.term), vote, commit: applied.index };
@@ -165,7 +171,7 @@ mod tests {
         let mut journal = Journal::open(directory.path(), &journal::Options::default()).unwrap();
         let hard_state = HardState { term: 3, vote: 0, commit: 0 };
         let entries = journalled.to_vec();
-        let persist = Persist { entries, hard_state, memories: Vec::new(), trust: None, cut: None };
+        let persist = Persist { entries, hard_state, ..Persist::default() };
         journal.write(&[persist]).unwrap();
         let options = database::Options::default();
         let mut database = Database::open(directory.path(), options).unwrap();
@@ -190,8 +196,8 @@ mod tests {
         let mut journal = Journal::open(directory.path(), &journal::Options::default()).unwrap();
         let hard_state = HardState { term: 2, vote: 5, commit: 1 };
         let entries = vec![entry(1, 1), entry(2, 1)];
-        let (memories, trust, cut) = (Vec::new(), None, Some(Cut::Coming(COMING)));
-        journal.write(&[Persist { entries, hard_state, memories, trust, cut }]).unwrap();
+        let cut = Some(Cut::Coming(COMING));
+        journal.write(&[Persist { entries, hard_state, cut, ..Persist::default() }]).unwrap();
         let options = database::Options::default();
         let mut database = Database::open(directory.path(), options).unwrap();
         database.apply(applied).unwrap();
@@ -217,8 +223,7 @@ mod tests {
         let hard_state = HardState { term: 1, vote: 0, commit: 0 };
         let entries: Vec<_> = (1..=9).map(|index| entry(index, 1)).collect();
         let cut = Some(Cut::UpTo(Position { term: 1, index: 4 }));
-        let (memories, trust) = (Vec::new(), None);
-        let first = Persist { entries, hard_state, memories, trust, cut: None };
+        let first = Persist { entries, hard_state, ..Persist::default() };
         let second = Persist { entries: Vec::new(), cut, ..first.clone() };
         journal.write(&[first, second]).unwrap();
         let options = database::Options::default();

@@ -262,6 +262,9 @@ impl Group {
             Effect::Fetch { number, low, high, .. } => {
                 (STEP_MS, Event::Fetched { number, entries: board.store.read(low, high) })
             }
+            Effect::FetchSpool { number, .. } => {
+                (STEP_MS, Event::SpoolFetched { number, pieces: Vec::new() })
+            }
             Effect::Execute { number, base, requests, .. } => {
                 (0, Event::Executed { number, executed: Store::execute(base, &requests) })
             }
@@ -405,6 +408,7 @@ const fn arrow(effect: &Effect) -> &'static str {
         Effect::Send { .. } => "-> ",
         Effect::Persist { .. }
         | Effect::Fetch { .. }
+        | Effect::FetchSpool { .. }
         | Effect::Execute { .. }
         | Effect::Apply { .. }
         | Effect::Query { .. }
@@ -415,7 +419,8 @@ const fn arrow(effect: &Effect) -> &'static str {
 }
 
 const fn is_disk_work(effect: &Effect) -> bool {
-    matches!(effect, Effect::Persist { .. } | Effect::Fetch { .. }) || is_database_work(effect)
+    matches!(effect, Effect::Persist { .. } | Effect::Fetch { .. } | Effect::FetchSpool { .. })
+        || is_database_work(effect)
 }
 
 const fn is_database_work(effect: &Effect) -> bool {

@@ -16,6 +16,7 @@ pub(crate) enum Happening {
     Mend { from: NodeId, to: NodeId },
     Room { board: NodeId },
     Call,
+    Sense,
     Fault,
     Move,
 }
@@ -63,8 +64,9 @@ impl Agenda {
         Some((at, happening))
     }
 
-    /// Nobody calls any more.
+    /// Nobody calls any more, and no sensor has anything to say.
     pub(crate) fn cancel_calls(&mut self) {
-        self.due.retain(|Due(.., happening)| !matches!(happening, Happening::Call));
+        self.due
+            .retain(|Due(.., happening)| !matches!(happening, Happening::Call | Happening::Sense));
     }
 }

@@ -29,6 +29,7 @@ use understudy_core::{
 
 use super::{
     lateness::Lateness,
+    readings::INTAKE,
     vfs::{self, Card, Disk},
     witnesses::{KEPT, Pair, WITNESS},
 };
@@ -167,7 +168,8 @@ impl Process {
         let mut batch = Vec::new();
         let mut last = 0;
         for effect in waiting.iter() {
-            let Effect::Persist { number, entries, hard_state, memories, trust, cut } = effect
+            let Effect::Persist { number, entries, hard_state, memories, trust, cut, spool } =
+                effect
             else {
                 break;
             };
@@ -179,6 +181,7 @@ impl Process {
                 memories,
                 trust: trust.clone(),
                 cut: *cut,
+                spool: spool.clone(),
             });
         }
         self.journal.write(&batch)?;
@@ -318,6 +321,7 @@ impl Board {
         node.set_replace_after(REPLACE_AFTER_MS);
         node.set_repair_after(REPAIR_AFTER_MS);
         node.set_one_copy(self.one_copy);
+        node.set_intake(INTAKE);
         if !witness {
             node.set_settings(vec![(String::from("profile"), String::from("wired"))]);
         }
@@ -379,7 +383,7 @@ mod tests {
         let kind = EntryKind::Change;
         let entries = vec![Entry { index, term: 1, kind, data: vec![7; bytes] }];
         let hard_state = HardState { term: 1, vote: 0, commit: 3 };
-        Persist { entries, hard_state, memories: Vec::new(), trust: None, cut: None }
+        Persist { entries, hard_state, ..Persist::default() }
     }
 
     /// Frames of a torn end must never stand behind later ones, where they would

@@ -8,7 +8,7 @@ use understudy_core::{
     sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
 };
 
-use super::{check::Fate, moves::Move, world::World};
+use super::{check::Fate, moves::Move, readings::Given, world::World};
 
 /// A read that was with the database when its board was fenced is answered within this.
 const ANSWERED_MS: u64 = 1_000;
@@ -21,6 +21,7 @@ pub(crate) enum Asked {
     /// Only its answer is of interest.
     Plain,
     Move(Move),
+    Readings(Given),
 }
 
 /// What a read must see.
@@ -101,6 +102,7 @@ impl World {
             }
             (Some(Asked::Plain), reply) => self.told = Some(reply),
             (Some(Asked::Move(what)), reply) => self.moved(&what, reply),
+            (Some(Asked::Readings(given)), reply) => self.told_of_readings(to.0, given, reply),
             (Some(_) | None, _) => {}
         }
     }

@@ -66,6 +66,7 @@ impl Deed {
             Effect::Persist { .. }
             | Effect::Send { .. }
             | Effect::Fetch { .. }
+            | Effect::FetchSpool { .. }
             | Effect::Apply { .. }
             | Effect::Query { .. }
             | Effect::Pages { .. }

@@ -112,12 +112,14 @@ fn summary(reports: &[(u64, Report)], violations: usize) {
     let seconds = sum(|report| report.simulated_ms) / 1_000;
     let cpu_ms = sum(|report| report.cpu_ms).max(1);
     println!(
-        "{} writes acknowledged, {} reads, {} boards came or went, {} of them in the place of an \
+        "{} writes acknowledged, {} reads, {} readings told as committed, {} as spooled, {} boards came or went, {} of them in the place of an \
          emptied card, {} old cards put back, {} burnt, {inside} of {crashes} crashes \
          inside a write or sync, {} states taken from other boards, {} of them by boards changed \
          behind their agents' backs and {} such boards still fenced, {} times real time per core",
         sum(|report| report.acknowledged),
         sum(|report| report.reads),
+        sum(|report| report.stored),
+        sum(|report| report.spooled),
         sum(|report| report.moves),
         sum(|report| report.replaced),
         sum(|report| report.put_back),

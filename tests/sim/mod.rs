@@ -3,7 +3,8 @@
 //!
 //! What is real: every node, every line of `store`, every byte SQLite writes.
 //! What is simulated: the disks under SQLite (`vfs`), the network and the clocks
-//! (`world`, `agenda`), the drivers' threads (`threads`), the callers (`calls`),
+//! (`world`, `agenda`), the drivers' threads (`threads`), the callers (`calls`), sensors
+//! (`readings`),
 //! what goes wrong (`faults`, `deposed`), who comes and goes (`moves`), which groups have a
 //! witness (`witnesses`). Not in the loop: sockets, the seal, HTTP. What must hold stands
 //! in `check`.
@@ -20,6 +21,7 @@ mod lateness;
 mod locks;
 mod moves;
 mod random;
+mod readings;
 mod threads;
 mod vfs;
 mod witnesses;
@@ -63,6 +65,12 @@ pub struct Report {
     /// Boards that burnt.
     #[serde(default)]
     pub burnt: u64,
+    /// Readings told as committed.
+    #[serde(default)]
+    pub stored: u64,
+    /// And as spooled.
+    #[serde(default)]
+    pub spooled: u64,
     /// Equal for equal runs.
     pub trace: u64,
     /// Time it took, of one core.

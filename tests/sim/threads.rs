@@ -58,7 +58,10 @@ impl World {
             process.role_changed = true;
             return;
         }
-        let thread = usize::from(!matches!(effect, Effect::Persist { .. } | Effect::Fetch { .. }));
+        let thread = usize::from(!matches!(
+            effect,
+            Effect::Persist { .. } | Effect::Fetch { .. } | Effect::FetchSpool { .. }
+        ));
         process.put(now, thread, effect);
         if !std::mem::replace(&mut process.busy[thread], true) {
             self.start_work(board, thread);
@@ -164,6 +167,10 @@ impl World {
             Effect::Fetch { number, low, high, bytes_max } => {
                 let entries = process.journal.read(low, high, bytes_max)?;
                 Ok(Some(Event::Fetched { number, entries }))
+            }
+            Effect::FetchSpool { number, after, bytes_max } => {
+                let pieces = process.journal.read_spool(after, bytes_max)?;
+                Ok(Some(Event::SpoolFetched { number, pieces }))
             }
             Effect::Execute { number, base, requests, .. } => {
                 let executed = process.database.execute(base, &requests);

@@ -25,6 +25,7 @@ use super::{
     faults::Plan,
     moves::Moves,
     random::Random,
+    readings::Sensors,
     vfs,
     witnesses::kept_wrongly,
 };
@@ -42,6 +43,8 @@ pub(crate) struct World {
     pub(crate) disks: Random,
     pub(crate) faults: Random,
     pub(crate) calls: Random,
+    pub(crate) sensing: Random,
+    pub(crate) sensors: Sensors,
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     pub(crate) deposing: Option<Deposing>,
     pub(crate) moves: Moves,
@@ -69,6 +72,7 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Report {
     let mut world = World { verbose, ..World::new(seed) };
     world.found();
     world.plan_in(1_500, Happening::Call);
+    world.plan_in(1_700, Happening::Sense);
     world.plan_in(2_000, Happening::Fault);
     if world.plan.moves {
         world.plan_in(2_500, Happening::Move);
@@ -102,6 +106,8 @@ impl World {
             disks: stream(),
             faults: stream(),
             calls: stream(),
+            sensing: stream(),
+            sensors: Sensors::default(),
             cut: BTreeSet::new(),
             deposing: None,
             moves: Moves::default(),
@@ -184,6 +190,7 @@ impl World {
                 let pause = 20 + self.calls.below(120);
                 self.plan_in(pause, Happening::Call);
             }
+            Happening::Sense => self.sense(),
             Happening::Move => self.move_boards(),
             Happening::Fault if self.heals => {}
             Happening::Fault => {
@@ -254,6 +261,7 @@ impl World {
                 Effect::Reply { id: request, reply } => self.replied((id, epoch, request), reply),
                 Effect::Persist { .. }
                 | Effect::Fetch { .. }
+                | Effect::FetchSpool { .. }
                 | Effect::Execute { .. }
                 | Effect::Apply { .. }
                 | Effect::Query { .. }
@@ -316,7 +324,8 @@ impl World {
         let (now, has_spread, verbose) = (self.now, self.has_spread, self.verbose);
         let mut applied = Vec::new();
         let mut leaders = 0;
-        for id in self.members_in_the_end() {
+        let members = self.members_in_the_end();
+        for id in members.iter().copied() {
             let board = self.board(id);
             let time = board.time(now);
             let (is_damaged, died_taking) = (board.is_damaged, board.died_taking);
@@ -363,6 +372,7 @@ impl World {
                 return self.check.fail(format!("board {id} cannot be read"));
             };
             self.check.holds(id, &calls::pairs(&rows), calls::number(&count).unwrap_or(0));
+            self.look_at_readings(id, &members);
             self.outcome.diverged += u64::from(is_diverged);
             if !is_diverged {
                 self.check.pages(id, u64::MAX, digest);

@@ -127,9 +127,7 @@ impl Boards {
         let persist = Persist {
             entries: vec![entry.clone()],
             hard_state: HardState { term: self.term, vote: 0, commit: self.last_index },
-            memories: Vec::new(),
-            trust: None,
-            cut: None,
+            ..Persist::default()
         };
         self.journal.write(&[persist]).map_err(|error| format!("{error:?}"))?;
         for board in 0..RESTARTS {

@@ -1,0 +1,418 @@
+//! The board's clock: whether it knows the time, and the stamps of readings.
+//!
+//! Boards boot with a time that is anything. The wall clock counts as set when there is
+//! evidence that somebody set it since: a time server it follows, a clock that runs
+//! without power, a step of more than 10 s while the agent runs, or the owner's word.
+//! A time that was there when the agent started proves nothing by itself: it may be a
+//! remembered one. What is evidence can be narrowed by configuration, but for the
+//! owner's word. Once set, a clock stays so until the agent ends.
+//!
+//! Stamps are whole milliseconds and never fall. Before the clock is set they are boot
+//! time ([`time_unset`]). From then on they are boot time and an offset, which follows
+//! the wall clock forward at once; where that is stepped back, it gives way by half of
+//! the time that passes, so that stamps go on in their order, at half their pace, until
+//! the wall clock has caught up. The offset of the moment when the clock was set is kept
+//! for the readings before: with it they come before all that were stamped later.
+//!
+//! Left out: setting any clock; and remembering anything of it beyond the agent's end.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tracing::info;
+use understudy_core::{
+    event::{NodeId, Reply, Request},
+    readings::{ClockFix, Work, time_unset},
+    sql,
+};
+
+use crate::{call::Caller, control::ControlResponse, driver::clock, time::rfc3339};
+
+/// A wall clock that moves by more than this against boot time was set, microseconds.
+const STEP_US: i64 = 10_000_000;
+
+/// No clock that shows less was ever set, microseconds: 2025-01-01.
+const EARLIEST_US: i64 = 1_735_689_600_000_000;
+
+/// A caller's time further ahead of the clock than this is far, microseconds: a day.
+const AHEAD_US_MAX: i64 = 86_400_000_000;
+
+/// And further behind: ten years.
+const BEHIND_US_MAX: i64 = 10 * 365 * AHEAD_US_MAX;
+
+/// Between two looks at the system's clock.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The group is asked again to put readings right, after one that left some or was
+/// not heard: looks.
+const FIX_LOOKS: u32 = 1;
+
+/// And after one that left none: what a spool held back may come later.
+const FIXED_LOOKS: u32 = 300;
+
+/// What shows that a clock was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// It follows a time server.
+    Ntp,
+    /// It was set from one that runs without power.
+    Rtc,
+    /// It was moved while the agent ran.
+    Step,
+    /// The owner says so.
+    Confirm,
+}
+
+/// Boot time and wall time at one moment, microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    boot_us: i64,
+    wall_us: i64,
+}
+
+impl Moment {
+    fn now() -> Self {
+        let (boot_us, wall_us) = clock::boot_and_wall_us();
+        Self { boot_us, wall_us }
+    }
+
+    const fn offset_us(self) -> i64 {
+        self.wall_us - self.boot_us
+    }
+}
+
+/// When a reading was taken, by this board's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// As in a reading.
+    pub time: i64,
+    /// It is far from the wall clock, which was stepped back.
+    pub is_far: bool,
+}
+
+/// What is known of the board's clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// By what it was set, if it was.
+    pub set_by: Option<Evidence>,
+    /// What it shows, RFC 3339.
+    pub shows: String,
+    /// Stamps are so much ahead of it, since it was stepped back, milliseconds.
+    pub ahead_ms: i64,
+    /// Readings were stamped before it was set.
+    pub gave_unset: bool,
+}
+
+/// See the module's description; time is an argument.
+#[derive(Debug)]
+struct Clock {
+    boot: u64,
+    accepts: Vec<Evidence>,
+    /// When it was last looked at.
+    seen: Moment,
+    /// What boot time lacks to stamps, while set, microseconds.
+    offset_us: i64,
+    set: Option<Set>,
+    gave_unset: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Set {
+    by: Evidence,
+    /// The moment boot time began, whole milliseconds, microseconds since 1970.
+    began_us: i64,
+}
+
+impl Clock {
+    fn new(boot: u64, accepts: Vec<Evidence>, now: Moment) -> Self {
+        Self { boot, accepts, seen: now, offset_us: 0, set: None, gave_unset: false }
+    }
+
+    /// Time has passed.
+    fn advance(&mut self, now: Moment) {
+        let stepped_us = now.offset_us().saturating_sub(self.seen.offset_us());
+        let passed_us = (now.boot_us - self.seen.boot_us).max(0);
+        self.seen = now;
+        if self.set.is_none() {
+            if stepped_us.saturating_abs() > STEP_US {
+                self.found(Evidence::Step, now);
+            }
+            return;
+        }
+        self.offset_us = now.offset_us().max(self.offset_us - passed_us / 2);
+    }
+
+    /// There is this evidence.
+    fn found(&mut self, by: Evidence, now: Moment) {
+        let counts = by == Evidence::Confirm || self.accepts.contains(&by);
+        if self.set.is_none() && counts && now.wall_us >= EARLIEST_US {
+            self.offset_us = now.offset_us();
+            let began_us = now.offset_us().div_euclid(1_000) * 1_000;
+            self.set = Some(Set { by, began_us });
+        }
+    }
+
+    fn stamp(&mut self, now: Moment) -> Stamp {
+        self.advance(now);
+        if self.set.is_none() {
+            self.gave_unset = true;
+            let boot_ms = u64::try_from(now.boot_us / 1_000).unwrap_or(0);
+            return Stamp { time: time_unset(self.boot, boot_ms), is_far: false };
+        }
+        let time = (now.boot_us + self.offset_us).div_euclid(1_000) * 1_000;
+        Stamp { time, is_far: time - now.wall_us > AHEAD_US_MAX }
+    }
+
+    fn is_far(&self, time: i64, now: Moment) -> bool {
+        let ahead = time.saturating_sub(now.wall_us);
+        self.set.is_some() && !(-BEHIND_US_MAX..=AHEAD_US_MAX).contains(&ahead)
+    }
+
+    fn state(&self, now: Moment) -> State {
+        let shown_ms = now.wall_us.div_euclid(1_000);
+        let ahead_us = self.set.map_or(0, |_| self.offset_us - now.offset_us());
+        State {
+            set_by: self.set.map(|set| set.by),
+            shows: rfc3339(shown_ms.div_euclid(1_000), shown_ms.rem_euclid(1_000)),
+            ahead_ms: ahead_us / 1_000,
+            gave_unset: self.gave_unset,
+        }
+    }
+}
+
+/// The clock, shared by all ways in.
+#[derive(Clone, Debug)]
+pub struct BoardClock(Arc<Mutex<Clock>>);
+
+impl BoardClock {
+    /// Of this start of the board; `accepts` is what counts besides the owner's word.
+    #[must_use]
+    pub fn new(boot: u64, accepts: Vec<Evidence>) -> Self {
+        let now = Moment::now();
+        let mut state = Clock::new(boot, accepts, now);
+        if clock::is_set_by_rtc() {
+            state.found(Evidence::Rtc, now);
+        }
+        let clock = Self(Arc::new(Mutex::new(state)));
+        clock.look();
+        clock
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Clock, Moment) -> T) -> T {
+        let mut clock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut clock, Moment::now())
+    }
+
+    fn look(&self) {
+        let by = self.with(|clock, now| {
+            let was = clock.set.is_some();
+            clock.advance(now);
+            if clock.set.is_none() && clock::is_synchronised() {
+                clock.found(Evidence::Ntp, now);
+            }
+            clock.set.filter(|_| !was).map(|set| set.by)
+        });
+        if let Some(by) = by {
+            info!(?by, "the clock of this board is set");
+        }
+    }
+
+    /// The stamp of a reading that comes now.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.with(Clock::stamp)
+    }
+
+    /// Is a time that a caller gave far from the clock? One that is not set says nothing.
+    #[must_use]
+    pub fn is_far(&self, time: i64) -> bool {
+        self.with(|clock, now| clock.is_far(time, now))
+    }
+
+    /// The wall clock, where it is set, microseconds since 1970.
+    #[must_use]
+    pub fn wall_us(&self) -> Option<i64> {
+        self.with(|clock, now| clock.set.map(|_| now.wall_us))
+    }
+
+    /// How it is.
+    fn state(&self) -> State {
+        self.with(|clock, now| {
+            clock.advance(now);
+            clock.state(now)
+        })
+    }
+
+    /// The owner says that it is right; it cannot be where it shows a time in which there
+    /// was no understudy.
+    fn confirm(&self) -> Result<State, String> {
+        self.with(|clock, now| {
+            clock.advance(now);
+            clock.found(Evidence::Confirm, now);
+            let state = clock.state(now);
+            if state.set_by.is_some() {
+                return Ok(state);
+            }
+            Err(format!(
+                "the clock shows {}, which cannot be right: set it first (`timedatectl set-time`)",
+                state.shows
+            ))
+        })
+    }
+
+    /// What the command line is told, who may say that it is right.
+    #[must_use]
+    pub fn answer(&self, confirm: bool) -> ControlResponse {
+        let state = if confirm { self.confirm() } else { Ok(self.state()) };
+        state.map_or_else(ControlResponse::Refused, ControlResponse::Clock)
+    }
+
+    /// What puts this start's readings right that were stamped before the clock was set.
+    fn fix(&self, board: NodeId) -> Option<ClockFix> {
+        self.with(|clock, _| {
+            let set = clock.set.filter(|_| clock.gave_unset)?;
+            Some(ClockFix { board, boot: clock.boot, began_us: set.began_us })
+        })
+    }
+
+    /// Looks at the system's clock for ever, and has the group put readings right, again
+    /// and again until none is left.
+    pub async fn keep(self, caller: Caller, board: NodeId) {
+        let mut wait_looks = 0;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            self.look();
+            let Some(fix) = self.fix(board) else { continue };
+            if wait_looks > 0 {
+                wait_looks -= 1;
+                continue;
+            }
+            let asked = caller.request(Request::Write(Work::Clock(fix).encode())).await;
+            let left = match asked {
+                None => return,
+                Some(Reply::Done { answer, .. }) => sql::decode::<u64>(&answer).unwrap_or(1),
+                Some(Reply::Refused(_)) => 1,
+            };
+            wait_looks = if left == 0 { FIXED_LOOKS } else { FIX_LOOKS };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use understudy_core::readings::unset_of;
+
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    /// Boot time and wall time in seconds after the earliest.
+    fn at(boot_s: i64, wall_s: i64) -> Moment {
+        Moment { boot_us: boot_s * SECOND, wall_us: EARLIEST_US + wall_s * SECOND }
+    }
+
+    fn all() -> Vec<Evidence> {
+        vec![Evidence::Ntp, Evidence::Rtc, Evidence::Step]
+    }
+
+    fn set(moment: Moment) -> Clock {
+        let mut clock = Clock::new(7, all(), moment);
+        clock.found(Evidence::Ntp, moment);
+        clock
+    }
+
+    #[test]
+    fn a_time_that_was_there_proves_nothing() {
+        let mut clock = Clock::new(7, all(), at(100, 5_000));
+        let stamp = clock.stamp(at(101, 5_001));
+        assert_eq!(unset_of(stamp.time), Some((7, 101_000)));
+        assert!(!stamp.is_far && !clock.is_far(0, at(101, 5_001)));
+        assert!(clock.gave_unset && clock.state(at(101, 5_001)).set_by.is_none());
+    }
+
+    #[test]
+    fn a_step_while_the_agent_runs_sets_it_and_a_small_one_does_not() {
+        let mut clock = Clock::new(7, all(), at(100, 0));
+        clock.advance(at(102, 12));
+        assert!(clock.set.is_none(), "10 s");
+        clock.advance(at(104, 25));
+        assert_eq!(clock.set.map(|set| set.by), Some(Evidence::Step));
+        assert_eq!(clock.stamp(at(105, 26)).time, EARLIEST_US + 26 * SECOND);
+    }
+
+    #[test]
+    fn only_what_is_configured_counts_but_the_owners_word_always_does() {
+        let mut clock = Clock::new(7, Vec::new(), at(0, 0));
+        clock.found(Evidence::Ntp, at(1, 1));
+        clock.advance(at(2, 1_000));
+        assert!(clock.set.is_none());
+        clock.found(Evidence::Confirm, at(3, -100));
+        assert!(clock.set.is_none(), "it shows a time before there was any understudy");
+        clock.found(Evidence::Confirm, at(3, 1_000));
+        assert_eq!(clock.set.map(|set| set.by), Some(Evidence::Confirm));
+    }
+
+    #[test]
+    fn readings_before_it_was_set_come_before_those_after() {
+        let mut clock = Clock::new(7, all(), at(0, 0));
+        let before = Moment { boot_us: 4_999_999, wall_us: EARLIEST_US + 77 };
+        let (_, boot_ms) = unset_of(clock.stamp(before).time).unwrap();
+        let now = Moment { boot_us: 5_000_000, wall_us: EARLIEST_US + 90 * SECOND + 999 };
+        clock.found(Evidence::Ntp, now);
+        let put_right = clock.set.unwrap().began_us + boot_ms.cast_signed() * 1_000;
+        let after = clock.stamp(now).time;
+        assert!(put_right <= after && after - put_right <= 2_000, "{put_right} {after}");
+        assert_eq!((put_right % 1_000, after % 1_000), (0, 0));
+    }
+
+    #[test]
+    fn stamps_never_fall_whatever_the_wall_clock_does() {
+        let mut clock = set(at(0, 10_000));
+        let (mut last, mut wall_s) = (i64::MIN, 10_000);
+        for boot_s in 1..2_000 {
+            wall_s += match boot_s {
+                300 => -500,
+                700 => 100_000,
+                900 => -80_000,
+                _ => 1,
+            };
+            let stamp = clock.stamp(at(boot_s, wall_s)).time;
+            assert!(stamp > last, "{boot_s}");
+            last = stamp;
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_is_caught_up_with_and_one_put_forward_followed() {
+        let mut clock = set(at(0, 1_000));
+        let stamp_s = |clock: &mut Clock, moment| (clock.stamp(moment).time - EARLIEST_US) / SECOND;
+        assert_eq!(stamp_s(&mut clock, at(10, 1_010)), 1_010);
+        assert_eq!(stamp_s(&mut clock, at(12, 912)), 1_011, "half the pace");
+        assert_eq!(clock.state(at(12, 912)).ahead_ms, 99_000);
+        assert_eq!(stamp_s(&mut clock, at(112, 1_012)), 1_061);
+        assert_eq!(stamp_s(&mut clock, at(250, 1_150)), 1_150);
+        assert_eq!(stamp_s(&mut clock, at(251, 9_000)), 9_000);
+    }
+
+    #[test]
+    fn times_far_from_the_clock_are_told() {
+        let mut clock = set(at(0, 0));
+        let (now, day) = (at(0, 0), 86_400 * SECOND);
+        for (time, is_far) in [
+            (EARLIEST_US + day, false),
+            (EARLIEST_US + day + 1, true),
+            (EARLIEST_US - 3_650 * day, false),
+            (EARLIEST_US - 3_650 * day - 1, true),
+            (i64::MAX, true),
+            (i64::MIN, true),
+        ] {
+            assert_eq!(clock.is_far(time, now), is_far, "{time}");
+        }
+        let back = at(1, -2 * 86_400);
+        assert!(clock.stamp(back).is_far, "stamps are two days ahead of what it shows now");
+    }
+}

@@ -1,0 +1,307 @@
+//! What becomes of readings in a group of nodes: stored once, told truly, never lost.
+
+use alloc::{string::String, vec::Vec};
+
+use crate::{
+    error::Refusal,
+    event::{NodeId, Reply, Request, RequestId},
+    intake::Options,
+    limits::{BATCH_READINGS_MAX, INTAKE_READINGS_MAX},
+    readings::{Arrivals, Batch, Level, Reading, Receipt},
+    rig::Rig,
+    spool::LOST,
+    sql::{self, Value},
+};
+
+const BOARDS: [NodeId; 3] = [1, 2, 3];
+
+fn reading(value: i64) -> Reading {
+    let sensor = String::from("kitchen");
+    let (time, value) = (value * 1_000, Value::Integer(value));
+    Reading { sensor, time, value, id: None, token: None, is_far: false }
+}
+
+fn arrivals(values: core::ops::Range<i64>, until: Level) -> Request {
+    let readings = values.map(reading).collect();
+    Request::Readings(Arrivals { readings, until, window_ms: 0 })
+}
+
+fn receipt(rig: &Rig, id: RequestId) -> Option<Receipt> {
+    match rig.answer_of(id)? {
+        Reply::Done { answer, .. } => Some(sql::decode(answer).unwrap()),
+        Reply::Refused(refusal) => panic!("refused: {refusal}"),
+    }
+}
+
+fn level(rig: &Rig, id: RequestId) -> Option<Level> {
+    receipt(rig, id).map(|receipt| receipt.level)
+}
+
+/// How many readings of a board each board has stored.
+fn stored(rig: &Rig, of: NodeId) -> Vec<usize> {
+    let count = |id| match rig.stored.get(id) {
+        Some(ledger) => ledger.numbers.iter().filter(|(board, _)| *board == of).count(),
+        None => 0,
+    };
+    BOARDS.iter().map(count).collect()
+}
+
+fn others(id: NodeId) -> Vec<NodeId> {
+    BOARDS.into_iter().filter(|other| *other != id).collect()
+}
+
+/// A group, its leader, and a follower.
+fn group() -> (Rig, NodeId, NodeId) {
+    let (rig, leader) = Rig::led(&BOARDS);
+    (rig, leader, others(leader)[0])
+}
+
+fn spooled(rig: &Rig, id: NodeId) -> u64 {
+    rig.spool_of(id).readings
+}
+
+#[test]
+fn readings_of_every_board_are_committed_and_nothing_is_spooled() {
+    let (mut rig, ..) = group();
+    for id in BOARDS {
+        rig.ask(id, id, arrivals(0..20, Level::Committed));
+    }
+    rig.run(500);
+    for id in BOARDS {
+        let all = Receipt { level: Level::Committed, refused: Vec::new() };
+        assert_eq!(receipt(&rig, id), Some(all));
+        assert_eq!((stored(&rig, id), spooled(&rig, id)), (Vec::from([20; 3]), 0));
+    }
+}
+
+#[test]
+fn what_gathers_for_a_moment_goes_together() {
+    let (mut rig, leader, _) = group();
+    let before = rig.journals[&leader].len();
+    for id in 0..10 {
+        let readings = Vec::from([reading(0)]);
+        let request = Arrivals { readings, until: Level::Committed, window_ms: 500 };
+        rig.ask(leader, id, Request::Readings(request));
+        rig.run(1);
+    }
+    assert_eq!(rig.journals[&leader].len(), before);
+    rig.run(800);
+    assert!((0..10).all(|id| level(&rig, id) == Some(Level::Committed)));
+    assert_eq!(rig.journals[&leader].len(), before + 1);
+}
+
+#[test]
+fn spooled_is_answered_when_the_entry_is_on_this_disk_and_not_before() {
+    let (mut rig, leader, _) = group();
+    rig.stalled.push(leader);
+    rig.cut = others(leader);
+    rig.ask(leader, 1, arrivals(0..3, Level::Spooled));
+    rig.run(200);
+    assert_eq!(level(&rig, 1), None, "nothing of it is on any disk");
+    let (mut rig, leader, _) = group();
+    rig.cut = others(leader);
+    rig.ask(leader, 1, arrivals(0..3, Level::Spooled));
+    rig.ask(leader, 2, arrivals(3..6, Level::Committed));
+    rig.run(200);
+    assert_eq!(level(&rig, 1), Some(Level::Spooled), "by the entry's own sync");
+    assert_eq!((level(&rig, 2), spooled(&rig, leader)), (None, 0));
+}
+
+#[test]
+fn without_a_majority_readings_are_spooled_and_drained_in_order_when_it_is_back() {
+    let (mut rig, leader, follower) = group();
+    rig.cut = Vec::from([follower]);
+    rig.run(1_500);
+    for id in 0..8 {
+        rig.ask(follower, id, arrivals(0..5, Level::Spooled));
+        rig.run(300);
+    }
+    rig.run(1_500);
+    assert!((0..8).all(|id| level(&rig, id) == Some(Level::Spooled)));
+    assert_eq!((spooled(&rig, follower), stored(&rig, follower)), (40, Vec::from([0; 3])));
+    rig.cut.clear();
+    rig.run(14_000);
+    assert_eq!(stored(&rig, follower), [40; 3]);
+    rig.ask(leader, 100, arrivals(0..1, Level::Committed));
+    rig.ask(follower, 101, arrivals(0..1, Level::Committed));
+    rig.run(1_000);
+    assert_eq!(level(&rig, 101), Some(Level::Committed));
+    assert_eq!(spooled(&rig, follower), 0, "what is stored has left the spool");
+}
+
+#[test]
+fn a_caller_who_wants_a_majority_hears_how_far_it_came_when_time_is_up() {
+    let (mut rig, _, follower) = group();
+    rig.cut = Vec::from([follower]);
+    rig.ask(follower, 1, arrivals(0..5, Level::Committed));
+    rig.run(9_000);
+    assert_eq!(level(&rig, 1), None);
+    rig.run(2_000);
+    assert_eq!(level(&rig, 1), Some(Level::Spooled));
+}
+
+#[test]
+fn a_spool_outlives_a_restart_and_is_drained_once() {
+    let (mut rig, _, follower) = group();
+    rig.cut = Vec::from([follower]);
+    rig.run(1_500);
+    rig.ask(follower, 1, arrivals(0..5, Level::Spooled));
+    rig.run(1_500);
+    assert_eq!(level(&rig, 1), Some(Level::Spooled));
+    rig.cut.clear();
+    rig.restart(follower, 2, &BOARDS);
+    rig.run(5_000);
+    // It was taken out in memory alone, and is drained again.
+    rig.restart(follower, 3, &BOARDS);
+    rig.run(5_000);
+    rig.ask(follower, 2, arrivals(5..6, Level::Committed));
+    rig.run(1_000);
+    assert_eq!((stored(&rig, follower), spooled(&rig, follower)), (Vec::from([6; 3]), 0));
+}
+
+/// A leader alone has readings of its own in its log, told as spooled, and another
+/// leader's entries take their place.
+#[test]
+fn safe_readings_go_to_the_spool_with_the_write_that_replaces_their_entry() {
+    let (mut rig, leader, follower) = group();
+    rig.cut = Vec::from([leader]);
+    rig.ask(leader, 1, arrivals(0..3, Level::Spooled));
+    assert_eq!(level(&rig, 1), Some(Level::Spooled));
+    assert_eq!(spooled(&rig, leader), 0);
+    let index = rig.journals[&leader].last().unwrap().index;
+    for node in rig.nodes.values_mut() {
+        // So that nothing but the loss of its entry brings it there.
+        node.set_intake(Options { spool_after_ms: 1_000_000, ..Options::default() });
+    }
+    rig.run(3_000);
+    rig.ask(follower, 2, arrivals(10..11, Level::Committed));
+    rig.run(500);
+    assert_eq!(level(&rig, 2), Some(Level::Committed));
+    rig.cut.clear();
+    let kept = |rig: &Rig| rig.journals[&leader][usize::try_from(index).unwrap() - 1].term;
+    let term = kept(&rig);
+    for _ in 0..300 {
+        rig.run(10);
+        let is_in_log = kept(&rig) == term;
+        let is_stored = stored(&rig, leader)[0] == 3;
+        assert!(is_in_log || is_stored || spooled(&rig, leader) == 3, "told as safe, and nowhere");
+    }
+    rig.run(15_000);
+    assert_eq!(stored(&rig, leader), [3; 3]);
+}
+
+#[test]
+fn what_neither_group_nor_disk_can_take_is_refused_and_memory_stays_bounded() {
+    let (mut rig, leader, _) = group();
+    rig.stalled.push(leader);
+    let batch = BATCH_READINGS_MAX as i64;
+    let requests = INTAKE_READINGS_MAX / BATCH_READINGS_MAX;
+    for id in 0..requests as u64 {
+        rig.ask(leader, id, arrivals(0..batch, Level::Spooled));
+    }
+    rig.ask(leader, 100, arrivals(0..1, Level::Spooled));
+    assert_eq!(rig.answer_of(100), Some(&Reply::Refused(Refusal::Busy)));
+    rig.ask(leader, 101, arrivals(0..batch + 1, Level::Spooled));
+    assert!(matches!(rig.answer_of(101), Some(Reply::Refused(Refusal::Invalid(_)))));
+    rig.ask(leader, 102, arrivals(0..0, Level::Spooled));
+    assert!(matches!(rig.answer_of(102), Some(Reply::Refused(Refusal::Invalid(_)))));
+}
+
+fn with_small_spool(rig: &mut Rig, id: NodeId, thins_out: bool) {
+    let options = Options { spool_bytes_max: 4_000, thins_out, ..Options::default() };
+    rig.nodes.get_mut(&id).unwrap().set_intake(options);
+}
+
+#[test]
+fn a_full_spool_refuses_and_says_so_and_what_it_has_is_stored_later() {
+    let (mut rig, _, follower) = group();
+    with_small_spool(&mut rig, follower, false);
+    rig.cut = Vec::from([follower]);
+    rig.run(1_500);
+    for id in 0..60 {
+        rig.ask(follower, id, arrivals(0..10, Level::Spooled));
+        rig.run(250);
+    }
+    rig.run(12_000);
+    let refused: Vec<_> =
+        (0..60).filter_map(|id| receipt(&rig, id)).flat_map(|r| r.refused).collect();
+    assert!(
+        !refused.is_empty() && refused[0].1.contains("spool is full (4000 bytes"),
+        "{refused:?}"
+    );
+    assert!(rig.spool_of(follower).bytes < 4_000 + 1_000);
+    rig.cut.clear();
+    rig.run(20_000);
+    assert_eq!(stored(&rig, follower)[0] + refused.len(), 600, "nothing else was lost");
+}
+
+#[test]
+fn a_spool_that_thins_out_keeps_every_second_of_the_oldest_and_says_how_many_it_lost() {
+    let (mut rig, _, follower) = group();
+    with_small_spool(&mut rig, follower, true);
+    rig.cut = Vec::from([follower]);
+    rig.run(1_500);
+    for id in 0..60 {
+        rig.ask(follower, id, arrivals(0..10, Level::Spooled));
+        rig.run(500);
+    }
+    rig.run(3_000);
+    assert!((0..60).all(|id| level(&rig, id) == Some(Level::Spooled)));
+    assert!(rig.spool_of(follower).bytes < 4_000 + 2_000, "{:?}", rig.spool_of(follower));
+    let pieces = (0..).scan(0, |after, _| {
+        let pieces = rig.pieces(follower, *after);
+        *after = pieces.last()?.0;
+        Some(pieces)
+    });
+    let batches = pieces.flatten().map(|(_, data)| sql::decode::<Batch>(&data).unwrap());
+    let all: Vec<Reading> = batches.flat_map(|batch| batch.readings).map(|(_, r)| r).collect();
+    let (lost, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(|r| r.sensor == LOST);
+    let count = lost.iter().map(|reading| match reading.value {
+        Value::Integer(count) => count,
+        Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => 0,
+    });
+    assert_eq!(count.sum::<i64>() + kept.len() as i64, 600, "{} records", lost.len());
+    assert!(kept.len() > 40, "{} are left", kept.len());
+    rig.cut.clear();
+    rig.run(20_000);
+    let (drained, all) = (stored(&rig, follower)[0], lost.len() + kept.len());
+    assert_eq!(drained, all, "what is left is stored");
+}
+
+#[test]
+fn a_board_that_answers_late_is_asked_again_and_stores_once() {
+    let (mut rig, leader, follower) = group();
+    for round in 0..20 {
+        rig.ask(follower, round, arrivals(0..3, Level::Committed));
+        // The road to the leader is cut now and then, at any stage.
+        rig.run(round % 7);
+        rig.cut = Vec::from([follower]);
+        rig.run(700);
+        rig.cut.clear();
+        rig.run(100);
+    }
+    rig.run(30_000);
+    assert!((0..20).all(|id| level(&rig, id) == Some(Level::Committed)), "{:?}", rig.replies);
+    assert_eq!(stored(&rig, follower), [60; 3]);
+    assert_eq!(spooled(&rig, leader), 0);
+}
+
+#[test]
+fn what_was_committed_unheard_is_sent_again_under_its_old_numbers() {
+    let (mut rig, leader, follower) = group();
+    let options = Options { spool_after_ms: 1_000_000, ..Options::default() };
+    rig.nodes.get_mut(&follower).unwrap().set_intake(options);
+    let before = rig.journals[&leader].len();
+    rig.pace = 1;
+    rig.ask(follower, 1, arrivals(0..3, Level::Committed));
+    while rig.journals[&leader].len() == before {
+        rig.run(10);
+    }
+    (rig.cut, rig.pace) = (Vec::from([follower]), usize::MAX);
+    rig.run(12_000);
+    assert_eq!(stored(&rig, follower)[usize::try_from(leader).unwrap() - 1], 3);
+    assert_eq!(level(&rig, 1), Some(Level::Spooled), "an entry on this disk has them");
+    rig.cut.clear();
+    rig.run(5_000);
+    assert_eq!(stored(&rig, follower), [3; 3]);
+}

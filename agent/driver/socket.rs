@@ -1,0 +1,167 @@
+//! Unix sockets that stay where they belong: one that a former agent left is replaced,
+//! one that vanishes while the agent runs is made anew, with its folder. The folder
+//! itself is never removed, so that a container which has it mounted goes on.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tracing::{info, warn};
+
+/// Between two looks whether a socket is where it belongs.
+pub const LOOK: Duration = Duration::from_secs(1);
+
+/// Who may use the control socket besides its owner.
+pub const GROUP: &str = "understudy";
+
+/// A socket, and where it belongs.
+#[derive(Debug)]
+pub struct Kept<S> {
+    path: PathBuf,
+    mode: u32,
+    bind: fn(&Path) -> io::Result<S>,
+    socket: S,
+    /// What is at the path when it is this one.
+    own: Option<(u64, u64)>,
+    /// That it cannot be made anew was said.
+    is_said: bool,
+}
+
+impl<S> Kept<S> {
+    /// Binds the socket with these permissions, in place of one that was left.
+    ///
+    /// # Errors
+    /// When it cannot be made: the text names it, and who could make its folder.
+    pub fn bind(path: &Path, mode: u32, bind: fn(&Path) -> io::Result<S>) -> Result<Self, String> {
+        let socket = made(path, mode, bind)?;
+        let own = identity(path);
+        Ok(Self { path: path.to_owned(), mode, bind, socket, own, is_said: false })
+    }
+
+    /// The socket as it is now.
+    pub const fn get(&self) -> &S {
+        &self.socket
+    }
+
+    /// Makes it anew where it is gone; true when that was done. Connections that came by
+    /// the former one go on. What somebody else has put there is left alone.
+    pub fn look(&mut self) -> bool {
+        let there = identity(&self.path);
+        if there.is_some() && there == self.own {
+            return false;
+        }
+        let made = match there {
+            None => made(&self.path, self.mode, self.bind),
+            Some(_) => Err(format!("{} is somebody else's now", self.path.display())),
+        };
+        match made {
+            Ok(socket) => {
+                self.socket = socket;
+                self.own = identity(&self.path);
+                self.is_said = false;
+                warn!(path = %self.path.display(), "the socket had vanished and is made anew");
+                return true;
+            }
+            Err(reason) if !self.is_said => {
+                self.is_said = true;
+                warn!(reason, "a socket is not where it belongs: looked for again and again");
+            }
+            Err(_) => {}
+        }
+        false
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let there = fs::symlink_metadata(path).ok()?;
+    Some((there.dev(), there.ino()))
+}
+
+fn made<S>(path: &Path, mode: u32, bind: fn(&Path) -> io::Result<S>) -> Result<S, String> {
+    let at = |error: io::Error| format!("socket {}: {error}", path.display());
+    let folder = path.parent().unwrap_or(path);
+    // systemd has made /run/understudy where it runs the agent; elsewhere nobody has.
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| {
+        format!(
+            "{}, where a socket is to be, cannot be made: {error}. Run the agent as root or as \
+             the service that comes with it, or keep everything in a folder of your own with \
+             --dir DIR.",
+            folder.display()
+        )
+    })?;
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(format!("{} is there already, and is no socket", path.display()));
+        }
+        Ok(_) => fs::remove_file(path).map_err(at)?,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
+        Err(_) => {}
+    }
+    let socket = bind(path).map_err(at)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at)?;
+    Ok(socket)
+}
+
+/// Gives the socket to the group [`GROUP`], where the system has one.
+pub fn give_to_group(path: &Path) {
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    let Some(id) = group_id(&groups, GROUP) else { return };
+    if let Err(error) = std::os::unix::fs::chown(path, None, Some(id)) {
+        info!(%error, group = GROUP, path = %path.display(), "the socket stays its owner's");
+    }
+}
+
+/// The number of a group in the text of `/etc/group`.
+fn group_id(groups: &str, name: &str) -> Option<u32> {
+    let line = groups.lines().find(|line| line.split(':').next() == Some(name))?;
+    line.split(':').nth(2)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_vanished_with_its_folder_is_made_anew_and_its_folder_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/readings.sock");
+        let bind = |path: &Path| UnixDatagram::bind(path);
+        let mut kept = Kept::bind(&path, 0o666, bind).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o666);
+        let inode = || fs::metadata(path.parent().unwrap()).unwrap().ino();
+        let first = inode();
+        drop(Kept::bind(&path, 0o666, bind).unwrap());
+        assert_eq!(inode(), first, "another agent took the same folder");
+        assert!(!kept.look(), "it does not fight over the place");
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        assert!(kept.look() && !kept.look());
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.send_to(b"a 1", &path).unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(kept.get().recv(&mut buffer).unwrap(), 3);
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("readings.sock");
+        fs::write(&path, "somebody's").unwrap();
+        let refused = Kept::bind(&path, 0o666, |path| UnixDatagram::bind(path)).err().unwrap();
+        assert!(refused.contains("is no socket"), "{refused}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
+        assert!(UnixStream::connect(&path).is_err());
+    }
+
+    #[test]
+    fn a_group_is_found_by_its_whole_name() {
+        let groups = "root:x:0:\nunderstudy2:x:7:\nunderstudy:x:991:pi\nbad\n";
+        assert_eq!(group_id(groups, "understudy"), Some(991));
+        assert_eq!((group_id(groups, "under"), group_id(groups, "bad")), (None, None));
+    }
+}

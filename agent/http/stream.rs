@@ -1,0 +1,119 @@
+//! `/readings/stream`: the group's readings as server-sent events, as they come.
+//!
+//! Each has the place in the log as its id; a listener that gives its last one back
+//! (`Last-Event-ID`, or `after=`) goes on behind it, on any board. Where the log no
+//! longer goes back so far the stream begins with an event `gap` that says so, and
+//! goes on with what is there; where a board has not come so far, it is refused for
+//! now.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::{RawQuery, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+};
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+
+use super::{Answer, Front, nodes, parameters::pairs, respond, text};
+use crate::feed::{Ended, Feed, Heard, Place};
+
+/// Words for the road when there is nothing to tell, so that both ends know the other.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Pieces on their way to a listener that is slow.
+const PIECES_MAX: usize = 4;
+
+pub(super) async fn stream(
+    State(front): State<Front>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Answer {
+    let bad = |words: &str| text(StatusCode::BAD_REQUEST, words);
+    let query = query.unwrap_or_default();
+    let named = pairs(&query);
+    let wanted = named.iter().filter(|(name, _)| name == "sensor");
+    let wanted: Vec<String> = wanted.map(|(_, value)| value.clone()).collect();
+    let given = headers.get("last-event-id").and_then(|id| id.to_str().ok().map(String::from));
+    let given = given
+        .or_else(|| named.iter().find(|(name, _)| name == "after").map(|(_, value)| value.clone()));
+    let after = match given.filter(|given| !given.is_empty()) {
+        None => None,
+        Some(given) => Some(Place::parse(&given).ok_or_else(|| {
+            bad("the last event's id is two numbers with a - between, as it was given")
+        })?),
+    };
+    nodes::in_group(&front.caller).await?;
+    let feed = Feed::begin(front.caller.clone(), after, wanted.clone()).await;
+    let feed = feed.map_err(|ended| match ended {
+        Ended::Failed(words) => text(StatusCode::SERVICE_UNAVAILABLE, &words),
+        Ended::Gone { .. } => bad("gone"),
+    })?;
+    let (pieces, listener) = mpsc::channel(PIECES_MAX);
+    tokio::spawn(tell(feed, (front, wanted), pieces));
+    let mut response = respond(StatusCode::OK, "text/event-stream", Body::new(Events(listener)));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Tells all there is to tell until nobody listens.
+async fn tell(mut feed: Feed, (front, wanted): (Front, Vec<String>), pieces: mpsc::Sender<Bytes>) {
+    // Head and first line leave at once: who connected knows that it listens.
+    let mut piece = String::from(": readings\n\n");
+    loop {
+        if pieces.send(Bytes::from(std::mem::take(&mut piece))).await.is_err() {
+            return;
+        }
+        match tokio::time::timeout(QUIET, feed.next()).await {
+            Err(_) => piece.push_str(": nothing new\n\n"),
+            Ok(Ok(heard)) => heard.iter().for_each(|heard| write(&mut piece, heard)),
+            Ok(Err(Ended::Failed(words))) => {
+                let _ = pieces.send(Bytes::from(event("error", &words))).await;
+                return;
+            }
+            Ok(Err(Ended::Gone { first })) => {
+                let after = Place { index: first - 1, reading: u64::MAX };
+                let begun = Feed::begin(front.caller.clone(), Some(after), wanted.clone()).await;
+                let Ok(again) = begun else { return };
+                feed = again;
+                piece = event(
+                    "gap",
+                    &format!(
+                        "this board's log begins with entry {first}: what was stored between that \
+                         and the last event you had is in the table reading (GET /readings)"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn event(kind: &str, words: &str) -> String {
+    let data = serde_json::Value::from(words);
+    format!("event: {kind}\ndata: {data}\n\n")
+}
+
+fn write(piece: &mut String, heard: &Heard) {
+    let data = serde_json::to_string(heard).unwrap_or_default();
+    piece.push_str(&format!("id: {}\ndata: {data}\n\n", heard.place));
+}
+
+/// What a listener gets, as it comes.
+struct Events(mpsc::Receiver<Bytes>);
+
+impl HttpBody for Events {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
