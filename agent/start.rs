@@ -153,7 +153,9 @@ async fn member(
     let text = |error: StoreError| error.to_string();
     make_readable(&directory.join("state.db")).map_err(text)?;
     let witness = journal.is_witness();
-    let kept = database::Options { witness, ..options.database.options() };
+    let board_clock = doors.clock.clone();
+    let wall = database::Wall::new(move || board_clock.wall_us());
+    let kept = database::Options { witness, wall, ..options.database.options() };
     let mut database = Database::open(directory, kept).map_err(text)?;
     let restored = restore::restore(directory, &mut journal, &mut database).map_err(text)?;
     let stored = stored_settings(&mut database);

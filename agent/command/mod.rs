@@ -27,6 +27,7 @@ mod members;
 mod plot;
 mod readings;
 mod restore;
+mod retention;
 mod scrub;
 mod sentence;
 mod show;
@@ -213,6 +214,11 @@ enum Command {
     Ingest(readings::Ingest),
     /// Show readings.
     Readings(readings::Show),
+    /// How long readings are kept, and what is kept of them after that.
+    Retention {
+        #[command(subcommand)]
+        action: Option<retention::Action>,
+    },
     /// Does this board know the time? Readings are stamped by its clock.
     Clock {
         #[command(subcommand)]
@@ -315,6 +321,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Write(arguments) => readings::write(places, arguments)?,
         Command::Ingest(arguments) => return readings::ingest(places, &arguments),
         Command::Readings(arguments) => readings::show(places, arguments)?,
+        Command::Retention { action } => retention::run(places, action)?,
         Command::Clock { action } => readings::clock(places, action)?,
         Command::Backup(arguments) => backup::run(places, &arguments)?,
         Command::Restore(arguments) => restore::run(places, &arguments)?,
