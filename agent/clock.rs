@@ -17,7 +17,7 @@
 //! Left out: setting any clock; and remembering anything of it beyond the agent's end.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -215,14 +215,6 @@ impl Clock {
     }
 }
 
-static BOARD: OnceLock<BoardClock> = OnceLock::new();
-
-/// What the board's clock shows, where it is set, microseconds since 1970.
-#[must_use]
-pub fn wall_us() -> Option<i64> {
-    BOARD.get()?.wall_us()
-}
-
 /// The clock, shared by all ways in.
 #[derive(Clone, Debug)]
 pub struct BoardClock(Arc<Mutex<Clock>>);
@@ -288,12 +280,6 @@ impl BoardClock {
     /// When boot time began by the clocks of other boards.
     pub fn told(&self, began_us: i64) {
         self.with(|clock, _| clock.told(began_us));
-    }
-
-    /// Makes it the clock that [`wall_us`] tells of.
-    pub fn register(&self) {
-        // There is one board in a process, and it has one clock.
-        let _ = BOARD.set(self.clone());
     }
 
     /// How it is.

@@ -84,7 +84,7 @@ fn rollup(text: &str) -> Result<Rollup, String> {
     let (width, keep) = text.split_once(':').ok_or_else(|| wrong("there is no colon"))?;
     let part = |part| duration_s(part).ok_or_else(|| wrong(&format!("each part is {DURATION}")));
     let (width_s, keep_s) = (part(width)?, part(keep)?);
-    if DAY_S % width_s != 0 {
+    if !DAY_S.is_multiple_of(width_s) {
         return Err(wrong("the width is a part of a day, a whole number of them"));
     }
     if keep_s <= width_s {

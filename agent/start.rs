@@ -16,7 +16,7 @@ use understudy_core::{
 
 use crate::{
     call::Caller,
-    clock::{BoardClock, wall_us},
+    clock::BoardClock,
     config::RunOptions,
     directory,
     driver::{
@@ -77,7 +77,6 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let control = control::bind(&options.control)?;
     let (caller, calls) = Caller::channel();
     let clock = BoardClock::new(journal.boot(), options.clock_set_by.clone());
-    clock.register();
     let desk = Desk::new(caller.clone(), clock.clone(), options.readings.batch_window_ms);
     take_readings(&options, &desk)?;
     let (wisher, wishes) = mpsc::channel(WISHES_MAX);
@@ -154,7 +153,9 @@ async fn member(
     let text = |error: StoreError| error.to_string();
     make_readable(&directory.join("state.db")).map_err(text)?;
     let witness = journal.is_witness();
-    let kept = database::Options { witness, wall: wall_us, ..options.database.options() };
+    let board_clock = doors.clock.clone();
+    let wall = database::Wall::new(move || board_clock.wall_us());
+    let kept = database::Options { witness, wall, ..options.database.options() };
     let mut database = Database::open(directory, kept).map_err(text)?;
     let restored = restore::restore(directory, &mut journal, &mut database).map_err(text)?;
     let stored = stored_settings(&mut database);

@@ -27,6 +27,7 @@ mod members;
 mod plot;
 mod readings;
 mod restore;
+mod retention;
 mod scrub;
 mod sentence;
 mod show;
@@ -216,6 +217,11 @@ enum Command {
     Readings(readings::Show),
     /// Print readings as they come, of these sensors or of all, until interrupted.
     Watch(watch::Arguments),
+    /// How long readings are kept, and what is kept of them after that.
+    Retention {
+        #[command(subcommand)]
+        action: Option<retention::Action>,
+    },
     /// Does this board know the time? Readings are stamped by its clock.
     Clock {
         #[command(subcommand)]
@@ -319,6 +325,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Ingest(arguments) => return readings::ingest(places, &arguments),
         Command::Readings(arguments) => readings::show(places, arguments)?,
         Command::Watch(arguments) => watch::run(places, &arguments)?,
+        Command::Retention { action } => retention::run(places, action)?,
         Command::Clock { action } => readings::clock(places, action)?,
         Command::Backup(arguments) => backup::run(places, &arguments)?,
         Command::Restore(arguments) => restore::run(places, &arguments)?,
