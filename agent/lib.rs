@@ -9,7 +9,7 @@
 //! command line, [`demo`] the demonstration.
 //!
 //! Dependencies point downward: `command` -> `start` -> `run` -> drivers, seal,
-//! front doors -> `load` -> store -> `call`, `status`, `identity` -> the core.
+//! front doors -> `load` -> store -> `call`, `retention`, `status`, `identity` -> the core.
 
 pub mod boot;
 pub mod call;
@@ -29,6 +29,7 @@ pub mod load;
 pub mod readers;
 pub mod readings;
 pub mod recover;
+pub mod retention;
 pub mod run;
 pub mod seal;
 pub mod settings;

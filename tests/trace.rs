@@ -198,6 +198,7 @@ pub fn frame(frame: &Frame) -> String {
             promise.term, promise.vote, promise.matched
         ),
         Frame::Presence { http } => format!("presence {http}"),
+        Frame::Wall { wall_us } => format!("wall {wall_us}"),
         Frame::Invitations { left } => format!("{} invitations", left.len()),
         Frame::Others { term, others } => format!("{} others in term {term}", others.len()),
         Frame::PagesAsk { wish, .. } => format!("want {}", page_wish(wish)),

@@ -136,8 +136,6 @@ pub(crate) struct Intake {
     pub(crate) spool: Spool,
     /// There is a leader who is heard, as of the last look.
     pub(crate) can_send: bool,
-    /// What the leader last said the time was, and when.
-    pub(crate) told_wall: Option<(Millis, i64)>,
     /// Numbers that were refused here: the ledger is to hear that they are no more.
     given_up: Vec<u64>,
     refused: u64,
@@ -158,7 +156,6 @@ impl Intake {
             flights_begun: 0,
             spool: Spool::new(held),
             can_send: false,
-            told_wall: None,
             given_up: Vec::new(),
             refused: 0,
         }
@@ -253,6 +250,7 @@ impl Intake {
     pub(crate) fn landed(&mut self, flight: u64, refused: Vec<(u64, String)>) {
         let Some(Flight { numbers, is_drained, .. }) = self.flights.remove(&flight) else { return };
         for (number, why) in refused {
+            self.give_up(&[number]);
             self.refuse(number, &why, is_drained);
         }
         numbers.into_iter().for_each(|number| self.committed(number));

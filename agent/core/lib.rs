@@ -30,7 +30,7 @@
 //! `log`, `retention`, `apply`, `writes`, `reads`, `forward`, `freshness`, `promise`,
 //! `scrubber`, `catchup` and `source` (over [`pages`]), [`link`]; `roster` and
 //! `admission` are about who belongs to the group ([`member`]), `invitations` about
-//! who may come in; [`intake`], [`spool`] and `spooling` about [`readings`]; `presence` and [`status`] are for people. [`wire`] is what
+//! who may come in; [`intake`], [`spool`] and `spooling` about [`readings`]; `presence`, `walls` and [`status`] are for people. [`wire`] is what
 //! travels, `validate` what raft-rs may see of it, [`change`] what one batch did,
 //! [`scrub`] how boards find out that they differ.
 //!
@@ -91,6 +91,7 @@ mod spooling;
 mod starts;
 mod tail;
 mod validate;
+mod walls;
 mod witness;
 mod writes;
 

@@ -248,6 +248,12 @@ pub const START_TICKS_MIN: u64 = 10;
 /// Raft ticks between two tellings of where a board's HTTP listens.
 pub const PRESENCE_TICKS: u64 = 400;
 
+/// A peer's clock counts for so long after it was told, milliseconds.
+pub const WALL_HEARD_MS: u64 = 300_000;
+
+/// Clocks that are not further apart agree, microseconds.
+pub const WALL_APART_US_MAX: u64 = 60_000_000;
+
 /// Raft ticks between two tellings of what the leader knows of the others.
 pub const OTHERS_TICKS: u64 = 100;
 
@@ -388,6 +394,22 @@ pub const READING_STEPS_MAX: u64 = 1_000;
 
 /// Readings that one entry puts right, whose board's clock was set.
 pub const CLOCK_ROWS_MAX: u32 = 500;
+
+/// Rules of what is kept of readings.
+pub const RETENTION_RULES_MAX: u32 = 256;
+
+/// Widths that one of them rolls up.
+pub const RETENTION_ROLLUPS_MAX: usize = 4;
+
+/// Readings that are looked at for one entry to roll them up, and those of one bucket
+/// more: some hundredths of a second.
+pub const TEND_READINGS_MAX: u64 = 20_000;
+
+/// Buckets that one entry rolls up, and those of a day of one sensor more.
+pub const TEND_BUCKETS_MAX: u64 = 500;
+
+/// Rows that one entry trims.
+pub const TEND_TRIMMED_MAX: u64 = 5_000;
 
 /// Statements of one request: what they and their results may cost in memory.
 pub const REQUEST_STATEMENTS_MAX: usize = 1 << 16;

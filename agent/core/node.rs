@@ -42,6 +42,7 @@ use crate::{
     starts::Starts,
     timing::Timing,
     validate,
+    walls::Walls,
     wire::{Frame, FrameEntry, RaftFrame},
     witness::{Tail, Witnessing},
     writes::{Ticket, Writes},
@@ -165,6 +166,7 @@ pub struct Node {
     pub(crate) numbers: u64,
     pub(crate) dropped: BTreeMap<Rejection, u64>,
     pub(crate) intake: Intake,
+    pub(crate) walls: Walls,
     pub(crate) effects: Effects,
     pub(crate) outgoing: Vec<(NodeId, Vec<u8>)>,
 }
@@ -231,6 +233,7 @@ impl Node {
             numbers: 0,
             dropped: BTreeMap::new(),
             intake: Intake::new(config.id, config.boot, restored.spool),
+            walls: Walls::default(),
             effects: Effects::default(),
             outgoing: Vec::new(),
         };
@@ -383,6 +386,7 @@ impl Node {
             Frame::PromiseAsk { boot } => self.on_promise_ask(now, from, boot),
             Frame::PromiseTell { boot, promise } => self.on_told(now, from, boot, promise),
             Frame::Presence { http } => self.on_presence(now, from, http)?,
+            Frame::Wall { wall_us } => self.on_wall(now, from, wall_us),
             Frame::Others { term, others } => self.on_others(now, from, term, others)?,
             Frame::Invitations { left } => self.on_invitations(now, left)?,
             Frame::PagesAsk { ask, wish } => self.on_pages_ask(now, from, ask, wish)?,
@@ -495,6 +499,7 @@ impl Node {
     fn on_tick(&mut self, now: Millis) {
         self.ticks += 1;
         self.tick_presence(now);
+        self.tick_walls(now);
         self.tick_starts(now);
         self.tick_tail(now);
         self.standing.wait(now, self.config.timing.start_wait_ms);

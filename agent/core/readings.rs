@@ -27,7 +27,7 @@ const MARK: u8 = 0xf0;
 const NUMBERS_PER_START: u64 = 1 << 40;
 
 /// Times below this are no wall time, microseconds: 36,000 years before our era.
-const UNSET_BELOW: i64 = -(1 << 60);
+pub const UNSET_BELOW: i64 = -(1 << 60);
 
 /// The first start's first millisecond.
 const UNSET_FROM: i64 = i64::MIN;
@@ -175,8 +175,6 @@ pub enum Work {
 pub struct Verdict {
     /// Numbers, and why each is not stored and never will be.
     pub refused: Vec<(u64, String)>,
-    /// The leader's wall clock, microseconds since 1970, where it is set.
-    pub wall_us: Option<i64>,
 }
 
 impl Work {

@@ -5,11 +5,13 @@ use alloc::vec::Vec;
 use raft::StateRole;
 
 use crate::{
+    change::Change,
     error::Refusal,
     event::{Effect, Executed, Millis, NodeId, Position, ReadLevel, Reply, Request, RequestId},
     forward::Arrival,
     limits, mutant,
     node::Node,
+    readings::Work,
     reads::Read,
     sql::{self, Origin, RequestKind, SqlRequest},
     wire::{Forward, Frame},
@@ -306,9 +308,15 @@ impl Node {
             self.give_back(now, batch.into_iter().map(|(waiting, _)| waiting).collect());
             return;
         }
-        if batch.iter().all(|(_, answer)| answer.is_err()) {
+        // What readings come to is known from what is applied, where they change nothing.
+        let is_known = |(waiting, answer): &(Waiting, Answer)| {
+            let Request::Write(request) = &waiting.request else { return answer.is_err() };
+            answer.is_err() || (Change::is_empty(&change) && Work::is_work(request))
+        };
+        if batch.iter().all(is_known) {
+            let index = self.applier.applied().index;
             for (waiting, answer) in batch {
-                self.answer(now, (waiting.ticket, reply_at(0, answer)));
+                self.answer(now, (waiting.ticket, reply_at(index, answer)));
             }
             return;
         }

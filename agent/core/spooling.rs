@@ -89,7 +89,6 @@ impl Node {
         match reply {
             Reply::Done { answer, .. } => match sql::decode::<Verdict>(&answer) {
                 Ok(verdict) => {
-                    self.intake.told_wall = verdict.wall_us.map(|wall_us| (now, wall_us));
                     self.intake.landed(flight, verdict.refused);
                 }
                 Err(_) => self.intake.turned_back(flight, again, &Refusal::OutcomeUnknown),
@@ -142,13 +141,6 @@ impl Node {
     #[must_use]
     pub fn intake_status(&self) -> IntakeStatus {
         self.intake.status()
-    }
-
-    /// What the leader last said the time was: then, in boot time, and microseconds since
-    /// 1970.
-    #[must_use]
-    pub const fn told_wall(&self) -> Option<(Millis, i64)> {
-        self.intake.told_wall
     }
 }
 

@@ -156,6 +156,11 @@ pub enum Frame {
         /// Before this index it lacks what others may lack too; 0 for no.
         lacks: u64,
     },
+    /// The time of day by the sender's clock, which is set.
+    Wall {
+        /// Microseconds since 1970.
+        wall_us: i64,
+    },
 }
 
 /// A board as the leader sees it.
@@ -447,6 +452,7 @@ mod tests {
         assert_eq!(held.encode(), [2, 16, 2, 7, 1, 1, b'a', 1, b'b']);
         let tail = Frame::Tail { term: 2, first: 5, is_full: true, lacks: 0 };
         assert_eq!(tail.encode(), [2, 17, 2, 5, 1, 0]);
+        assert_eq!(Frame::Wall { wall_us: -3 }.encode(), [2, 18, 5]);
         let outline = Frame::PagesAsk { ask: 3, wish: Wish::Outline { index_min: 9 } };
         assert_eq!(outline.encode(), [2, 8, 3, 4, 9]);
         let membership = Membership { last_id: 3, ..Membership::default() };

@@ -157,6 +157,12 @@ impl Change {
         Ok(Self { base, fingerprint, segments })
     }
 
+    /// Does this do anything?
+    #[must_use]
+    pub fn is_empty(bytes: &[u8]) -> bool {
+        bytes.first().is_none_or(|head| head >> 4 == 0)
+    }
+
     /// The base alone: enough to know whether the change is to be applied. Only
     /// its low bytes travel; it is the last such position before the entry's own,
     /// so that bases 256 terms or 65,536 entries back look like nearer ones. A

@@ -179,6 +179,7 @@ impl Database {
             )));
         }
         self.watch.touched(&table.name);
+        self.watch_tending(&table.name, rows);
         Ok(self.quietly(|database| database.write_rows(&table, rows, left_out))?)
     }
 

@@ -196,6 +196,8 @@ pub struct Database {
     is_coming: bool,
     copies: Copies,
     tables: readings::Tables,
+    /// Readings were tended for the last time then, as far as this start has seen.
+    tended: Millis,
 }
 
 /// Our value as SQLite takes it.
@@ -238,7 +240,15 @@ const TABLES: &str = "
         board INTEGER, boot INTEGER, began_us INTEGER NOT NULL,
         PRIMARY KEY(board, boot)) WITHOUT ROWID;
     CREATE TABLE _understudy_retention(
-        pattern TEXT PRIMARY KEY, keep_s INTEGER, rollup TEXT NOT NULL) WITHOUT ROWID;";
+        pattern TEXT PRIMARY KEY, keep_s INTEGER, rollup TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE _understudy_tending(
+        id INTEGER PRIMARY KEY, wall_us INTEGER, board INTEGER, boot INTEGER, boot_ms INTEGER,
+        words TEXT);
+    CREATE TABLE _understudy_tended(
+        sensor INTEGER, width INTEGER, until INTEGER NOT NULL,
+        PRIMARY KEY(sensor, width)) WITHOUT ROWID;
+    CREATE TABLE _understudy_late(
+        sensor INTEGER, hour INTEGER, PRIMARY KEY(sensor, hour)) WITHOUT ROWID;";
 
 impl Database {
     /// Opens `state.db` in `directory`, or makes an empty one.
@@ -278,6 +288,7 @@ impl Database {
             is_coming: false,
             copies: Copies::default(),
             tables: readings::Tables::default(),
+            tended: Millis(0),
             connection,
             path: path.clone(),
             options,
@@ -312,6 +323,7 @@ impl Database {
         self.open_since = None;
         self.open_bytes = 0;
         self.schema_changed = false;
+        self.tended = (self.options.clock)();
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use understudy_core::{
     readings::{ClockFix, Operation, time_unset, unset_of},
 };
 
-use super::{next_time, put_right, write::is_barred};
+use super::{late::Late, next_time, put_right, write::is_barred};
 
 /// Is this no moment of any clock?
 pub(super) const fn is_absurd(fix: &ClockFix) -> bool {
@@ -126,6 +126,7 @@ pub(super) fn carry_out(
              FROM main.reading WHERE sensor = ?1 AND time = ?2"
         }
     })?;
+    let mut late = Late::default();
     let mut free_from = i64::MIN;
     for time in times {
         let Some((_, ms)) = unset_of(time) else { continue };
@@ -139,7 +140,8 @@ pub(super) fn carry_out(
         match update.execute((sensor, time, at)) {
             Err(error) if !is_barred(&error) => return Err(error),
             // What something of the users' bars stays as it is, on all boards alike.
-            Ok(_) | Err(_) => {}
+            Err(_) => {}
+            Ok(_) => late.note(connection, sensor, at)?,
         }
     }
     Ok(())

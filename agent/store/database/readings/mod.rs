@@ -13,9 +13,12 @@
 //! is what is planned on.
 
 mod clock;
+mod late;
 mod ledger;
 mod plan;
+mod rollup;
 mod tables;
+mod tend;
 mod write;
 
 use std::sync::Arc;
@@ -35,8 +38,7 @@ use understudy_core::{
 pub(super) use self::tables::Tables;
 use self::{plan::Plan, tables::Known};
 use super::{
-    Database, Failure, authorize::Mode, execute::Request, gathered::Gathered, schema::SchemaError,
-    text::words,
+    Database, Failure, authorize::Mode, execute::Request, gathered::Gathered, text::words,
 };
 
 /// Batches that are to be planned, each with its place among the requests.
@@ -95,7 +97,10 @@ impl Database {
                 segments.for_each(|segment| gathered.add_last(segment));
                 Ok(Request::Last(sql::encode(&left)))
             }
-            Work::Tend(_) => Ok(refused("not yet")),
+            Work::Tend(tending) => {
+                self.authorizer.enter(Mode::Internal);
+                self.tend(&tending, gathered)
+            }
         }
     }
 
@@ -151,7 +156,9 @@ impl Database {
             Operation::Clock { fix, sensor, rows_max } => {
                 clock::carry_out(&self.connection, fix, *sensor, *rows_max)
             }
-            Operation::Trim { .. } => Ok(()),
+            Operation::Trim { sensor, width_s, before } => {
+                rollup::trim(&self.connection, (*sensor, *width_s), *before)
+            }
         }
     }
 
@@ -161,9 +168,23 @@ impl Database {
         if let Some(known) = self.tables.known(&self.schema) {
             return Ok(Ok(known));
         }
+        if let Err(words) = self.make_tables(&tables::ALL, gathered)? {
+            return Ok(Err(Refusal::Invalid(words)));
+        }
+        let known = tables::look(&self.connection).map_err(|error| self.failure(&error))?;
+        self.tables.know(Arc::clone(&self.schema), known);
+        Ok(Ok(known))
+    }
+
+    /// Makes those of these tables that are not there; or says why one cannot be used.
+    fn make_tables(
+        &mut self,
+        all: &[tables::Wanted],
+        gathered: &mut Gathered,
+    ) -> Result<Result<(), String>, Failure> {
         let before = Arc::clone(&self.schema);
         self.internal("SAVEPOINT tables")?;
-        let made = match tables::make(&self.connection) {
+        let made = match tables::make(&self.connection, all) {
             Ok(Ok(made)) if made.is_empty() => Ok(Vec::new()),
             Ok(Ok(made)) => {
                 self.schema_changed = true;
@@ -175,20 +196,12 @@ impl Database {
             }
             Err(error) => Err(format!("the tables for readings cannot be made: {}", words(&error))),
         };
-        let known = made.and_then(|made| {
-            let known = tables::look(&self.connection);
-            known.map(|known| (made, known)).map_err(|error| SchemaError::from(error).words())
-        });
-        if known.is_err() {
+        if made.is_err() {
             self.internal("ROLLBACK TO tables")?;
             self.restore_schema(before);
         }
         self.internal("RELEASE tables")?;
-        Ok(known.map_err(Refusal::Invalid).map(|(made, known)| {
-            made.into_iter().for_each(|sql| gathered.schema(sql));
-            self.tables.know(Arc::clone(&self.schema), known);
-            known
-        }))
+        Ok(made.map(|made| made.into_iter().for_each(|sql| gathered.schema(sql))))
     }
 }
 
@@ -271,5 +284,7 @@ fn bounds(batch: &Batch) -> (usize, usize) {
     )
 }
 
+#[cfg(test)]
+mod tend_tests;
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,7 @@ impl<'c> Plan<'c> {
             after.resolve(*number, *number);
         }
         after.close(&given_up, floor);
+        let mut sure = before.clone();
         if after.ranges() > LEDGER_RANGES_MAX.max(before.ranges()) {
             return Ok(Err(Refusal::Busy));
         }
@@ -109,22 +110,26 @@ impl<'c> Plan<'c> {
             match self.reading((board, number), reading, &mut stored)? {
                 Fate::Stored(row) => stored.rows.push(row),
                 Fate::Known => stored.nothing.push(number),
+                // Its board gives the number up when it hears so: until then it is open, or
+                // what is sent again would be taken for what is stored.
                 Fate::Refused(reason) => {
-                    stored.nothing.push(number);
                     refused.push((number, reason));
+                    continue;
                 }
             }
+            sure.resolve(number, number);
         }
+        sure.close(&stored.given_up, floor);
         self.settle_ids(&mut stored);
         // Where only the floor rises, the next readings take it with them.
-        let says = before != after
+        let says = before != sure
             && (!stored.rows.is_empty()
                 || !stored.nothing.is_empty()
                 || !stored.given_up.is_empty()
-                || before.ranges() > after.ranges());
-        self.ledgers.insert(board, after);
+                || before.ranges() > sure.ranges());
+        self.ledgers.insert(board, sure);
         let stored = (says || mutant::is(80)).then_some(stored);
-        Ok(Ok((stored, Verdict { refused, wall_us: self.wall_us })))
+        Ok(Ok((stored, Verdict { refused })))
     }
 
     fn reading(

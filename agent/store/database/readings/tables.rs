@@ -26,14 +26,15 @@ const READINGS: &str = "CREATE VIEW readings(sensor, time, utc, value, unit, boa
     JOIN sensor AS s ON s.id = r.sensor LEFT JOIN _understudy_member AS m ON m.id = r.board";
 
 /// A table of readings, the columns it must have, those of its key in order.
-struct Wanted {
+pub(super) struct Wanted {
     name: &'static str,
     columns: &'static [&'static str],
     key: &'static [&'static str],
     sql: &'static str,
 }
 
-const ALL: [Wanted; COUNT] = [
+/// What readings need, in the order in which they are made.
+pub(super) const ALL: [Wanted; COUNT] = [
     Wanted { name: "sensor", columns: &["id", "name", "created"], key: &["id"], sql: SENSOR },
     Wanted {
         name: "reading",
@@ -48,6 +49,16 @@ const ALL: [Wanted; COUNT] = [
         sql: READINGS,
     },
 ];
+
+/// What is rolled up of them.
+pub(super) const ROLLUP: [Wanted; 1] = [Wanted {
+    name: "rollup",
+    columns: &["sensor", "width", "time", "count", "min", "max", "mean", "last"],
+    key: &["sensor", "width", "time"],
+    sql: "CREATE TABLE rollup(sensor INTEGER NOT NULL, width INTEGER NOT NULL, \
+          time INTEGER NOT NULL, count INTEGER NOT NULL, min REAL, max REAL, mean REAL, \
+          last REAL, PRIMARY KEY(sensor, width, time)) WITHOUT ROWID",
+}];
 
 /// How many there are.
 pub(super) const COUNT: usize = 3;
@@ -76,14 +87,17 @@ impl Tables {
 
 /// Makes those that are not there: the statements that did. In words what a table lacks
 /// that is there and is not ours.
-pub(super) fn make(connection: &Connection) -> rusqlite::Result<Result<Vec<String>, String>> {
+pub(super) fn make(
+    connection: &Connection,
+    all: &[Wanted],
+) -> rusqlite::Result<Result<Vec<String>, String>> {
     let mut made = Vec::new();
-    for wanted in ALL {
+    for wanted in all {
         let columns = columns(connection, wanted.name)?;
         if columns.is_empty() {
             connection.execute_batch(wanted.sql)?;
             made.push(String::from(wanted.sql));
-        } else if let Some(words) = unfit(&wanted, &columns) {
+        } else if let Some(words) = unfit(wanted, &columns) {
             return Ok(Err(words));
         }
     }

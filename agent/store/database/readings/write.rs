@@ -9,7 +9,7 @@ use understudy_core::{
     readings::{Stored, StoredRow, unset_of},
 };
 
-use super::{clock, ledger::Ledger};
+use super::{clock, late::Late, ledger::Ledger};
 use crate::store::database::Bound;
 
 /// Inserts one reading after the other.
@@ -67,8 +67,10 @@ pub(super) fn all(connection: &Connection, stored: &Stored) -> rusqlite::Result<
     }
     if !stored.rows.is_empty() {
         let mut inserts = Inserts::new(connection)?;
+        let mut late = Late::default();
         for row in &stored.rows {
             unless_barred(inserts.insert(stored.board, row))?;
+            late.note(connection, row.sensor, row.time)?;
         }
     }
     ids(connection, stored)?;
