@@ -11,6 +11,7 @@
 //! Dependencies point downward: `command` -> `start` -> `run` -> drivers, seal,
 //! front doors -> `load` -> store -> `call`, `retention`, `status`, `identity` -> the core.
 
+pub mod boot;
 pub mod call;
 pub mod clock;
 pub mod command;

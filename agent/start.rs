@@ -76,7 +76,7 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let http = listener.local_addr().map_err(|error| error.to_string())?;
     let control = control::bind(&options.control)?;
     let (caller, calls) = Caller::channel();
-    let clock = BoardClock::new(journal.boot(), options.clock_set_by.clone());
+    let clock = BoardClock::new(journal.boot(), options.clock_set_by.clone(), &options.directory);
     let desk = Desk::new(caller.clone(), clock.clone(), options.readings.batch_window_ms);
     take_readings(&options, &desk)?;
     let (wisher, wishes) = mpsc::channel(WISHES_MAX);
