@@ -14,6 +14,7 @@ use std::{
 use crate::{
     control::{ControlRequest, ControlResponse},
     driver::{clock, control},
+    readings::stream,
     status::Status,
 };
 
@@ -154,6 +155,11 @@ impl Board {
 
     fn socket(&self) -> PathBuf {
         self.directory.join("control.sock")
+    }
+
+    /// Where its sensors write to.
+    pub(super) fn readings(&self) -> PathBuf {
+        self.directory.join(stream::NAME)
     }
 
     fn ask(&self, request: &ControlRequest) -> Result<ControlResponse, String> {

@@ -1,8 +1,9 @@
 //! What a demonstration came to: the rows of each board, read page by page
 //! however many there are, against what was acknowledged.
 //!
-//! The readings of a board are numbered from 1 without a gap and sent in that
-//! order, so what was acknowledged is a number per board.
+//! A sensor has one reading for each of its times, so what was acknowledged is a list
+//! of times per sensor; one that is there twice stands a microsecond later, which is no
+//! time of anybody's.
 
 use std::{
     collections::BTreeMap,
@@ -13,29 +14,19 @@ use serde_json::{Value, json};
 
 use crate::terminal::COLUMNS;
 
-/// Acknowledged readings, by the board they were taken on.
-pub(super) type Acknowledged = BTreeMap<&'static str, u64>;
+/// Times of acknowledged readings, ascending, by their sensor: whole milliseconds in
+/// microseconds since 1970.
+pub(super) type Acknowledged = BTreeMap<String, Vec<i64>>;
 
-/// The statements that make the tables.
-pub(super) const TABLES: [&str; 3] = [
-    "CREATE TABLE reading(board TEXT, number INTEGER, attempt INTEGER, source TEXT, time INTEGER, \
-     value REAL)",
-    "CREATE INDEX reading_number ON reading(board, number)",
-    "CREATE TABLE probe(id INTEGER PRIMARY KEY, n INTEGER)",
-];
-
-/// Writes a reading, unless an earlier attempt has written it. The attempt
-/// itself does not stand in its own way: if the boards carry one out twice, the
-/// reading is there twice.
-pub(super) const INSERT: &str = "INSERT INTO reading SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT \
-                                 EXISTS (SELECT 1 FROM reading WHERE board = ?1 AND number = ?2 \
-                                 AND attempt <> ?3)";
+/// The statement that makes the table of probes; readings have theirs from the group.
+pub(super) const TABLE: &str = "CREATE TABLE probe(id INTEGER PRIMARY KEY, n INTEGER)";
 
 /// Rows in one page.
 const PAGE_ROWS: usize = 2_000;
 
-const PAGE: &str = "SELECT board, number, rowid, attempt, source, time, value FROM reading WHERE \
-                    (board, number, rowid) > (?, ?, ?) ORDER BY board, number, rowid LIMIT ?";
+const PAGE: &str = "SELECT sensor.name, time, value, board FROM reading JOIN sensor ON sensor.id = \
+                    reading.sensor WHERE (sensor.name, time) > (?, ?) ORDER BY sensor.name, time \
+                    LIMIT ?";
 
 /// What one board's database holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,20 +43,16 @@ impl Tally {
         acknowledged: &Acknowledged,
     ) -> Result<Self, String> {
         let mut hasher = DefaultHasher::new();
-        let mut found: BTreeMap<String, u64> = BTreeMap::new();
-        let mut doubled = 0;
-        let mut after = (String::new(), 0, 0);
+        let (mut found, mut doubled) = (0, 0);
+        let mut after = (String::new(), i64::MIN);
         loop {
-            let rows = query(json!([PAGE, after.0, after.1, after.2, PAGE_ROWS]))?;
+            let rows = query(json!([PAGE, after.0, after.1, PAGE_ROWS]))?;
             for row in &rows {
                 row.to_string().hash(&mut hasher);
-                let (board, number, rowid) = place(row)?;
-                if (&board, number) == (&after.0, after.1) {
-                    doubled += 1;
-                } else if acknowledged.get(board.as_str()).is_some_and(|last| number <= *last) {
-                    *found.entry(board.clone()).or_default() += 1;
-                }
-                after = (board, number, rowid);
+                after = place(row)?;
+                doubled += u64::from(after.1 % 1_000 != 0);
+                let times = acknowledged.get(&after.0);
+                found += u64::from(times.is_some_and(|all| all.binary_search(&after.1).is_ok()));
             }
             if rows.len() < PAGE_ROWS {
                 break;
@@ -74,17 +61,14 @@ impl Tally {
         for row in query(json!(["SELECT id, n FROM probe"]))? {
             row.to_string().hash(&mut hasher);
         }
-        let found = |board: &str| found.get(board).copied().unwrap_or(0);
-        let lost = acknowledged.iter().map(|(board, last)| last - found(board)).sum();
-        Ok(Self { digest: hasher.finish(), lost, doubled })
+        let all: u64 = acknowledged.values().map(|times| times.len() as u64).sum();
+        Ok(Self { digest: hasher.finish(), lost: all - found, doubled })
     }
 }
 
-fn place(row: &Value) -> Result<(String, u64, i64), String> {
-    let board = row.get(0).and_then(Value::as_str).map(String::from);
-    let number = row.get(1).and_then(Value::as_u64);
-    let rowid = row.get(2).and_then(Value::as_i64);
-    let place = board.and_then(|board| Some((board, number?, rowid?)));
+fn place(row: &Value) -> Result<(String, i64), String> {
+    let sensor = row.get(0).and_then(Value::as_str).map(String::from);
+    let place = sensor.and_then(|sensor| Some((sensor, row.get(1)?.as_i64()?)));
     place.ok_or_else(|| format!("not a reading: {row}"))
 }
 
@@ -113,7 +97,7 @@ impl Verdict {
     ) -> Self {
         let there = || tallies.iter().flatten();
         let alike = |tally: &Tally| there().filter(|other| *other == tally).count();
-        let all = acknowledged.values().sum();
+        let all = acknowledged.values().map(|times| times.len() as u64).sum();
         Self {
             acknowledged: all,
             lost: there().map(|tally| tally.lost).max().unwrap_or(all),
@@ -162,17 +146,28 @@ mod tests {
 
     fn empty() -> Connection {
         let board = Connection::open_in_memory().unwrap();
-        board.execute_batch(&TABLES.join(";")).unwrap();
+        let tables = "CREATE TABLE sensor(id INTEGER PRIMARY KEY, name TEXT);
+            CREATE TABLE reading(sensor, time, value, board, PRIMARY KEY(sensor, time));
+            INSERT INTO sensor VALUES (1, 'green/load')";
+        board.execute_batch(tables).unwrap();
+        board.execute_batch(TABLE).unwrap();
         board
     }
 
-    fn write(board: &Connection, number: u64, attempt: u64) {
-        let number = i64::try_from(number).unwrap();
-        let attempt = i64::try_from(attempt).unwrap();
-        board.execute(INSERT, ("green", number, attempt, "load", 7, 0.25)).unwrap();
+    fn write(board: &Connection, ms: i64) {
+        write_at(board, 1_000 * ms);
     }
 
-    fn tally(board: &Connection, last: u64) -> Tally {
+    fn write_at(board: &Connection, us: i64) {
+        board.execute("INSERT INTO reading VALUES (1, ?, 0.25, 1)", [us]).unwrap();
+    }
+
+    fn up_to(last: i64) -> Acknowledged {
+        let times = (1..=last).map(|ms| 1_000 * ms).collect();
+        Acknowledged::from([(String::from("green/load"), times)])
+    }
+
+    fn tally(board: &Connection, last: i64) -> Tally {
         let query = |statement: Value| {
             let mut select = board.prepare(statement[0].as_str().unwrap()).unwrap();
             let columns = select.column_count();
@@ -196,41 +191,37 @@ mod tests {
             }
             Ok(all)
         };
-        Tally::take(query, &Acknowledged::from([("green", last)])).unwrap()
+        Tally::take(query, &up_to(last)).unwrap()
     }
 
-    fn verdict(boards: &[&Connection], last: u64) -> Verdict {
+    fn verdict(boards: &[&Connection], last: i64) -> Verdict {
         let tallies: Vec<_> = boards.iter().map(|board| Some(tally(board, last))).collect();
-        Verdict::new(&Acknowledged::from([("green", last)]), &tallies, 500, true)
+        Verdict::new(&up_to(last), &tallies, 500, true)
     }
 
     #[test]
-    fn sending_again_doubles_nothing_but_carrying_out_twice_does() {
+    fn a_reading_that_is_stored_twice_is_seen() {
         let board = empty();
-        write(&board, 1, 1);
-        write(&board, 1, 2);
+        write(&board, 1);
         assert_eq!(verdict(&[&board], 1).doubled, 0);
-        write(&board, 1, 1);
-        assert_eq!(verdict(&[&board], 1).doubled, 1);
-        let late = empty();
-        write(&late, 1, 2);
-        write(&late, 1, 1);
-        assert_eq!(verdict(&[&late], 1).doubled, 0, "a late first attempt finds the second");
+        write_at(&board, 1_001);
+        let bad = verdict(&[&board], 1);
+        assert_eq!((bad.doubled, bad.lost, bad.is_good()), (1, 0, false));
     }
 
     #[test]
     fn any_number_of_rows_is_compared_and_the_one_missing_is_seen() {
         let boards = [empty(), empty(), empty()];
-        let last = 2 * PAGE_ROWS as u64 + 1;
+        let last = 2 * PAGE_ROWS.cast_signed() as i64 + 1;
         for board in &boards {
             board.execute_batch("BEGIN").unwrap();
-            (1..=last).for_each(|number| write(board, number, 1));
+            (1..=last).for_each(|ms| write(board, ms));
             board.execute_batch("COMMIT").unwrap();
         }
         let [a, b, c] = &boards;
         let good = verdict(&[a, b, c], last);
         assert!(good.is_good(), "{good:?}");
-        c.execute("DELETE FROM reading WHERE number = 3000", ()).unwrap();
+        c.execute("DELETE FROM reading WHERE time = 3000000", ()).unwrap();
         let bad = verdict(&[a, b, c], last);
         assert_eq!((bad.lost, bad.same, bad.is_good()), (1, 2, false));
         assert_eq!(verdict(&[c, a, b], last).same, 2, "whichever board differs");
@@ -268,8 +259,8 @@ mod tests {
     #[test]
     fn only_what_is_whole_is_good() {
         let board = empty();
-        write(&board, 1, 1);
-        let acknowledged = Acknowledged::from([("green", 1)]);
+        write(&board, 1);
+        let acknowledged = up_to(1);
         let one = || Some(tally(&board, 1));
         let good = Verdict::new(&acknowledged, &[one(), one(), one()], 512, true);
         assert!(good.is_good());

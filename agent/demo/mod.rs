@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     boards::{Boards, READY_MS_MAX},
-    check::{TABLES, Tally, Verdict},
+    check::{TABLE, Tally, Verdict},
     client::Client,
     screen::Screen,
     writers::{Ledger, Place},
@@ -139,7 +139,7 @@ impl Demo {
             gap_ms: 0,
         };
         demo.learn_places();
-        demo.client(0)?.execute(&json!(TABLES))?;
+        demo.client(0)?.execute(&json!([TABLE]))?;
         demo.start_writers()?;
         Ok(demo)
     }
@@ -163,10 +163,9 @@ impl Demo {
         }
         let sources = Arc::new(sources);
         self.threads.push(writers::prober(self.places.clone(), Arc::clone(&self.ledger)));
-        for (board, place) in self.boards.all.iter().zip(&self.places) {
-            let ledger = Arc::clone(&self.ledger);
-            let sampler =
-                writers::sampler(board.name, Arc::clone(place), Arc::clone(&sources), ledger);
+        for board in &self.boards.all {
+            let (ledger, sources) = (Arc::clone(&self.ledger), Arc::clone(&sources));
+            let sampler = writers::sampler(board.name, board.readings(), sources, ledger);
             self.threads.push(sampler);
         }
         Ok(())

@@ -1,13 +1,16 @@
-//! What happens on the boards: each writes what its machine tells once a second,
-//! and a probe writes every 20 ms, so that a gap can be seen.
+//! What happens on the boards: a sensor process on each writes what its machine tells
+//! once a second to the board's socket, as any sensor process would, and a probe writes
+//! SQL every 20 ms, so that a gap can be seen.
 //!
-//! A reading has a number of its own and is sent, in order, until it is
-//! acknowledged, to the board it was taken on. Each sending is an attempt with a
-//! number too: see [`INSERT`].
+//! A reading is acknowledged when it is on the board's disk at least. What was on its way
+//! when a board was killed nobody promised anything of, and it is not sent again.
 
 use std::{
     collections::VecDeque,
+    io::{self, BufRead as _, BufReader, Write as _},
     net::SocketAddr,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -19,11 +22,11 @@ use std::{
 use serde_json::{Value, json};
 use understudy_boards::Source;
 
-use super::{
-    check::{Acknowledged, INSERT},
-    client::Client,
+use super::{check::Acknowledged, client::Client};
+use crate::{
+    driver::clock,
+    readings::{Draft, line},
 };
-use crate::driver::clock;
 
 /// Between two samples, milliseconds, and between two probes.
 const SAMPLE_MS: u64 = 1_000;
@@ -32,11 +35,8 @@ const PROBE: Duration = Duration::from_millis(20);
 /// A write is given up and sent again after this.
 const WRITE: Duration = Duration::from_millis(700);
 
-/// Readings a board keeps while it cannot write; the oldest wait longest.
-const WAITING_MAX: usize = 10_000;
-
-/// Readings sent in one request.
-const BATCH_MAX: usize = 200;
+/// A board's answer to a reading is waited for so long.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// The rate is that of the last so many milliseconds.
 const RATE_MS: u64 = 5_000;
@@ -127,7 +127,7 @@ impl Inner {
         let span_ms = now.saturating_sub(self.since_ms).clamp(SAMPLE_MS, RATE_MS);
         let since_probe_ms = now.saturating_sub(self.last_probe_ms);
         Glance {
-            acknowledged: self.acknowledged.values().sum(),
+            acknowledged: self.acknowledged.values().map(|times| times.len() as u64).sum(),
             per_second: lately as f64 * 1_000.0 / span_ms as f64,
             last: self.last.iter().cloned().collect(),
             since_probe_ms,
@@ -146,85 +146,105 @@ impl Inner {
         self.last_probe_ms = now;
     }
 
-    fn took_readings(&mut self, now: u64, board: &'static str, readings: &[Reading]) {
-        let Some(newest) = readings.last() else { return };
-        let before = self.acknowledged.insert(board, newest.number).unwrap_or(0);
-        self.lately.push_back((now, newest.number - before));
+    fn took_readings(&mut self, now: u64, board: &'static str, readings: Vec<Reading>) {
+        self.lately.push_back((now, readings.len() as u64));
         self.forget_old(now);
-        for reading in readings {
-            self.last.retain(|shown| shown.source != reading.source);
-            let (source, value) = (reading.source.clone(), reading.value);
+        for Reading { sensor, source, time, value } in readings {
+            self.acknowledged.entry(sensor).or_default().push(time);
+            self.last.retain(|shown| shown.source != source);
             self.last.push_back(Shown { board, source, value });
         }
     }
 }
 
 struct Reading {
-    number: u64,
+    sensor: String,
     source: String,
-    time_ms: u64,
+    /// Whole milliseconds, microseconds since 1970.
+    time: i64,
     value: f64,
 }
 
 /// Address of a board's HTTP; changes when the board is started again.
 pub(super) type Place = Arc<Mutex<Option<SocketAddr>>>;
 
-/// Samples `sources` on the board at `place` until told to stop.
+/// Samples `sources` into the socket of a board, while it is there, until told to stop.
 pub(super) fn sampler(
     board: &'static str,
-    place: Place,
+    socket: PathBuf,
     sources: Arc<Vec<Source>>,
     ledger: Arc<Ledger>,
 ) -> JoinHandle<()> {
     thread::spawn(move || {
-        let mut waiting: VecDeque<Reading> = VecDeque::new();
-        let mut client = None;
-        let (mut taken, mut attempt) = (0, 0);
+        let mut connection = None;
         let mut next = clock::now().0;
         while !ledger.stopped() {
-            if clock::now().0 >= next && waiting.len() < WAITING_MAX {
-                next += SAMPLE_MS;
-                waiting.extend(sample(&mut taken, &sources));
-            }
-            let batch: Vec<Reading> = waiting.drain(..waiting.len().min(BATCH_MAX)).collect();
-            attempt += 1;
-            if batch.is_empty() || write(&mut client, &place, (board, attempt), &batch) {
+            if clock::now().0 >= next {
+                next = clock::now().0 + SAMPLE_MS;
+                let readings = sample(board, &sources);
+                let taken = hand_over(&mut connection, &socket, readings);
                 let now = clock::now().0;
-                ledger.with(|inner| inner.took_readings(now, board, &batch));
-            } else {
-                batch.into_iter().rev().for_each(|reading| waiting.push_front(reading));
+                ledger.with(|inner| inner.took_readings(now, board, taken));
             }
             thread::sleep(PROBE);
         }
     })
 }
 
-fn sample(taken: &mut u64, sources: &[Source]) -> Vec<Reading> {
-    let time_ms = clock::now().0;
-    let mut readings = Vec::new();
-    for source in sources {
-        if let Ok(value) = source.read() {
-            *taken += 1;
-            readings.push(Reading { number: *taken, source: source.name.clone(), time_ms, value });
-        }
-    }
-    readings
+fn sample(board: &str, sources: &[Source]) -> Vec<Reading> {
+    let (_, wall_us) = clock::boot_and_wall_us();
+    let time = wall_us.div_euclid(1_000) * 1_000;
+    let reading = |source: &Source| {
+        let (sensor, value) = (format!("{board}/{}", source.name), source.read().ok()?);
+        Some(Reading { sensor, source: source.name.clone(), time, value })
+    };
+    sources.iter().filter_map(reading).collect()
 }
 
-fn write(
-    client: &mut Option<Client>,
-    place: &Place,
-    (board, attempt): (&str, u64),
-    batch: &[Reading],
-) -> bool {
-    let statements: Vec<Value> = batch
-        .iter()
-        .map(|reading| {
-            let Reading { number, source, time_ms, value } = reading;
-            json!([INSERT, board, number, attempt, source, time_ms, value])
-        })
-        .collect();
-    execute(client, place, &Value::Array(statements))
+/// Those of the readings that the board has on its disk.
+fn hand_over(
+    connection: &mut Option<BufReader<UnixStream>>,
+    socket: &Path,
+    readings: Vec<Reading>,
+) -> Vec<Reading> {
+    let mut taken = Vec::new();
+    let Ok(stream) = connected(connection, socket) else { return taken };
+    for reading in readings {
+        if answer(stream, &reading).is_ok_and(|answer| answer.starts_with("ok ")) {
+            taken.push(reading);
+        } else {
+            *connection = None;
+            break;
+        }
+    }
+    taken
+}
+
+fn connected<'c>(
+    connection: &'c mut Option<BufReader<UnixStream>>,
+    socket: &Path,
+) -> io::Result<&'c mut BufReader<UnixStream>> {
+    if connection.is_none() {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        stream.write_all(b"ack\n")?;
+        *connection = Some(BufReader::new(stream));
+    }
+    connection.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+}
+
+fn answer(stream: &mut BufReader<UnixStream>, reading: &Reading) -> io::Result<String> {
+    let draft = Draft {
+        sensor: reading.sensor.clone(),
+        value: understudy_core::sql::Value::Real(reading.value),
+        time: Some(reading.time),
+        id: None,
+        token: None,
+    };
+    stream.get_mut().write_all(format!("{}\n", line::written(&draft)).as_bytes())?;
+    let mut answer = String::new();
+    stream.read_line(&mut answer)?;
+    Ok(answer)
 }
 
 /// Writes through the board at `place`; true when acknowledged.
@@ -284,12 +304,13 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_the_last_seconds() {
-        let reading = |number| Reading { number, source: "load".into(), time_ms: 0, value: 1.0 };
+        let reading =
+            |time| Reading { sensor: "green/load".into(), source: "load".into(), time, value: 1.0 };
         let mut inner = Inner::default();
         inner.start(0);
-        for second in 1..=20 {
-            let batch: Vec<_> = (10 * second - 9..=10 * second).map(reading).collect();
-            inner.took_readings(1_000 * second, "green", &batch);
+        for second in 1..=20_u32 {
+            let batch = (0..10).map(|n| reading(i64::from(10 * second + n))).collect();
+            inner.took_readings(1_000 * u64::from(second), "green", batch);
         }
         let glance = inner.glance(20_000);
         assert_eq!((glance.acknowledged, glance.last.len()), (200, 1));
