@@ -5,7 +5,7 @@
 //! without power, a step of more than 10 s while the agent runs, or the owner's word.
 //! A time that was there when the agent started proves nothing by itself: it may be a
 //! remembered one. What is evidence can be narrowed by configuration, but for the
-//! owner's word. Once set, a clock stays so until the agent ends.
+//! owner's word. Once set, a clock stays so until the machine is started anew.
 //!
 //! Stamps are whole milliseconds and never fall. Before the clock is set they are boot
 //! time ([`time_unset`]). From then on they are boot time and an offset, which follows
@@ -14,9 +14,10 @@
 //! the wall clock has caught up. The offset of the moment when the clock was set is kept
 //! for the readings before: with it they come before all that were stamped later.
 //!
-//! Left out: setting any clock; and remembering anything of it beyond the agent's end.
+//! Left out: setting any clock.
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -29,7 +30,13 @@ use understudy_core::{
     sql,
 };
 
-use crate::{call::Caller, control::ControlResponse, driver::clock, time::rfc3339};
+use crate::{
+    boot::{Boot, Remembered, Set},
+    call::Caller,
+    control::ControlResponse,
+    driver::clock,
+    time::rfc3339,
+};
 
 /// A wall clock that moves by more than this against boot time was set, microseconds.
 const STEP_US: i64 = 10_000_000;
@@ -65,6 +72,8 @@ pub enum Evidence {
     Step,
     /// The owner says so.
     Confirm,
+    /// Another board's clock is set: it goes by that one's until its own is.
+    Peer,
 }
 
 /// Boot time and wall time at one moment, microseconds.
@@ -103,33 +112,32 @@ pub struct State {
     pub shows: String,
     /// Stamps are so much ahead of it, since it was stepped back, milliseconds.
     pub ahead_ms: i64,
-    /// Readings were stamped before it was set.
-    pub gave_unset: bool,
 }
 
 /// See the module's description; time is an argument.
 #[derive(Debug)]
 struct Clock {
-    boot: u64,
+    start: u64,
     accepts: Vec<Evidence>,
     /// When it was last looked at.
     seen: Moment,
     /// What boot time lacks to stamps, while set, microseconds.
     offset_us: i64,
-    set: Option<Set>,
-    gave_unset: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Set {
-    by: Evidence,
-    /// The moment boot time began, whole milliseconds, microseconds since 1970.
-    began_us: i64,
+    known: Remembered,
 }
 
 impl Clock {
-    fn new(boot: u64, accepts: Vec<Evidence>, now: Moment) -> Self {
-        Self { boot, accepts, seen: now, offset_us: 0, set: None, gave_unset: false }
+    fn new(start: u64, accepts: Vec<Evidence>, known: Remembered, now: Moment) -> Self {
+        let mut clock = Self { start, accepts, seen: now, offset_us: now.offset_us(), known };
+        clock.known.set = clock.known.set.filter(|set| clock.counts(set.by));
+        if let Some(Set { by: Evidence::Peer, began_us }) = clock.known.set {
+            clock.offset_us = began_us;
+        }
+        clock
+    }
+
+    fn counts(&self, by: Evidence) -> bool {
+        by == Evidence::Confirm || self.accepts.contains(&by)
     }
 
     /// Time has passed.
@@ -137,7 +145,7 @@ impl Clock {
         let stepped_us = now.offset_us().saturating_sub(self.seen.offset_us());
         let passed_us = (now.boot_us - self.seen.boot_us).max(0);
         self.seen = now;
-        if self.set.is_none() {
+        if !self.is_set_by_itself() {
             if stepped_us.saturating_abs() > STEP_US {
                 self.found(Evidence::Step, now);
             }
@@ -148,77 +156,116 @@ impl Clock {
 
     /// There is this evidence.
     fn found(&mut self, by: Evidence, now: Moment) {
-        let counts = by == Evidence::Confirm || self.accepts.contains(&by);
-        if self.set.is_none() && counts && now.wall_us >= EARLIEST_US {
-            self.offset_us = now.offset_us();
-            let began_us = now.offset_us().div_euclid(1_000) * 1_000;
-            self.set = Some(Set { by, began_us });
+        if !self.is_set_by_itself() && self.counts(by) && now.wall_us >= EARLIEST_US {
+            self.set_to(by, now.offset_us());
+        }
+    }
+
+    /// By peers' clocks its boot time began then.
+    fn told(&mut self, began_us: i64) {
+        let is_new =
+            self.known.set.is_none_or(|set| set.by == Evidence::Peer && began_us > self.offset_us);
+        if is_new && self.counts(Evidence::Peer) && began_us >= EARLIEST_US {
+            self.set_to(Evidence::Peer, began_us);
+        }
+    }
+
+    /// Stamps go on from the offset of before, where that was ahead.
+    fn set_to(&mut self, by: Evidence, offset_us: i64) {
+        let before = self.known.set.map(|set| set.began_us);
+        self.offset_us = before.map_or(offset_us, |_| offset_us.max(self.offset_us));
+        let began_us = before.unwrap_or_else(|| offset_us.div_euclid(1_000) * 1_000);
+        self.known.set = Some(Set { by, began_us });
+    }
+
+    fn is_set_by_itself(&self) -> bool {
+        self.known.set.is_some_and(|set| set.by != Evidence::Peer)
+    }
+
+    /// The time it knows, microseconds since 1970.
+    fn wall_us(&self, now: Moment) -> Option<i64> {
+        match self.known.set?.by {
+            Evidence::Peer => Some(now.boot_us + self.offset_us),
+            Evidence::Ntp | Evidence::Rtc | Evidence::Step | Evidence::Confirm => Some(now.wall_us),
         }
     }
 
     fn stamp(&mut self, now: Moment) -> Stamp {
         self.advance(now);
-        if self.set.is_none() {
-            self.gave_unset = true;
+        if self.known.set.is_none() {
+            let first = self.known.unset.map_or(self.start, |(first, _)| first);
+            self.known.unset = Some((first, self.start));
             let boot_ms = u64::try_from(now.boot_us / 1_000).unwrap_or(0);
-            return Stamp { time: time_unset(self.boot, boot_ms), is_far: false };
+            return Stamp { time: time_unset(self.start, boot_ms), is_far: false };
         }
         let time = (now.boot_us + self.offset_us).div_euclid(1_000) * 1_000;
-        Stamp { time, is_far: time - now.wall_us > AHEAD_US_MAX }
+        let wall_us = self.wall_us(now).unwrap_or(now.wall_us);
+        Stamp { time, is_far: time - wall_us > AHEAD_US_MAX }
     }
 
     fn is_far(&self, time: i64, now: Moment) -> bool {
-        let ahead = time.saturating_sub(now.wall_us);
-        self.set.is_some() && !(-BEHIND_US_MAX..=AHEAD_US_MAX).contains(&ahead)
+        let Some(wall_us) = self.wall_us(now) else { return false };
+        let ahead = time.saturating_sub(wall_us);
+        !(-BEHIND_US_MAX..=AHEAD_US_MAX).contains(&ahead)
     }
 
     fn state(&self, now: Moment) -> State {
         let shown_ms = now.wall_us.div_euclid(1_000);
-        let ahead_us = self.set.map_or(0, |_| self.offset_us - now.offset_us());
+        let ahead_us = match self.is_set_by_itself() {
+            true => self.offset_us - now.offset_us(),
+            false => 0,
+        };
         State {
-            set_by: self.set.map(|set| set.by),
+            set_by: self.known.set.map(|set| set.by),
             shows: rfc3339(shown_ms.div_euclid(1_000), shown_ms.rem_euclid(1_000)),
             ahead_ms: ahead_us / 1_000,
-            gave_unset: self.gave_unset,
         }
     }
 }
 
 /// The clock, shared by all ways in.
 #[derive(Clone, Debug)]
-pub struct BoardClock(Arc<Mutex<Clock>>);
+pub struct BoardClock {
+    clock: Arc<Mutex<Clock>>,
+    boot: Boot,
+}
 
 impl BoardClock {
-    /// Of this start of the board; `accepts` is what counts besides the owner's word.
+    /// Of this start of the board that keeps its things in `directory`; `accepts` is what
+    /// counts besides the owner's word.
     #[must_use]
-    pub fn new(boot: u64, accepts: Vec<Evidence>) -> Self {
+    pub fn new(start: u64, accepts: Vec<Evidence>, directory: &Path) -> Self {
+        let boot = Boot::of(directory);
         let now = Moment::now();
-        let mut state = Clock::new(boot, accepts, now);
+        let mut clock = Clock::new(start, accepts, boot.recall(start), now);
         if clock::is_set_by_rtc() {
-            state.found(Evidence::Rtc, now);
+            clock.found(Evidence::Rtc, now);
         }
-        let clock = Self(Arc::new(Mutex::new(state)));
+        let clock = Self { clock: Arc::new(Mutex::new(clock)), boot };
         clock.look();
         clock
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Clock, Moment) -> T) -> T {
-        let mut clock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut clock, Moment::now())
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = clock.known.clone();
+        let changed = change(&mut clock, Moment::now());
+        if clock.known != before {
+            if let (None, Some(Set { by, .. })) = (before.set, clock.known.set) {
+                info!(?by, "the clock of this board is set");
+            }
+            self.boot.remember(&clock.known);
+        }
+        changed
     }
 
     fn look(&self) {
-        let by = self.with(|clock, now| {
-            let was = clock.set.is_some();
+        self.with(|clock, now| {
             clock.advance(now);
-            if clock.set.is_none() && clock::is_synchronised() {
+            if !clock.is_set_by_itself() && clock::is_synchronised() {
                 clock.found(Evidence::Ntp, now);
             }
-            clock.set.filter(|_| !was).map(|set| set.by)
         });
-        if let Some(by) = by {
-            info!(?by, "the clock of this board is set");
-        }
     }
 
     /// The stamp of a reading that comes now.
@@ -236,7 +283,19 @@ impl BoardClock {
     /// The wall clock, where it is set, microseconds since 1970.
     #[must_use]
     pub fn wall_us(&self) -> Option<i64> {
-        self.with(|clock, now| clock.set.map(|_| now.wall_us))
+        self.with(|clock, now| clock.wall_us(now))
+    }
+
+    /// When boot time began by this board's own clock, where that is set, microseconds
+    /// since 1970: what other boards are told.
+    #[must_use]
+    pub fn began_us(&self) -> Option<i64> {
+        self.with(|clock, now| clock.is_set_by_itself().then(|| now.offset_us()))
+    }
+
+    /// When boot time began by the clocks of other boards.
+    pub fn told(&self, began_us: i64) {
+        self.with(|clock, _| clock.told(began_us));
     }
 
     /// How it is.
@@ -271,11 +330,14 @@ impl BoardClock {
         state.map_or_else(ControlResponse::Refused, ControlResponse::Clock)
     }
 
-    /// What puts this start's readings right that were stamped before the clock was set.
-    fn fix(&self, board: NodeId) -> Option<ClockFix> {
+    /// What puts readings right that were stamped before the clock was set.
+    fn fixes(&self, board: NodeId) -> Vec<ClockFix> {
         self.with(|clock, _| {
-            let set = clock.set.filter(|_| clock.gave_unset)?;
-            Some(ClockFix { board, boot: clock.boot, began_us: set.began_us })
+            let Some((set, (first, last))) = clock.known.set.zip(clock.known.unset) else {
+                return Vec::new();
+            };
+            let fix = |boot| ClockFix { board, boot, began_us: set.began_us };
+            (first..=last).map(fix).collect()
         })
     }
 
@@ -286,18 +348,20 @@ impl BoardClock {
         loop {
             tokio::time::sleep(LOOK).await;
             self.look();
-            let Some(fix) = self.fix(board) else { continue };
             if wait_looks > 0 {
                 wait_looks -= 1;
                 continue;
             }
-            let asked = caller.request(Request::Write(Work::Clock(fix).encode())).await;
-            let left = match asked {
-                None => return,
-                Some(Reply::Done { answer, .. }) => sql::decode::<u64>(&answer).unwrap_or(1),
-                Some(Reply::Refused(_)) => 1,
-            };
-            wait_looks = if left == 0 { FIXED_LOOKS } else { FIX_LOOKS };
+            let mut left = 0;
+            for fix in self.fixes(board) {
+                let asked = caller.request(Request::Write(Work::Clock(fix).encode())).await;
+                left += match asked {
+                    None => return,
+                    Some(Reply::Done { answer, .. }) => sql::decode::<u64>(&answer).unwrap_or(1),
+                    Some(Reply::Refused(_)) => 1,
+                };
+                wait_looks = if left == 0 { FIXED_LOOKS } else { FIX_LOOKS };
+            }
         }
     }
 }
@@ -319,51 +383,77 @@ mod tests {
         vec![Evidence::Ntp, Evidence::Rtc, Evidence::Step]
     }
 
+    fn new(accepts: Vec<Evidence>, now: Moment) -> Clock {
+        let nowhere = Boot::of(Path::new("/nowhere"));
+        Clock::new(7, accepts, nowhere.recall(7), now)
+    }
+
     fn set(moment: Moment) -> Clock {
-        let mut clock = Clock::new(7, all(), moment);
+        let mut clock = new(all(), moment);
         clock.found(Evidence::Ntp, moment);
         clock
     }
 
     #[test]
+    fn peers_say_the_time_where_that_is_wanted_until_the_board_knows_better() {
+        let began = EARLIEST_US + 3_600 * SECOND;
+        let mut clock = new(all(), at(100, -9_000));
+        clock.told(began);
+        assert!(clock.known.set.is_none(), "only where it is configured");
+        clock.accepts.push(Evidence::Peer);
+        clock.told(began);
+        let now = at(101, -8_999);
+        assert_eq!(clock.stamp(now).time, began + 101 * SECOND);
+        assert_eq!(clock.wall_us(now), Some(began + 101 * SECOND));
+        assert!(!clock.is_set_by_itself(), "it tells nobody");
+        clock.told(began - SECOND);
+        let later = clock.stamp(at(102, -8_998)).time;
+        assert_eq!(later, began + 102 * SECOND, "stamps do not fall");
+        clock.found(Evidence::Ntp, at(103, 3_600 + 104));
+        assert!(clock.is_set_by_itself());
+        assert_eq!(clock.stamp(at(103, 3_600 + 104)).time, began + 104 * SECOND);
+        assert_eq!(clock.known.set.map(|set| set.began_us), Some(began));
+    }
+
+    #[test]
     fn a_time_that_was_there_proves_nothing() {
-        let mut clock = Clock::new(7, all(), at(100, 5_000));
+        let mut clock = new(all(), at(100, 5_000));
         let stamp = clock.stamp(at(101, 5_001));
         assert_eq!(unset_of(stamp.time), Some((7, 101_000)));
         assert!(!stamp.is_far && !clock.is_far(0, at(101, 5_001)));
-        assert!(clock.gave_unset && clock.state(at(101, 5_001)).set_by.is_none());
+        assert!(clock.known.unset == Some((7, 7)) && clock.state(at(101, 5_001)).set_by.is_none());
     }
 
     #[test]
     fn a_step_while_the_agent_runs_sets_it_and_a_small_one_does_not() {
-        let mut clock = Clock::new(7, all(), at(100, 0));
+        let mut clock = new(all(), at(100, 0));
         clock.advance(at(102, 12));
-        assert!(clock.set.is_none(), "10 s");
+        assert!(clock.known.set.is_none(), "10 s");
         clock.advance(at(104, 25));
-        assert_eq!(clock.set.map(|set| set.by), Some(Evidence::Step));
+        assert_eq!(clock.known.set.map(|set| set.by), Some(Evidence::Step));
         assert_eq!(clock.stamp(at(105, 26)).time, EARLIEST_US + 26 * SECOND);
     }
 
     #[test]
     fn only_what_is_configured_counts_but_the_owners_word_always_does() {
-        let mut clock = Clock::new(7, Vec::new(), at(0, 0));
+        let mut clock = new(Vec::new(), at(0, 0));
         clock.found(Evidence::Ntp, at(1, 1));
         clock.advance(at(2, 1_000));
-        assert!(clock.set.is_none());
+        assert!(clock.known.set.is_none());
         clock.found(Evidence::Confirm, at(3, -100));
-        assert!(clock.set.is_none(), "it shows a time before there was any understudy");
+        assert!(clock.known.set.is_none(), "it shows a time before there was any understudy");
         clock.found(Evidence::Confirm, at(3, 1_000));
-        assert_eq!(clock.set.map(|set| set.by), Some(Evidence::Confirm));
+        assert_eq!(clock.known.set.map(|set| set.by), Some(Evidence::Confirm));
     }
 
     #[test]
     fn readings_before_it_was_set_come_before_those_after() {
-        let mut clock = Clock::new(7, all(), at(0, 0));
+        let mut clock = new(all(), at(0, 0));
         let before = Moment { boot_us: 4_999_999, wall_us: EARLIEST_US + 77 };
         let (_, boot_ms) = unset_of(clock.stamp(before).time).unwrap();
         let now = Moment { boot_us: 5_000_000, wall_us: EARLIEST_US + 90 * SECOND + 999 };
         clock.found(Evidence::Ntp, now);
-        let put_right = clock.set.unwrap().began_us + boot_ms.cast_signed() * 1_000;
+        let put_right = clock.known.set.unwrap().began_us + boot_ms.cast_signed() * 1_000;
         let after = clock.stamp(now).time;
         assert!(put_right <= after && after - put_right <= 2_000, "{put_right} {after}");
         assert_eq!((put_right % 1_000, after % 1_000), (0, 0));
@@ -414,5 +504,22 @@ mod tests {
         }
         let back = at(1, -2 * 86_400);
         assert!(clock.stamp(back).is_far, "stamps are two days ahead of what it shows now");
+    }
+
+    #[test]
+    fn the_next_start_knows_it_and_puts_the_readings_of_those_before_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = |start, accepts| BoardClock::new(start, accepts, folder.path());
+        assert_eq!(start(7, Vec::new()).fixes(1), []);
+        assert!(unset_of(start(8, Vec::new()).stamp().time).is_some());
+        let ninth = start(9, Vec::new());
+        assert!(unset_of(ninth.stamp().time).is_some());
+        let state = ninth.confirm().unwrap();
+        assert_eq!(state.set_by, Some(Evidence::Confirm));
+        let tenth = start(10, Vec::new());
+        assert!(unset_of(tenth.stamp().time).is_none());
+        let fixes = tenth.fixes(1);
+        assert_eq!(fixes.iter().map(|fix| fix.boot).collect::<Vec<_>>(), [8, 9]);
+        assert_eq!(fixes, ninth.fixes(1), "the same moment for all of them");
     }
 }

@@ -11,6 +11,7 @@
 //! Dependencies point downward: `command` -> `start` -> `run` -> drivers, seal,
 //! front doors -> `load` -> store -> `call`, `retention`, `settings`, `status`, `identity` -> the core.
 
+pub mod boot;
 pub mod call;
 pub mod clock;
 pub mod command;
@@ -36,6 +37,7 @@ pub mod start;
 pub mod status;
 pub mod store;
 pub mod survey;
+pub mod tending;
 pub mod terminal;
 pub mod time;
 pub mod token;

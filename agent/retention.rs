@@ -4,7 +4,7 @@
 
 use understudy_core::{
     limits::RETENTION_ROLLUPS_MAX,
-    sql::{Origin, RequestKind, SqlRequest, Statement, Value},
+    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
 };
 
 const DAY_S: u64 = 86_400;
@@ -161,6 +161,18 @@ pub fn read_all() -> SqlRequest {
 pub fn read_obstacle() -> SqlRequest {
     let sql = "SELECT words FROM _understudy_tending WHERE id = 3";
     request(RequestKind::Query, sql, Vec::new())
+}
+
+/// What that is answered, as the last result of a response.
+#[must_use]
+pub fn obstacle(response: &SqlResponse) -> Option<String> {
+    let StatementOutcome::Rows { rows, .. } = &response.results.last()?.outcome else {
+        return None;
+    };
+    match rows.first()?.first()? {
+        Value::Text(words) => Some(String::from_utf8_lossy(words).into_owned()),
+        Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => None,
+    }
 }
 
 /// The request by which the owner says that it is this time, or will be: microseconds

@@ -76,7 +76,7 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let http = listener.local_addr().map_err(|error| error.to_string())?;
     let control = control::bind(&options.control)?;
     let (caller, calls) = Caller::channel();
-    let clock = BoardClock::new(journal.boot(), options.clock_set_by.clone());
+    let clock = BoardClock::new(journal.boot(), options.clock_set_by.clone(), &options.directory);
     let desk = Desk::new(caller.clone(), clock.clone(), options.readings.batch_window_ms);
     take_readings(&options, &desk)?;
     let (wisher, wishes) = mpsc::channel(WISHES_MAX);
@@ -171,6 +171,7 @@ async fn member(
     if witness {
         node.set_witness_log(options.witness.log_mb << 20);
     }
+    node.set_intake(options.readings.intake());
     settings::follow(&mut node, clock::now(), &stored);
     let keys = keyring.seal_keys();
     let neighbours = neighbours(options, &keys, identity.node, road.address().port());
@@ -185,7 +186,7 @@ async fn member(
             identity: identity.clone(),
             options: options.clone(),
             bound: road.address(),
-            clock: doors.clock,
+            clock: doors.clock.clone(),
         },
     ));
     let drivers = Drivers {
@@ -194,6 +195,7 @@ async fn member(
         road,
         neighbours,
         notify: doors.notify,
+        clock: doors.clock,
     };
     let facts = Facts {
         identity,
@@ -201,6 +203,8 @@ async fn member(
         http: Some(doors.http),
         http_open: options.http_open,
         directory: directory.clone(),
+        boot,
+        not_trimmed: None,
     };
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };

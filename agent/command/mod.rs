@@ -31,6 +31,7 @@ mod retention;
 mod scrub;
 mod sentence;
 mod show;
+mod watch;
 
 /// One database on every board of a sensor group, agreed through Raft.
 #[derive(Debug, Parser)]
@@ -214,6 +215,8 @@ enum Command {
     Ingest(readings::Ingest),
     /// Show readings.
     Readings(readings::Show),
+    /// Print readings as they come, of these sensors or of all, until interrupted.
+    Watch(watch::Arguments),
     /// How long readings are kept, and what is kept of them after that.
     Retention {
         #[command(subcommand)]
@@ -321,6 +324,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Write(arguments) => readings::write(places, arguments)?,
         Command::Ingest(arguments) => return readings::ingest(places, &arguments),
         Command::Readings(arguments) => readings::show(places, arguments)?,
+        Command::Watch(arguments) => watch::run(places, &arguments)?,
         Command::Retention { action } => retention::run(places, action)?,
         Command::Clock { action } => readings::clock(places, action)?,
         Command::Backup(arguments) => backup::run(places, &arguments)?,

@@ -2,6 +2,7 @@
 //! against a board's real database.
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -79,7 +80,7 @@ fn over_the_wire(
 /// All endpoints of a board whose clock is not set.
 fn router_of(caller: &Caller, bounds: &Bounds) -> Router {
     let loader = Loader::new(caller.clone(), std::env::temp_dir());
-    let desk = Desk::new(caller.clone(), BoardClock::new(1, Vec::new()), 50);
+    let desk = Desk::new(caller.clone(), BoardClock::new(1, Vec::new(), Path::new("/nowhere")), 50);
     endpoints(caller.clone(), loader, desk, bounds)
 }
 

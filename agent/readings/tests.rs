@@ -40,7 +40,7 @@ impl Sockets {
     fn new(pace: Arc<Semaphore>, answer: fn(&Arrivals) -> Reply) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (caller, mut calls) = Caller::channel();
-        let desk = Desk::new(caller, BoardClock::new(1, Vec::new()), 50);
+        let desk = Desk::new(caller, BoardClock::new(1, Vec::new(), Path::new("/nowhere")), 50);
         let at = |name| folder.path().join(name);
         let bind = |path: &Path| UnixDatagram::bind(path);
         let datagrams = Kept::bind(&at(datagram::NAME), 0o666, bind).unwrap();
