@@ -9,7 +9,7 @@
 //! command line, [`demo`] the demonstration.
 //!
 //! Dependencies point downward: `command` -> `start` -> `run` -> drivers, seal,
-//! front doors -> `load` -> store -> `call`, `retention`, `status`, `identity` -> the core.
+//! front doors -> `load` -> store -> `call`, `retention`, `settings`, `status`, `identity` -> the core.
 
 pub mod boot;
 pub mod call;

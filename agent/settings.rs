@@ -21,7 +21,7 @@ pub struct Setting {
 }
 
 /// All of them.
-pub const ALL: [Setting; 5] = [
+pub const ALL: [Setting; 6] = [
     Setting {
         name: "profile",
         default: "wired",
@@ -76,7 +76,29 @@ pub const ALL: [Setting; 5] = [
             )),
         },
     },
+    Setting {
+        name: READINGS_MB_MAX,
+        default: "0",
+        doc: "no more readings are taken while the database has more than so many MB, 10 or more; 0 \
+              for no such bound. Those acknowledged as spooled stay in their spools until there is \
+              room again: old ones go by `understudy retention`",
+        check: |value| match megabytes(value) {
+            Some(_) => Ok(()),
+            None => {
+                Err(format!("{READINGS_MB_MAX} is 0 or a number from 10 to 1000000, not {value}"))
+            }
+        },
+    },
 ];
+
+/// The setting that bounds what readings may take.
+pub const READINGS_MB_MAX: &str = "readings_mb_max";
+
+/// Megabytes, as that setting has them.
+#[must_use]
+pub fn megabytes(value: &str) -> Option<u64> {
+    value.parse().ok().filter(|mb| *mb == 0 || (10..=1_000_000).contains(mb))
+}
 
 fn voters_named(value: &str) -> Option<usize> {
     value.parse().ok().filter(|voters| (1..=VOTERS_MAX).contains(voters))

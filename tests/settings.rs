@@ -35,3 +35,26 @@ fn a_profile_set_on_one_board_is_in_force_on_all_without_a_restart() {
     }
     assert_eq!(agents.told("c", &["get", "profile"]), "wired\n");
 }
+
+#[test]
+fn rules_of_what_is_kept_are_set_on_one_board_and_told_by_all() {
+    let mut agents = Agents::new(&program::debug());
+    agents.form(&["a", "b"]);
+    assert!(agents.told("a", &["retention"]).contains("no rules"));
+    let rule = ["retention", "set", "green*", "--keep", "30d", "--rollup", "1m:1y"];
+    let _ = agents.told("b", &[&rule[..], &["--rollup", "1h:10y"]].concat());
+    let told = agents.told("a", &["retention"]);
+    assert!(told.contains("green*   30d   1m:1y 1h:10y"), "{told}");
+    for (words, wrong) in [
+        ("part of a day", ["retention", "set", "a", "--rollup", "7m:1y"]),
+        ("not 3", ["retention", "set", "a", "--keep", "3"]),
+    ] {
+        let refused = agents.ask("a", &wrong);
+        let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.contains(words), "{refused}");
+    }
+    let _ = agents.told("a", &["retention", "confirm"]);
+    let _ = agents.told("a", &["retention", "remove", "green*"]);
+    let none = agents.ask("b", &["retention", "remove", "green*"]);
+    assert!(!none.status.success() && agents.told("b", &["retention"]).contains("no rules"));
+}

@@ -8,14 +8,15 @@ use serde_json::{Value as Json, json};
 use understudy::store::database::{Database, Options};
 use understudy_core::{
     event::{Entry, EntryKind, Position},
+    readings::{Batch, Reading as Stamped, Work},
     sql::{self, Origin, RequestKind, SqlRequest, Statement, Value},
 };
 
 use crate::{Spread, readings, readings::Reading};
 
-const TABLE: &str = "CREATE TABLE reading(sensor INTEGER, time INTEGER, value, \
+const TABLE: &str = "CREATE TABLE row(sensor INTEGER, time INTEGER, value, \
                      PRIMARY KEY(sensor, time)) WITHOUT ROWID";
-const INSERT: &str = "INSERT INTO reading VALUES (?1, ?2, ?3)";
+const INSERT: &str = "INSERT INTO row VALUES (?1, ?2, ?3)";
 
 /// Entries of one kind in a round.
 const ENTRIES: usize = 500;
@@ -27,14 +28,17 @@ const BATCH_ROWS: usize = 100;
 struct Shape {
     name: &'static str,
     rows: usize,
+    /// Of SQL; none where they come as readings.
     requests: usize,
     us_per_row_max: f64,
 }
 
-const SHAPES: [Shape; 3] = [
+const SHAPES: [Shape; 5] = [
     Shape { name: "an entry of one row", rows: 1, requests: 1, us_per_row_max: 15.0 },
     Shape { name: "100 requests", rows: BATCH_ROWS, requests: BATCH_ROWS, us_per_row_max: 3.0 },
     Shape { name: "100 rows at once", rows: BATCH_ROWS, requests: 1, us_per_row_max: 3.0 },
+    Shape { name: "one reading", rows: 1, requests: 0, us_per_row_max: 15.0 },
+    Shape { name: "100 readings", rows: BATCH_ROWS, requests: 0, us_per_row_max: 3.0 },
 ];
 
 /// Microseconds per row of each shape, ours and plain SQLite's, in turn.
@@ -85,6 +89,8 @@ fn thread_ns() -> i64 {
 
 struct Ours {
     database: Database,
+    /// Of the last reading.
+    number: u64,
 }
 
 impl Ours {
@@ -93,8 +99,10 @@ impl Ours {
             Database::open(directory, Options::default()).expect("a database can be made");
         let first = Entry { index: 1, term: 1, kind: EntryKind::Change, data: Vec::new() };
         database.apply(&[first]).expect("an empty entry is applied");
-        let mut ours = Self { database };
+        let mut ours = Self { database, number: 0 };
         ours.replicate(&[request(&[(TABLE, &[])])]);
+        let none = ours.readings(&[]);
+        ours.replicate(&[none]);
         ours
     }
 
@@ -108,10 +116,27 @@ impl Ours {
         self.database.apply(&[entry]).expect("it is applied");
     }
 
+    /// As a board hands them to the leader.
+    fn readings(&mut self, rows: &[Reading]) -> Vec<u8> {
+        let first = self.number;
+        let reading = |row: &Reading| {
+            let (sensor, value) = (format!("sensor {}", row.sensor), Value::Real(row.value));
+            let time = 1_000 * row.time_ms;
+            let reading = Stamped { sensor, time, value, id: None, token: None, is_far: false };
+            self.number += 1;
+            (self.number, reading)
+        };
+        let readings = rows.iter().map(reading).collect();
+        Work::Store(Batch { board: 1, floor: first, readings, given_up: Vec::new() }).encode()
+    }
+
     fn insert(&mut self, rows: &[Reading], shape: &Shape) -> f64 {
         let batches: Vec<Vec<Vec<u8>>> = rows
             .chunks(shape.rows)
-            .map(|rows| rows.chunks(shape.rows / shape.requests).map(inserts).collect())
+            .map(|rows| match shape.rows.checked_div(shape.requests) {
+                Some(rows_each) => rows.chunks(rows_each).map(inserts).collect(),
+                None => Vec::from([self.readings(rows)]),
+            })
             .collect();
         let time = us_per_row(rows.len(), || {
             batches.iter().for_each(|requests| self.replicate(requests));

@@ -23,12 +23,12 @@ mod write;
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 use understudy_core::{
     change::Segment,
     error::Refusal,
     limits::{
-        BATCH_GIVEN_UP_MAX, BATCH_READINGS_MAX, CHANGE_ROW_CELLS, READING_ID_BYTES_MAX,
+        BATCH_GIVEN_UP_MAX, BATCH_READINGS_MAX, CHANGE_ROW_CELLS, PAGE_BYTES, READING_ID_BYTES_MAX,
         READING_TEXT_BYTES_MAX, SENSOR_NAME_BYTES_MAX,
     },
     readings::{Batch, Operation, Reading, Stored, Work},
@@ -40,6 +40,7 @@ use self::{plan::Plan, tables::Known};
 use super::{
     Database, Failure, authorize::Mode, execute::Request, gathered::Gathered, text::words,
 };
+use crate::settings::{READINGS_MB_MAX, megabytes};
 
 /// Batches that are to be planned, each with its place among the requests.
 pub(super) type Stores = Vec<(usize, Batch)>;
@@ -123,7 +124,8 @@ impl Database {
         }
         self.authorizer.enter(Mode::Internal);
         self.hook.with(|notes| notes.record(false));
-        let known = match self.know_tables(gathered)? {
+        let over = self.over_bound().map_err(|error| self.failure(&error))?;
+        let known = match over.map_or_else(|| self.know_tables(gathered), |over| Ok(Err(over)))? {
             Ok(known) => known,
             Err(refusal) => {
                 stores.iter().for_each(|(place, _)| answers[*place] = Err(refusal.clone()));
@@ -160,6 +162,27 @@ impl Database {
                 rollup::trim(&self.connection, (*sensor, *width_s), *before)
             }
         }
+    }
+
+    /// The database is as large as readings may make it, as the group has set.
+    fn over_bound(&self) -> rusqlite::Result<Option<Refusal>> {
+        let bound: Option<String> = self
+            .connection
+            .prepare_cached("SELECT value FROM _understudy_setting WHERE name = ?1")?
+            .query_row([READINGS_MB_MAX], |row| row.get(0))
+            .optional()?;
+        let Some(mb_max) = bound.and_then(|bound| megabytes(&bound)).filter(|mb| *mb > 0) else {
+            return Ok(None);
+        };
+        let number = |pragma| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
+        let mb = pages.unsigned_abs().saturating_mul(PAGE_BYTES as u64) / 1_000_000;
+        Ok((mb >= mb_max).then(|| {
+            Refusal::Invalid(format!(
+                "the database has {mb} MB, and no more readings are taken ({READINGS_MB_MAX}): let \
+                 old ones go (`understudy retention`), or set it higher"
+            ))
+        }))
     }
 
     /// Makes the tables where they are not, and looks at those that are; the refusal says

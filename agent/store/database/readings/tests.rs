@@ -540,6 +540,28 @@ fn any_batch_makes_an_entry_that_boards_can_read() {
 }
 
 #[test]
+fn a_database_that_is_large_enough_takes_no_more_readings_until_there_is_room() {
+    let mut boards = boards();
+    let set = |value: &str| sql::encode(&crate::settings::set("readings_mb_max", value).unwrap());
+    let work =
+        |number| Work::Store(batch(1, 0, numbered(number, [reading("a", NOON, 1.0)]))).encode();
+    run(&mut boards, &[set("11"), work(1)]);
+    boards.fine("CREATE TABLE t(a)");
+    for _ in 0..2 {
+        boards.fine("INSERT INTO t VALUES (zeroblob(6000000))");
+    }
+    let answers = run(&mut boards, &[work(2)]);
+    let Err(Refusal::Invalid(reason)) = &answers[0] else { panic!("{answers:?}") };
+    assert!(reason.contains("has 12 MB") && reason.contains("readings_mb_max"), "{reason}");
+    boards.fine("DELETE FROM t");
+    run(&mut boards, &[work(2)]);
+    assert_eq!(count(&mut boards), 2);
+    boards.fine("INSERT INTO t VALUES (zeroblob(6000000)), (zeroblob(6000000))");
+    run(&mut boards, &[set("0"), work(3)]);
+    assert_eq!(count(&mut boards), 3);
+}
+
+#[test]
 fn readings_travel_in_few_bytes() {
     let mut boards = boards();
     let sensors: Vec<String> = (0..10).map(|n| format!("room {n}")).collect();
