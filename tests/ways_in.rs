@@ -4,13 +4,14 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{
         fs::PermissionsExt,
         net::{UnixDatagram, UnixStream},
     },
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -439,4 +440,39 @@ fn before_the_first_reading_and_before_the_group_it_is_said() {
         said(&output)
     );
     assert_eq!(agents.told("a", &["readings", "--json"]), "[]\n");
+}
+
+#[test]
+fn who_watches_sees_each_reading_once_also_over_a_restart() {
+    let mut agents = alone("");
+    let mut command = agents.command("a");
+    command.args(["watch", "s", "--json", "--count", "8"]).stdout(Stdio::piped());
+    let mut watch = command.spawn().expect("it starts");
+    let out = BufReader::new(watch.stdout.take().expect("it is piped"));
+    let (heard, hears) = mpsc::channel();
+    let listener = thread::spawn(move || {
+        for line in out.lines() {
+            let reading: serde_json::Value =
+                serde_json::from_str(&line.expect("text")).expect("JSON");
+            // The test may have failed meanwhile.
+            let _ = heard.send(reading["value"].as_i64().expect("a number"));
+        }
+    });
+    let (mut seen, mut next, mut is_anew) = (Vec::new(), 0, false);
+    while seen.len() < 8 {
+        assert!(next < 100, "only {seen:?} of {next} were seen");
+        assert_eq!(agents.told("a", &["write", "s", &next.to_string()]), "committed\n");
+        next += 1;
+        seen.extend(hears.try_iter());
+        if seen.len() >= 3 && !std::mem::replace(&mut is_anew, true) {
+            agents.kill("a");
+            agents.run("a");
+            agents.wait("a", "to lead", |status| status["role"] == "leader");
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(watch.wait().expect("it ends").success());
+    listener.join().expect("it has heard all");
+    let expected: Vec<i64> = (seen[0]..seen[0] + 8).collect();
+    assert_eq!(seen, expected, "none is missing");
 }

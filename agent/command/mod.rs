@@ -30,6 +30,7 @@ mod restore;
 mod scrub;
 mod sentence;
 mod show;
+mod watch;
 
 /// One database on every board of a sensor group, agreed through Raft.
 #[derive(Debug, Parser)]
@@ -213,6 +214,8 @@ enum Command {
     Ingest(readings::Ingest),
     /// Show readings.
     Readings(readings::Show),
+    /// Show readings as they come.
+    Watch(watch::Arguments),
     /// Does this board know the time? Readings are stamped by its clock.
     Clock {
         #[command(subcommand)]
@@ -315,6 +318,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Write(arguments) => readings::write(places, arguments)?,
         Command::Ingest(arguments) => return readings::ingest(places, &arguments),
         Command::Readings(arguments) => readings::show(places, arguments)?,
+        Command::Watch(arguments) => return watch::run(places, &arguments),
         Command::Clock { action } => readings::clock(places, action)?,
         Command::Backup(arguments) => backup::run(places, &arguments)?,
         Command::Restore(arguments) => restore::run(places, &arguments)?,
