@@ -72,6 +72,8 @@ pub enum Evidence {
     Step,
     /// The owner says so.
     Confirm,
+    /// Another board's clock is set: it goes by that one's until its own is.
+    Peer,
 }
 
 /// Boot time and wall time at one moment, microseconds.
@@ -128,6 +130,9 @@ impl Clock {
     fn new(start: u64, accepts: Vec<Evidence>, known: Remembered, now: Moment) -> Self {
         let mut clock = Self { start, accepts, seen: now, offset_us: now.offset_us(), known };
         clock.known.set = clock.known.set.filter(|set| clock.counts(set.by));
+        if let Some(Set { by: Evidence::Peer, began_us }) = clock.known.set {
+            clock.offset_us = began_us;
+        }
         clock
     }
 
@@ -140,7 +145,7 @@ impl Clock {
         let stepped_us = now.offset_us().saturating_sub(self.seen.offset_us());
         let passed_us = (now.boot_us - self.seen.boot_us).max(0);
         self.seen = now;
-        if self.known.set.is_none() {
+        if !self.is_set_by_itself() {
             if stepped_us.saturating_abs() > STEP_US {
                 self.found(Evidence::Step, now);
             }
@@ -151,10 +156,37 @@ impl Clock {
 
     /// There is this evidence.
     fn found(&mut self, by: Evidence, now: Moment) {
-        if self.known.set.is_none() && self.counts(by) && now.wall_us >= EARLIEST_US {
-            self.offset_us = now.offset_us();
-            let began_us = now.offset_us().div_euclid(1_000) * 1_000;
-            self.known.set = Some(Set { by, began_us });
+        if !self.is_set_by_itself() && self.counts(by) && now.wall_us >= EARLIEST_US {
+            self.set_to(by, now.offset_us());
+        }
+    }
+
+    /// By peers' clocks its boot time began then.
+    fn told(&mut self, began_us: i64) {
+        let is_new =
+            self.known.set.is_none_or(|set| set.by == Evidence::Peer && began_us > self.offset_us);
+        if is_new && self.counts(Evidence::Peer) && began_us >= EARLIEST_US {
+            self.set_to(Evidence::Peer, began_us);
+        }
+    }
+
+    /// Stamps go on from the offset of before, where that was ahead.
+    fn set_to(&mut self, by: Evidence, offset_us: i64) {
+        let before = self.known.set.map(|set| set.began_us);
+        self.offset_us = before.map_or(offset_us, |_| offset_us.max(self.offset_us));
+        let began_us = before.unwrap_or_else(|| offset_us.div_euclid(1_000) * 1_000);
+        self.known.set = Some(Set { by, began_us });
+    }
+
+    fn is_set_by_itself(&self) -> bool {
+        self.known.set.is_some_and(|set| set.by != Evidence::Peer)
+    }
+
+    /// The time it knows, microseconds since 1970.
+    fn wall_us(&self, now: Moment) -> Option<i64> {
+        match self.known.set?.by {
+            Evidence::Peer => Some(now.boot_us + self.offset_us),
+            Evidence::Ntp | Evidence::Rtc | Evidence::Step | Evidence::Confirm => Some(now.wall_us),
         }
     }
 
@@ -167,17 +199,22 @@ impl Clock {
             return Stamp { time: time_unset(self.start, boot_ms), is_far: false };
         }
         let time = (now.boot_us + self.offset_us).div_euclid(1_000) * 1_000;
-        Stamp { time, is_far: time - now.wall_us > AHEAD_US_MAX }
+        let wall_us = self.wall_us(now).unwrap_or(now.wall_us);
+        Stamp { time, is_far: time - wall_us > AHEAD_US_MAX }
     }
 
     fn is_far(&self, time: i64, now: Moment) -> bool {
-        let ahead = time.saturating_sub(now.wall_us);
-        self.known.set.is_some() && !(-BEHIND_US_MAX..=AHEAD_US_MAX).contains(&ahead)
+        let Some(wall_us) = self.wall_us(now) else { return false };
+        let ahead = time.saturating_sub(wall_us);
+        !(-BEHIND_US_MAX..=AHEAD_US_MAX).contains(&ahead)
     }
 
     fn state(&self, now: Moment) -> State {
         let shown_ms = now.wall_us.div_euclid(1_000);
-        let ahead_us = self.known.set.map_or(0, |_| self.offset_us - now.offset_us());
+        let ahead_us = match self.is_set_by_itself() {
+            true => self.offset_us - now.offset_us(),
+            false => 0,
+        };
         State {
             set_by: self.known.set.map(|set| set.by),
             shows: rfc3339(shown_ms.div_euclid(1_000), shown_ms.rem_euclid(1_000)),
@@ -225,7 +262,7 @@ impl BoardClock {
     fn look(&self) {
         self.with(|clock, now| {
             clock.advance(now);
-            if clock.known.set.is_none() && clock::is_synchronised() {
+            if !clock.is_set_by_itself() && clock::is_synchronised() {
                 clock.found(Evidence::Ntp, now);
             }
         });
@@ -246,7 +283,19 @@ impl BoardClock {
     /// The wall clock, where it is set, microseconds since 1970.
     #[must_use]
     pub fn wall_us(&self) -> Option<i64> {
-        self.with(|clock, now| clock.known.set.map(|_| now.wall_us))
+        self.with(|clock, now| clock.wall_us(now))
+    }
+
+    /// When boot time began by this board's own clock, where that is set, microseconds
+    /// since 1970: what other boards are told.
+    #[must_use]
+    pub fn began_us(&self) -> Option<i64> {
+        self.with(|clock, now| clock.is_set_by_itself().then(|| now.offset_us()))
+    }
+
+    /// When boot time began by the clocks of other boards.
+    pub fn told(&self, began_us: i64) {
+        self.with(|clock, _| clock.told(began_us));
     }
 
     /// How it is.
@@ -343,6 +392,27 @@ mod tests {
         let mut clock = new(all(), moment);
         clock.found(Evidence::Ntp, moment);
         clock
+    }
+
+    #[test]
+    fn peers_say_the_time_where_that_is_wanted_until_the_board_knows_better() {
+        let began = EARLIEST_US + 3_600 * SECOND;
+        let mut clock = new(all(), at(100, -9_000));
+        clock.told(began);
+        assert!(clock.known.set.is_none(), "only where it is configured");
+        clock.accepts.push(Evidence::Peer);
+        clock.told(began);
+        let now = at(101, -8_999);
+        assert_eq!(clock.stamp(now).time, began + 101 * SECOND);
+        assert_eq!(clock.wall_us(now), Some(began + 101 * SECOND));
+        assert!(!clock.is_set_by_itself(), "it tells nobody");
+        clock.told(began - SECOND);
+        let later = clock.stamp(at(102, -8_998)).time;
+        assert_eq!(later, began + 102 * SECOND, "stamps do not fall");
+        clock.found(Evidence::Ntp, at(103, 3_600 + 104));
+        assert!(clock.is_set_by_itself());
+        assert_eq!(clock.stamp(at(103, 3_600 + 104)).time, began + 104 * SECOND);
+        assert_eq!(clock.known.set.map(|set| set.began_us), Some(began));
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::{
 
 use serde::Deserialize;
 use understudy_core::{
-    limits::{ADDRESSES_MAX, NAME_BYTES_MAX, WITNESS_LOG_BYTES},
+    intake,
+    limits::{ADDRESSES_MAX, NAME_BYTES_MAX, SPOOL_AFTER_MS, SPOOL_BYTES_MAX, WITNESS_LOG_BYTES},
     member::check_name,
 };
 
@@ -200,15 +201,49 @@ pub struct ReadingsConfig {
     pub readings_mode: String,
     /// Readings from them wait so long for others to share a write with, milliseconds.
     pub batch_window_ms: u64,
+    /// One that is not committed for so long is written to the spool, milliseconds.
+    pub spool_after_ms: u64,
+    /// What the spool may take, megabytes.
+    pub spool_mb: u64,
+    /// What becomes of readings when it is full.
+    pub spool_full: SpoolFull,
+}
+
+/// What a board does whose spool is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpoolFull {
+    /// It takes no more.
+    #[default]
+    Refuse,
+    /// It gives up every second of the oldest, and says how many.
+    Thin,
 }
 
 impl Default for ReadingsConfig {
     fn default() -> Self {
-        Self { readings_directory: None, readings_mode: String::from("0666"), batch_window_ms: 50 }
+        Self {
+            readings_directory: None,
+            readings_mode: String::from("0666"),
+            batch_window_ms: 50,
+            spool_after_ms: SPOOL_AFTER_MS,
+            spool_mb: SPOOL_BYTES_MAX >> 20,
+            spool_full: SpoolFull::Refuse,
+        }
     }
 }
 
 impl ReadingsConfig {
+    /// As the node takes them in.
+    #[must_use]
+    pub fn intake(&self) -> intake::Options {
+        intake::Options {
+            spool_after_ms: self.spool_after_ms,
+            spool_bytes_max: self.spool_mb << 20,
+            thins_out: self.spool_full == SpoolFull::Thin,
+        }
+    }
+
     /// The permissions of the sockets; none where the text is none.
     #[must_use]
     pub fn mode(&self) -> Option<u32> {
@@ -307,12 +342,20 @@ pub const SAMPLE: &str = "\
 #readings_mode = \"0666\"
 # What comes by them waits so long for more to share a write with, milliseconds.
 #batch_window_ms = 50
+# While no majority of the boards is there, and whenever a reading is not stored by all
+# after so many milliseconds, readings are kept in this board's spool, of so many
+# megabytes. When that is full, \"refuse\" takes no more, and \"thin\" gives up every second
+# of the oldest; how many is a reading of the sensor understudy/lost.
+#spool_after_ms = 1000
+#spool_mb = 64
+#spool_full = \"refuse\"
 
 [clock]
 # What shows that this board knows the time: it follows a time server, its clock was
 # set from one that runs without power, or was moved by more than 10 s while the agent
-# ran (`timedatectl set-time`). `understudy clock confirm` always does. Until then
-# readings are kept in order by boot time, and put right afterwards.
+# ran (`timedatectl set-time`). `understudy clock confirm` always does. With \"peer\" it goes
+# by the clock of another board until its own is set. Until then readings are kept in
+# order by boot time, and put right afterwards.
 #clock_set_by = [\"ntp\", \"rtc\", \"step\"]
 ";
 
@@ -359,6 +402,8 @@ impl Config {
             ("wal_mb_max", self.database.wal_mb_max, 4..=4_096, "megabytes"),
             ("log_mb", self.witness.log_mb, 16..=65_536, "megabytes"),
             ("batch_window_ms", self.readings.batch_window_ms, 0..=10_000, "milliseconds"),
+            ("spool_after_ms", self.readings.spool_after_ms, 100..=600_000, "milliseconds"),
+            ("spool_mb", self.readings.spool_mb, 1..=65_536, "megabytes"),
         ])?;
         if self.readings.mode().is_none() {
             let mode = &self.readings.readings_mode;

@@ -37,6 +37,7 @@ pub mod start;
 pub mod status;
 pub mod store;
 pub mod survey;
+pub mod tending;
 pub mod terminal;
 pub mod time;
 pub mod token;

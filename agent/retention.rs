@@ -4,7 +4,7 @@
 
 use understudy_core::{
     limits::RETENTION_ROLLUPS_MAX,
-    sql::{Origin, RequestKind, SqlRequest, Statement, Value},
+    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
 };
 
 const DAY_S: u64 = 86_400;
@@ -84,7 +84,7 @@ fn rollup(text: &str) -> Result<Rollup, String> {
     let (width, keep) = text.split_once(':').ok_or_else(|| wrong("there is no colon"))?;
     let part = |part| duration_s(part).ok_or_else(|| wrong(&format!("each part is {DURATION}")));
     let (width_s, keep_s) = (part(width)?, part(keep)?);
-    if DAY_S % width_s != 0 {
+    if !DAY_S.is_multiple_of(width_s) {
         return Err(wrong("the width is a part of a day, a whole number of them"));
     }
     if keep_s <= width_s {
@@ -161,6 +161,18 @@ pub fn read_all() -> SqlRequest {
 pub fn read_obstacle() -> SqlRequest {
     let sql = "SELECT words FROM _understudy_tending WHERE id = 3";
     request(RequestKind::Query, sql, Vec::new())
+}
+
+/// What that is answered, as the last result of a response.
+#[must_use]
+pub fn obstacle(response: &SqlResponse) -> Option<String> {
+    let StatementOutcome::Rows { rows, .. } = &response.results.last()?.outcome else {
+        return None;
+    };
+    match rows.first()?.first()? {
+        Value::Text(words) => Some(String::from_utf8_lossy(words).into_owned()),
+        Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => None,
+    }
 }
 
 /// The request by which the owner says that it is this time, or will be: microseconds

@@ -16,11 +16,12 @@ use understudy_core::{
     limits::DATAGRAM_BYTES_MAX,
     member::{Member as Row, MemberRequest, PublicKey},
     node::{Effects, Node},
-    sql,
+    sql::{self, SqlResponse},
 };
 
 use crate::{
     call::{Call, Followed, KeysNow},
+    clock::BoardClock,
     driver::{
         clock,
         database::DatabaseThread,
@@ -31,8 +32,10 @@ use crate::{
     },
     join::{Admission, Doorstep, Knock},
     keyring::Keyring,
+    retention,
     seal::{Opened, Outgoing, Seal, To},
     settings,
+    tending::Tender,
     view::{self, Facts},
 };
 
@@ -64,6 +67,8 @@ enum Waiter {
     Settings,
     /// This loop: a new key of the group.
     Key,
+    /// This loop: old readings.
+    Tend,
 }
 
 /// Everything the loop listens to, besides the road.
@@ -88,6 +93,8 @@ pub struct Drivers {
     pub neighbours: Option<Neighbours>,
     /// systemd.
     pub notify: Notify,
+    /// The board's clock.
+    pub clock: BoardClock,
 }
 
 /// A member at work.
@@ -107,6 +114,7 @@ pub struct Member {
     asked_whether: Millis,
     /// When a new key of the group was last made without anybody's wish.
     made_key: Millis,
+    tender: Tender,
     /// It is to forget its group, and who waits for that.
     forgets: Option<oneshot::Sender<()>>,
     /// Who waits for entries, and from which on.
@@ -136,6 +144,7 @@ impl Member {
             settings: (0, Millis(0)),
             asked_whether: Millis(0),
             made_key: Millis(0),
+            tender: Tender::default(),
             forgets: None,
             follows: Vec::new(),
         };
@@ -201,6 +210,8 @@ impl Member {
                     self.look_at_settings(clock::now());
                     self.ask_whether_member(clock::now());
                     self.renew_key(clock::now());
+                    self.keep_time(clock::now());
+                    self.tend_readings(clock::now());
                 }
             }
         }
@@ -272,6 +283,26 @@ impl Member {
                 self.happen(Event::Requested { id, request });
             }
             Err(reason) => warn!(reason, "the group's key cannot be changed"),
+        }
+    }
+
+    /// Boards hear from each other what time it is.
+    fn keep_time(&mut self, now: Millis) {
+        self.node.set_began(now, self.drivers.clock.began_us());
+        if let Some(began_us) = self.node.began_by_peers(now) {
+            self.drivers.clock.told(began_us);
+        }
+    }
+
+    fn tend_readings(&mut self, now: Millis) {
+        if !self.node.leads() || self.node.is_witness() {
+            return;
+        }
+        let time = (self.drivers.clock.wall_us(), self.node.agrees_on_time(now));
+        let start = (self.facts.identity.node, self.facts.boot);
+        if let Some(request) = self.tender.due(now, time, start) {
+            let id = self.wait(Waiter::Tend);
+            self.happen(Event::Requested { id, request });
         }
     }
 
@@ -444,7 +475,9 @@ impl Member {
         }
         self.settings.1 = now;
         let id = self.wait(Waiter::Settings);
-        let sql = sql::encode(&settings::read_all());
+        let mut wish = settings::read_all();
+        wish.statements.extend(retention::read_obstacle().statements);
+        let sql = sql::encode(&wish);
         let request = Request::Read { level: ReadLevel::Own, sql };
         self.happen(Event::Requested { id, request });
     }
@@ -452,7 +485,8 @@ impl Member {
     /// What cannot be read now is looked at again.
     fn take_settings(&mut self, now: Millis, reply: &Reply) {
         let Reply::Done { index, answer } = reply else { return };
-        let Ok(response) = sql::decode(answer) else { return };
+        let Ok(response) = sql::decode::<SqlResponse>(answer) else { return };
+        self.facts.not_trimmed = retention::obstacle(&response);
         let Some(stored) = settings::rows(response) else { return };
         self.settings.0 = *index;
         settings::follow(&mut self.node, now, &stored);
@@ -477,6 +511,7 @@ impl Member {
                 }
             }
             Some(Waiter::Settings) => self.take_settings(now, &reply),
+            Some(Waiter::Tend) => self.tender.answered(now, &reply),
             // One that is refused is owed still, and made anew.
             Some(Waiter::Key) | None => {}
         }

@@ -153,7 +153,9 @@ async fn member(
     let text = |error: StoreError| error.to_string();
     make_readable(&directory.join("state.db")).map_err(text)?;
     let witness = journal.is_witness();
-    let kept = database::Options { witness, ..options.database.options() };
+    let board_clock = doors.clock.clone();
+    let wall = database::Wall::new(move || board_clock.wall_us());
+    let kept = database::Options { witness, wall, ..options.database.options() };
     let mut database = Database::open(directory, kept).map_err(text)?;
     let restored = restore::restore(directory, &mut journal, &mut database).map_err(text)?;
     let stored = stored_settings(&mut database);
@@ -169,6 +171,7 @@ async fn member(
     if witness {
         node.set_witness_log(options.witness.log_mb << 20);
     }
+    node.set_intake(options.readings.intake());
     settings::follow(&mut node, clock::now(), &stored);
     let keys = keyring.seal_keys();
     let neighbours = neighbours(options, &keys, identity.node, road.address().port());
@@ -183,7 +186,7 @@ async fn member(
             identity: identity.clone(),
             options: options.clone(),
             bound: road.address(),
-            clock: doors.clock,
+            clock: doors.clock.clone(),
         },
     ));
     let drivers = Drivers {
@@ -192,6 +195,7 @@ async fn member(
         road,
         neighbours,
         notify: doors.notify,
+        clock: doors.clock,
     };
     let facts = Facts {
         identity,
@@ -199,6 +203,8 @@ async fn member(
         http: Some(doors.http),
         http_open: options.http_open,
         directory: directory.clone(),
+        boot,
+        not_trimmed: None,
     };
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };

@@ -105,6 +105,12 @@ pub struct Status {
     /// The last comparison of all boards; none before the first.
     #[serde(default)]
     pub scrub: Option<ScrubStatus>,
+    /// Readings that came to this board and are not known to be committed.
+    #[serde(default)]
+    pub readings: ReadingsStatus,
+    /// Why no old readings are rolled up or trimmed, where they should be.
+    #[serde(default)]
+    pub not_trimmed: Option<String>,
     /// Data directory.
     pub directory: String,
     /// All members, this one included, ascending by id.
@@ -161,6 +167,25 @@ pub struct DifferenceStatus {
     pub sides: Vec<Vec<String>>,
     /// Boards that cannot read it, and why.
     pub problems: BTreeMap<String, String>,
+}
+
+/// Readings that came to this board, as it has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadingsStatus {
+    /// In memory, neither committed nor spooled.
+    pub in_memory: u64,
+    /// In the spool, on this board's disk.
+    pub spooled: u64,
+    /// Bytes that the spool takes.
+    pub spool_bytes: u64,
+    /// And that it may take.
+    pub spool_bytes_max: u64,
+    /// It takes no more.
+    pub spool_full: bool,
+    /// Readings that it gave up to make room, since the agent started.
+    pub thinned: u64,
+    /// Readings that the group refused after they were acknowledged, since then.
+    pub refused: u64,
 }
 
 /// One member as this board sees it.

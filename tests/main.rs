@@ -12,6 +12,7 @@ mod keys;
 mod membership;
 mod neighbours;
 mod reading;
+mod readings_kill;
 mod recover;
 mod restore;
 mod script;

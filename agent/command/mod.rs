@@ -27,6 +27,7 @@ mod members;
 mod plot;
 mod readings;
 mod restore;
+mod retention;
 mod scrub;
 mod sentence;
 mod show;
@@ -214,8 +215,13 @@ enum Command {
     Ingest(readings::Ingest),
     /// Show readings.
     Readings(readings::Show),
-    /// Show readings as they come.
+    /// Print readings as they come, of these sensors or of all, until interrupted.
     Watch(watch::Arguments),
+    /// How long readings are kept, and what is kept of them after that.
+    Retention {
+        #[command(subcommand)]
+        action: Option<retention::Action>,
+    },
     /// Does this board know the time? Readings are stamped by its clock.
     Clock {
         #[command(subcommand)]
@@ -318,7 +324,8 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Write(arguments) => readings::write(places, arguments)?,
         Command::Ingest(arguments) => return readings::ingest(places, &arguments),
         Command::Readings(arguments) => readings::show(places, arguments)?,
-        Command::Watch(arguments) => return watch::run(places, &arguments),
+        Command::Watch(arguments) => watch::run(places, &arguments)?,
+        Command::Retention { action } => retention::run(places, action)?,
         Command::Clock { action } => readings::clock(places, action)?,
         Command::Backup(arguments) => backup::run(places, &arguments)?,
         Command::Restore(arguments) => restore::run(places, &arguments)?,

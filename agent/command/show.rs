@@ -12,7 +12,7 @@ use crate::{
     readings::datagram,
     recover::Report,
     settings,
-    status::{MemberStatus, Status},
+    status::{MemberStatus, ReadingsStatus, Status},
     terminal,
 };
 
@@ -121,6 +121,7 @@ pub(super) fn clock(state: &State) -> String {
                 Evidence::Rtc => "it was set from a clock that runs without power",
                 Evidence::Step => "it was set while the agent ran",
                 Evidence::Confirm => "its owner has confirmed it",
+                Evidence::Peer => "another board has told it, until its own clock is set",
             };
             format!("This board knows the time: {by}. It is {shows}.\n")
         }
@@ -243,6 +244,13 @@ pub(super) fn status(status: &Status) -> String {
         out.push_str(&words);
         out.push('\n');
     }
+    if let Some(words) = kept_readings(&status.readings) {
+        out.push_str(&words);
+        out.push('\n');
+    }
+    if let Some(words) = &status.not_trimmed {
+        let _ = writeln!(out, "Old readings: {words}.");
+    }
     if status.http_open {
         out.push_str("HTTP is open to the network without accounts (--http-open).\n");
     }
@@ -276,6 +284,35 @@ pub(super) fn status(status: &Status) -> String {
     out
 }
 
+/// What this board keeps of readings for itself, and what was lost of them.
+fn kept_readings(readings: &ReadingsStatus) -> Option<String> {
+    let mut words = Vec::new();
+    let (kb, mb_max) = (readings.spool_bytes.div_ceil(1_024), readings.spool_bytes_max >> 20);
+    if readings.spool_full {
+        words.push(format!(
+            "{} readings wait in this board's spool, which is full ({mb_max} MB, spool_mb of its \
+             configuration).",
+            readings.spooled
+        ));
+    } else if readings.spooled > 0 {
+        words.push(format!(
+            "{} readings wait in this board's spool ({kb} KB of {mb_max} MB); all boards get them \
+             when a majority is there.",
+            readings.spooled
+        ));
+    }
+    if readings.thinned > 0 {
+        words.push(format!("{} were given up to make room there.", readings.thinned));
+    }
+    if readings.refused > 0 {
+        words.push(format!(
+            "{} readings that had been taken were refused by the group since the agent started.",
+            readings.refused
+        ));
+    }
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
 fn member_line(status: &Status, member: &MemberStatus) -> String {
     let state = match (member.leader, member.reachable, member.unknown) {
         (true, _, _) => "leads",
@@ -295,6 +332,27 @@ fn member_line(status: &Status, member: &MemberStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn readings_that_wait_and_readings_that_are_lost_are_told() {
+        let waiting = ReadingsStatus {
+            spooled: 1_234,
+            spool_bytes: 50_000,
+            spool_bytes_max: 64 << 20,
+            ..ReadingsStatus::default()
+        };
+        let told = |readings: ReadingsStatus| status(&Status { readings, ..Status::default() });
+        assert!(
+            told(waiting.clone())
+                .contains("1234 readings wait in this board's spool (49 KB of 64 MB)")
+        );
+        let full = ReadingsStatus { spool_full: true, thinned: 7, refused: 3, ..waiting };
+        let told = told(full);
+        for words in ["which is full (64 MB, spool_mb", "7 were given up", "3 readings that had"] {
+            assert!(told.contains(words), "{told}");
+        }
+        assert!(!status(&Status::default()).contains("readings"));
+    }
 
     #[test]
     fn what_was_undone_is_not_told_as_done() {

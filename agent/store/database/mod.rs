@@ -76,12 +76,14 @@ mod tokens;
 mod tree;
 mod vacuum;
 mod views;
+mod wall;
 mod witness;
 
 pub use pages::{Desk, Job};
 pub use read::{QueryOutcome, Reader};
 pub use scrub::Scrubbing;
 pub use snapshot::{Patience, SNAPSHOTS_MAX, Snapshot};
+pub use wall::Wall;
 
 /// SQLite below this has a race that can lose committed pages (fixed 3.51.3).
 pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -110,8 +112,8 @@ pub struct Options {
     pub clock: fn() -> Millis,
     /// The same in nanoseconds, for what callers are told a statement took.
     pub stopwatch: fn() -> u64,
-    /// Wall time, microseconds since 1970; none while this board's clock is not set.
-    pub wall: fn() -> Option<i64>,
+    /// Wall time: how old an id of a reading is.
+    pub wall: Wall,
     /// The open transaction is committed after so long, milliseconds.
     pub commit_interval_ms: u64,
     /// The open transaction is committed after so much was applied, bytes of entries.
@@ -132,7 +134,7 @@ impl Default for Options {
             vfs: None,
             clock: crate::driver::clock::now,
             stopwatch: crate::driver::clock::nanoseconds,
-            wall: || None,
+            wall: Wall::default(),
             commit_interval_ms: 60_000,
             commit_bytes: 4 << 20,
             wal_bytes: 1 << 20,

@@ -130,7 +130,7 @@ impl Database {
                 return Ok(());
             }
         };
-        let wall_us = (self.options.wall)();
+        let wall_us = self.options.wall.now_us();
         let planned = self.quietly(|database| {
             let mut plan = Plan::new(&database.connection, known, wall_us)?;
             let planned = stores.into_iter().map(|(place, batch)| Ok((place, plan.batch(batch)?)));

@@ -12,7 +12,10 @@ use understudy_core::{
 };
 
 use super::*;
-use crate::store::database::tests::{Boards, request};
+use crate::store::database::{
+    Wall,
+    tests::{Boards, request},
+};
 
 /// A moment, microseconds.
 pub(super) const NOON: i64 = 1_700_000_000_000_000;
@@ -36,7 +39,7 @@ pub(super) fn boards() -> Boards {
     choose();
     let mut boards = Boards::new();
     for database in &mut boards.databases {
-        database.options.wall = || WALL.get();
+        database.options.wall = Wall::new(|| WALL.get());
     }
     let first = boards.entry(Vec::new());
     boards.apply(&first);
