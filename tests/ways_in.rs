@@ -477,3 +477,37 @@ fn who_watches_sees_each_reading_once_also_over_a_restart() {
     let expected: Vec<i64> = (seen[0]..).take(seen.len()).collect();
     assert_eq!(seen, expected, "none is missing");
 }
+
+#[test]
+fn without_a_majority_the_spool_takes_what_it_can_and_none_of_it_is_lost() {
+    let mut agents = Agents::new(&program::debug());
+    configure(&agents, "a", "[readings]\nspool_mb = 1\nspool_after_ms = 100\n");
+    agents.form(&BOARDS);
+    agents.kill("b");
+    agents.kill("c");
+    assert_eq!(agents.told("a", &["write", "s", "0"]), "spooled\n");
+    let text = "x".repeat(200);
+    let lines: String = (0..8_000).map(|n| format!("s \"{n} {text}\"\n")).collect();
+    let output = ingest(&agents, "a", lines.as_bytes());
+    let told = said(&output);
+    assert!(!output.status.success() && told.contains("this board's spool is full"), "{told}");
+    let summary = told.lines().last().expect("a summary");
+    let number = |place: usize| -> u64 {
+        let numbers = summary.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
+        numbers.map(|part| part.parse().expect("digits")).nth(place).expect("so many numbers")
+    };
+    let (stored, refused) = (number(0), number(3));
+    assert!(stored > 1_000 && refused > 0 && stored + refused == 8_000, "{summary}");
+    let answer = asked(&http_of(&agents, "a"), "POST /readings?until=spooled HTTP/1.1", "s 1");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("spool is full"), "{answer}");
+    for board in ["b", "c"] {
+        agents.run(board);
+    }
+    for board in BOARDS {
+        let expected = format!("{}", stored + 1);
+        wait_until(|| {
+            let counted = agents.told(board, &["query", "SELECT count(*) FROM reading"]);
+            counted.lines().last() == Some(expected.as_str())
+        });
+    }
+}
