@@ -219,7 +219,7 @@ mod tests {
             (Some("-1d"), "", "not -1d"),
             (Some("1001y"), "", "not 1001y"),
             (Some("d"), "", "not d"),
-            (Some("3µ"), "", "not 3µ"),
+            (Some("3\u{b5}"), "", "not 3\u{b5}"),
             (None, "1m", "no colon"),
             (None, "1m:", "each part"),
             (None, "7m:1y", "part of a day"),
