@@ -7,7 +7,9 @@
 //! has another boot, to which it says nothing.
 
 use std::{
-    fs, io,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -71,7 +73,9 @@ impl Boot {
             return none;
         }
         let earliest = start.saturating_sub(STARTS_MAX);
-        known.unset = known.unset.map(|(first, last)| (first.max(earliest), last));
+        // Starts are counted anew after a board has forgotten its group.
+        let before = known.unset.filter(|(_, last)| *last < start);
+        known.unset = before.map(|(first, last)| (first.max(earliest), last));
         known
     }
 
@@ -79,7 +83,10 @@ impl Boot {
     pub fn remember(&self, what: &Remembered) {
         let written = || -> io::Result<()> {
             let new = self.path.with_extension("new");
-            fs::write(&new, serde_json::to_vec(what).map_err(io::Error::other)?)?;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            let text = serde_json::to_vec(what).map_err(io::Error::other)?;
+            options.open(&new)?.write_all(&text)?;
             fs::rename(&new, &self.path)
         };
         if let Err(error) = written() {
@@ -103,6 +110,7 @@ mod tests {
         boot.remember(&known);
         assert_eq!(boot.recall(4), known);
         assert_eq!(boot.recall(100).unset, Some((36, 3)), "none is left that is put right");
+        assert_eq!((boot.recall(3).unset, boot.recall(3).set), (None, set));
         let other = Boot { machine: String::from("another"), ..boot.clone() };
         assert_eq!(other.recall(4), Remembered { machine: other.machine.clone(), ..nothing });
         fs::write(&boot.path, "{").unwrap();

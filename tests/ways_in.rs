@@ -4,13 +4,14 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{
         fs::PermissionsExt,
         net::{UnixDatagram, UnixStream},
     },
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -439,4 +440,74 @@ fn before_the_first_reading_and_before_the_group_it_is_said() {
         said(&output)
     );
     assert_eq!(agents.told("a", &["readings", "--json"]), "[]\n");
+}
+
+#[test]
+fn who_watches_sees_each_reading_once_also_over_a_restart() {
+    let mut agents = alone("");
+    let mut command = agents.command("a");
+    command.args(["watch", "s", "--json"]).stdout(Stdio::piped());
+    let mut watch = command.spawn().expect("it starts");
+    let out = BufReader::new(watch.stdout.take().expect("it is piped"));
+    let (heard, hears) = mpsc::channel();
+    let listener = thread::spawn(move || {
+        for line in out.lines() {
+            let reading: serde_json::Value =
+                serde_json::from_str(&line.expect("text")).expect("JSON");
+            // The test may have seen enough.
+            let _ = heard.send(reading["value"].as_i64().expect("a number"));
+        }
+    });
+    let (mut seen, mut next, mut is_anew) = (Vec::new(), 0, false);
+    while seen.len() < 8 {
+        assert!(next < 100, "only {seen:?} of {next} were seen");
+        assert_eq!(agents.told("a", &["write", "s", &next.to_string()]), "committed\n");
+        next += 1;
+        seen.extend(hears.try_iter());
+        if seen.len() >= 3 && !std::mem::replace(&mut is_anew, true) {
+            agents.kill("a");
+            agents.run("a");
+            agents.wait("a", "to lead", |status| status["role"] == "leader");
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    watch.kill().expect("it goes on");
+    watch.wait().expect("it ends");
+    listener.join().expect("it has heard all");
+    let expected: Vec<i64> = (seen[0]..).take(seen.len()).collect();
+    assert_eq!(seen, expected, "none is missing");
+}
+
+#[test]
+fn without_a_majority_the_spool_takes_what_it_can_and_none_of_it_is_lost() {
+    let mut agents = Agents::new(&program::debug());
+    configure(&agents, "a", "[readings]\nspool_mb = 1\nspool_after_ms = 100\n");
+    agents.form(&BOARDS);
+    agents.kill("b");
+    agents.kill("c");
+    assert_eq!(agents.told("a", &["write", "s", "0"]), "spooled\n");
+    let text = "x".repeat(200);
+    let lines: String = (0..8_000).map(|n| format!("s \"{n} {text}\"\n")).collect();
+    let output = ingest(&agents, "a", lines.as_bytes());
+    let told = said(&output);
+    assert!(!output.status.success() && told.contains("this board's spool is full"), "{told}");
+    let summary = told.lines().last().expect("a summary");
+    let number = |place: usize| -> u64 {
+        let numbers = summary.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
+        numbers.map(|part| part.parse().expect("digits")).nth(place).expect("so many numbers")
+    };
+    let (stored, refused) = (number(0), number(3));
+    assert!(stored > 1_000 && refused > 0 && stored + refused == 8_000, "{summary}");
+    let answer = asked(&http_of(&agents, "a"), "POST /readings?until=spooled HTTP/1.1", "s 1");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("spool is full"), "{answer}");
+    for board in ["b", "c"] {
+        agents.run(board);
+    }
+    for board in BOARDS {
+        let expected = format!("{}", stored + 1);
+        wait_until(|| {
+            let counted = agents.told(board, &["query", "SELECT count(*) FROM reading"]);
+            counted.lines().last() == Some(expected.as_str())
+        });
+    }
 }

@@ -136,6 +136,6 @@ mod tests {
         };
         let expected = "start 3 + 12.345 s        a  on  (board 2)  (far from its board's clock)";
         assert_eq!(line(&heard), expected);
-        assert_eq!(encoded("kitchen/é b"), "kitchen%2F%C3%A9%20b");
+        assert_eq!(encoded("kitchen/\u{e9} b"), "kitchen%2F%C3%A9%20b");
     }
 }

@@ -163,24 +163,27 @@ fn row_of(row: &[Value]) -> Option<Row> {
     })
 }
 
+/// A time as people read it: RFC 3339, or where it stands among those of an unset clock.
+#[must_use]
+pub fn when(time: i64) -> String {
+    if let Some((boot, ms)) = unset_of(time) {
+        return format!("unset (start {boot}, {}.{:03} s)", ms / 1_000, ms % 1_000);
+    }
+    let (ms, finer) = (time.div_euclid(1_000), time.rem_euclid(1_000));
+    let (second, ms) = (ms.div_euclid(1_000), ms.rem_euclid(1_000));
+    if finer == 0 {
+        return rfc3339(second, ms);
+    }
+    let second = rfc3339(second, 0);
+    let micros = format!("{ms:03}{finer:03}");
+    format!("{}.{}Z", second.trim_end_matches('Z'), micros.trim_end_matches('0'))
+}
+
 impl Row {
-    /// Its time as people read it: RFC 3339, or where it stands among those of an unset
-    /// clock.
+    /// Its time as people read it.
     #[must_use]
     pub fn when(&self) -> String {
-        if let Some((boot, ms)) = unset_of(self.time) {
-            return format!("unset (start {boot}, {}.{:03} s)", ms / 1_000, ms % 1_000);
-        }
-        let ms = self.time.div_euclid(1_000);
-        let finer = self.time.rem_euclid(1_000);
-        let time = rfc3339(ms.div_euclid(1_000), ms.rem_euclid(1_000));
-        if finer == 0 {
-            return time;
-        }
-        let second = rfc3339(ms.div_euclid(1_000), 0);
-        let second = second.trim_end_matches('Z');
-        let micros = format!("{:03}{finer:03}", ms.rem_euclid(1_000));
-        format!("{second}.{}Z", micros.trim_end_matches('0'))
+        when(self.time)
     }
 
     /// Its value as text.

@@ -1,4 +1,4 @@
-//! Hostile bytes for what decodes the network and the journal. Inputs are kept as
+//! Hostile bytes for what decodes the network, the journal and lines of readings. Inputs are kept as
 //! text, one hexadecimal file each, and replayed by a plain test; the program
 //! beside (`cargo run --release -p understudy-tests --bin fuzz`) damages and
 //! crosses them from a seed.
@@ -8,6 +8,7 @@
 
 use std::{fs, path::PathBuf};
 
+use understudy::readings::line;
 use understudy_core::{change::Change, event::Position, limits, wire::Frame};
 
 /// The entry that a fuzzed change stands in.
@@ -60,6 +61,12 @@ pub fn to_hex(bytes: &[u8]) -> String {
 /// When they are not.
 #[must_use]
 pub fn check(bytes: &[u8]) -> bool {
+    for line in bytes.split(|byte| *byte == b'\n') {
+        for draft in line::parse(line, None).unwrap_or_default() {
+            let again = line::written(&draft);
+            assert_eq!(line::parse(again.as_bytes(), None), Ok(vec![draft]), "{again:?}");
+        }
+    }
     if let Ok(frame) = Frame::decode(bytes) {
         assert_eq!(Frame::decode(&frame.encode()).as_ref(), Ok(&frame));
     }
