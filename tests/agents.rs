@@ -91,6 +91,15 @@ impl Agents {
         self.folder.path().join(board)
     }
 
+    /// Says how the board is configured, from its next start on.
+    ///
+    /// # Panics
+    /// When its directory cannot be written.
+    pub fn configure(&self, board: &str, text: &str) {
+        fs::create_dir_all(self.directory(board)).expect("a folder");
+        fs::write(self.directory(board).join("understudy.toml"), text).expect("a file");
+    }
+
     /// A command line of a board, as yet without its subcommand.
     #[must_use]
     pub fn command(&self, board: &str) -> Command {

@@ -23,11 +23,6 @@ pub(crate) const TRIES: usize = 400;
 /// Rows of 4,000 bytes in one request.
 const ROWS: u32 = 250;
 
-fn configure(agents: &Agents, board: &str, text: &str) {
-    fs::create_dir_all(agents.directory(board)).expect("a folder");
-    fs::write(agents.directory(board).join("understudy.toml"), text).expect("a file");
-}
-
 /// Writes, again where leadership moved: what is written twice is there once.
 pub(crate) fn execute(agents: &Agents, board: &str, sql: &str) {
     for _ in 0..TRIES {
@@ -216,7 +211,7 @@ fn a_copy_takes_the_place_of_no_file_and_none_is_left_where_there_is_no_room() {
 #[test]
 fn a_caller_that_is_too_slow_is_ended_and_can_tell() {
     let mut agents = Agents::new(&program::debug());
-    configure(&agents, "a", "[database]\ncommit_interval_s = 1\nwal_mb_max = 16\n");
+    agents.configure("a", "[database]\ncommit_interval_s = 1\nwal_mb_max = 16\n");
     agents.run("a");
     let _ = agents.found("a");
     execute(&agents, "a", "CREATE TABLE IF NOT EXISTS t(a INTEGER PRIMARY KEY, b)");

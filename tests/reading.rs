@@ -27,11 +27,6 @@ const OTHERS: u32 = 64_125;
 
 const BOARDS: [&str; 3] = ["a", "b", "c"];
 
-fn configure(agents: &Agents, board: &str, text: &str) {
-    fs::create_dir_all(agents.directory(board)).expect("a folder");
-    fs::write(agents.directory(board).join("understudy.toml"), text).expect("a file");
-}
-
 fn database(agents: &Agents, board: &str) -> PathBuf {
     agents.directory(board).join("state.db")
 }
@@ -67,7 +62,7 @@ fn wait_for_rows(path: &Path, rows: i64) {
 #[test]
 fn the_group_may_read_the_database_running_or_not_and_nothing_else() {
     let mut agents = Agents::new(&program::debug());
-    configure(&agents, "a", "[database]\ncommit_interval_s = 1\n");
+    agents.configure("a", "[database]\ncommit_interval_s = 1\n");
     let directory = agents.directory("a");
     let mode = |path: &Path| fs::metadata(path).expect("it is there").mode() & 0o777;
     if geteuid().is_root() {
@@ -117,7 +112,7 @@ fn the_group_may_read_the_database_running_or_not_and_nothing_else() {
 fn a_read_without_end_stops_its_board_at_a_bound_and_is_named() {
     let mut agents = Agents::new(&program::debug());
     for board in BOARDS {
-        configure(&agents, board, "[database]\ncommit_interval_s = 1\nwal_mb_max = 4\n");
+        agents.configure(board, "[database]\ncommit_interval_s = 1\nwal_mb_max = 4\n");
     }
     agents.form(&BOARDS);
     let _ = agents.told("a", &["execute", "CREATE TABLE t(a)", "INSERT INTO t VALUES (0)"]);

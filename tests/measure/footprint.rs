@@ -9,7 +9,7 @@ use crate::{
     Spread,
     group::{BOARDS, Group, WITNESS},
     load,
-    process::{self, Used},
+    process::{self, Used, megabytes},
     rqlite::Rqlite,
 };
 
@@ -103,9 +103,4 @@ fn memory(who: &str, pids: &[String], http: &str, seconds: u64) -> (Value, f64) 
 fn shares(pids: &[String]) -> Spread {
     let shares = pids.iter().map(|pid| megabytes(process::memory_bytes(pid)));
     Spread::of(&shares.collect::<Vec<_>>())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "these are far below 2^52")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }

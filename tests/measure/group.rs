@@ -43,6 +43,16 @@ impl Group {
         Self::with_table(agents, boards)
     }
 
+    /// Three boards that are configured so, without a table.
+    pub(crate) fn configured(program: &Path, text: &str) -> Self {
+        let mut agents = Agents::new_in(program, program.parent().expect("a folder"));
+        for board in BOARDS {
+            agents.configure(board, text);
+        }
+        agents.form(&BOARDS);
+        Self { agents, boards: &BOARDS }
+    }
+
     /// Two boards and their witness.
     pub(crate) fn pair(program: &Path) -> Self {
         let folder = program.parent().expect("a folder");
@@ -83,6 +93,14 @@ impl Group {
 
     pub(crate) fn pid(&self, board: &str) -> String {
         self.said(board, "agent_pid")
+    }
+
+    /// The numbers in the first row that a board answers with.
+    pub(crate) fn numbers(&self, board: &str, sql: &str) -> Vec<u64> {
+        let said = self.agents.told(board, &["query", sql]);
+        let row = |line: &str| line.split_whitespace().map(|word| word.parse().ok()).collect();
+        let mut rows = said.lines().filter_map(row);
+        rows.find(|row: &Vec<u64>| !row.is_empty()).expect("a row of numbers")
     }
 
     /// What all boards together have used.

@@ -9,6 +9,11 @@
 //!     cargo measure air        [--csv FILE --time COLUMN --value COLUMN [--sensor COLUMN]] [--json]
 //!     cargo measure scrub      [--rounds N] [--json]
 //!     cargo measure catchup    [--json]
+//!     cargo measure flash      [--seconds S] [--rate PER_S] [--window MS] [--json]
+//!     cargo measure ingest     [--seconds S] [--flood-seconds S] [--json]
+//!
+//! `flash` takes most of an hour; with `--seconds 15` some minutes, for figures that are
+//! too high (its file says why). One cell of it is chosen by a rate and a window.
 //!
 //! rqlite runs beside us when `RQLITED` names its binary. Everything happens on
 //! loopback and on the disk that holds the build; run it on a quiet machine.
@@ -16,11 +21,16 @@
 mod air;
 mod catchup;
 mod codec;
+mod disk;
+mod flash;
 mod floor;
 mod footprint;
 mod group;
 mod idle;
+mod ingest;
+mod lines;
 mod load;
+mod plain;
 mod process;
 mod readings;
 mod rqlite;
@@ -34,23 +44,27 @@ use serde_json::{Value, json};
 use understudy_tests::program;
 
 /// What the command line asks for.
+#[derive(Default)]
 struct Arguments {
     what: String,
     rounds: Option<u64>,
     seconds: Option<u64>,
     boards: Option<usize>,
+    flood_seconds: Option<u64>,
+    rate: Option<u64>,
+    window_ms: Option<u64>,
     json: bool,
     csv: Option<readings::Csv>,
 }
 
-const MEASUREMENTS: &str = "throughput, footprint, takeover, idle, codec, air, scrub or catchup";
+const MEASUREMENTS: &str = "throughput, footprint, takeover, idle, codec, air, scrub, catchup, \
+    flash or ingest";
 
 impl Arguments {
     fn parse() -> Result<Self, String> {
         let mut words = std::env::args().skip(1);
         let what = words.next().ok_or(format!("say what: {MEASUREMENTS}"))?;
-        let (rounds, seconds, boards) = (None, None, None);
-        let mut arguments = Self { what, rounds, seconds, boards, json: false, csv: None };
+        let mut arguments = Self { what, ..Self::default() };
         let [mut file, mut time, mut sensor, mut value] = [const { None::<String> }; 4];
         while let Some(word) = words.next() {
             let mut name = || words.next().ok_or(format!("{word} wants a name"));
@@ -63,14 +77,20 @@ impl Arguments {
             }
             let mut number = || -> Result<u64, String> {
                 let value = words.next().ok_or(format!("{word} wants a number"))?;
+                let least = u64::from(word != "--window");
                 match value.parse() {
-                    Ok(number) if number > 0 => Ok(number),
-                    Ok(_) | Err(_) => Err(format!("{word} wants a number above 0, not {value}")),
+                    Ok(number) if number >= least => Ok(number),
+                    Ok(_) | Err(_) => {
+                        Err(format!("{word} wants a number of at least {least}, not {value}"))
+                    }
                 }
             };
             match word.as_str() {
                 "--rounds" => arguments.rounds = Some(number()?),
                 "--seconds" => arguments.seconds = Some(number()?),
+                "--flood-seconds" => arguments.flood_seconds = Some(number()?),
+                "--rate" => arguments.rate = Some(number()?),
+                "--window" => arguments.window_ms = Some(number()?),
                 "--boards" => arguments.boards = Some(larger(number()?)?),
                 "--json" => arguments.json = true,
                 "--csv" | "--time" | "--sensor" | "--value" => {}
@@ -139,6 +159,15 @@ fn measure(arguments: &Arguments) -> Result<Value, String> {
         "air" => air::run(arguments.csv.as_ref())?,
         "scrub" => scrub::run(rounds.unwrap_or(5)),
         "catchup" => catchup::run(),
+        "flash" => {
+            let Arguments { rate, window_ms, .. } = *arguments;
+            let wanted = flash::Wanted { rate, window_ms, seconds: seconds.unwrap_or(300) };
+            flash::run(&program::release(), &wanted)
+        }
+        "ingest" => {
+            let flood_seconds = arguments.flood_seconds.unwrap_or(60);
+            ingest::run(&program::release(), seconds.unwrap_or(600), flood_seconds)
+        }
         other => return Err(format!("unknown measurement {other}: {MEASUREMENTS}")),
     })
 }

@@ -60,3 +60,8 @@ pub(crate) fn cpu_ms(pid: &str) -> u64 {
     // User and system time; Linux counts them in hundredths of a second everywhere.
     10 * (ticks(12) + ticks(13))
 }
+
+#[expect(clippy::cast_precision_loss, reason = "these are far below 2^52")]
+pub(crate) fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
