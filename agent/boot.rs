@@ -16,8 +16,6 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::clock::Evidence;
-
 /// The kernel's name for this boot.
 const MACHINE: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -26,6 +24,22 @@ const NAME: &str = "boot.json";
 
 /// Starts before the present one that readings are put right of.
 const STARTS_MAX: u64 = 64;
+
+/// What shows that a clock was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// It follows a time server.
+    Ntp,
+    /// It was set from one that runs without power.
+    Rtc,
+    /// It was moved while the agent ran.
+    Step,
+    /// The owner says so.
+    Confirm,
+    /// Another board's clock is set: it goes by that one's until its own is.
+    Peer,
+}
 
 /// How the clock was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

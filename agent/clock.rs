@@ -22,7 +22,6 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tracing::info;
 use understudy_core::{
     event::{NodeId, Reply, Request},
@@ -31,10 +30,10 @@ use understudy_core::{
 };
 
 use crate::{
-    boot::{Boot, Remembered, Set},
+    boot::{Boot, Evidence, Remembered, Set},
     call::Caller,
-    control::ControlResponse,
     driver::clock,
+    status::ClockStatus,
     time::rfc3339,
 };
 
@@ -59,22 +58,6 @@ const FIX_LOOKS: u32 = 1;
 
 /// And after one that left none: what a spool held back may come later.
 const FIXED_LOOKS: u32 = 300;
-
-/// What shows that a clock was set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Evidence {
-    /// It follows a time server.
-    Ntp,
-    /// It was set from one that runs without power.
-    Rtc,
-    /// It was moved while the agent ran.
-    Step,
-    /// The owner says so.
-    Confirm,
-    /// Another board's clock is set: it goes by that one's until its own is.
-    Peer,
-}
 
 /// Boot time and wall time at one moment, microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -101,17 +84,6 @@ pub struct Stamp {
     pub time: i64,
     /// It is far from the wall clock, which was stepped back.
     pub is_far: bool,
-}
-
-/// What is known of the board's clock.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
-    /// By what it was set, if it was.
-    pub set_by: Option<Evidence>,
-    /// What it shows, RFC 3339.
-    pub shows: String,
-    /// Stamps are so much ahead of it, since it was stepped back, milliseconds.
-    pub ahead_ms: i64,
 }
 
 /// See the module's description; time is an argument.
@@ -209,13 +181,13 @@ impl Clock {
         !(-BEHIND_US_MAX..=AHEAD_US_MAX).contains(&ahead)
     }
 
-    fn state(&self, now: Moment) -> State {
+    fn state(&self, now: Moment) -> ClockStatus {
         let shown_ms = now.wall_us.div_euclid(1_000);
         let ahead_us = match self.is_set_by_itself() {
             true => self.offset_us - now.offset_us(),
             false => 0,
         };
-        State {
+        ClockStatus {
             set_by: self.known.set.map(|set| set.by),
             shows: rfc3339(shown_ms.div_euclid(1_000), shown_ms.rem_euclid(1_000)),
             ahead_ms: ahead_us / 1_000,
@@ -299,7 +271,7 @@ impl BoardClock {
     }
 
     /// How it is.
-    fn state(&self) -> State {
+    fn state(&self) -> ClockStatus {
         self.with(|clock, now| {
             clock.advance(now);
             clock.state(now)
@@ -308,7 +280,7 @@ impl BoardClock {
 
     /// The owner says that it is right; it cannot be where it shows a time in which there
     /// was no understudy.
-    fn confirm(&self) -> Result<State, String> {
+    fn confirm(&self) -> Result<ClockStatus, String> {
         self.with(|clock, now| {
             clock.advance(now);
             clock.found(Evidence::Confirm, now);
@@ -324,10 +296,11 @@ impl BoardClock {
     }
 
     /// What the command line is told, who may say that it is right.
-    #[must_use]
-    pub fn answer(&self, confirm: bool) -> ControlResponse {
-        let state = if confirm { self.confirm() } else { Ok(self.state()) };
-        state.map_or_else(ControlResponse::Refused, ControlResponse::Clock)
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub fn answer(&self, confirm: bool) -> Result<ClockStatus, String> {
+        if confirm { self.confirm() } else { Ok(self.state()) }
     }
 
     /// What puts readings right that were stamped before the clock was set.

@@ -18,7 +18,7 @@ use understudy_core::{
 };
 
 use crate::{
-    clock::Evidence,
+    boot::Evidence,
     driver::{control, udp},
     http, settings,
     store::database::Options,

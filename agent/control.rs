@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use understudy_core::sql::{SqlRequest, SqlResponse};
 
-use crate::{clock, status::Status};
+use crate::status::{ClockStatus, Status};
 
 /// Longest line either way, bytes.
 pub const LINE_BYTES_MAX: u64 = 32 << 20;
@@ -122,7 +122,7 @@ pub enum ControlResponse {
     /// To `Scrub`: asked for, under this number.
     Scrub(u64),
     /// To `Clock`.
-    Clock(clock::State),
+    Clock(ClockStatus),
     /// Not done, and why.
     Refused(String),
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::boot::Evidence;
+
 /// This board's view, at one moment. Field names are those of `status --json`
 /// and only grow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -167,6 +169,17 @@ pub struct DifferenceStatus {
     pub sides: Vec<Vec<String>>,
     /// Boards that cannot read it, and why.
     pub problems: BTreeMap<String, String>,
+}
+
+/// What is known of the board's clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// By what it was set, if it was.
+    pub set_by: Option<Evidence>,
+    /// What it shows, RFC 3339.
+    pub shows: String,
+    /// Stamps are so much ahead of it, since it was stepped back, milliseconds.
+    pub ahead_ms: i64,
 }
 
 /// Readings that came to this board, as it has them.

@@ -117,7 +117,10 @@ impl Waiting<'_> {
                         "this board is asking the group {group} to let it in"
                     ))
                 }
-                (ControlRequest::Clock { confirm }, _) => self.doors.clock.answer(confirm),
+                (ControlRequest::Clock { confirm }, _) => {
+                    let told = self.doors.clock.answer(confirm);
+                    told.map_or_else(ControlResponse::Refused, ControlResponse::Clock)
+                }
                 (ControlRequest::Init { group, name }, None) => {
                     return Some((Wanted::Found { group, name }, reply));
                 }

@@ -139,7 +139,7 @@ async fn answer(
             let answer = done(caller, Request::Scrub).await?;
             scrub_number(&answer).map(ControlResponse::Scrub)
         }
-        ControlRequest::Clock { confirm } => Ok(home.clock.answer(confirm)),
+        ControlRequest::Clock { confirm } => home.clock.answer(confirm).map(ControlResponse::Clock),
         ControlRequest::Repair { board } => {
             let status = caller.status().await.ok_or_else(stopping)?;
             done(caller, Request::Repair { source: id_of(&status, &board)? }).await?;

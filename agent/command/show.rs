@@ -6,13 +6,13 @@ use understudy_core::sql::{SqlResponse, StatementOutcome, Value};
 
 use super::value_of;
 use crate::{
-    clock::{Evidence, State},
+    boot::Evidence,
     config::{Places, RunOptions},
     control::ControlResponse,
     readings::datagram,
     recover::Report,
     settings,
-    status::{MemberStatus, ReadingsStatus, Status},
+    status::{ClockStatus, MemberStatus, ReadingsStatus, Status},
     terminal,
 };
 
@@ -107,7 +107,7 @@ pub(super) fn settings(stored: &[(String, String)]) -> String {
 }
 
 /// Whether a board knows the time.
-pub(super) fn clock(state: &State) -> String {
+pub(super) fn clock(state: &ClockStatus) -> String {
     let shows = &state.shows;
     let mut out = match state.set_by {
         None => format!(

@@ -17,7 +17,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{event::NodeId, sql::Value};
+use crate::{member::NodeId, sql::Value};
 
 /// First byte of what a leader is asked about readings: no [`crate::sql::SqlRequest`]
 /// begins with it.

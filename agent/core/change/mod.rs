@@ -31,6 +31,7 @@ mod column;
 mod context;
 mod integers;
 mod real;
+mod rows;
 mod scalar;
 mod stored;
 mod varint;

@@ -9,7 +9,7 @@
 use alloc::{borrow::ToOwned, vec::Vec};
 
 use super::{
-    Room, Row, block,
+    Room, Row, rows,
     varint::{self, Reader, unzigzag, zigzag},
 };
 use crate::{
@@ -71,7 +71,7 @@ pub(super) fn write(out: &mut Vec<u8>, stored: &Stored) {
     let width = stored.rows.iter().map(width).max().unwrap_or(COLUMNS_MIN);
     let rows = stored.rows.iter().map(|row| to_row(row, (first, unit), width));
     let rows: Vec<Row> = rows.collect();
-    block::write(out, &block::Block::Rows { table: Some(0), rows: &rows });
+    rows::write(out, Some(0), &rows);
 }
 
 fn write_runs(out: &mut Vec<u8>, runs: &[Run], first: u64) {
@@ -151,7 +151,7 @@ pub(super) fn read(reader: &mut Reader<'_>, room: &mut Room) -> Result<Stored, C
     }
     let count = reader.count(2 * BATCH_READINGS_MAX + 1)?;
     let (count, unit) = (count >> 1, if count & 1 == 1 { MS } else { 1 });
-    let rows = if count == 0 { Vec::new() } else { block::read_alone(reader, room)? };
+    let rows = if count == 0 { Vec::new() } else { rows::read_alone(reader, room)? };
     if rows.len() != count {
         return Err(OTHER);
     }
