@@ -222,9 +222,8 @@ fn stored(agents: &Agents, board: &str) -> BTreeMap<u64, u64> {
 fn check(agents: &Agents, acknowledged: &[u64]) {
     for board in BOARDS {
         let mut rows = BTreeMap::new();
-        let is_there = |rows: &BTreeMap<u64, u64>| {
-            acknowledged.iter().all(|number| rows.contains_key(number))
-        };
+        let is_there =
+            |rows: &BTreeMap<u64, u64>| acknowledged.iter().all(|number| rows.contains_key(number));
         for _ in 0..TRIES / 10 {
             rows = stored(agents, board);
             if is_there(&rows) {
@@ -234,7 +233,11 @@ fn check(agents: &Agents, acknowledged: &[u64]) {
         }
         let lost: Vec<_> =
             acknowledged.iter().filter(|number| !rows.contains_key(number)).collect();
-        assert!(lost.is_empty(), "{} acknowledged readings are not on {board}: {lost:?}", lost.len());
+        assert!(
+            lost.is_empty(),
+            "{} acknowledged readings are not on {board}: {lost:?}",
+            lost.len()
+        );
         let doubled: Vec<_> = rows.iter().filter(|(_, times)| **times != 1).collect();
         assert!(doubled.is_empty(), "stored more than once on {board}: {doubled:?}");
     }
