@@ -117,7 +117,7 @@ fn to_row(row: &StoredRow, (first, unit): (u64, i64), width: usize) -> Row {
     Row::Put { rowid: None, columns }
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub(super) fn read(reader: &mut Reader<'_>, room: &mut Room) -> Result<Stored, ChangeError> {
     let board = reader.varint()?;
     let (boot, low) = (reader.varint()?, reader.varint()?);
