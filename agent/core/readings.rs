@@ -166,7 +166,8 @@ pub enum Work {
     Store(Batch),
     /// Put times right. Answered with how many rows may be left, a `u64`.
     Clock(ClockFix),
-    /// Roll up and trim what is due. Answered with how much may be left, a `u64`.
+    /// Roll up and trim what is due. Answered with how much may be left, a `u64`; refused
+    /// where nothing is due.
     Tend(Tending),
 }
 

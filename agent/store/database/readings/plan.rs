@@ -40,6 +40,8 @@ pub(super) struct Plan<'c> {
     /// The lowest number that no sensor has.
     sensor_next: Option<i64>,
     taken: BTreeSet<(i64, i64)>,
+    /// From when on a sensor has no readings but those that are taken.
+    free_from: BTreeMap<i64, i64>,
     ledgers: BTreeMap<NodeId, Ledger>,
     ids: Option<Ids>,
     fixes: BTreeMap<(NodeId, u64), Option<i64>>,
@@ -77,6 +79,7 @@ impl<'c> Plan<'c> {
             sensors: BTreeMap::new(),
             sensor_next: None,
             taken: BTreeSet::new(),
+            free_from: BTreeMap::new(),
             ledgers: BTreeMap::new(),
             ids: None,
             fixes: BTreeMap::new(),
@@ -216,12 +219,20 @@ impl<'c> Plan<'c> {
 
     /// The first time from this on that the sensor has no reading at.
     fn free(&mut self, sensor: i64, time: i64) -> rusqlite::Result<Option<i64>> {
+        if self.free_from.get(&sensor).is_some_and(|from| *from <= time)
+            && !self.taken.contains(&(sensor, time))
+        {
+            return Ok(Some(time));
+        }
         let mut rows = self.times.query((sensor, time))?;
         let mut there = super::next_time(&mut rows)?;
         for step in 0..=READING_STEPS_MAX {
             let Some(at) = time.checked_add_unsigned(step) else { return Ok(None) };
             while there.is_some_and(|there| there < at) {
                 there = super::next_time(&mut rows)?;
+            }
+            if there.is_none() {
+                self.free_from.entry(sensor).and_modify(|from| *from = at.min(*from)).or_insert(at);
             }
             if there != Some(at) && !self.taken.contains(&(sensor, at)) {
                 return Ok(Some(at));

@@ -62,14 +62,20 @@ struct Last {
 }
 
 impl Database {
-    /// Plans what is due; answered with how much is seen to be left.
+    /// Plans what is due; answered with how much is seen to be left, or refused where
+    /// nothing is due.
     pub(super) fn tend(
         &mut self,
         tending: &Tending,
         gathered: &mut Gathered,
     ) -> Result<Request, Failure> {
         let left = match self.tend_what_is_due(tending, gathered) {
-            Ok(left) => left,
+            // Asked every minute, it is no reason for an entry.
+            Ok(None) => {
+                let refusal = Refusal::Invalid(String::from("nothing is due"));
+                return Ok(Request::Answered(Err(refusal)));
+            }
+            Ok(Some(left)) => left,
             Err(Trouble::Failure(failure)) => return Err(failure),
             Err(Trouble::Sqlite(error)) => return Err(self.failure(&error)),
             Err(Trouble::TooLarge) => {
@@ -92,7 +98,7 @@ impl Database {
         &mut self,
         tending: &Tending,
         gathered: &mut Gathered,
-    ) -> Result<u64, Trouble> {
+    ) -> Result<Option<u64>, Trouble> {
         let rules = read_rules(&self.connection)?;
         let last = read_last(&self.connection)?;
         let mut said = match &rules {
@@ -125,10 +131,13 @@ impl Database {
         let (operations, left) = done?;
         self.gather(gathered).map_err(|_| Trouble::TooLarge)?;
         self.hook.with(|notes| notes.record(false));
+        if gathered.is_empty() && operations.is_empty() {
+            return Ok(None);
+        }
         operations.into_iter().for_each(|operation| {
             gathered.add_last(Segment::Operation(operation));
         });
-        Ok(left)
+        Ok(Some(left))
     }
 
     /// The time to go by; or why there is none.
