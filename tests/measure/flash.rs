@@ -48,8 +48,9 @@ const BOARDS_COUNT: f64 = BOARDS.len() as f64;
 /// How often `state.db` is committed unless a board is told otherwise, seconds.
 const COMMIT_INTERVAL_S: u64 = 60;
 
-/// Committed one by one beforehand.
+/// Readings committed beforehand, and their sensors.
 const FIRST: u64 = 3_000;
+const FIRST_SENSORS: u64 = 20;
 
 /// Looks whether the last readings are on a board, and the time between two.
 const TRIES: usize = 100;
@@ -178,7 +179,7 @@ impl<'a> Boards<'a> {
         let pids = boards.map(|board| group.pid(board)).collect();
         let directory = group.agents.directory(followers[0]);
         let stream = directory.join("readings.stream.sock");
-        let line = |number| format!("first {number}\n");
+        let line = |number| format!("first/{} {number}\n", number % FIRST_SENSORS);
         let told = lines::paced((&stream, 1, "ack committed\n"), line, FIRST, 1);
         assert_eq!(told.accepted, FIRST, "readings are stored: {:?}", told.reasons);
         Self { group, leader, pids, socket: directory.join("readings.sock"), sent: FIRST }
