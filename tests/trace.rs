@@ -10,6 +10,8 @@ use understudy_core::{
     link::Links,
     member::MemberRequest,
     pages::{Answer, Wish, Work},
+    readings::Receipt,
+    sql,
     wire::{Frame, FrameEntry, RaftFrame, ReadContext},
 };
 
@@ -164,7 +166,12 @@ fn member(wish: &MemberRequest) -> String {
 #[must_use]
 pub fn reply(reply: &Reply) -> String {
     match reply {
-        Reply::Done { index, answer } => format!("done at {index}, {}", bytes(answer)),
+        Reply::Done { index, answer } => match sql::decode::<Receipt>(answer) {
+            Ok(receipt) if *index == 0 => {
+                format!("{:?}, {} refused", receipt.level, receipt.refused.len())
+            }
+            Ok(_) | Err(_) => format!("done at {index}, {}", bytes(answer)),
+        },
         Reply::Refused(refusal) => format!("{refusal:?}"),
     }
 }

@@ -10,7 +10,9 @@ use understudy_core::{
     member::{Member, MemberRequest, Membership},
     node::{Config, Effects, Node},
     pages::Work,
+    readings::{Arrivals, Level, Reading},
     retention::Kept,
+    sql::Value,
     timing::Timing,
 };
 use understudy_tests::trace;
@@ -69,6 +71,10 @@ impl Group {
             ("write", [node, id, ..]) => {
                 let text = rest.splitn(3, ' ').nth(2).ok_or("a write wants a text")?;
                 let request = Request::Write(text.as_bytes().to_vec());
+                self.ask(self.known(node)?, number(id)?, request);
+            }
+            ("readings", [node, id, count, level]) => {
+                let request = readings(number(count)?, level)?;
                 self.ask(self.known(node)?, number(id)?, request);
             }
             ("read", [node, id, level]) => {
@@ -255,18 +261,19 @@ impl Group {
                 }
                 return;
             }
-            Effect::Persist { number, entries, hard_state, memories, cut, .. } => {
+            Effect::Persist { number, entries, hard_state, memories, cut, spool, .. } => {
                 board.store.write(&entries, hard_state, &memories, cut);
+                board.store.write_spool(spool);
                 (STEP_MS, Event::Persisted { number })
             }
             Effect::Fetch { number, low, high, .. } => {
                 (STEP_MS, Event::Fetched { number, entries: board.store.read(low, high) })
             }
-            Effect::FetchSpool { number, .. } => {
-                (STEP_MS, Event::SpoolFetched { number, pieces: Vec::new() })
+            Effect::FetchSpool { number, after, .. } => {
+                (STEP_MS, Event::SpoolFetched { number, pieces: board.store.pieces(after) })
             }
             Effect::Execute { number, base, requests, .. } => {
-                (0, Event::Executed { number, executed: Store::execute(base, &requests) })
+                (0, Event::Executed { number, executed: board.store.execute(base, &requests) })
             }
             Effect::Apply { number, entries, .. } => {
                 (0, Event::Applied { number, outcomes: board.store.apply(&entries) })
@@ -401,6 +408,24 @@ fn read_level(word: &str) -> Result<ReadLevel, String> {
         "strong" => Ok(ReadLevel::Strong),
         _ => Err(format!("{word} is no level of reading")),
     }
+}
+
+fn readings(count: u64, level: &str) -> Result<Request, String> {
+    let until = match level {
+        "spooled" => Level::Spooled,
+        "committed" => Level::Committed,
+        _ => return Err(format!("{level} is not how far readings come")),
+    };
+    let reading = |n: u64| Reading {
+        sensor: String::from("kitchen"),
+        time: n.cast_signed(),
+        value: Value::Integer(n.cast_signed()),
+        id: None,
+        token: None,
+        is_far: false,
+    };
+    let readings = (0..count).map(reading).collect();
+    Ok(Request::Readings(Arrivals { readings, until, window_ms: 0 }))
 }
 
 const fn arrow(effect: &Effect) -> &'static str {

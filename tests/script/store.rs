@@ -1,11 +1,19 @@
 //! Stand-ins for a board's two files: a journal that loses nothing it has
 //! confirmed, and a database whose rows are the texts of requests and stand in one page.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use understudy_core::{
-    event::{Cut, Entry, EntryKind, Executed, HardState, Memory, NodeId, Outcome, Position, Trust},
+    change::{Change, Segment},
+    event::{
+        Cut, Entry, EntryKind, Executed, HardState, Memory, NodeId, Outcome, Position, SpoolWrite,
+        Trust,
+    },
     member::Membership,
     pages::{Answer, Done, Summary, Wish, Work, numbers},
-    restored::{Restored, TermRun},
+    readings::{Batch, Stored, StoredRow, Verdict, Work as ReadingsWork},
+    restored::{Restored, SpoolHeld, TermRun},
+    sql,
 };
 
 /// Bytes of a change's base: term and index.
@@ -24,6 +32,10 @@ pub(crate) struct Store {
     kept: Option<(Summary, Vec<String>)>,
     pulled: Vec<String>,
     boot: u64,
+    /// Pieces of readings, and how many are in each.
+    spool: BTreeMap<u64, (u64, Vec<u8>)>,
+    /// Readings that are stored: whose, and which number.
+    stored: BTreeSet<(NodeId, u64)>,
 }
 
 impl Store {
@@ -98,6 +110,7 @@ impl Store {
         if self.start.index == 0 {
             self.applied = Position::default();
             self.rows.clear();
+            self.stored.clear();
         }
         self.apply(&self.read(self.applied.index + 1, self.hard_state.commit + 1));
         let commit = self.hard_state.commit.max(self.applied.index);
@@ -118,13 +131,90 @@ impl Store {
             memories: self.memories.clone(),
             suspect: false,
             trust: Trust::default(),
+            spool: self.spool_held(),
             ..Restored::default()
         };
         (self.boot, restored)
     }
 
-    /// A batch: its base, and each request's text on a line.
-    pub(crate) fn execute(base: Position, requests: &[Vec<u8>]) -> Executed {
+    pub(crate) fn write_spool(&mut self, writes: Vec<SpoolWrite>) {
+        for write in writes {
+            match write {
+                SpoolWrite::Put { place, readings, data, .. } => {
+                    self.spool.insert(place, (u64::from(readings), data));
+                }
+                SpoolWrite::Take { first, last } => {
+                    self.spool.retain(|place, _| !(first..=last).contains(place));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn pieces(&self, after: u64) -> Vec<(u64, Vec<u8>)> {
+        let pieces = self.spool.range(after + 1..);
+        pieces.map(|(place, (_, data))| (*place, data.clone())).collect()
+    }
+
+    fn spool_held(&self) -> SpoolHeld {
+        SpoolHeld {
+            first: self.spool.keys().next().copied().unwrap_or(0),
+            last: self.spool.keys().next_back().copied().unwrap_or(0),
+            readings: self.spool.values().map(|(readings, _)| readings).sum(),
+            bytes: self.spool.values().map(|(_, data)| data.len() as u64).sum(),
+            lowest: 0,
+        }
+    }
+
+    /// A batch of readings alone, as the database would plan it.
+    fn plan(&self, base: Position, batches: Vec<Batch>) -> Executed {
+        let mut known = self.stored.clone();
+        let mut segments = Vec::new();
+        for Batch { board, floor, readings, .. } in &batches {
+            let fresh = readings.iter().filter(|(number, _)| known.insert((*board, *number)));
+            let row = |(number, reading): &(u64, understudy_core::readings::Reading)| StoredRow {
+                number: *number,
+                sensor: 1,
+                time: reading.time,
+                value: reading.value.clone(),
+                id: None,
+                token: None,
+                is_far: false,
+            };
+            let rows: Vec<_> = fresh.map(row).collect();
+            if !rows.is_empty() {
+                let stored = Stored { board: *board, floor: *floor, rows, ..Stored::default() };
+                segments.push(Segment::Readings(stored));
+            }
+        }
+        let answers = batches.iter().map(|_| Ok(sql::encode(&Verdict::default()))).collect();
+        Executed { change: Change { base, fingerprint: 0, segments }.encode(), answers }
+    }
+
+    fn store(&mut self, entry: &Entry, before: Position) -> Option<Outcome> {
+        let change = Change::decode(&entry.data, entry.position()).ok()?;
+        let mut outcome = None;
+        for segment in change.segments {
+            let Segment::Readings(stored) = segment else { continue };
+            outcome = Some(Outcome::Skipped);
+            if change.base == before && before.term == entry.term {
+                outcome = Some(Outcome::Changed);
+                let numbers = stored.rows.iter().map(|row| (stored.board, row.number));
+                self.stored.extend(numbers);
+                self.rows.push(format!("{} of n{}", stored.rows.len(), stored.board));
+            }
+        }
+        outcome
+    }
+
+    /// A batch: its base, and each request's text on a line; or readings.
+    pub(crate) fn execute(&self, base: Position, requests: &[Vec<u8>]) -> Executed {
+        let batch = |request: &Vec<u8>| match ReadingsWork::decode(request)? {
+            ReadingsWork::Store(batch) => Some(batch),
+            ReadingsWork::Clock(_) | ReadingsWork::Tend(_) => None,
+        };
+        if let Some(batches) = requests.iter().map(batch).collect() {
+            return self.plan(base, batches);
+        }
         let mut change = Vec::from(base.term.to_le_bytes());
         change.extend(base.index.to_le_bytes());
         change.extend(requests.join(&b'\n'));
@@ -142,6 +232,9 @@ impl Store {
     fn apply_one(&mut self, entry: &Entry) -> Outcome {
         assert_eq!(entry.index, self.applied.index + 1, "entries come one after the other");
         let before = std::mem::replace(&mut self.applied, entry.position());
+        if let Some(outcome) = self.store(entry, before) {
+            return outcome;
+        }
         let Some((base, text)) = entry.data.split_at_checked(BASE_BYTES) else {
             return Outcome::Changed;
         };
@@ -161,6 +254,7 @@ impl Store {
     pub(crate) fn reset(&mut self) -> Position {
         self.applied = Position::default();
         self.rows.clear();
+        self.stored.clear();
         self.applied
     }
 

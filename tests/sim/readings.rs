@@ -99,9 +99,15 @@ impl World {
 
     /// In the end a board holds each reading once that it may have promised.
     pub(crate) fn look_at_readings(&mut self, id: NodeId, members: &[NodeId]) {
-        let Some(process) = &mut self.board(id).process else { return };
+        let now = self.now;
+        let board = self.board(id);
+        let time = board.time(now);
+        let Some(process) = &mut board.process else { return };
         let (status, rows) = (process.node.intake_status(), held(&mut process.database));
-        if status.spooled + status.in_memory > 0 {
+        let group = process.node.status(time);
+        // What would be on one board alone is not written, and waits.
+        let waits = group.one_copy && !group.one_copy_allowed;
+        if status.spooled + status.in_memory > 0 && !waits {
             self.check.fail(format!("board {id} keeps readings for itself: {status:?}"));
         }
         let has_lost_its_disk = |board: &NodeId| {
@@ -111,7 +117,7 @@ impl World {
             let count = rows.get(&value.cast_unsigned()).copied().unwrap_or(0);
             let fits = match fate {
                 Fate::Open => count <= 1,
-                Fate::Spooled(board) if has_lost_its_disk(board) => count <= 1,
+                Fate::Spooled(board) if waits || has_lost_its_disk(board) => count <= 1,
                 Fate::Spooled(_) | Fate::Committed => count == 1,
                 Fate::Refused => count == 0,
             };
