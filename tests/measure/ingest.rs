@@ -4,8 +4,9 @@
 //! A reading's latency counts from the moment at which it was to go, so that one which
 //! had to wait for its turn is not flattered. None of those that were accepted may be
 //! missing: in the end all boards are asked how many they have, and what those add up
-//! to. Memory is each board's proportional share, looked at all along; processor time is
-//! that of each board's process.
+//! to. Memory is each board's proportional share, looked at all along: agents of the same
+//! build that others run meanwhile share its code, and move the figure when they end.
+//! Processor time is that of each board's process.
 
 use std::{
     path::{Path, PathBuf},
