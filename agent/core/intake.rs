@@ -75,7 +75,8 @@ pub struct IntakeStatus {
 /// One reading that is not resolved, in memory.
 struct Live {
     reading: Reading,
-    arrived: Millis,
+    /// When it was first to be sent: what is to be committed in time counts from then.
+    due: Millis,
     stage: Stage,
     /// On this board's disk, and whoever waits for that knows.
     is_safe: bool,
@@ -86,8 +87,8 @@ struct Live {
 }
 
 impl Live {
-    const fn new(arrived: Millis, reading: Reading, stage: Stage) -> Self {
-        Self { reading, arrived, stage, is_safe: false, is_unknown: false, place: None }
+    const fn new(due: Millis, reading: Reading, stage: Stage) -> Self {
+        Self { reading, due, stage, is_safe: false, is_unknown: false, place: None }
     }
 
     /// May its caller be told that it is not stored, and never will be?
@@ -183,7 +184,7 @@ impl Intake {
         }
         let gathers = now.plus(window_ms);
         for (number, reading) in (first..).zip(readings) {
-            self.live.insert(number, Live::new(now, reading, Stage::Gathering(gathers)));
+            self.live.insert(number, Live::new(gathers, reading, Stage::Gathering(gathers)));
         }
         self.due = Some(self.due.map_or(gathers, |due| due.min(gathers)));
         (self.next, self.live_bytes) = (first + count as u64, self.live_bytes + bytes);
@@ -358,7 +359,7 @@ impl Intake {
             return None;
         }
         let oldest = self.live.values().find(|live| live.place.is_none())?;
-        Some(oldest.arrived.plus(self.options.spool_after_ms))
+        Some(oldest.due.plus(self.options.spool_after_ms))
     }
 
     /// Does it look for its own in what comes into the log?
@@ -418,7 +419,7 @@ impl Intake {
     /// takes no more, callers hear so.
     pub(crate) fn spool_overdue(&mut self, now: Millis) {
         let after_ms = self.options.spool_after_ms;
-        let is_due = |live: &Live| live.place.is_none() && now.since(live.arrived) >= after_ms;
+        let is_due = |live: &Live| live.place.is_none() && now.since(live.due) >= after_ms;
         let due = self.live.iter().filter(|(_, live)| is_due(live));
         let due: Vec<u64> = due.map(|(number, _)| *number).collect();
         if due.is_empty() || !self.spool.is_full(self.options.spool_bytes_max) {
@@ -442,7 +443,7 @@ impl Intake {
         let after_ms = self.options.spool_after_ms;
         self.options.thins_out
             && self.spool.is_full(self.options.spool_bytes_max)
-            && self.live.values().any(|live| now.since(live.arrived) >= after_ms)
+            && self.live.values().any(|live| now.since(live.due) >= after_ms)
     }
 
     fn put_in_spool(&mut self, numbers: Vec<u64>) {
