@@ -368,3 +368,25 @@ fn what_is_thinned_out_is_not_read_back_before_the_disk_has_it() {
     intake.spooled(&numbers);
     assert!(intake.spool.may_fetch(later));
 }
+
+#[test]
+fn a_witness_has_readings_safe_in_its_spool_alone() {
+    let mut rig = Rig::with_witnesses(&BOARDS, &[3]);
+    rig.run(2_000);
+    let leader = rig.leader().unwrap();
+    rig.ask(3, 1, arrivals(0..3, Level::Committed));
+    rig.run(100);
+    assert_eq!(level(&rig, 1), Some(Level::Committed));
+    // The witness is cut off once its log has them.
+    rig.cut = Vec::from([3 - leader]);
+    rig.pace = 1;
+    let before = rig.journals[&3].len();
+    rig.ask(3, 2, arrivals(3..6, Level::Spooled));
+    while rig.journals[&3].len() == before {
+        rig.run(10);
+    }
+    (rig.cut, rig.pace) = (Vec::from([leader, 3 - leader]), usize::MAX);
+    assert_eq!(level(&rig, 2), None, "its log has them without the sensors' names");
+    rig.run(3_000);
+    assert_eq!((level(&rig, 2), spooled(&rig, 3)), (Some(Level::Spooled), 3));
+}
