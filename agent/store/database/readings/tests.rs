@@ -297,6 +297,16 @@ fn an_id_is_not_forgotten_with_those_before_it() {
 }
 
 #[test]
+fn a_table_of_sensors_whose_ids_are_words_stops_no_board() {
+    let mut boards = boards();
+    boards.fine("CREATE TABLE sensor(id TEXT PRIMARY KEY, name TEXT UNIQUE, created INTEGER)");
+    boards.fine("INSERT INTO sensor VALUES ('k-1', 'kitchen', 0)");
+    let readings = [reading("kitchen", NOON, 1.0), reading("hall", NOON, 2.0)];
+    let verdict = store(&mut boards, &batch(1, 0, numbered(1, readings)));
+    assert!(verdict.refused[0].1.contains("UNIQUE"), "{verdict:?}");
+}
+
+#[test]
 fn no_more_ids_than_are_remembered() {
     let mut boards = boards();
     WALL.set(Some(NOON));
