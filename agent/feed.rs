@@ -173,9 +173,14 @@ impl Feed {
         }
         let mut rows = Vec::new();
         for segment in change.segments {
-            if let Segment::Readings(stored) = segment {
-                self.names.extend(stored.sensors);
-                rows.extend(stored.rows.into_iter().map(|row| (stored.board, row)));
+            match segment {
+                Segment::Readings(stored) => {
+                    self.names.extend(stored.sensors);
+                    rows.extend(stored.rows.into_iter().map(|row| (stored.board, row)));
+                }
+                // Another database may have come, with other sensors of the same numbers.
+                Segment::Schema(_) => self.names.clear(),
+                Segment::Rows { .. } | Segment::Operation(_) => {}
             }
         }
         rows
@@ -319,6 +324,22 @@ mod tests {
         assert_eq!(all, expected);
         let hall = on_runtime(heard("11-2", &["hall"])).unwrap();
         assert_eq!(hall, ["12-2 hall 1 5"]);
+    }
+
+    #[test]
+    fn sensors_are_looked_up_anew_where_another_database_may_have_come() {
+        let names: Vec<String> = on_runtime(async {
+            let mut feed = Feed::begin(board(), Place::parse("1-0"), Vec::new()).await.unwrap();
+            feed.names.insert(1, String::from("another"));
+            let stored = Stored { board: 1, rows: vec![row(1, 5)], ..Stored::default() };
+            let segments =
+                vec![Segment::Schema(String::from("DROP TABLE x")), Segment::Readings(stored)];
+            let base = Position { term: 1, index: 11 };
+            let data = Change { base, fingerprint: 0, segments }.encode();
+            let entry = Entry { index: 12, term: 1, kind: EntryKind::Change, data };
+            feed.hear(&[entry]).await.unwrap().into_iter().map(|heard| heard.sensor).collect()
+        });
+        assert_eq!(names, ["kitchen"]);
     }
 
     #[test]

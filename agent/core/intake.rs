@@ -308,6 +308,9 @@ impl Intake {
 
     fn refuse(&mut self, number: u64, why: &str, was_spooled: bool) {
         let live = self.forget(number);
+        if let Some(place) = live.as_ref().and_then(|live| live.place) {
+            self.spool.resolved(place);
+        }
         self.refused += u64::from(was_spooled || live.is_some_and(|live| live.is_safe));
         self.callers.refuse(number, why);
     }
@@ -479,6 +482,7 @@ impl Intake {
 
     /// These readings are in the spool and on the disk.
     pub(crate) fn spooled(&mut self, numbers: &[u64]) {
+        self.spool.on_disk(numbers);
         for number in numbers {
             self.safe(*number);
             let rests = |live: &Live| live.stage != Stage::Sent && live.place.is_some();

@@ -4,12 +4,13 @@ use alloc::{string::String, vec::Vec};
 
 use crate::{
     error::Refusal,
-    event::{NodeId, Reply, Request, RequestId},
-    intake::Options,
-    limits::{BATCH_READINGS_MAX, INTAKE_READINGS_MAX},
-    readings::{Arrivals, Batch, Level, Reading, Receipt},
+    event::{Millis, NodeId, Reply, Request, RequestId, SpoolWrite},
+    intake::{Intake, Options},
+    limits::{BATCH_READINGS_MAX, INTAKE_READINGS_MAX, SPOOL_AFTER_MS},
+    readings::{Arrivals, Batch, Level, Reading, Receipt, first_number},
+    restored::SpoolHeld,
     rig::Rig,
-    spool::LOST,
+    spool::{LOST, Purpose},
     sql::{self, Value},
 };
 
@@ -304,4 +305,88 @@ fn what_was_committed_unheard_is_sent_again_under_its_old_numbers() {
     rig.cut.clear();
     rig.run(5_000);
     assert_eq!(stored(&rig, follower), [3; 3]);
+}
+
+const OVERDUE: Millis = Millis(SPOOL_AFTER_MS);
+
+/// What the disk has of a spool after these writes.
+fn on_disk(writes: Vec<SpoolWrite>) -> Vec<(u64, Vec<u8>)> {
+    let piece = |write| match write {
+        SpoolWrite::Put { place, data, .. } => Some((place, data)),
+        SpoolWrite::Take { .. } => None,
+    };
+    writes.into_iter().filter_map(piece).collect()
+}
+
+/// A board whose only reading is under way, and in a piece of the spool meanwhile.
+fn under_way_and_spooled() -> (Intake, u64, Vec<(u64, Vec<u8>)>) {
+    let mut intake = Intake::new(1, 1, SpoolHeld::default());
+    intake.can_send = true;
+    let readings = Vec::from([reading(0)]);
+    let arrivals = Arrivals { readings, until: Level::Committed, window_ms: 0 };
+    intake.arrive(Millis(0), 1, arrivals, Millis(10_000)).unwrap();
+    let flight = intake.depart(Millis(0)).unwrap().flight;
+    intake.spool_overdue(OVERDUE);
+    let (writes, numbers) = intake.spool.take_writes();
+    intake.spooled(&numbers);
+    assert_eq!(intake.spool.readings(), 1);
+    (intake, flight, on_disk(writes))
+}
+
+#[test]
+fn a_reading_that_is_refused_while_it_is_in_the_spool_leaves_it() {
+    let (mut intake, flight, _) = under_way_and_spooled();
+    intake.landed(flight, Vec::from([(first_number(1), String::from("no"))]));
+    assert_eq!(intake.spool.readings(), 0, "what comes behind it is drained");
+}
+
+#[test]
+fn a_piece_that_is_stored_while_it_is_read_back_is_not_drained_again() {
+    let (mut intake, flight, pieces) = under_way_and_spooled();
+    intake.spool.fetch(7, Purpose::Drain);
+    intake.landed(flight, Vec::new());
+    assert!(intake.spool.fetched(7).is_some());
+    assert!(intake.spool.drain(OVERDUE, pieces).is_none(), "its number is below the floor");
+}
+
+#[test]
+fn what_is_thinned_out_is_not_read_back_before_the_disk_has_it() {
+    let mut intake = Intake::new(1, 1, SpoolHeld::default());
+    let readings = (0..4).map(reading).collect();
+    let arrivals = Arrivals { readings, until: Level::Spooled, window_ms: 0 };
+    intake.arrive(Millis(0), 1, arrivals, Millis(10_000)).unwrap();
+    intake.spool_overdue(OVERDUE);
+    let (writes, numbers) = intake.spool.take_writes();
+    intake.spooled(&numbers);
+    intake.spool.fetch(7, Purpose::Thin);
+    assert!(intake.spool.fetched(7).is_some());
+    intake.spool.thin(OVERDUE, on_disk(writes));
+    let later = Millis(OVERDUE.0 + 10_000);
+    assert!(intake.spool.is_urgent() && !intake.spool.may_fetch(later));
+    let (_, numbers) = intake.spool.take_writes();
+    assert!(!intake.spool.may_fetch(later), "a slow disk has it still as it was");
+    intake.spooled(&numbers);
+    assert!(intake.spool.may_fetch(later));
+}
+
+#[test]
+fn a_witness_has_readings_safe_in_its_spool_alone() {
+    let mut rig = Rig::with_witnesses(&BOARDS, &[3]);
+    rig.run(2_000);
+    let leader = rig.leader().unwrap();
+    rig.ask(3, 1, arrivals(0..3, Level::Committed));
+    rig.run(100);
+    assert_eq!(level(&rig, 1), Some(Level::Committed));
+    // The witness is cut off once its log has them.
+    rig.cut = Vec::from([3 - leader]);
+    rig.pace = 1;
+    let before = rig.journals[&3].len();
+    rig.ask(3, 2, arrivals(3..6, Level::Spooled));
+    while rig.journals[&3].len() == before {
+        rig.run(10);
+    }
+    (rig.cut, rig.pace) = (Vec::from([leader, 3 - leader]), usize::MAX);
+    assert_eq!(level(&rig, 2), None, "its log has them without the sensors' names");
+    rig.run(3_000);
+    assert_eq!((level(&rig, 2), spooled(&rig, 3)), (Some(Level::Spooled), 3));
 }

@@ -37,7 +37,8 @@ pub(crate) struct Spool {
     /// Pieces whose readings are under way in batches of their own: how many are not
     /// resolved, and what the piece takes.
     flying: BTreeMap<u64, (usize, Size)>,
-    /// Pieces among those that are left that are stored, and may be on the disk still.
+    /// Pieces among those that are left, or are being read back, that are stored, and may
+    /// be on the disk still.
     gone: BTreeSet<u64>,
     writes: Vec<SpoolWrite>,
     /// Numbers that are safe once `writes` is on the disk.
@@ -50,8 +51,9 @@ pub(crate) struct Spool {
     thinned: u64,
     /// The next to be thinned out come after this place.
     thin_after: u64,
-    /// What came of that is still to be written.
-    is_thinned: bool,
+    /// What came of that is not on the disk yet, where what it took the place of is: a
+    /// number in it.
+    thinning: Option<u64>,
 }
 
 /// Pieces are read back from the journal.
@@ -142,8 +144,10 @@ impl Spool {
         if self.held.readings == 0 {
             (self.held.bytes, self.held.lowest, self.held.first) = (0, 0, self.held.last + 1);
         }
-        let left = self.held.first;
-        self.gone.retain(|place| *place >= left);
+        if self.fetching.is_none() {
+            let left = self.held.first;
+            self.gone.retain(|place| *place >= left);
+        }
         self.writes.push(SpoolWrite::Take { first, last });
     }
 
@@ -161,19 +165,24 @@ impl Spool {
     }
 
     /// Is there something to write that cannot wait for another write?
-    pub(crate) fn is_urgent(&self) -> bool {
-        !self.written.is_empty() || self.is_thinned
+    pub(crate) const fn is_urgent(&self) -> bool {
+        !self.written.is_empty()
     }
 
     /// What the next write brings, and whose readings are safe then.
     pub(crate) fn take_writes(&mut self) -> (Vec<SpoolWrite>, Vec<u64>) {
-        self.is_thinned = false;
         (core::mem::take(&mut self.writes), core::mem::take(&mut self.written))
     }
 
-    /// May the next pieces be read for this?
+    /// What was to be written with these numbers is on the disk.
+    pub(crate) fn on_disk(&mut self, numbers: &[u64]) {
+        self.thinning = self.thinning.filter(|number| !numbers.contains(number));
+    }
+
+    /// May the next pieces be read for this? Not while the disk has what was thinned out.
     pub(crate) fn may_fetch(&self, now: Millis) -> bool {
         self.held.readings > 0
+            && self.thinning.is_none()
             && self.fetching.is_none()
             && self.draining.is_none()
             && self.again <= now
@@ -252,7 +261,8 @@ impl Spool {
         self.writes.push(write);
         self.held.readings = self.held.readings.saturating_sub(before.readings) + after.readings;
         self.held.bytes = self.held.bytes.saturating_sub(before.bytes) + after.bytes;
-        self.is_thinned = true;
+        self.thinning = kept.readings.first().map(|(number, _)| *number);
+        self.written.extend(self.thinning);
     }
 }
 

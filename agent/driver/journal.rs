@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::{mpsc::Sender, oneshot};
 use tracing::{error, info, warn};
 use understudy_core::{
-    event::{Effect, Event, Trust},
+    event::{Cut, Effect, Event, Trust},
     limits::{APPEND_BYTES_MAX, JOURNAL_EFFECTS_MAX},
 };
 
@@ -201,7 +201,7 @@ impl<H: Fn(&str)> Worker<H> {
     }
 
     fn followed(&mut self, low: u64, high: u64) -> Option<Followed> {
-        let start = self.journal.start().index;
+        let start = self.start();
         if low <= start {
             return Some(Followed::Gone { first: start + 1 });
         }
@@ -212,6 +212,16 @@ impl<H: Fn(&str)> Worker<H> {
                 None
             }
         }
+    }
+
+    /// Where the log begins. What stands in one that is about to begin anew may never have
+    /// been committed, and the database is ahead of it already.
+    fn start(&self) -> u64 {
+        let anew = self.batch.iter().rev().find_map(|persist| match persist.cut {
+            Some(Cut::Anew(start)) => Some(start),
+            Some(Cut::UpTo(_) | Cut::GivenUp(_) | Cut::Coming(_)) | None => None,
+        });
+        anew.unwrap_or_else(|| self.journal.start()).index
     }
 
     /// Writes everything that waits with one sync.
@@ -244,5 +254,32 @@ impl<H: Fn(&str)> Worker<H> {
     fn report(&self, event: Event) {
         // The loop ends before its threads do; then nobody listens any more.
         let _ = self.events.blocking_send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use understudy_core::event::{Entry, EntryKind, HardState, Position};
+
+    use super::*;
+    use crate::store::journal::Options;
+
+    #[test]
+    fn nobody_follows_a_log_that_is_about_to_begin_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(directory.path(), &Options::default()).unwrap();
+        let entry = |index| Entry { index, term: 1, kind: EntryKind::Change, data: Vec::new() };
+        let hard_state = HardState { term: 1, vote: 0, commit: 1 };
+        let entries = (1..=3).map(entry).collect();
+        journal.write(&[Persist { entries, hard_state, ..Persist::default() }]).unwrap();
+        let (events, _told) = tokio::sync::mpsc::channel(1);
+        let follows = Arc::new(AtomicUsize::new(0));
+        let (halt, batch, number, identity, is_full) = (|_: &str| {}, Vec::new(), 0, None, false);
+        let mut worker =
+            Worker { journal, events, halt, follows, batch, number, identity, is_full };
+        assert!(matches!(worker.followed(2, 6), Some(Followed::Entries(all)) if all.len() == 2));
+        let cut = Some(Cut::Anew(Position { term: 2, index: 5 }));
+        worker.batch.push(Persist { cut, ..Persist::default() });
+        assert!(matches!(worker.followed(2, 6), Some(Followed::Gone { first: 6 })));
     }
 }

@@ -105,7 +105,7 @@ impl Database {
         }
     }
 
-    /// Is there a table that they stand in? What it lacks that was made anew since is
+    /// Are there tables that they stand in? What one lacks that was made anew since is
     /// told when the next is to be stored.
     fn has_readings(&self) -> bool {
         self.tables.known(&self.schema).is_some() || tables::are_there(&self.connection)
@@ -246,7 +246,7 @@ fn next_time(rows: &mut rusqlite::Rows<'_>) -> rusqlite::Result<Option<i64>> {
 
 /// The first sensor from this number on that has readings.
 fn next_sensor(connection: &Connection, from: i64) -> rusqlite::Result<Option<i64>> {
-    let sql = "SELECT sensor FROM main.reading WHERE sensor >= ?1 ORDER BY sensor LIMIT 1";
+    let sql = "SELECT sensor FROM main.reading WHERE sensor >= ?1 ORDER BY sensor";
     let mut select = connection.prepare_cached(sql)?;
     next_time(&mut select.query([from])?)
 }

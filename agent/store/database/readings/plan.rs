@@ -181,7 +181,9 @@ impl<'c> Plan<'c> {
         }
         let known: Option<i64> = self
             .connection
-            .prepare_cached("SELECT id FROM main.sensor WHERE name = ?1")?
+            .prepare_cached(
+                "SELECT id FROM main.sensor WHERE name = ?1 AND typeof(id) = 'integer'",
+            )?
             .query_row([name], |row| row.get(0))
             .optional()?;
         if let Some(sensor) = known {
@@ -193,7 +195,8 @@ impl<'c> Plan<'c> {
             let highest: i64 = self
                 .connection
                 .prepare_cached(
-                    "SELECT max(coalesce((SELECT max(id) FROM main.sensor), 0), \
+                    "SELECT max(coalesce((SELECT id FROM main.sensor WHERE typeof(id) = 'integer' \
+                     ORDER BY id DESC LIMIT 1), 0), \
                      coalesce((SELECT sensor FROM main.reading WHERE typeof(sensor) = 'integer' \
                      ORDER BY sensor DESC LIMIT 1), 0))",
                 )?

@@ -1,6 +1,6 @@
 //! What is rolled up of readings, and how rows go: the statements on the tables.
 
-use rusqlite::{Connection, OptionalExtension as _, types::ValueRef};
+use rusqlite::{Connection, types::ValueRef};
 use understudy_core::{mutant, readings::UNSET_BELOW};
 
 use super::next_time;
@@ -72,7 +72,7 @@ pub(super) fn next_reading(
     (from, to): (i64, i64),
 ) -> rusqlite::Result<Option<i64>> {
     let sql = "SELECT time FROM main.reading WHERE sensor = ?1 AND time >= ?2 AND time < ?3 \
-               ORDER BY time LIMIT 1";
+               ORDER BY time";
     next_time(&mut connection.prepare_cached(sql)?.query((sensor, from, to))?)
 }
 
@@ -98,9 +98,9 @@ pub(super) fn rows_before(
     if rows < rows_max {
         return Ok((rows.cast_unsigned(), None));
     }
-    let kept = format!("SELECT time {from} ORDER BY time LIMIT 1 OFFSET ?4");
-    let kept = connection.prepare_cached(&kept)?.query_row(parameters, |row| row.get(0));
-    Ok((rows.cast_unsigned(), kept.optional()?))
+    let kept = format!("SELECT time {from} ORDER BY time LIMIT -1 OFFSET ?4");
+    let kept = next_time(&mut connection.prepare_cached(&kept)?.query(parameters)?)?;
+    Ok((rows.cast_unsigned(), kept))
 }
 
 /// Rows of a sensor before this time go, readings or what was rolled up.

@@ -148,11 +148,13 @@ fn is_key(columns: &[Column], key: &[&str]) -> bool {
         && keyed.iter().zip(key).all(|(column, name)| column.name.eq_ignore_ascii_case(name))
 }
 
-/// Is the table of readings there, and fit for them?
+/// Are the tables of sensors and of readings there, and fit for them?
 pub(super) fn are_there(connection: &Connection) -> bool {
-    let [_, reading, _] = &ALL;
-    let columns = columns(connection, reading.name).unwrap_or_default();
-    !columns.is_empty() && unfit(reading, &columns).is_none()
+    let is_fit = |wanted: &Wanted| {
+        let columns = columns(connection, wanted.name).unwrap_or_default();
+        !columns.is_empty() && unfit(wanted, &columns).is_none()
+    };
+    ALL[..2].iter().all(is_fit)
 }
 
 /// Looks at those that are there.

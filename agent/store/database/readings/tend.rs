@@ -275,9 +275,10 @@ impl<'c> Due<'c> {
             self.connection.prepare("SELECT id, name FROM main.sensor ORDER BY id")?;
         let mut rows = sensors.query([])?;
         while let Some(row) = rows.next()? {
+            let Ok(sensor) = row.get_ref(0)?.as_i64() else { continue };
             let Ok(name) = row.get_ref(1)?.as_str() else { continue };
             if let Some(rule) = self.rule_of(rules, name)? {
-                self.sensor(row.get(0)?, rule)?;
+                self.sensor(sensor, rule)?;
             }
         }
         Ok(())

@@ -113,6 +113,31 @@ fn a_bucket_is_rolled_up_once_when_it_is_over() {
 }
 
 #[test]
+fn a_time_that_users_wrote_and_that_is_none_is_in_nobodys_way() {
+    let mut boards = boards();
+    rule(&mut boards, "*", None, &["10m:1y"]);
+    at(&mut boards, 0, "a", &[(1, 1.0), (2, 2.0)]);
+    boards.fine(&format!("INSERT INTO reading(sensor, time, value) VALUES (1, {ZERO}.5, 9)"));
+    let connection = &boards.databases[0].connection;
+    let kept = rollup::rows_before(connection, (1, 0), ZERO + HOUR, 0).unwrap();
+    assert_eq!(kept, (0, Some(ZERO + MINUTE)));
+    tend(&mut boards, agreed(ZERO + HOUR));
+    assert_eq!(words(&mut boards, "SELECT 'n' || count(*) FROM rollup"), "n1");
+}
+
+#[test]
+fn a_table_that_users_have_dropped_stops_no_board() {
+    let mut boards = boards();
+    rule(&mut boards, "*", Some("1h"), &["10m:1y"]);
+    at(&mut boards, 0, "a", &[(1, 1.0), (2, 2.0)]);
+    boards.fine("DROP TABLE sensor");
+    assert_eq!(tend(&mut boards, agreed(ZERO + DAY)), 0);
+    assert_eq!(count(&mut boards), 2);
+    let fix = ClockFix { board: 1, boot: 0, began_us: ZERO };
+    assert!(run(&mut boards, &[Work::Clock(fix).encode()])[0].is_ok());
+}
+
+#[test]
 fn late_readings_count_while_all_of_their_bucket_are_there() {
     let mut boards = boards();
     rule(&mut boards, "*", Some("1d"), &["10m:1y", "1d:1y"]);

@@ -283,6 +283,30 @@ fn ids_that_came_while_nobody_knew_the_time_are_forgotten_in_the_end() {
 }
 
 #[test]
+fn an_id_is_not_forgotten_with_those_before_it() {
+    let mut boards = boards();
+    WALL.set(Some(NOON));
+    store(&mut boards, &batch(1, 0, numbered(1, [with_id("p", 1.0), with_id("q", 1.0)])));
+    WALL.set(Some(NOON + DAY_US));
+    let one = |board, id| Work::Store(batch(board, 0, numbered(9, [with_id(id, 1.0)]))).encode();
+    run(&mut boards, &[one(1, "x"), one(2, "y")]);
+    assert_eq!(count(&mut boards), 4);
+    store(&mut boards, &batch(1, 0, numbered(10, [with_id("x", 1.0), with_id("y", 1.0)])));
+    assert_eq!(count(&mut boards), 4, "within a day");
+    WALL.set(None);
+}
+
+#[test]
+fn a_table_of_sensors_whose_ids_are_words_stops_no_board() {
+    let mut boards = boards();
+    boards.fine("CREATE TABLE sensor(id TEXT PRIMARY KEY, name TEXT UNIQUE, created INTEGER)");
+    boards.fine("INSERT INTO sensor VALUES ('k-1', 'kitchen', 0)");
+    let readings = [reading("kitchen", NOON, 1.0), reading("hall", NOON, 2.0)];
+    let verdict = store(&mut boards, &batch(1, 0, numbered(1, readings)));
+    assert!(verdict.refused[0].1.contains("UNIQUE"), "{verdict:?}");
+}
+
+#[test]
 fn no_more_ids_than_are_remembered() {
     let mut boards = boards();
     WALL.set(Some(NOON));

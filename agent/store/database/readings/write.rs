@@ -99,10 +99,13 @@ fn ids(connection: &Connection, stored: &Stored) -> rusqlite::Result<()> {
                    (SELECT time FROM _understudy_reading_id ORDER BY number LIMIT 1)";
         connection.prepare_cached(sql)?.execute([now])?;
     }
-    let sql = "INSERT OR REPLACE INTO _understudy_reading_id(id, time) VALUES (?1, ?2)";
+    // No number is given again that this entry says is forgotten.
+    let sql = "INSERT OR REPLACE INTO _understudy_reading_id(number, id, time) \
+               SELECT max(?1, 1 + coalesce(max(number), 0)), ?2, ?3 FROM _understudy_reading_id";
     let mut insert = connection.prepare_cached(sql)?;
     for id in new {
-        insert.execute((id, stored.ids_us.unwrap_or(0)))?;
+        let from = stored.ids_before.max(1).cast_signed();
+        insert.execute((from, id, stored.ids_us.unwrap_or(0)))?;
     }
     Ok(())
 }
