@@ -441,11 +441,13 @@ impl Intake {
         }
     }
 
-    /// A full spool is to be thinned out: something waits for room in it.
+    /// A full spool is to be thinned out: something waits for room in it. Not while any of
+    /// it is under way as well, of which it is not known what becomes.
     pub(crate) fn wants_room(&self, now: Millis) -> bool {
         let after_ms = self.options.spool_after_ms;
         self.options.thins_out
             && self.spool.is_full(self.options.spool_bytes_max)
+            && self.live.values().all(|live| live.place.is_none())
             && self.live.values().any(|live| now.since(live.due) >= after_ms)
     }
 
