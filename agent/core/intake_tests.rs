@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use crate::{
     error::Refusal,
-    event::{Millis, NodeId, Reply, Request, RequestId, SpoolWrite},
+    event::{Millis, NodeId, Position, Reply, Request, RequestId, SpoolWrite},
     intake::{Intake, Options},
     limits::{BATCH_READINGS_MAX, INTAKE_READINGS_MAX, SPOOL_AFTER_MS},
     readings::{Arrivals, Batch, Level, Reading, Receipt, first_number},
@@ -389,4 +389,23 @@ fn a_witness_has_readings_safe_in_its_spool_alone() {
     assert_eq!(level(&rig, 2), None, "its log has them without the sensors' names");
     rig.run(3_000);
     assert_eq!((level(&rig, 2), spooled(&rig, 3)), (Some(Level::Spooled), 3));
+}
+
+/// Its board has readings in an entry that turns out to do nothing.
+#[test]
+fn safe_readings_of_an_entry_that_did_nothing_go_to_the_spool() {
+    let mut intake = Intake::new(1, 1, SpoolHeld::default());
+    let Request::Readings(arrivals) = arrivals(0..2, Level::Spooled) else { panic!("readings") };
+    intake.arrive(Millis(0), 9, arrivals, Millis(10_000)).unwrap();
+    intake.can_send = true;
+    let departure = intake.depart(Millis(0)).unwrap();
+    let numbers: Vec<u64> = departure.batch.readings.iter().map(|(number, _)| *number).collect();
+    let at = Position { term: 2, index: 7 };
+    intake.log(at, numbers.clone());
+    intake.log_written(&[at]);
+    assert_eq!(intake.callers.take_told().len(), 1, "told as spooled");
+    intake.applied(at, false);
+    let (writes, safe) = intake.spool.take_writes();
+    assert!(matches!(writes[..], [SpoolWrite::Put { readings: 2, .. }]), "{writes:?}");
+    assert_eq!(safe, numbers);
 }

@@ -32,6 +32,7 @@ use super::{
     Database, Failure,
     authorize::{Mode, is_ours},
     gathered::Gathered,
+    readings,
     schema::{Schema, quoted},
     text::words,
 };
@@ -256,7 +257,14 @@ fn finish(
          DROP TABLE {list}; UPDATE {STATE} SET done = 1; PRAGMA writable_schema=RESET;
          PRAGMA user_version={version}; PRAGMA application_id={application};"
     ));
+    sql.push_str(&readings::marks_anew(connection, |name| stage_of(connection, &list, name))?);
     Ok(sql)
+}
+
+/// The name under which a table of the file is staged.
+fn stage_of(connection: &Connection, list: &str, name: &str) -> rusqlite::Result<Option<String>> {
+    let find = format!("SELECT stage FROM {list} WHERE name = ?1 AND stage IS NOT NULL");
+    connection.query_row(&find, [name], |row| row.get(0)).optional()
 }
 
 impl Database {

@@ -235,3 +235,42 @@ fn readings_travel_with_the_tables_they_stand_in_and_none_comes_twice() {
     let expected = "0,1,2,3,3,4,5,6,7".bytes().collect::<Vec<u8>>();
     assert_eq!(rows(&after.read()[1], values), [[format!("text {expected:?}")]]);
 }
+
+#[test]
+fn a_restored_file_is_rolled_up_from_where_its_own_rows_say() {
+    const HOUR: i64 = 3_600_000_000;
+    let mut boards = Boards::new();
+    boards.sql("CREATE TABLE old(a)");
+    for (_, database) in &mut boards.0 {
+        // Marks of another life: all is rolled up and trimmed long since.
+        database
+            .internal("INSERT INTO _understudy_tended VALUES (1, 60, 9000000000000000), (5, 0, 7)")
+            .unwrap();
+        database.internal("INSERT INTO _understudy_late VALUES (1, 5)").unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "CREATE TABLE sensor(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, unit TEXT, created INTEGER);
+         CREATE TABLE reading(sensor INTEGER NOT NULL, time INTEGER NOT NULL, value, board INTEGER,
+             token INTEGER, flag INTEGER, PRIMARY KEY(sensor, time)) WITHOUT ROWID;
+         CREATE TABLE rollup(sensor INTEGER NOT NULL, width INTEGER NOT NULL, time INTEGER NOT NULL,
+             count INTEGER NOT NULL, min REAL, max REAL, mean REAL, last REAL,
+             PRIMARY KEY(sensor, width, time)) WITHOUT ROWID;
+         INSERT INTO sensor VALUES (1, 'hall', NULL, 0);
+         INSERT INTO reading VALUES (1, {}, 1, 1, NULL, NULL), (1, {}, 2, 1, NULL, NULL);
+         INSERT INTO rollup VALUES (1, 3600, 0, 1, 1, 1, 1, 1), (1, 3600, {HOUR}, 1, 1, 1, 1, 1);",
+        HOUR + 5,
+        3 * HOUR
+    );
+    let source = Source::open(&file(folder.path(), &text), "1").unwrap();
+    boards.stage(&source).unwrap();
+    boards.finish(&source).unwrap();
+    boards.are_alike();
+    let marks = "SELECT group_concat(sensor || ' ' || width || ' ' || until, ', ') FROM \
+                 (SELECT * FROM _understudy_tended ORDER BY width)";
+    let expected = format!("1 0 {}, 1 3600 {}", HOUR + 5, 2 * HOUR).bytes().collect::<Vec<u8>>();
+    for read in boards.read() {
+        assert_eq!(rows(&read, marks), [[format!("text {expected:?}")]]);
+        assert_eq!(rows(&read, "SELECT count(*) FROM _understudy_late"), [["Integer(0)"]]);
+    }
+}

@@ -15,6 +15,7 @@
 mod clock;
 mod late;
 mod ledger;
+mod marks;
 mod plan;
 mod rollup;
 mod tables;
@@ -35,7 +36,7 @@ use understudy_core::{
     sql::{self, Value},
 };
 
-pub(super) use self::tables::Tables;
+pub(super) use self::{marks::marks_anew, tables::Tables};
 use self::{plan::Plan, tables::Known};
 use super::{
     Database, Failure, authorize::Mode, execute::Request, gathered::Gathered, text::words,

@@ -27,8 +27,8 @@ const READINGS: &str = "CREATE VIEW readings(sensor, time, utc, value, unit, boa
 
 /// A table of readings, the columns it must have, those of its key in order.
 pub(super) struct Wanted {
-    name: &'static str,
-    columns: &'static [&'static str],
+    pub(super) name: &'static str,
+    pub(super) columns: &'static [&'static str],
     key: &'static [&'static str],
     sql: &'static str,
 }
