@@ -5,7 +5,8 @@
 //! batch always stands on the entry right before it. A batch is answered when
 //! its index is committed and on its way into the database, a membership change
 //! when it is applied, in whatever term that happens: as ours means done, as
-//! another's means nothing was changed.
+//! another's means nothing was changed. What a state from another board has passed
+//! over is not known.
 
 use alloc::{collections::VecDeque, vec::Vec};
 
@@ -210,12 +211,15 @@ impl Writes {
             return Vec::new();
         }
         let ours = at == *expected && outcome != Outcome::Skipped;
+        // A state of another board's may have brought what stands there, ours or not.
+        let passed_over = at.index > expected.index;
         let Slot::Proposed { answers, .. } = core::mem::take(&mut self.slot) else {
             return Vec::new();
         };
         let reply = |answer| match (ours, answer) {
             (true, Ok(answer)) => Reply::Done { index: at.index, answer },
             (true, Err(refusal)) => Reply::Refused(refusal),
+            (false, _) if passed_over => Reply::Refused(Refusal::OutcomeUnknown),
             (false, _) => Reply::Refused(Refusal::LeadershipLost),
         };
         answers.into_iter().map(|(ticket, answer)| (ticket, reply(answer))).collect()
@@ -340,6 +344,13 @@ mod tests {
         assert_eq!(proposed().applied(other, Outcome::Changed), lost);
         let own = Position { term: 2, index: 5 };
         assert_eq!(proposed().applied(own, Outcome::Skipped), lost);
+    }
+
+    #[test]
+    fn what_a_state_has_passed_over_is_unknown() {
+        let unknown = [(Ticket::Local(1), Reply::Refused(Refusal::OutcomeUnknown))];
+        let behind = Position { term: 3, index: 6 };
+        assert_eq!(proposed().applied(behind, Outcome::Changed), unknown);
     }
 
     #[test]
