@@ -11,7 +11,7 @@ use serde::Serialize;
 use understudy_core::{
     change::{Change, Segment},
     error::Refusal,
-    event::{Entry, EntryKind, ReadLevel, Reply, Request},
+    event::{Entry, ReadLevel, Reply, Request},
     readings::{StoredRow, unset_of},
     sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
 };
@@ -164,15 +164,9 @@ impl Feed {
 
     /// What an entry that was applied brought; one that did nothing brought nothing.
     fn rows(&mut self, entry: &Entry) -> Vec<(u64, StoredRow)> {
-        if entry.kind != EntryKind::Change || entry.data.is_empty() {
-            return Vec::new();
-        }
-        let Ok(change) = Change::decode(&entry.data, entry.position()) else { return Vec::new() };
-        if change.base.term != entry.term || change.base.index + 1 != entry.index {
-            return Vec::new();
-        }
+        let change = Change::of(entry).filter(|change| entry.stands_on(change.base));
         let mut rows = Vec::new();
-        for segment in change.segments {
+        for segment in change.map(|change| change.segments).unwrap_or_default() {
             match segment {
                 Segment::Readings(stored) => {
                     self.names.extend(stored.sensors);
@@ -233,7 +227,10 @@ fn told(place: Place, sensor: String, board: u64, row: StoredRow) -> Heard {
 
 #[cfg(test)]
 mod tests {
-    use understudy_core::{event::Position, readings::Stored};
+    use understudy_core::{
+        event::{EntryKind, Position},
+        readings::Stored,
+    };
 
     use super::*;
     use crate::{call::Call, status::Status};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use understudy_core::intake::IntakeStatus;
 
 use crate::boot::Evidence;
 
@@ -109,7 +110,7 @@ pub struct Status {
     pub scrub: Option<ScrubStatus>,
     /// Readings that came to this board and are not known to be committed.
     #[serde(default)]
-    pub readings: ReadingsStatus,
+    pub readings: IntakeStatus,
     /// Why no old readings are rolled up or trimmed, where they should be.
     #[serde(default)]
     pub not_trimmed: Option<String>,
@@ -180,25 +181,6 @@ pub struct ClockStatus {
     pub shows: String,
     /// Stamps are so much ahead of it, since it was stepped back, milliseconds.
     pub ahead_ms: i64,
-}
-
-/// Readings that came to this board, as it has them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReadingsStatus {
-    /// In memory, neither committed nor spooled.
-    pub in_memory: u64,
-    /// In the spool, on this board's disk.
-    pub spooled: u64,
-    /// Bytes that the spool takes.
-    pub spool_bytes: u64,
-    /// And that it may take.
-    pub spool_bytes_max: u64,
-    /// It takes no more.
-    pub spool_full: bool,
-    /// Readings that it gave up to make room, since the agent started.
-    pub thinned: u64,
-    /// Readings that the group refused after they were acknowledged, since then.
-    pub refused: u64,
 }
 
 /// One member as this board sees it.

@@ -15,7 +15,7 @@ use crate::{
     identity::Identity,
     readers,
     seal::Drop,
-    status::{DifferenceStatus, MemberStatus, PullStatus, ReadingsStatus, ScrubStatus, Status},
+    status::{DifferenceStatus, MemberStatus, PullStatus, ScrubStatus, Status},
 };
 
 /// What is true of this board beside its node.
@@ -114,24 +114,11 @@ pub fn status(
         key_awaits: seen.keys_wait_for.iter().filter_map(|id| name(*id)).collect(),
         pulls: seen.pulls.map(|pulls| pull_status(pulls, &members)),
         scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),
-        readings: readings_status(node),
+        readings: node.intake_status(),
         not_trimmed: facts.not_trimmed.clone(),
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
         counters: counters(&seen, drops, road),
-    }
-}
-
-fn readings_status(node: &Node) -> ReadingsStatus {
-    let seen = node.intake_status();
-    ReadingsStatus {
-        in_memory: seen.in_memory,
-        spooled: seen.spooled,
-        spool_bytes: seen.spool_bytes,
-        spool_bytes_max: seen.spool_bytes_max,
-        spool_full: seen.spool_full,
-        thinned: seen.thinned,
-        refused: seen.refused,
     }
 }
 

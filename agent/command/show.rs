@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use understudy_core::sql::{SqlResponse, StatementOutcome, Value};
+use understudy_core::{
+    intake::IntakeStatus,
+    sql::{SqlResponse, StatementOutcome, Value},
+};
 
 use super::value_of;
 use crate::{
@@ -12,7 +15,7 @@ use crate::{
     readings::datagram,
     recover::Report,
     settings,
-    status::{ClockStatus, MemberStatus, ReadingsStatus, Status},
+    status::{ClockStatus, MemberStatus, Status},
     terminal,
 };
 
@@ -285,7 +288,7 @@ pub(super) fn status(status: &Status) -> String {
 }
 
 /// What this board keeps of readings for itself, and what was lost of them.
-fn kept_readings(readings: &ReadingsStatus) -> Option<String> {
+fn kept_readings(readings: &IntakeStatus) -> Option<String> {
     let mut words = Vec::new();
     let (kb, mb_max) = (readings.spool_bytes.div_ceil(1_024), readings.spool_bytes_max >> 20);
     if readings.spool_full {
@@ -335,18 +338,17 @@ mod tests {
 
     #[test]
     fn readings_that_wait_and_readings_that_are_lost_are_told() {
-        let waiting = ReadingsStatus {
+        let waiting = IntakeStatus {
             spooled: 1_234,
             spool_bytes: 50_000,
             spool_bytes_max: 64 << 20,
-            ..ReadingsStatus::default()
+            ..IntakeStatus::default()
         };
-        let told = |readings: ReadingsStatus| status(&Status { readings, ..Status::default() });
+        let told = |readings: IntakeStatus| status(&Status { readings, ..Status::default() });
         assert!(
-            told(waiting.clone())
-                .contains("1234 readings wait in this board's spool (49 KB of 64 MB)")
+            told(waiting).contains("1234 readings wait in this board's spool (49 KB of 64 MB)")
         );
-        let full = ReadingsStatus { spool_full: true, thinned: 7, refused: 3, ..waiting };
+        let full = IntakeStatus { spool_full: true, thinned: 7, refused: 3, ..waiting };
         let told = told(full);
         for words in ["which is full (64 MB, spool_mb", "7 were given up", "3 readings that had"] {
             assert!(told.contains(words), "{told}");

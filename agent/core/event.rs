@@ -78,6 +78,13 @@ impl Entry {
     pub const fn position(&self) -> Position {
         Position { term: self.term, index: self.index }
     }
+
+    /// Does a change made on this base apply here? Not after any other entry, nor in a
+    /// later term.
+    #[must_use]
+    pub const fn stands_on(&self, base: Position) -> bool {
+        base.term == self.term && base.index + 1 == self.index
+    }
 }
 
 /// What Raft must never forget.

@@ -22,6 +22,8 @@ use alloc::{
     vec::Vec,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     error::Refusal,
     event::{Millis, NodeId, Position, RequestId},
@@ -53,12 +55,13 @@ impl Default for Options {
     }
 }
 
-/// Readings on this board, as it sees them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Readings that came to this board, as it has them. Field names are those of
+/// `status --json` and only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IntakeStatus {
     /// In memory, neither committed nor spooled.
     pub in_memory: u64,
-    /// In the spool.
+    /// In the spool, on this board's disk.
     pub spooled: u64,
     /// Bytes of the spool.
     pub spool_bytes: u64,

@@ -243,11 +243,6 @@ impl Log {
         held.then(|| self.slice(low, high, most).iter().map(from_raft).collect())
     }
 
-    /// The last index of the log; 0 where it is empty.
-    pub(crate) const fn last_index_held(&self) -> u64 {
-        self.last_index
-    }
-
     /// First index that memory holds, or the one after the last.
     pub(crate) fn in_memory_from(&self) -> u64 {
         self.entries.front().map_or(self.last_index + 1, |entry| entry.index)

@@ -27,7 +27,7 @@ use crate::{
         APPEND_BYTES_MAX, APPENDS_IN_FLIGHT_MAX, APPLY_BYTES_MAX, MESSAGES_HELD_MAX,
         UNCOMMITTED_BYTES_MAX,
     },
-    log::{Log, RaftEntry, conf_change, from_raft},
+    log::{Log, conf_change, from_raft},
     member::MembershipChange,
     mutant,
     node::{Config, Node},
@@ -126,8 +126,9 @@ impl Node {
             self.retention.restart(anew.index);
             Cut::Anew(anew)
         });
-        self.note_readings(&entries, anew);
         self.raw.mut_store().append(&entries);
+        let entries: Vec<Entry> = entries.iter().map(from_raft).collect();
+        self.log_readings(&entries, cut.is_some());
         for entry in &entries {
             self.retention.append(entry.index, entry.data.len() as u64);
         }
@@ -137,7 +138,7 @@ impl Node {
             let hard_state = self.current_hard_state();
             let cut = cut.or_else(|| self.next_cut(now));
             self.written = number;
-            self.persist(&entries, hard_state, None, cut);
+            self.persist(entries, hard_state, None, cut);
         } else if let Some(before) = self.pending.back_mut() {
             before.last = number;
         } else {
@@ -163,18 +164,18 @@ impl Node {
     /// Writes down what the disk is to say of itself, when no other write is under
     /// way; raft-rs knows nothing of it.
     fn persist_trust(&mut self, trust: Trust) {
-        self.persist(&[], self.durable, Some(trust), None);
+        self.persist(Vec::new(), self.durable, Some(trust), None);
     }
 
     /// The same for what the spool is to have.
     pub(crate) fn persist_spool(&mut self) {
-        self.persist(&[], self.durable, None, None);
+        self.persist(Vec::new(), self.durable, None, None);
     }
 
     /// Has the journal write down what becomes of its log, when no other write is under
     /// way; raft-rs knows nothing of it.
     pub(crate) fn persist_cut(&mut self, cut: Cut) {
-        self.persist(&[], self.durable, None, Some(cut));
+        self.persist(Vec::new(), self.durable, None, Some(cut));
     }
 
     /// The present term or vote is not on this disk yet.
@@ -213,7 +214,7 @@ impl Node {
     /// waits for that.
     fn persist(
         &mut self,
-        entries: &[RaftEntry],
+        entries: Vec<Entry>,
         hard_state: HardState,
         trust: Option<Trust>,
         cut: Option<Cut>,
@@ -226,29 +227,18 @@ impl Node {
             hard_state,
             messages: VecDeque::new(),
             trust: trust.is_some(),
-            entries: entries.iter().map(place_of).collect(),
+            entries: entries.iter().map(Entry::position).collect(),
             spooled,
         });
         self.effects.push(Effect::Persist {
             number,
-            entries: entries.iter().map(from_raft).collect(),
+            entries,
             hard_state,
             memories: self.memories.take_unsaved(),
             trust,
             cut,
             spool,
         });
-    }
-
-    /// Of readings of this board's in what is about to be written, and replaced, the
-    /// intake hears.
-    fn note_readings(&mut self, entries: &[RaftEntry], anew: Position) {
-        let is_replaced = anew.index > 0
-            || entries.first().is_some_and(|e| e.index <= self.raw.store().last_index_held());
-        if is_replaced || self.intake.awaits_entries() {
-            let entries: Vec<Entry> = entries.iter().map(from_raft).collect();
-            self.log_readings(&entries, anew.index > 0);
-        }
     }
 
     fn current_hard_state(&self) -> HardState {
@@ -427,10 +417,6 @@ pub(crate) fn raft_over(log: Log, config: &Config, applied: u64) -> RawNode<Log>
 
 /// Marks the number of a fetch made for sending; its other bits are the index.
 const FETCH_FOR_SENDING: u64 = 1 << 63;
-
-fn place_of(entry: &RaftEntry) -> Position {
-    Position { term: entry.term, index: entry.index }
-}
 
 /// Does this message say nothing about what is on disk?
 fn claims_nothing(message: &Message) -> bool {

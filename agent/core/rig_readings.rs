@@ -62,11 +62,8 @@ impl Rig {
     pub(crate) fn store(&mut self, id: NodeId, entries: &[Entry]) {
         let stored = self.stored.entry(id).or_default();
         for entry in entries {
-            let change = Change::decode(&entry.data, entry.position()).unwrap_or_default();
-            for segment in change.segments {
-                let Segment::Readings(Stored { board, floor, rows, .. }) = segment else {
-                    continue;
-                };
+            let change = Change::of(entry).unwrap_or_default();
+            for Stored { board, floor, rows, .. } in change.into_readings() {
                 for row in rows {
                     let is_new = stored.numbers.insert((board, row.number));
                     assert!(is_new, "{} is stored twice", row.number);

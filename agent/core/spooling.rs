@@ -7,9 +7,9 @@
 use alloc::vec::Vec;
 
 use crate::{
-    change::{Change, Segment},
+    change::Change,
     error::Refusal,
-    event::{Effect, Entry, EntryKind, Millis, Outcome, Position, Reply, Request, RequestId},
+    event::{Effect, Entry, Millis, Outcome, Position, Reply, Request, RequestId},
     intake::{self, IntakeStatus},
     limits::{BATCH_READINGS_BYTES_MAX, BATCH_READINGS_MAX, INTAKE_REFUSED_MS},
     node::Node,
@@ -88,9 +88,7 @@ impl Node {
         let again = now.plus(self.config.timing.forward_retry_ms);
         match reply {
             Reply::Done { answer, .. } => match sql::decode::<Verdict>(&answer) {
-                Ok(verdict) => {
-                    self.intake.landed(flight, verdict.refused);
-                }
+                Ok(verdict) => self.intake.landed(flight, verdict.refused),
                 Err(_) => self.intake.turned_back(flight, again, &Refusal::OutcomeUnknown),
             },
             Reply::Refused(refusal @ (Refusal::Invalid(_) | Refusal::TooLarge { .. })) => {
@@ -147,17 +145,7 @@ impl Node {
 
 /// Numbers of a board's readings that an entry brings.
 fn numbers_in(entry: &Entry, board: u64) -> Vec<u64> {
-    if entry.kind != EntryKind::Change || entry.data.is_empty() {
-        return Vec::new();
-    }
-    let change = Change::decode(&entry.data, entry.position());
-    let segments = change.map(|change| change.segments).unwrap_or_default();
-    let own = segments.into_iter().filter_map(|segment| match segment {
-        Segment::Readings(stored) if stored.board == board => Some(stored.rows),
-        Segment::Readings(_)
-        | Segment::Schema(_)
-        | Segment::Rows { .. }
-        | Segment::Operation(_) => None,
-    });
-    own.flatten().map(|row| row.number).collect()
+    let stored = Change::of(entry).into_iter().flat_map(Change::into_readings);
+    let own = stored.filter(|stored| stored.board == board);
+    own.flat_map(|stored| stored.rows).map(|row| row.number).collect()
 }

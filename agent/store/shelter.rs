@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use understudy_core::{
-    change::{Change, Segment},
-    event::{Entry, EntryKind, NodeId, SpoolWrite},
+    change::Change,
+    event::{Entry, NodeId, SpoolWrite},
     limits::SPOOL_PIECE_BYTES_MAX,
     mutant,
     readings::{Batch, Reading, Stored, StoredRow},
@@ -33,7 +33,8 @@ pub(super) fn give_shelter(
     if journal.is_witness() {
         return Ok(());
     }
-    let stored: Vec<Stored> = entries.iter().flat_map(readings_of).collect();
+    let stored: Vec<Stored> =
+        entries.iter().filter_map(Change::of).flat_map(Change::into_readings).collect();
     let mut homeless = own(board, &stored);
     if homeless.is_empty() || mutant::is(86) {
         return Ok(());
@@ -58,19 +59,6 @@ pub(super) fn give_shelter(
     }
     let hard_state = journal.hard_state();
     journal.write(&[Persist { hard_state, spool: writes, ..Persist::default() }])
-}
-
-fn readings_of(entry: &Entry) -> Vec<Stored> {
-    if entry.kind != EntryKind::Change || entry.data.is_empty() {
-        return Vec::new();
-    }
-    let change = Change::decode(&entry.data, entry.position());
-    let segments = change.map(|change| change.segments).unwrap_or_default();
-    let readings = segments.into_iter().filter_map(|segment| match segment {
-        Segment::Readings(stored) => Some(stored),
-        Segment::Schema(_) | Segment::Rows { .. } | Segment::Operation(_) => None,
-    });
-    readings.collect()
 }
 
 /// Each number once: two entries may bring it, of which one at most will stand.

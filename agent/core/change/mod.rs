@@ -19,7 +19,7 @@ use alloc::{string::String, vec::Vec};
 
 use crate::{
     error::ChangeError,
-    event::Position,
+    event::{Entry, EntryKind, Position},
     limits::{CHANGE_CELLS_MAX, CHANGE_COPIED_BYTES_MAX, CHANGE_ROW_CELLS, ENTRY_BYTES_MAX},
     readings::{Operation, Stored},
     sql::Value,
@@ -156,6 +156,23 @@ impl Change {
         }
         reader.finish()?;
         Ok(Self { base, fingerprint, segments })
+    }
+
+    /// What an entry brings; none where it is no change.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Option<Self> {
+        match entry.kind {
+            EntryKind::Change => Self::decode(&entry.data, entry.position()).ok(),
+            EntryKind::Membership => None,
+        }
+    }
+
+    /// The readings in it.
+    pub fn into_readings(self) -> impl Iterator<Item = Stored> {
+        self.segments.into_iter().filter_map(|segment| match segment {
+            Segment::Readings(stored) => Some(stored),
+            Segment::Schema(_) | Segment::Rows { .. } | Segment::Operation(_) => None,
+        })
     }
 
     /// Does this do anything?

@@ -19,7 +19,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use rusqlite::{CachedStatement, ErrorCode, config::DbConfig};
 use understudy_core::{
     change::{Change, Row, Segment},
-    event::{Entry, EntryKind, Outcome, Position},
+    event::{Entry, EntryKind, Outcome},
     mutant,
     sql::{self, Value},
 };
@@ -109,10 +109,9 @@ impl Database {
 
     fn apply_change(&mut self, entry: &Entry) -> Result<Outcome, Trouble> {
         let unfit = |error: understudy_core::error::ChangeError| Trouble::Unfit(error.to_string());
-        let position = Position { term: entry.term, index: entry.index };
+        let position = entry.position();
         let base = Change::decode_base(&entry.data, position).map_err(unfit)?;
-        let stands = base.term == entry.term && base.index + 1 == entry.index;
-        if !stands && !mutant::is(7) {
+        if !entry.stands_on(base) && !mutant::is(7) {
             return Ok(Outcome::Skipped);
         }
         let change = Change::decode(&entry.data, position).map_err(unfit)?;
