@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use understudy_core::{
     change::{Change, Segment},
-    error::Refusal,
     event::{Entry, ReadLevel, Reply, Request},
     readings::{StoredRow, unset_of},
     sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
@@ -81,6 +80,9 @@ pub enum Ended {
     Failed(String),
 }
 
+/// What is said of a board whose loop has ended.
+const STOPPING: &str = "this board is stopping";
+
 /// One listener's way through the log.
 pub struct Feed {
     caller: Caller,
@@ -99,22 +101,27 @@ impl Feed {
         caller: Caller,
         after: Option<Place>,
         wanted: Vec<String>,
-    ) -> Result<Self, Ended> {
-        let failed = |words: &str| Ended::Failed(String::from(words));
-        let status = caller.status().await.ok_or_else(|| failed("this board is stopping"))?;
+    ) -> Result<Self, String> {
+        let status = caller.status().await.ok_or(STOPPING)?;
         if status.witness {
-            return Err(failed("this board is a witness and keeps no data: ask another board"));
+            return Err("this board is a witness and keeps no data: ask another board".into());
         }
         let now = Place { index: status.applied_index, reading: u64::MAX };
         if after.is_some_and(|after| after.index > now.index) {
-            let words = format!(
+            return Err(format!(
                 "entry {} has not been applied here yet: this board is at {}",
                 after.unwrap_or_default().index,
                 now.index
-            );
-            return Err(Ended::Failed(words));
+            ));
         }
         Ok(Self { caller, after: after.unwrap_or(now), wanted, names: BTreeMap::new() })
+    }
+
+    /// Goes on with this entry, where those before it are gone.
+    pub fn skip_to(&mut self, first: u64) {
+        self.after = Place { index: first.saturating_sub(1), reading: u64::MAX };
+        // Another database may have come with what is gone.
+        self.names.clear();
     }
 
     /// Waits for the next readings, at least one.
@@ -134,7 +141,7 @@ impl Feed {
                 Some(Followed::Busy) => {
                     return Err(Ended::Failed(String::from("too many listen on this board")));
                 }
-                None => return Err(Ended::Failed(String::from("this board is stopping"))),
+                None => return Err(Ended::Failed(String::from(STOPPING))),
             };
             if !heard.is_empty() {
                 return Ok(heard);
@@ -195,7 +202,7 @@ impl Feed {
         let answer = match self.caller.request(Request::Read { level, sql }).await {
             Some(Reply::Done { answer, .. }) => answer,
             Some(Reply::Refused(refusal)) => return Err(Ended::Failed(refusal.to_string())),
-            None => return Err(Ended::Failed(Refusal::NoLeader.to_string())),
+            None => return Err(Ended::Failed(String::from(STOPPING))),
         };
         Ok(sql::decode::<SqlResponse>(&answer).map(names).unwrap_or_default())
     }
@@ -296,12 +303,13 @@ mod tests {
 
     async fn heard(after: &str, wanted: &[&str]) -> Result<Vec<String>, Ended> {
         let wanted = wanted.iter().map(|name| String::from(*name)).collect();
-        let mut feed = Feed::begin(board(), Place::parse(after), wanted).await?;
-        let heard = feed.next().await?;
-        Ok(heard
-            .iter()
-            .map(|h| format!("{} {} {} {}", h.place, h.sensor, h.board, h.value))
-            .collect())
+        let begun = Feed::begin(board(), Place::parse(after), wanted).await;
+        Ok(lines(&begun.map_err(Ended::Failed)?.next().await?))
+    }
+
+    fn lines(heard: &[Heard]) -> Vec<String> {
+        let line = |h: &Heard| format!("{} {} {} {}", h.place, h.sensor, h.board, h.value);
+        heard.iter().map(line).collect()
     }
 
     fn on_runtime<T>(future: impl Future<Output = T>) -> T {
@@ -337,6 +345,18 @@ mod tests {
             feed.hear(&[entry]).await.unwrap().into_iter().map(|heard| heard.sensor).collect()
         });
         assert_eq!(names, ["kitchen"]);
+    }
+
+    #[test]
+    fn a_listener_goes_on_where_the_log_begins() {
+        let heard = on_runtime(async {
+            let mut feed = Feed::begin(board(), Place::parse("9-1"), Vec::new()).await.unwrap();
+            let Err(Ended::Gone { first }) = feed.next().await else { panic!("it is there") };
+            feed.skip_to(first);
+            feed.next().await.unwrap()
+        });
+        assert_eq!(lines(&heard)[0], "11-1 kitchen 1 1");
+        assert_eq!(heard.len(), 6);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::socket::{self, GROUP, Kept, LOOK};
+use super::socket::{self, GROUP, Kept};
 use crate::control::{ControlRequest, ControlResponse, LINE_BYTES_MAX};
 
 /// Command lines served at the same time.
@@ -58,14 +58,7 @@ where
     let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.get().accept() => accepted,
-            () = tokio::time::sleep(LOOK) => {
-                listener.look();
-                continue;
-            }
-        };
-        let Ok((stream, _)) = accepted else {
+        let Ok(stream) = listener.accept().await else {
             tokio::time::sleep(SILENCE).await;
             continue;
         };

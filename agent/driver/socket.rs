@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::net::{UnixListener, UnixStream};
 use tracing::{info, warn};
 
 /// Between two looks whether a socket is where it belongs.
@@ -75,6 +76,22 @@ impl<S> Kept<S> {
     }
 }
 
+impl Kept<UnixListener> {
+    /// The next caller; meanwhile the socket is kept where it belongs.
+    ///
+    /// # Errors
+    /// The system's, as when no file descriptor is left: who asks again at once gets it
+    /// again.
+    pub async fn accept(&mut self) -> io::Result<UnixStream> {
+        loop {
+            tokio::select! {
+                accepted = self.socket.accept() => return accepted.map(|(stream, _)| stream),
+                () = tokio::time::sleep(LOOK) => drop(self.look()),
+            }
+        }
+    }
+}
+
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let there = fs::symlink_metadata(path).ok()?;
     Some((there.dev(), there.ino()))
@@ -122,7 +139,7 @@ fn group_id(groups: &str, name: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::{UnixDatagram, UnixStream};
+    use std::os::unix::net::{UnixDatagram, UnixStream as StdUnixStream};
 
     use super::*;
 
@@ -155,7 +172,7 @@ mod tests {
         let refused = Kept::bind(&path, 0o666, |path| UnixDatagram::bind(path)).err().unwrap();
         assert!(refused.contains("is no socket"), "{refused}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
-        assert!(UnixStream::connect(&path).is_err());
+        assert!(StdUnixStream::connect(&path).is_err());
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) struct Parameters {
     pub(super) linearizable_timeout_ms: Option<u64>,
     pub(super) timeout: Duration,
     pub(super) shape: Shape,
-    pub(super) named: Vec<(String, String)>,
+    named: Vec<(String, String)>,
 }
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,11 +82,17 @@ impl Parameters {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.named.iter().any(|(known, _)| known == name)
+        self.value(name).is_some()
     }
 
     pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.named.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.values(name).next()
+    }
+
+    /// All that a name was given, for the few that may come more than once.
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        let given = self.named.iter().filter(move |(known, _)| known == name);
+        given.map(|(_, value)| value.as_str())
     }
 }
 
@@ -100,7 +106,7 @@ fn level(name: &str) -> Level {
     }
 }
 
-pub(super) fn pairs(query: &str) -> Vec<(String, String)> {
+fn pairs(query: &str) -> Vec<(String, String)> {
     let parts = query.split('&').filter(|part| !part.is_empty());
     parts
         .map(|part| {

@@ -209,10 +209,8 @@ pub(super) async fn read(
 }
 
 fn range(parameters: &Parameters) -> Result<Range, String> {
-    let all = parameters.named.iter();
-    let sensors = all.filter(|(name, _)| name == "sensor").map(|(_, value)| value.clone());
     Range::new(
-        sensors.collect(),
+        parameters.values("sensor").map(String::from).collect(),
         parameters.value("since"),
         parameters.value("until"),
         parameters.value("limit"),

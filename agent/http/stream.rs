@@ -20,7 +20,7 @@ use axum::{
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::{Answer, Front, nodes, parameters::pairs, respond, text};
+use super::{Answer, Front, Parameters, nodes, respond, text};
 use crate::feed::{Ended, Feed, Heard, Place};
 
 /// Words for the road when there is nothing to tell, so that both ends know the other.
@@ -34,35 +34,27 @@ pub(super) async fn stream(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Answer {
-    let bad = |words: &str| text(StatusCode::BAD_REQUEST, words);
-    let query = query.unwrap_or_default();
-    let named = pairs(&query);
-    let wanted = named.iter().filter(|(name, _)| name == "sensor");
-    let wanted: Vec<String> = wanted.map(|(_, value)| value.clone()).collect();
-    let given = headers.get("last-event-id").and_then(|id| id.to_str().ok().map(String::from));
-    let given = given
-        .or_else(|| named.iter().find(|(name, _)| name == "after").map(|(_, value)| value.clone()));
-    let after = match given.filter(|given| !given.is_empty()) {
-        None => None,
-        Some(given) => Some(Place::parse(&given).ok_or_else(|| {
-            bad("the last event's id is two numbers with a - between, as it was given")
-        })?),
+    let parameters = Parameters::parse(query.as_deref())?;
+    let wanted = parameters.values("sensor").map(String::from).collect();
+    let given = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let given = given.or_else(|| parameters.value("after")).filter(|given| !given.is_empty());
+    let place = |given: &str| {
+        let reason = "the last event's id is two numbers with a - between, as it was given";
+        Place::parse(given).ok_or_else(|| text(StatusCode::BAD_REQUEST, reason))
     };
+    let after = given.map(place).transpose()?;
     nodes::in_group(&front.caller).await?;
-    let feed = Feed::begin(front.caller.clone(), after, wanted.clone()).await;
-    let feed = feed.map_err(|ended| match ended {
-        Ended::Failed(words) => text(StatusCode::SERVICE_UNAVAILABLE, &words),
-        Ended::Gone { .. } => bad("gone"),
-    })?;
+    let feed = Feed::begin(front.caller, after, wanted).await;
+    let feed = feed.map_err(|words| text(StatusCode::SERVICE_UNAVAILABLE, &words))?;
     let (pieces, listener) = mpsc::channel(PIECES_MAX);
-    tokio::spawn(tell(feed, (front, wanted), pieces));
+    tokio::spawn(tell(feed, pieces));
     let mut response = respond(StatusCode::OK, "text/event-stream", Body::new(Events(listener)));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
 /// Tells all there is to tell until nobody listens.
-async fn tell(mut feed: Feed, (front, wanted): (Front, Vec<String>), pieces: mpsc::Sender<Bytes>) {
+async fn tell(mut feed: Feed, pieces: mpsc::Sender<Bytes>) {
     // Head and first line leave at once: who connected knows that it listens.
     let mut piece = String::from(": readings\n\n");
     loop {
@@ -77,10 +69,7 @@ async fn tell(mut feed: Feed, (front, wanted): (Front, Vec<String>), pieces: mps
                 return;
             }
             Ok(Err(Ended::Gone { first })) => {
-                let after = Place { index: first - 1, reading: u64::MAX };
-                let begun = Feed::begin(front.caller.clone(), Some(after), wanted.clone()).await;
-                let Ok(again) = begun else { return };
-                feed = again;
+                feed.skip_to(first);
                 piece = event(
                     "gap",
                     &format!(

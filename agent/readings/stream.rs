@@ -35,14 +35,7 @@ pub async fn serve(mut listener: Kept<UnixListener>, desk: Desk) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.get().accept() => accepted,
-            () = tokio::time::sleep(LOOK) => {
-                listener.look();
-                continue;
-            }
-        };
-        let Ok((stream, _)) = accepted else {
+        let Ok(stream) = listener.accept().await else {
             // No file descriptor is left: some caller has to go first.
             tokio::time::sleep(LOOK).await;
             continue;
