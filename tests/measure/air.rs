@@ -10,6 +10,7 @@ use understudy_core::{
     change::{Change, Row, Segment},
     event::{EntryKind, Position},
     limits,
+    readings::{Stored, StoredRow, first_number},
     sql::Value,
     wire::{Frame, FrameEntry, RaftFrame},
 };
@@ -25,6 +26,9 @@ const KEY: usize = 2;
 
 /// Where the entries stand: a group that has run for a while.
 const BASE: Position = Position { term: 9, index: 1_000_000 };
+
+/// The number of the first reading of a batch: of a board that was started some times.
+const FIRST: u64 = first_number(12) + 30_000;
 
 /// What one batch comes to, bytes.
 #[derive(Clone, Copy, Default)]
@@ -60,11 +64,15 @@ pub(crate) fn run(csv: Option<&Csv>) -> Result<Json, String> {
     println!("{} readings, {what}; bytes per reading:", rows.len());
     println!("{:28} {}", "", Sizes::NAMES.map(|name| format!("{name:>10}")).concat());
     let lines = [
-        ("alone", 1, &rows, inserted as fn(&[Reading]) -> Sizes, 20.0),
-        ("16 together", 16, &rows, inserted, 8.0),
-        ("100 together", 100, &rows, inserted, 5.0),
-        ("100 of full precision", 100, &full, inserted, 10.0),
-        ("one value updated", 1, &rows, updated, 20.0),
+        // Beside what the row has, board and number: a reading counts once.
+        ("readings, alone", 1, &rows, stored as fn(&[Reading]) -> Sizes, 32.0),
+        ("readings, 16 together", 16, &rows, stored, 8.0),
+        ("readings, 100 together", 100, &rows, stored, 5.0),
+        ("rows, alone", 1, &rows, inserted, 20.0),
+        ("rows, 16 together", 16, &rows, inserted, 8.0),
+        ("rows, 100 together", 100, &rows, inserted, 5.0),
+        ("rows, 100 of full precision", 100, &full, inserted, 10.0),
+        ("rows, one value updated", 1, &rows, updated, 20.0),
     ];
     let report = lines.into_iter().filter_map(|(name, count, rows, sizes, wanted)| {
         let per_reading = averages(rows, count, sizes);
@@ -99,9 +107,29 @@ fn averages(rows: &[Reading], count: usize, sizes: fn(&[Reading]) -> Sizes) -> O
     (readings > 0).then(|| sums.map(average))
 }
 
+/// As they come by a board's ways in.
+fn stored(rows: &[Reading]) -> Sizes {
+    let stored = |(number, row): (u64, &Reading)| {
+        let [Value::Integer(sensor), Value::Integer(time_ms), value] = row.values() else {
+            unreachable!("a reading is these");
+        };
+        let time = time_ms * 1_000;
+        StoredRow { number, sensor, time, value, id: None, token: None, is_far: false }
+    };
+    let rows_stored = (FIRST..).zip(rows).map(stored).collect();
+    let readings = Stored { board: 2, floor: FIRST, rows: rows_stored, ..Stored::default() };
+    beside(rows, entry(Segment::Readings(readings)))
+}
+
+/// As rows of a table of a user's.
 fn inserted(rows: &[Reading]) -> Sizes {
     let put = |row: &Reading| Row::Put { rowid: None, columns: row.values().to_vec() };
-    let entry = entry(rows.iter().map(put).collect());
+    let table = Segment::Rows { table: 3, rows: rows.iter().map(put).collect() };
+    beside(rows, entry(table))
+}
+
+/// An entry beside what others would send for the same.
+fn beside(rows: &[Reading], entry: Vec<u8>) -> Sizes {
     let native = session::header(3) + rows.len() * session::insert(&rows[0].values());
     let sql: Vec<String> = rows.iter().map(|row| format!("({})", listed(row))).collect();
     Sizes {
@@ -119,7 +147,7 @@ fn updated(rows: &[Reading]) -> Sizes {
     let values = row.values();
     let key = values[..KEY].to_vec();
     let update = Row::Update { rowid: None, key, changed: vec![(2, values[2].clone())] };
-    let entry = entry(vec![update]);
+    let entry = entry(Segment::Rows { table: 3, rows: vec![update] });
     let Reading { sensor, time_ms, value } = row;
     let sql = format!("UPDATE reading SET value={value} WHERE sensor={sensor} AND time={time_ms}");
     Sizes {
@@ -146,9 +174,8 @@ fn as_json(rows: &[Reading]) -> usize {
     }
 }
 
-fn entry(rows: Vec<Row>) -> Vec<u8> {
-    let segments = vec![Segment::Rows { table: 3, rows }];
-    Change { base: BASE, fingerprint: 0xA1B2_C3D4, segments }.encode()
+fn entry(segment: Segment) -> Vec<u8> {
+    Change { base: BASE, fingerprint: 0xA1B2_C3D4, segments: vec![segment] }.encode()
 }
 
 /// Bytes of all datagrams that carry one entry to one board.
@@ -246,7 +273,7 @@ mod tests {
         for line in report["bytes_per_reading"].as_array().unwrap() {
             let (bytes, wanted) = (line["entry"].as_f64(), line["entry_wanted"].as_f64());
             // The value of an update comes on top.
-            let value = if line["what"] == "one value updated" { 2.5 } else { 0.0 };
+            let value = if line["what"] == "rows, one value updated" { 2.5 } else { 0.0 };
             assert!(bytes.unwrap() <= wanted.unwrap() + value, "{line}");
             assert!(line["sealed"].as_f64() > bytes, "{line}");
         }
