@@ -157,7 +157,7 @@ impl Database {
     pub(super) fn carry_out(&self, operation: &Operation) -> rusqlite::Result<()> {
         match operation {
             Operation::Clock { fix, sensor, rows_max } => {
-                clock::carry_out(&self.connection, fix, *sensor, *rows_max)
+                clock::carry_out(&self.connection, fix, *sensor, *rows_max).map(drop)
             }
             Operation::Trim { sensor, width_s, before } => {
                 rollup::trim(&self.connection, (*sensor, *width_s), *before)

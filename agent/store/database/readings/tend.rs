@@ -7,9 +7,12 @@
 //! there. Readings are trimmed up to where they are rolled up at every width of their
 //! rule, and never those whose time is not known yet.
 //!
-//! All of this rests on one clock that may be wrong. Where it is ahead of what was
-//! measured since the last time, another board whose clock is set has to agree, or the
-//! owner: until then nothing is done, and a row says why.
+//! Times that a set clock was to put right come first, where its board lost its power
+//! before all of them were; that needs no clock here.
+//!
+//! All else rests on one clock that may be wrong. Where it is ahead of what was measured
+//! since the last time, another board whose clock is set has to agree, or the owner: until
+//! then nothing is done, and a row says why.
 
 use rusqlite::{Connection, OptionalExtension as _};
 use understudy_core::{
@@ -22,6 +25,7 @@ use understudy_core::{
 };
 
 use super::{
+    clock,
     late::HOUR_US,
     rollup::{self, Bucket},
     tables,
@@ -99,6 +103,15 @@ impl Database {
         tending: &Tending,
         gathered: &mut Gathered,
     ) -> Result<Option<u64>, Trouble> {
+        self.hook.with(|notes| notes.record(false));
+        let has_tables = self.has_readings();
+        let clocks = self.quietly(|database| clock::go_on(&database.connection, has_tables))?;
+        if !clocks.operations.is_empty() {
+            // What was tried stands nowhere else: nothing is planned on it.
+            let segments = clocks.operations.into_iter().map(Segment::Operation);
+            segments.for_each(|segment| gathered.add_last(segment));
+            return Ok(Some(clocks.left));
+        }
         let rules = read_rules(&self.connection)?;
         let last = read_last(&self.connection)?;
         let mut said = match &rules {
@@ -112,20 +125,23 @@ impl Database {
             said = made.map_or_else(|words| Err(Some(words)), |()| said);
         }
         self.hook.with(|notes| notes.record(true));
-        let done = self.quietly(|database| match said {
-            Ok(now) => {
-                let mut due = Due::new(&database.connection, now);
-                due.all(&rules)?;
-                if due.has_done() || due_to_be_noted(&last, now) {
-                    note(&database.connection, tending, now)?;
+        let done = self.quietly(|database| {
+            clock::forget(&database.connection, &clocks.done)?;
+            match said {
+                Ok(now) => {
+                    let mut due = Due::new(&database.connection, now);
+                    due.all(&rules)?;
+                    if due.has_done() || due_to_be_noted(&last, now) {
+                        note(&database.connection, tending, now)?;
+                    }
+                    Ok((due.operations, due.left))
                 }
-                Ok((due.operations, due.left))
-            }
-            Err(words) => {
-                if words != last.words {
-                    say(&database.connection, words.as_deref())?;
+                Err(words) => {
+                    if words != last.words {
+                        say(&database.connection, words.as_deref())?;
+                    }
+                    Ok((Vec::new(), 0))
                 }
-                Ok((Vec::new(), 0))
             }
         });
         let (operations, left) = done?;

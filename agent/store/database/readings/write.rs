@@ -9,7 +9,7 @@ use understudy_core::{
     readings::{Stored, StoredRow, unset_of},
 };
 
-use super::{clock, late::Late, ledger::Ledger};
+use super::{late::Late, ledger::Ledger};
 use crate::store::database::Bound;
 
 /// Inserts one reading after the other.
@@ -77,9 +77,6 @@ pub(super) fn all(connection: &Connection, stored: &Stored) -> rusqlite::Result<
     let before = Ledger::read(connection, stored.board)?;
     let mut ledger = before.clone();
     ledger.take(stored);
-    if ledger.start() > before.start() {
-        clock::forget(connection, stored.board, ledger.start())?;
-    }
     if ledger == before { Ok(()) } else { ledger.write(connection, stored.board) }
 }
 
