@@ -313,6 +313,12 @@ fn kept_readings(readings: &IntakeStatus) -> Option<String> {
             readings.refused
         ));
     }
+    if readings.unreadable > 0 {
+        words.push(format!(
+            "{} readings of the spool are lost: this agent cannot read what was written of them.",
+            readings.unreadable
+        ));
+    }
     (!words.is_empty()).then(|| words.join(" "))
 }
 
@@ -348,9 +354,15 @@ mod tests {
         assert!(
             told(waiting).contains("1234 readings wait in this board's spool (49 KB of 64 MB)")
         );
-        let full = IntakeStatus { spool_full: true, thinned: 7, refused: 3, ..waiting };
+        let full =
+            IntakeStatus { spool_full: true, thinned: 7, refused: 3, unreadable: 9, ..waiting };
         let told = told(full);
-        for words in ["which is full (64 MB, spool_mb", "7 were given up", "3 readings that had"] {
+        for words in [
+            "which is full (64 MB, spool_mb",
+            "7 were given up",
+            "3 readings that had",
+            "9 readings of",
+        ] {
             assert!(told.contains(words), "{told}");
         }
         assert!(!status(&Status::default()).contains("readings"));

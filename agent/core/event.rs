@@ -186,6 +186,17 @@ pub enum SpoolWrite {
     },
 }
 
+/// A piece of a spool as it is read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolPiece {
+    /// As in [`SpoolWrite::Put`].
+    pub place: u64,
+    /// As in [`SpoolWrite::Put`].
+    pub readings: u32,
+    /// As in [`SpoolWrite::Put`].
+    pub data: Vec<u8>,
+}
+
 /// How far a disk's own word goes, written down on it so that no later start
 /// forgets (design section 4, rule 7).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -349,12 +360,12 @@ pub enum Event {
         /// Consecutive entries starting at the effect's `low`.
         entries: Vec<Entry>,
     },
-    /// Pieces of the spool, each with its place, in order; none where there are no more.
+    /// Pieces of the spool, in order; none where there are no more.
     SpoolFetched {
         /// The effect's number.
         number: u64,
-        /// Encoded [`crate::readings::Batch`]es.
-        pieces: Vec<(u64, Vec<u8>)>,
+        /// As they were written.
+        pieces: Vec<SpoolPiece>,
     },
     /// A batch was executed, captured and rolled back.
     Executed {

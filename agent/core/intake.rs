@@ -73,6 +73,9 @@ pub struct IntakeStatus {
     pub thinned: u64,
     /// Readings that the group refused after they were acknowledged, since the start.
     pub refused: u64,
+    /// Readings of the spool that are lost, since the start: this program cannot read
+    /// what was written of them.
+    pub unreadable: u64,
 }
 
 /// One reading that is not resolved, in memory.
@@ -507,6 +510,7 @@ impl Intake {
             spool_full: self.spool.is_full(spool_bytes_max),
             thinned: self.spool.thinned(),
             refused: self.refused,
+            unreadable: self.spool.unreadable(),
         }
     }
 }

@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use crate::{
     error::Refusal,
-    event::{Millis, NodeId, Position, Reply, Request, RequestId, SpoolWrite},
+    event::{Millis, NodeId, Position, Reply, Request, RequestId, SpoolPiece, SpoolWrite},
     intake::{Intake, Options},
     limits::{BATCH_READINGS_MAX, INTAKE_READINGS_MAX, SPOOL_AFTER_MS},
     readings::{Arrivals, Batch, Level, Reading, Receipt, first_number},
@@ -251,10 +251,10 @@ fn a_spool_that_thins_out_keeps_every_second_of_the_oldest_and_says_how_many_it_
     assert!(rig.spool_of(follower).bytes < 4_000 + 2_000, "{:?}", rig.spool_of(follower));
     let pieces = (0..).scan(0, |after, _| {
         let pieces = rig.pieces(follower, *after);
-        *after = pieces.last()?.0;
+        *after = pieces.last()?.place;
         Some(pieces)
     });
-    let batches = pieces.flatten().map(|(_, data)| sql::decode::<Batch>(&data).unwrap());
+    let batches = pieces.flatten().map(|piece| sql::decode::<Batch>(&piece.data).unwrap());
     let all: Vec<Reading> = batches.flat_map(|batch| batch.readings).map(|(_, r)| r).collect();
     let (lost, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(|r| r.sensor == LOST);
     let count = lost.iter().map(|reading| match reading.value {
@@ -310,16 +310,16 @@ fn what_was_committed_unheard_is_sent_again_under_its_old_numbers() {
 const OVERDUE: Millis = Millis(SPOOL_AFTER_MS);
 
 /// What the disk has of a spool after these writes.
-fn on_disk(writes: Vec<SpoolWrite>) -> Vec<(u64, Vec<u8>)> {
+fn on_disk(writes: Vec<SpoolWrite>) -> Vec<SpoolPiece> {
     let piece = |write| match write {
-        SpoolWrite::Put { place, data, .. } => Some((place, data)),
+        SpoolWrite::Put { place, readings, data, .. } => Some(SpoolPiece { place, readings, data }),
         SpoolWrite::Take { .. } => None,
     };
     writes.into_iter().filter_map(piece).collect()
 }
 
 /// A board whose only reading is under way, and in a piece of the spool meanwhile.
-fn under_way_and_spooled() -> (Intake, u64, Vec<(u64, Vec<u8>)>) {
+fn under_way_and_spooled() -> (Intake, u64, Vec<SpoolPiece>) {
     let mut intake = Intake::new(1, 1, SpoolHeld::default());
     intake.can_send = true;
     let readings = Vec::from([reading(0)]);
@@ -347,6 +347,51 @@ fn a_piece_that_is_stored_while_it_is_read_back_is_not_drained_again() {
     intake.landed(flight, Vec::new());
     assert!(intake.spool.fetched(7).is_some());
     assert!(intake.spool.drain(OVERDUE, pieces).is_none(), "its number is below the floor");
+}
+
+#[test]
+fn a_piece_that_nobody_can_read_holds_nothing_back_and_is_told() {
+    for purpose in [Purpose::Drain, Purpose::Thin] {
+        let mut intake = Intake::new(1, 1, SpoolHeld::default());
+        let mut pieces = Vec::new();
+        for (id, values) in (0..).zip([0..2, 2..5, 5..6]) {
+            let Request::Readings(arrivals) = arrivals(values, Level::Spooled) else { panic!() };
+            intake.arrive(Millis(0), id, arrivals, Millis(10_000)).unwrap();
+            intake.spool_overdue(OVERDUE);
+            let (writes, numbers) = intake.spool.take_writes();
+            intake.spooled(&numbers);
+            pieces.extend(on_disk(writes));
+        }
+        pieces[0].data.truncate(3);
+        pieces[1].data.truncate(3);
+        intake.spool.fetch(7, purpose);
+        intake.spool.fetched(7);
+        match purpose {
+            Purpose::Drain => {
+                let batch = intake.spool.drain(OVERDUE, pieces).unwrap();
+                assert_eq!(batch.readings, [(first_number(1) + 5, reading(5))]);
+                intake.spool.drained();
+                assert_eq!(intake.spool.readings(), 0);
+            }
+            Purpose::Thin => intake.spool.thin(OVERDUE, pieces),
+        }
+        assert_eq!(intake.status().unreadable, 5);
+        let gone = |write: &SpoolWrite| matches!(write, SpoolWrite::Take { first: 1 | 2, .. });
+        assert_eq!(intake.spool.take_writes().0.iter().filter(|write| gone(write)).count(), 2);
+    }
+}
+
+/// As above, with the disk as slow as it likes.
+#[test]
+fn pieces_that_nobody_can_read_are_not_read_back_again() {
+    let held = SpoolHeld { first: 3, last: 9, readings: 70, bytes: 900, lowest: 4 };
+    let mut intake = Intake::new(1, 1, held);
+    intake.spool.fetch(7, Purpose::Drain);
+    intake.spool.fetched(7);
+    let piece = |place| SpoolPiece { place, readings: 10, data: Vec::from([0xff; 4]) };
+    assert_eq!(intake.spool.drain(Millis(0), Vec::from([piece(3), piece(5)])), None);
+    assert_eq!(intake.spool.fetch(8, Purpose::Drain), 5, "behind them");
+    assert_eq!((intake.spool.readings(), intake.status().unreadable), (50, 20));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use alloc::{
 
 use crate::{
     change::{Change, Segment},
-    event::{Entry, Executed, NodeId, Position, SpoolWrite},
+    event::{Entry, Executed, NodeId, Position, SpoolPiece, SpoolWrite},
     readings::{self, Batch, Stored, StoredRow},
     restored::SpoolHeld,
     rig::Rig,
@@ -75,9 +75,13 @@ impl Rig {
     }
 
     /// The first of a board's spool after a place.
-    pub(crate) fn pieces(&self, id: NodeId, after: u64) -> Vec<(u64, Vec<u8>)> {
+    pub(crate) fn pieces(&self, id: NodeId, after: u64) -> Vec<SpoolPiece> {
         let spool = self.spools.get(&id).into_iter().flat_map(|spool| spool.range(after + 1..));
-        spool.take(2).map(|(place, piece)| (*place, piece.data.clone())).collect()
+        let piece = |(place, piece): (&u64, &Piece)| {
+            let Piece { readings, ref data, .. } = *piece;
+            SpoolPiece { place: *place, readings, data: data.clone() }
+        };
+        spool.take(2).map(piece).collect()
     }
 }
 

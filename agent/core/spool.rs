@@ -5,6 +5,10 @@
 //! what is to be written next, and how far it has been drained. A piece that was
 //! taken out in memory may still be on the disk at the next start: it is drained
 //! again then, and the ledger knows its readings.
+//!
+//! A piece that cannot be read though the journal has it as it was written (by a program
+//! of another kind) is taken out, and told: left where it is it would hold back all
+//! behind it, and the floor of this board's numbers, for good.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +17,7 @@ use alloc::{
 };
 
 use crate::{
-    event::{Millis, SpoolWrite},
+    event::{Millis, SpoolPiece, SpoolWrite},
     limits::{BATCH_READINGS_MAX, SPOOL_LOOK_MS, SPOOL_PIECE_OVERHEAD_BYTES},
     readings::{Batch, Reading, Run},
     restored::SpoolHeld,
@@ -49,6 +53,8 @@ pub(crate) struct Spool {
     /// Not drained before.
     again: Millis,
     thinned: u64,
+    /// Readings of pieces that could not be read.
+    unreadable: u64,
     /// The next to be thinned out come after this place.
     thin_after: u64,
     /// What came of that is not on the disk yet, where what it took the place of is: a
@@ -88,6 +94,10 @@ impl Spool {
 
     pub(crate) const fn thinned(&self) -> u64 {
         self.thinned
+    }
+
+    pub(crate) const fn unreadable(&self) -> u64 {
+        self.unreadable
     }
 
     pub(crate) const fn is_full(&self, bytes_max: u64) -> bool {
@@ -204,8 +214,14 @@ impl Spool {
     }
 
     /// These pieces go to the leader together, but for those that are under way.
-    pub(crate) fn drain(&mut self, now: Millis, pieces: Vec<(u64, Vec<u8>)>) -> Option<Batch> {
-        let Some((batch, places, size)) = self.join(pieces, BATCH_READINGS_MAX) else {
+    pub(crate) fn drain(&mut self, now: Millis, pieces: Vec<SpoolPiece>) -> Option<Batch> {
+        let places: Vec<u64> = pieces.iter().map(|piece| piece.place).collect();
+        let pieces = self.read(pieces);
+        // Those that are gone, or were taken out now, are not read back again.
+        for place in places.iter().take_while(|place| self.gone.contains(place)) {
+            self.held.first = self.held.first.max(place + 1);
+        }
+        let Some((batch, places, size)) = join(pieces, BATCH_READINGS_MAX) else {
             self.look_later(now);
             return None;
         };
@@ -218,35 +234,35 @@ impl Spool {
         self.again = now.plus(SPOOL_LOOK_MS);
     }
 
-    /// The first of these pieces as one, of so many numbers at the most unless it is
-    /// one: up to the first whose readings are under way by themselves.
-    fn join(&self, pieces: Vec<(u64, Vec<u8>)>, max: usize) -> Option<(Batch, Places, Size)> {
-        let mut all = Batch::default();
-        let mut size = Size { readings: 0, bytes: 0 };
-        let mut places: Option<Places> = None;
-        for (place, data) in pieces {
+    /// What is in these pieces, up to the first whose readings are under way by
+    /// themselves.
+    fn read(&mut self, pieces: Vec<SpoolPiece>) -> Vec<(u64, Size, Batch)> {
+        let mut all = Vec::new();
+        for SpoolPiece { place, readings, data } in pieces {
+            if self.flying.contains_key(&place) {
+                break;
+            }
             if self.gone.contains(&place) {
                 continue;
             }
-            let piece: Option<Batch> = sql::decode(&data).ok();
-            let Some(piece) = piece.filter(|_| !self.flying.contains_key(&place)) else { break };
-            if places.is_some() && numbers(&all) + numbers(&piece) > max {
-                break;
+            let bytes = data.len() as u64 + SPOOL_PIECE_OVERHEAD_BYTES;
+            let size = Size { readings: u64::from(readings), bytes };
+            if let Ok(batch) = sql::decode(&data) {
+                all.push((place, size, batch));
+            } else {
+                self.unreadable += size.readings;
+                self.gone.insert(place);
+                self.take((place, place), size);
             }
-            size.readings += piece.readings.len() as u64;
-            size.bytes += data.len() as u64 + SPOOL_PIECE_OVERHEAD_BYTES;
-            places = Some((places.map_or(place, |(first, _)| first), place));
-            all.readings.extend(piece.readings);
-            all.given_up.extend(piece.given_up);
         }
-        all.readings.sort_by_key(|(number, _)| *number);
-        places.map(|places| (all, places, size))
+        all
     }
 
     /// From the oldest on, as far as it has come, every second reading goes, and one that
     /// counts them comes in its place; behind the newest it begins anew.
-    pub(crate) fn thin(&mut self, now: Millis, pieces: Vec<(u64, Vec<u8>)>) {
-        let Some((all, (first, last), before)) = self.join(pieces, BATCH_READINGS_MAX / 2) else {
+    pub(crate) fn thin(&mut self, now: Millis, pieces: Vec<SpoolPiece>) {
+        let pieces = self.read(pieces);
+        let Some((all, (first, last), before)) = join(pieces, BATCH_READINGS_MAX / 2) else {
             self.thin_after = 0;
             return self.look_later(now);
         };
@@ -264,6 +280,25 @@ impl Spool {
         self.thinning = kept.readings.first().map(|(number, _)| *number);
         self.written.extend(self.thinning);
     }
+}
+
+/// The first of these pieces as one, of so many numbers at the most unless it is one.
+fn join(pieces: Vec<(u64, Size, Batch)>, max: usize) -> Option<(Batch, Places, Size)> {
+    let mut all = Batch::default();
+    let mut size = Size { readings: 0, bytes: 0 };
+    let mut places: Option<Places> = None;
+    for (place, own, piece) in pieces {
+        if places.is_some() && numbers(&all) + numbers(&piece) > max {
+            break;
+        }
+        size.readings += own.readings;
+        size.bytes += own.bytes;
+        places = Some((places.map_or(place, |(first, _)| first), place));
+        all.readings.extend(piece.readings);
+        all.given_up.extend(piece.given_up);
+    }
+    all.readings.sort_by_key(|(number, _)| *number);
+    places.map(|places| (all, places, size))
 }
 
 fn numbers(batch: &Batch) -> usize {

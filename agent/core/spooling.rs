@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use crate::{
     change::Change,
     error::Refusal,
-    event::{Effect, Entry, Millis, Outcome, Position, Reply, Request, RequestId},
+    event::{Effect, Entry, Millis, Outcome, Position, Reply, Request, RequestId, SpoolPiece},
     intake::{self, IntakeStatus},
     limits::{BATCH_READINGS_BYTES_MAX, BATCH_READINGS_MAX, INTAKE_REFUSED_MS},
     node::Node,
@@ -65,12 +65,7 @@ impl Node {
     }
 
     /// Pieces of the spool were read back.
-    pub(crate) fn on_spool_fetched(
-        &mut self,
-        now: Millis,
-        number: u64,
-        pieces: Vec<(u64, Vec<u8>)>,
-    ) {
+    pub(crate) fn on_spool_fetched(&mut self, now: Millis, number: u64, pieces: Vec<SpoolPiece>) {
         match self.intake.spool.fetched(number) {
             Some(Purpose::Drain) => {
                 if let Some(batch) = self.intake.spool.drain(now, pieces) {

@@ -74,9 +74,9 @@ fn spooled(journal: &Journal) -> Result<BTreeSet<u64>, JournalError> {
     let mut after = 0;
     loop {
         let pieces = journal.read_spool(after, SPOOL_PIECE_BYTES_MAX as u64)?;
-        let Some((last, _)) = pieces.last() else { return Ok(numbers) };
-        after = *last;
-        let batches = pieces.iter().filter_map(|(_, data)| sql::decode::<Batch>(data).ok());
+        let Some(last) = pieces.last() else { return Ok(numbers) };
+        after = last.place;
+        let batches = pieces.iter().filter_map(|piece| sql::decode::<Batch>(&piece.data).ok());
         numbers.extend(batches.flat_map(|batch| batch.readings).map(|(number, _)| number));
     }
 }

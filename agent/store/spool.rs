@@ -5,7 +5,11 @@
 //! Left out: what is in a piece, and when it comes and goes (the node's).
 
 use rusqlite::Connection;
-use understudy_core::{event::SpoolWrite, limits::SPOOL_PIECE_OVERHEAD_BYTES, restored::SpoolHeld};
+use understudy_core::{
+    event::{SpoolPiece, SpoolWrite},
+    limits::SPOOL_PIECE_OVERHEAD_BYTES,
+    restored::SpoolHeld,
+};
 
 use super::journal::{Journal, JournalError, halt};
 
@@ -63,23 +67,23 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Halt`] when the file cannot be read, or a piece is damaged.
-    pub fn read_spool(
-        &self,
-        after: u64,
-        bytes_max: u64,
-    ) -> Result<Vec<(u64, Vec<u8>)>, JournalError> {
+    pub fn read_spool(&self, after: u64, bytes_max: u64) -> Result<Vec<SpoolPiece>, JournalError> {
         let mut select = self
             .connection
-            .prepare_cached("SELECT place, crc, data FROM spool WHERE place > ?1 ORDER BY place")
+            .prepare_cached(
+                "SELECT place, readings, crc, data FROM spool WHERE place > ?1 ORDER BY place",
+            )
             .map_err(|error| halt(&error))?;
         let mut rows = select.query([after.cast_signed()]).map_err(|error| halt(&error))?;
         let (mut pieces, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.next().map_err(|error| halt(&error))? {
             let piece = row.get(0).and_then(|place: i64| {
-                Ok((place.cast_unsigned(), row.get::<_, u32>(1)?, row.get::<_, Vec<u8>>(2)?))
+                let (place, readings) = (place.cast_unsigned(), row.get(1)?);
+                Ok((row.get::<_, u32>(2)?, SpoolPiece { place, readings, data: row.get(3)? }))
             });
-            let (place, crc, data) = piece.map_err(|error| halt(&error))?;
-            if checksum(place, &data) != crc {
+            let (crc, piece) = piece.map_err(|error| halt(&error))?;
+            let SpoolPiece { place, ref data, .. } = piece;
+            if checksum(place, data) != crc {
                 return Err(JournalError::Halt(format!(
                     "piece {place} of the spool (row {place} of table spool) is damaged: \
                      `sqlite3 journal.db 'DELETE FROM spool WHERE place = {place}'` gives its \
@@ -90,7 +94,7 @@ impl Journal {
             if bytes > bytes_max && !pieces.is_empty() {
                 break;
             }
-            pieces.push((place, data));
+            pieces.push(piece);
         }
         Ok(pieces)
     }
@@ -115,8 +119,8 @@ mod tests {
         let mut journal = Journal::open(directory.path(), &Options::default()).unwrap();
         assert_eq!(journal.spool(), Ok(SpoolHeld::default()));
         written(&mut journal, vec![put(1, 50), put(3, 60), put(2, 40)]);
-        let places = |pieces: Vec<(u64, Vec<u8>)>| -> Vec<u64> {
-            pieces.into_iter().map(|(place, _)| place).collect()
+        let places = |pieces: Vec<SpoolPiece>| -> Vec<u64> {
+            pieces.into_iter().map(|piece| piece.place).collect()
         };
         assert_eq!(journal.read_spool(0, 90).map(places), Ok(vec![1, 2]));
         assert_eq!(journal.read_spool(2, 1).map(places), Ok(vec![3]));

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use understudy_core::{
     change::{Change, Segment},
     event::{
-        Cut, Entry, EntryKind, Executed, HardState, Memory, NodeId, Outcome, Position, SpoolWrite,
-        Trust,
+        Cut, Entry, EntryKind, Executed, HardState, Memory, NodeId, Outcome, Position, SpoolPiece,
+        SpoolWrite, Trust,
     },
     member::Membership,
     pages::{Answer, Done, Summary, Wish, Work, numbers},
@@ -150,9 +150,14 @@ impl Store {
         }
     }
 
-    pub(crate) fn pieces(&self, after: u64) -> Vec<(u64, Vec<u8>)> {
+    pub(crate) fn pieces(&self, after: u64) -> Vec<SpoolPiece> {
         let pieces = self.spool.range(after + 1..);
-        pieces.map(|(place, (_, data))| (*place, data.clone())).collect()
+        let piece = |(place, (readings, data)): (&u64, &(u64, Vec<u8>))| SpoolPiece {
+            place: *place,
+            readings: u32::try_from(*readings).unwrap_or(u32::MAX),
+            data: data.clone(),
+        };
+        pieces.map(piece).collect()
     }
 
     fn spool_held(&self) -> SpoolHeld {
