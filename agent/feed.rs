@@ -1,7 +1,8 @@
 //! The group's readings as they are applied, one after the other: read from the log,
 //! which has them in the same order on every board. Who stops listening goes on where
-//! it was, on this board or another, as long as the log goes back so far; where it
-//! does not, it is told so: there is never a silent gap.
+//! it was, on this board or another, as long as the log goes back so far and is that of
+//! the same group; where it is not so, it is told: there is never a silent gap. A board
+//! that recovers goes on as another group, whose log at the same place has something else.
 //!
 //! Left out: times that are put right later, and what is done to readings by SQL.
 
@@ -25,20 +26,24 @@ pub struct Place {
     pub index: u64,
     /// Which of its readings, from 1; 0 before all of them.
     pub reading: u64,
+    /// Of which log, as a board's status says.
+    pub history: u32,
 }
 
 impl Place {
     /// As a listener gave it back.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (index, reading) = text.split_once('-')?;
-        Some(Self { index: index.parse().ok()?, reading: reading.parse().ok()? })
+        let (index, rest) = text.split_once('-')?;
+        let (reading, history) = rest.split_once('-')?;
+        let history = u32::from_str_radix(history, 16).ok()?;
+        Some(Self { index: index.parse().ok()?, reading: reading.parse().ok()?, history })
     }
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.index, self.reading)
+        write!(f, "{}-{}-{:x}", self.index, self.reading, self.history)
     }
 }
 
@@ -76,6 +81,8 @@ pub enum Ended {
         /// From this entry on it is there.
         first: u64,
     },
+    /// What was asked for is of another log: this one is told from now on.
+    Another,
     /// This board cannot tell, in words.
     Failed(String),
 }
@@ -87,6 +94,8 @@ const STOPPING: &str = "this board is stopping";
 pub struct Feed {
     caller: Caller,
     after: Place,
+    /// The place it was to go on behind is of another log, and it was not told so yet.
+    is_another: bool,
     /// Only these sensors; all where it is empty.
     wanted: Vec<String>,
     names: BTreeMap<i64, String>,
@@ -106,7 +115,10 @@ impl Feed {
         if status.witness {
             return Err("this board is a witness and keeps no data: ask another board".into());
         }
-        let now = Place { index: status.applied_index, reading: u64::MAX };
+        let (index, history) = (status.applied_index, status.history);
+        let now = Place { index, reading: u64::MAX, history };
+        let is_another = after.is_some_and(|after| after.history != history);
+        let after = after.filter(|_| !is_another);
         if after.is_some_and(|after| after.index > now.index) {
             return Err(format!(
                 "entry {} has not been applied here yet: this board is at {}",
@@ -114,12 +126,13 @@ impl Feed {
                 now.index
             ));
         }
-        Ok(Self { caller, after: after.unwrap_or(now), wanted, names: BTreeMap::new() })
+        let (after, names) = (after.unwrap_or(now), BTreeMap::new());
+        Ok(Self { caller, after, is_another, wanted, names })
     }
 
     /// Goes on with this entry, where those before it are gone.
     pub fn skip_to(&mut self, first: u64) {
-        self.after = Place { index: first.saturating_sub(1), reading: u64::MAX };
+        self.after = Place { index: first.saturating_sub(1), reading: u64::MAX, ..self.after };
         // Another database may have come with what is gone.
         self.names.clear();
     }
@@ -129,6 +142,9 @@ impl Feed {
     /// # Errors
     /// When there is nothing more to hear.
     pub async fn next(&mut self) -> Result<Vec<Heard>, Ended> {
+        if std::mem::take(&mut self.is_another) {
+            return Err(Ended::Another);
+        }
         loop {
             // The entry that was heard in part is looked at again.
             let low = match self.after.reading {
@@ -153,7 +169,7 @@ impl Feed {
         let (mut heard, mut after) = (Vec::new(), self.after);
         for entry in entries {
             for (reading, (board, row)) in (1..).zip(self.rows(entry)) {
-                let place = Place { index: entry.index, reading };
+                let place = Place { index: entry.index, reading, ..after };
                 if place <= after {
                     continue;
                 }
@@ -162,7 +178,7 @@ impl Feed {
                     heard.push(told(place, sensor, board, row));
                 }
             }
-            after = Place { index: entry.index, reading: u64::MAX };
+            after = Place { index: entry.index, reading: u64::MAX, ..after };
         }
         // Nothing is waited for from here on: who gives up waiting has missed nothing.
         self.after = after;
@@ -268,7 +284,8 @@ mod tests {
             while let Some(call) = calls.recv().await {
                 match call {
                     Call::Status(reply) => {
-                        let status = Status { applied_index: 12, ..Status::default() };
+                        let status =
+                            Status { applied_index: 12, history: 0xa, ..Status::default() };
                         reply.send(status).unwrap();
                     }
                     Call::Request(_, reply) => {
@@ -318,23 +335,23 @@ mod tests {
 
     #[test]
     fn a_listener_goes_on_behind_what_it_had_last_in_the_middle_of_an_entry() {
-        let all = on_runtime(heard("11-1", &[])).unwrap();
+        let all = on_runtime(heard("11-1-a", &[])).unwrap();
         let expected = [
-            "11-2 hall 1 2",
-            "11-3 kitchen 2 3",
-            "12-1 kitchen 1 4",
-            "12-2 hall 1 5",
-            "12-3 kitchen 2 6",
+            "11-2-a hall 1 2",
+            "11-3-a kitchen 2 3",
+            "12-1-a kitchen 1 4",
+            "12-2-a hall 1 5",
+            "12-3-a kitchen 2 6",
         ];
         assert_eq!(all, expected);
-        let hall = on_runtime(heard("11-2", &["hall"])).unwrap();
-        assert_eq!(hall, ["12-2 hall 1 5"]);
+        let hall = on_runtime(heard("11-2-a", &["hall"])).unwrap();
+        assert_eq!(hall, ["12-2-a hall 1 5"]);
     }
 
     #[test]
     fn sensors_are_looked_up_anew_where_another_database_may_have_come() {
         let names: Vec<String> = on_runtime(async {
-            let mut feed = Feed::begin(board(), Place::parse("1-0"), Vec::new()).await.unwrap();
+            let mut feed = Feed::begin(board(), Place::parse("1-0-a"), Vec::new()).await.unwrap();
             feed.names.insert(1, String::from("another"));
             let stored = Stored { board: 1, rows: vec![row(1, 5)], ..Stored::default() };
             let segments =
@@ -350,19 +367,37 @@ mod tests {
     #[test]
     fn a_listener_goes_on_where_the_log_begins() {
         let heard = on_runtime(async {
-            let mut feed = Feed::begin(board(), Place::parse("9-1"), Vec::new()).await.unwrap();
+            let mut feed = Feed::begin(board(), Place::parse("9-1-a"), Vec::new()).await.unwrap();
             let Err(Ended::Gone { first }) = feed.next().await else { panic!("it is there") };
             feed.skip_to(first);
             feed.next().await.unwrap()
         });
-        assert_eq!(lines(&heard)[0], "11-1 kitchen 1 1");
+        assert_eq!(lines(&heard)[0], "11-1-a kitchen 1 1");
         assert_eq!(heard.len(), 6);
     }
 
     #[test]
     fn what_the_log_has_no_longer_and_what_it_has_not_yet_is_said() {
-        assert_eq!(on_runtime(heard("9-1", &[])), Err(Ended::Gone { first: 11 }));
-        let ahead = on_runtime(heard("13-0", &[])).unwrap_err();
+        assert_eq!(on_runtime(heard("9-1-a", &[])), Err(Ended::Gone { first: 11 }));
+        let ahead = on_runtime(heard("13-0-a", &[])).unwrap_err();
         assert!(matches!(ahead, Ended::Failed(words) if words.contains("at 12")));
+    }
+
+    #[test]
+    fn a_place_in_another_log_is_told_and_passed_over() {
+        for place in ["11-1-b", "99-1-b"] {
+            assert_eq!(on_runtime(heard(place, &[])), Err(Ended::Another));
+        }
+        let after = on_runtime(async {
+            let after = Place::parse("11-1-b");
+            let mut feed = Feed::begin(board(), after, Vec::new()).await.unwrap();
+            assert_eq!(feed.next().await, Err(Ended::Another));
+            assert!(!feed.is_another, "it is told once");
+            feed.after
+        });
+        assert_eq!((after.index, after.history), (12, 0xa), "what was applied is not told anew");
+        for text in ["11-1", "11", "11-1-", "11-1-x", ""] {
+            assert_eq!(Place::parse(text), None, "{text}");
+        }
     }
 }

@@ -18,6 +18,8 @@ pub struct Status {
     pub id: u64,
     /// Name of the group.
     pub group: String,
+    /// Tells its log from those of other groups; a board that recovers goes on with another.
+    pub history: u32,
     /// `leader`, `follower`, `candidate`, or `waiting` (no group yet).
     pub role: String,
     /// Name of the leading board, if one is known.

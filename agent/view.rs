@@ -75,6 +75,7 @@ pub fn status(
         board: name(own).unwrap_or_default(),
         id: own,
         group: facts.identity.group_name.clone(),
+        history: crc32c::crc32c(&facts.identity.group),
         role: role(seen.role).to_owned(),
         leader: seen.leader.and_then(name),
         leader_id: seen.leader,

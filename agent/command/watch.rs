@@ -121,11 +121,11 @@ mod tests {
 
     #[test]
     fn a_listener_knows_the_last_it_has_printed() {
-        let stream = ": readings\n\nid: 7-1\ndata: {\"sensor\":\"a b\",\"time\":1500000,\"value\":2.5,\
+        let stream = ": readings\n\nid: 7-1-f\ndata: {\"sensor\":\"a b\",\"time\":1500000,\"value\":2.5,\
                       \"board\":3}\n\nevent: gap\ndata: \"begins with 9\"\n\n";
         let mut last = String::new();
         listen(stream.as_bytes(), false, &mut last).unwrap();
-        assert_eq!(last, "7-1");
+        assert_eq!(last, "7-1-f");
         let heard = Heard {
             sensor: String::from("a"),
             time: None,

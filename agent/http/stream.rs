@@ -2,8 +2,8 @@
 //!
 //! Each has the place in the log as its id; a listener that gives its last one back
 //! (`Last-Event-ID`, or `after=`) goes on behind it, on any board. Where the log no
-//! longer goes back so far the stream begins with an event `gap` that says so, and
-//! goes on with what is there; where a board has not come so far, it is refused for
+//! longer goes back so far, or is another group's, the stream begins with an event
+//! `gap` that says so, and goes on with what is there; where a board has not come so far, it is refused for
 //! now.
 
 use std::{
@@ -39,7 +39,8 @@ pub(super) async fn stream(
     let given = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let given = given.or_else(|| parameters.value("after")).filter(|given| !given.is_empty());
     let place = |given: &str| {
-        let reason = "the last event's id is two numbers with a - between, as it was given";
+        let reason = "the last event's id has three parts with a - between, as it was given; one \
+                      of two parts is an older agent's, and nobody can go on behind it";
         Place::parse(given).ok_or_else(|| text(StatusCode::BAD_REQUEST, reason))
     };
     let after = given.map(place).transpose()?;
@@ -67,6 +68,14 @@ async fn tell(mut feed: Feed, pieces: mpsc::Sender<Bytes>) {
             Ok(Err(Ended::Failed(words))) => {
                 let _ = pieces.send(Bytes::from(event("error", &words))).await;
                 return;
+            }
+            Ok(Err(Ended::Another)) => {
+                piece = event(
+                    "gap",
+                    "the last event you had is of another group, or of this one before a board \
+                     recovered: from here on what comes is told, and what was stored before is in \
+                     the table reading (GET /readings)",
+                );
             }
             Ok(Err(Ended::Gone { first })) => {
                 feed.skip_to(first);
