@@ -145,6 +145,9 @@ pub(crate) struct Intake {
     pub(crate) can_send: bool,
     /// Numbers that were refused here: the ledger is to hear that they are no more.
     given_up: Vec<u64>,
+    /// Numbers that were refused when they came from the spool, and why, until that has
+    /// them on the disk no more.
+    declined: BTreeMap<u64, String>,
     refused: u64,
 }
 
@@ -164,6 +167,7 @@ impl Intake {
             spool: Spool::new(held),
             can_send: false,
             given_up: Vec::new(),
+            declined: BTreeMap::new(),
             refused: 0,
         }
     }
@@ -255,14 +259,41 @@ impl Intake {
 
     /// A batch was stored, but for what was refused.
     pub(crate) fn landed(&mut self, flight: u64, refused: Vec<(u64, String)>) {
-        let Some(Flight { numbers, is_drained, .. }) = self.flights.remove(&flight) else { return };
+        let Some(Flight { mut numbers, is_drained, .. }) = self.flights.remove(&flight) else {
+            return;
+        };
+        let refused: BTreeMap<u64, String> = refused.into_iter().collect();
+        numbers.retain(|number| !refused.contains_key(number));
         for (number, why) in refused {
-            self.give_up(&[number]);
-            self.refuse(number, &why, is_drained);
+            self.decline(number, why, is_drained);
         }
         numbers.into_iter().for_each(|number| self.committed(number));
         if is_drained {
             self.spool.drained();
+        }
+    }
+
+    /// The leader has refused a reading. While the disk has it in the spool, a power cut
+    /// may bring it once more, and it may be stored then: nobody is told before it is gone.
+    fn decline(&mut self, number: u64, why: String, is_drained: bool) {
+        let place = self.live.get(&number).and_then(|live| live.place);
+        match place {
+            _ if is_drained => {
+                self.give_up(&[number]);
+                self.forget(number);
+                self.refused += 1;
+                self.declined.insert(number, why);
+                self.spool.tell_when_written(number);
+            }
+            // It is drained with all of its piece, and decided on then.
+            Some(place) => {
+                self.spool.grounded(place);
+                self.forget(number);
+            }
+            None => {
+                self.give_up(&[number]);
+                self.refuse(number, &why);
+            }
         }
     }
 
@@ -285,7 +316,7 @@ impl Intake {
                 }
                 (None, Refusal::Invalid(_) | Refusal::TooLarge { .. }) if live.may_refuse() => {
                     self.give_up(&[number]);
-                    self.refuse(number, &refusal.to_string(), false);
+                    self.refuse(number, &refusal.to_string());
                 }
                 (None, _) => {
                     live.is_unknown |= *refusal == Refusal::OutcomeUnknown;
@@ -312,12 +343,9 @@ impl Intake {
         }
     }
 
-    fn refuse(&mut self, number: u64, why: &str, was_spooled: bool) {
-        let live = self.forget(number);
-        if let Some(place) = live.as_ref().and_then(|live| live.place) {
-            self.spool.resolved(place);
-        }
-        self.refused += u64::from(was_spooled || live.is_some_and(|live| live.is_safe));
+    /// A reading that is not in the spool is not stored.
+    fn refuse(&mut self, number: u64, why: &str) {
+        self.refused += u64::from(self.forget(number).is_some_and(|live| live.is_safe));
         self.callers.refuse(number, why);
     }
 
@@ -442,7 +470,7 @@ impl Intake {
             let live = &self.live[&number];
             if live.stage != Stage::Sent && live.may_refuse() {
                 self.give_up(&[number]);
-                self.refuse(number, &full, false);
+                self.refuse(number, &full);
             }
         }
     }
@@ -488,10 +516,14 @@ impl Intake {
         }
     }
 
-    /// These readings are in the spool and on the disk.
+    /// What the spool was to have of these readings is on the disk.
     pub(crate) fn spooled(&mut self, numbers: &[u64]) {
         self.spool.on_disk(numbers);
         for number in numbers {
+            if let Some(why) = self.declined.remove(number) {
+                self.callers.refuse(*number, &why);
+                continue;
+            }
             self.safe(*number);
             let rests = |live: &Live| live.stage != Stage::Sent && live.place.is_some();
             if self.live.get(number).is_some_and(rests) {

@@ -333,11 +333,31 @@ fn under_way_and_spooled() -> (Intake, u64, Vec<SpoolPiece>) {
     (intake, flight, on_disk(writes))
 }
 
+/// From there it may come once more after a power cut, and be stored.
 #[test]
-fn a_reading_that_is_refused_while_it_is_in_the_spool_leaves_it() {
-    let (mut intake, flight, _) = under_way_and_spooled();
-    intake.landed(flight, Vec::from([(first_number(1), String::from("no"))]));
+fn a_reading_that_is_in_the_spool_is_told_as_refused_when_it_has_left_the_disk() {
+    let refused = || Vec::from([(first_number(1), String::from("no"))]);
+    let (mut intake, flight, pieces) = under_way_and_spooled();
+    intake.landed(flight, refused());
+    let (writes, numbers) = intake.spool.take_writes();
+    intake.spooled(&numbers);
+    assert_eq!((writes, intake.callers.take_told()), (Vec::new(), Vec::new()), "it is there");
+    intake.spool.fetch(7, Purpose::Drain);
+    intake.spool.fetched(7);
+    let batch = intake.spool.drain(OVERDUE, pieces).unwrap();
+    let flight = intake.depart_drained(batch).flight;
+    intake.landed(flight, refused());
     assert_eq!(intake.spool.readings(), 0, "what comes behind it is drained");
+    assert!(intake.spool.is_urgent() && intake.callers.take_told().is_empty());
+    let (writes, numbers) = intake.spool.take_writes();
+    assert_eq!(writes, [SpoolWrite::Take { first: 1, last: 1 }]);
+    assert!(intake.callers.take_told().is_empty());
+    intake.spooled(&numbers);
+    let told = intake.callers.take_told();
+    let [(1, Reply::Done { answer, .. })] = &told[..] else { panic!("{told:?}") };
+    let receipt: Receipt = sql::decode(answer).unwrap();
+    assert_eq!(receipt.refused, [(0, String::from("no"))]);
+    assert_eq!(intake.status().refused, 1);
 }
 
 #[test]

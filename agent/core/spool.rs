@@ -45,7 +45,7 @@ pub(crate) struct Spool {
     /// be on the disk still.
     gone: BTreeSet<u64>,
     writes: Vec<SpoolWrite>,
-    /// Numbers that are safe once `writes` is on the disk.
+    /// Numbers of which there is something to tell once `writes` is on the disk.
     written: Vec<u64>,
     fetching: Option<Fetching>,
     /// What is being drained.
@@ -131,7 +131,7 @@ impl Spool {
         place
     }
 
-    /// One reading of a piece was stored by a batch of its own, or has left it.
+    /// One reading of a piece was stored by a batch of its own.
     pub(crate) fn resolved(&mut self, place: u64) {
         let Some((left, size)) = self.flying.get_mut(&place) else { return };
         *left -= 1;
@@ -174,12 +174,17 @@ impl Spool {
         (self.draining, self.again) = (None, again);
     }
 
+    /// Somebody waits until this number has left the disk.
+    pub(crate) fn tell_when_written(&mut self, number: u64) {
+        self.written.push(number);
+    }
+
     /// Is there something to write that cannot wait for another write?
     pub(crate) const fn is_urgent(&self) -> bool {
         !self.written.is_empty()
     }
 
-    /// What the next write brings, and whose readings are safe then.
+    /// What the next write brings, and of which numbers there is something to tell then.
     pub(crate) fn take_writes(&mut self) -> (Vec<SpoolWrite>, Vec<u64>) {
         (core::mem::take(&mut self.writes), core::mem::take(&mut self.written))
     }
