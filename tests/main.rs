@@ -9,6 +9,7 @@ mod divergence;
 mod fuzzing;
 mod joining;
 mod keys;
+mod listening;
 mod membership;
 mod neighbours;
 mod reading;

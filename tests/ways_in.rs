@@ -430,6 +430,28 @@ fn readings_from_before_the_clock_was_set_are_put_right_in_their_order() {
     assert_eq!(hour.lines().count(), 4, "{hour}");
 }
 
+/// One whose own clock nothing sets, as its configuration wants it.
+#[test]
+fn a_board_without_a_clock_has_its_readings_put_right_by_a_peers() {
+    let mut agents = Agents::new(&program::debug());
+    configure(&agents, "a", "[clock]\nclock_set_by = []\n");
+    configure(&agents, "b", "[clock]\nclock_set_by = [\"peer\"]\n");
+    agents.form(&["a", "b"]);
+    assert_eq!(agents.told("b", &["write", "s", "1"]), "committed\n");
+    assert_eq!(agents.told("b", &["write", "s", "2"]), "committed\n");
+    assert_eq!(agents.told("a", &["readings", "s"]).matches("unset (start ").count(), 2);
+    assert!(agents.told("b", &["clock"]).contains("does not know the time"));
+    let _sentence = agents.told("a", &["clock", "confirm"]);
+    wait_until(|| agents.told("b", &["clock"]).contains("another board has told it"));
+    assert_eq!(agents.told("b", &["write", "s", "3"]), "committed\n");
+    for board in ["a", "b"] {
+        wait_until(|| !agents.told(board, &["readings", "s"]).contains("unset"));
+        wait_for(&agents, board, "s", &["1", "2", "3"]);
+        let hour = agents.told(board, &["readings", "s", "--since", "1h", "--csv"]);
+        assert_eq!(hour.lines().count(), 4, "{hour}");
+    }
+}
+
 #[test]
 fn before_the_first_reading_and_before_the_group_it_is_said() {
     let mut agents = Agents::new(&program::debug());
