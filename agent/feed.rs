@@ -13,7 +13,7 @@ use understudy_core::{
     change::{Change, Segment},
     event::{Entry, ReadLevel, Reply, Request},
     readings::{StoredRow, unset_of},
-    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
+    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Value},
 };
 
 use crate::call::{Caller, Followed};
@@ -212,8 +212,8 @@ impl Feed {
     }
 
     async fn all_names(&self) -> Result<Vec<(i64, String)>, Ended> {
-        let select = Statement::new("SELECT id, name FROM sensor", Vec::new());
-        let request = SqlRequest::new(RequestKind::Query, Origin::User, vec![select]);
+        let select = "SELECT id, name FROM sensor";
+        let request = SqlRequest::one(RequestKind::Query, Origin::User, select, Vec::new());
         let (level, sql) = (ReadLevel::None { freshness_ms: None }, sql::encode(&request));
         let answer = match self.caller.request(Request::Read { level, sql }).await {
             Some(Reply::Done { answer, .. }) => answer,
@@ -225,10 +225,7 @@ impl Feed {
 }
 
 fn names(response: SqlResponse) -> Vec<(i64, String)> {
-    let rows = response.results.into_iter().flat_map(|result| match result.outcome {
-        StatementOutcome::Rows { rows, .. } => rows,
-        StatementOutcome::Changed { .. } | StatementOutcome::Error(_) => Vec::new(),
-    });
+    let rows = response.into_rows().unwrap_or_default().into_iter();
     let name = |row: Vec<Value>| match <[Value; 2]>::try_from(row).ok()? {
         [Value::Integer(id), Value::Text(name)] => Some((id, String::from_utf8(name).ok()?)),
         _ => None,
@@ -253,6 +250,7 @@ mod tests {
     use understudy_core::{
         event::{EntryKind, Position},
         readings::Stored,
+        sql::StatementOutcome,
     };
 
     use super::*;

@@ -4,7 +4,7 @@
 
 use understudy_core::{
     limits::RETENTION_ROLLUPS_MAX,
-    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
+    sql::{Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, Value},
 };
 
 const DAY_S: u64 = 86_400;
@@ -138,21 +138,26 @@ pub fn set(pattern: &str, keep: Option<&str>, rollups: &[String]) -> Result<SqlR
     let keep_s = keep_s.map_or(Value::Null, Value::Integer);
     let sql = "INSERT INTO _understudy_retention VALUES (?, ?, ?) ON CONFLICT(pattern) \
                DO UPDATE SET keep_s = excluded.keep_s, rollup = excluded.rollup";
-    Ok(request(RequestKind::Execute, sql, vec![text(pattern), keep_s, text(&rule.rollups_text())]))
+    Ok(SqlRequest::one(
+        RequestKind::Execute,
+        Origin::Agent,
+        sql,
+        vec![Value::text(pattern), keep_s, Value::text(&rule.rollups_text())],
+    ))
 }
 
 /// The request that removes a rule.
 #[must_use]
 pub fn remove(pattern: &str) -> SqlRequest {
     let sql = "DELETE FROM _understudy_retention WHERE pattern = ?";
-    request(RequestKind::Execute, sql, vec![text(pattern)])
+    SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, vec![Value::text(pattern)])
 }
 
 /// The request that reads all rules: pattern, seconds or NULL, rollups in words.
 #[must_use]
 pub fn read_all() -> SqlRequest {
     let sql = "SELECT pattern, keep_s, rollup FROM _understudy_retention";
-    request(RequestKind::Query, sql, Vec::new())
+    SqlRequest::one(RequestKind::Query, Origin::Agent, sql, Vec::new())
 }
 
 /// The request that reads why nothing is rolled up or trimmed: one row of one text, or
@@ -160,7 +165,7 @@ pub fn read_all() -> SqlRequest {
 #[must_use]
 pub fn read_obstacle() -> SqlRequest {
     let sql = "SELECT words FROM _understudy_tending WHERE id = 3";
-    request(RequestKind::Query, sql, Vec::new())
+    SqlRequest::one(RequestKind::Query, Origin::Agent, sql, Vec::new())
 }
 
 /// What that is answered, as the last result of a response.
@@ -181,15 +186,7 @@ pub fn obstacle(response: &SqlResponse) -> Option<String> {
 pub fn confirm(until_us: i64) -> SqlRequest {
     let sql = "INSERT INTO _understudy_tending(id, wall_us) VALUES (2, ?) \
                ON CONFLICT(id) DO UPDATE SET wall_us = excluded.wall_us";
-    request(RequestKind::Execute, sql, vec![Value::Integer(until_us)])
-}
-
-fn text(text: &str) -> Value {
-    Value::Text(text.as_bytes().to_vec())
-}
-
-fn request(kind: RequestKind, sql: &str, parameters: Vec<Value>) -> SqlRequest {
-    SqlRequest::new(kind, Origin::Agent, vec![Statement::new(sql, parameters)])
+    SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, vec![Value::Integer(until_us)])
 }
 
 #[cfg(test)]

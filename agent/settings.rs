@@ -5,7 +5,7 @@ use understudy_core::{
     event::Millis,
     limits::{VOTERS_DEFAULT, VOTERS_MAX},
     node::Node,
-    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
+    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Value},
     timing::Timing,
 };
 
@@ -137,15 +137,15 @@ pub fn set(name: &str, value: &str) -> Result<SqlRequest, String> {
     (setting.check)(value)?;
     let sql = "INSERT INTO _understudy_setting VALUES (?, ?) \
                ON CONFLICT(name) DO UPDATE SET value = excluded.value";
-    let text = |text: &str| Value::Text(text.as_bytes().to_vec());
-    let parameters = vec![text(name), text(value)];
-    Ok(request(RequestKind::Execute, sql, parameters))
+    let parameters = vec![Value::text(name), Value::text(value)];
+    Ok(SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, parameters))
 }
 
 /// The request that reads all that were set.
 #[must_use]
 pub fn read_all() -> SqlRequest {
-    request(RequestKind::Query, "SELECT name, value FROM _understudy_setting", Vec::new())
+    let sql = "SELECT name, value FROM _understudy_setting";
+    SqlRequest::one(RequestKind::Query, Origin::Agent, sql, Vec::new())
 }
 
 /// Names and values, as [`read_all`] is answered; none when they cannot be read.
@@ -155,10 +155,7 @@ pub fn rows(response: SqlResponse) -> Option<Vec<(String, String)>> {
         Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
         Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => String::new(),
     };
-    let rows = match response.results.into_iter().next()?.outcome {
-        StatementOutcome::Rows { rows, .. } => rows,
-        StatementOutcome::Changed { .. } | StatementOutcome::Error(_) => return None,
-    };
+    let rows = response.into_rows()?;
     rows.iter().map(|row| Some((text(row.first()?), text(row.get(1)?)))).collect()
 }
 
@@ -203,10 +200,6 @@ fn scrub_interval_ms(stored: &[(String, String)]) -> u64 {
 pub fn unknown(name: &str) -> String {
     let known: Vec<_> = ALL.iter().map(|setting| setting.name).collect();
     format!("there is no setting {name}; there are: {}", known.join(", "))
-}
-
-fn request(kind: RequestKind, sql: &str, parameters: Vec<Value>) -> SqlRequest {
-    SqlRequest::new(kind, Origin::Agent, vec![Statement::new(sql, parameters)])
 }
 
 #[cfg(test)]

@@ -70,10 +70,7 @@ pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String>
 }
 
 fn rows(response: SqlResponse) -> Vec<Vec<Value>> {
-    match response.results.into_iter().next().map(|result| result.outcome) {
-        Some(StatementOutcome::Rows { rows, .. }) => rows,
-        Some(StatementOutcome::Changed { .. } | StatementOutcome::Error(_)) | None => Vec::new(),
-    }
+    response.into_rows().unwrap_or_default()
 }
 
 /// All rules, and what keeps them from being carried out.

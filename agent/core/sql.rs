@@ -42,6 +42,12 @@ impl PartialEq for Value {
 impl Eq for Value {}
 
 impl Value {
+    /// A text that is UTF-8.
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        Self::Text(text.as_bytes().to_vec())
+    }
+
     /// Of a text or blob; of anything else none.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
@@ -130,6 +136,17 @@ impl SqlRequest {
     pub const fn new(kind: RequestKind, origin: Origin, statements: Vec<Statement>) -> Self {
         Self { kind, transaction: false, origin, statement_timeout_ms: None, statements }
     }
+
+    /// A single statement, with these values bound by place.
+    #[must_use]
+    pub fn one(
+        kind: RequestKind,
+        origin: Origin,
+        sql: impl Into<String>,
+        values: Vec<Value>,
+    ) -> Self {
+        Self::new(kind, origin, Vec::from([Statement::new(sql, values)]))
+    }
 }
 
 /// Is this encoded [`SqlRequest`] a user's, or the entry a strong read waits for, of which
@@ -203,6 +220,15 @@ impl SqlResponse {
     #[must_use]
     pub fn refused(reason: &str) -> Self {
         Self { results: Vec::new(), error: Some(String::from(reason)) }
+    }
+
+    /// The rows of its first result; none where that has none.
+    #[must_use]
+    pub fn into_rows(self) -> Option<Vec<Vec<Value>>> {
+        match self.results.into_iter().next()?.outcome {
+            StatementOutcome::Rows { rows, .. } => Some(rows),
+            StatementOutcome::Changed { .. } | StatementOutcome::Error(_) => None,
+        }
     }
 
     /// Why it came to nothing as a whole, or else what the first statement that failed

@@ -22,7 +22,7 @@ use hyper::body::{Frame, SizeHint};
 use understudy_core::{
     error::Refusal,
     event::{ReadLevel, Reply, Request},
-    sql::{self, Origin, RequestKind, SqlRequest, Statement},
+    sql::{self, Origin, RequestKind, SqlRequest},
 };
 
 use super::{Answer, Front, Parameters, nodes, respond, text};
@@ -88,8 +88,7 @@ async fn barrier(front: &Front, parameters: &Parameters) -> Result<u64, super::R
         true => ReadLevel::None { freshness_ms: None },
         false => ReadLevel::Linearizable { timeout_ms: None },
     };
-    let nothing = vec![Statement::new("SELECT 1", Vec::new())];
-    let request = SqlRequest::new(RequestKind::Query, Origin::User, nothing);
+    let request = SqlRequest::one(RequestKind::Query, Origin::User, "SELECT 1", Vec::new());
     let request = Request::Read { level, sql: sql::encode(&request) };
     let answer = tokio::time::timeout(parameters.timeout, front.caller.request(request)).await;
     let unavailable = |reason: &str| text(StatusCode::SERVICE_UNAVAILABLE, reason);

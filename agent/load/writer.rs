@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 
 use understudy_core::{
     event::{ReadLevel, Reply, Request},
-    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
+    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Value},
 };
 
 use super::Failed;
@@ -31,19 +31,12 @@ impl Writer {
     pub(super) fn is_empty(&self) -> Result<bool, Failed> {
         let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE \
                    name NOT LIKE '\\_understudy\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\')";
-        let statements = vec![Statement::new(sql, Vec::new())];
-        let request = SqlRequest::new(RequestKind::Query, Origin::User, statements);
+        let request = SqlRequest::one(RequestKind::Query, Origin::User, sql, Vec::new());
         let level = ReadLevel::Linearizable { timeout_ms: None };
         let response = self.ask(&Request::Read { level, sql: sql::encode(&request) })?;
-        let outcome = response.results.first().map(|result| &result.outcome);
-        match outcome {
-            Some(StatementOutcome::Rows { rows, .. }) => {
-                Ok(rows.first().and_then(|row| row.first()) == Some(&Value::Integer(0)))
-            }
-            Some(StatementOutcome::Changed { .. } | StatementOutcome::Error(_)) | None => {
-                Err(Failed::Group(String::from("the schema cannot be read")))
-            }
-        }
+        let unreadable = || Failed::Group(String::from("the schema cannot be read"));
+        let rows = response.into_rows().ok_or_else(unreadable)?;
+        Ok(rows.first().and_then(|row| row.first()) == Some(&Value::Integer(0)))
     }
 
     /// Writes; every statement must have succeeded.

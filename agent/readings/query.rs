@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use serde_json::{Value as Json, json};
 use understudy_core::{
     readings::unset_of,
-    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
+    sql::{Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, Value},
 };
 
 use super::moment::{self, Unit, shown};
@@ -89,7 +89,7 @@ pub fn request(range: &Range) -> SqlRequest {
         let marks = vec!["?"; range.sensors.len()].join(", ");
         wheres.push(format!("s.name IN ({marks})"));
         let names = range.sensors.iter();
-        values.extend(names.map(|name| Value::Text(name.as_bytes().to_vec())));
+        values.extend(names.map(|name| Value::text(name)));
     }
     for (point, operator) in [(range.since, ">="), (range.until, "<")] {
         if let Some(us) = point {
@@ -105,7 +105,7 @@ pub fn request(range: &Range) -> SqlRequest {
          ORDER BY r.time DESC, s.name DESC LIMIT {}) ORDER BY time, name",
         range.limit
     );
-    SqlRequest::new(RequestKind::Query, Origin::User, vec![Statement::new(sql, values)])
+    SqlRequest::one(RequestKind::Query, Origin::User, sql, values)
 }
 
 /// One reading as it is stored.

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     fn text(text: &str) -> Value {
-        Value::Text(text.as_bytes().to_vec())
+        Value::text(text)
     }
 
     #[test]

@@ -11,7 +11,7 @@ use understudy_core::{
     limits::SPOOL_PIECE_BYTES_MAX,
     mutant,
     readings::{Batch, Reading, Stored, StoredRow},
-    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome, Value},
+    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Value},
 };
 
 use super::{
@@ -94,18 +94,14 @@ fn reading(row: &StoredRow, name: Option<String>) -> Reading {
 }
 
 fn name_of(database: &mut Database, sensor: i64) -> Option<String> {
-    let select =
-        Statement::new("SELECT name FROM sensor WHERE id = ?", vec![Value::Integer(sensor)]);
-    let request = SqlRequest::new(RequestKind::Query, Origin::Agent, vec![select]);
+    let (select, id) = ("SELECT name FROM sensor WHERE id = ?", vec![Value::Integer(sensor)]);
+    let request = SqlRequest::one(RequestKind::Query, Origin::Agent, select, id);
     let Ok(QueryOutcome::Answered(answer)) = database.query(&sql::encode(&request)) else {
         return None;
     };
     let response: SqlResponse = sql::decode(&answer).ok()?;
-    match response.results.into_iter().next()?.outcome {
-        StatementOutcome::Rows { rows, .. } => match rows.into_iter().flatten().next()? {
-            Value::Text(name) => String::from_utf8(name).ok(),
-            Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => None,
-        },
-        StatementOutcome::Changed { .. } | StatementOutcome::Error(_) => None,
+    match response.into_rows()?.into_iter().flatten().next()? {
+        Value::Text(name) => String::from_utf8(name).ok(),
+        Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => None,
     }
 }

@@ -111,7 +111,7 @@ fn to_row(row: &StoredRow, (first, unit): (u64, i64), width: usize) -> Row {
         row.value.clone(),
         row.token.map_or(Value::Null, integer),
         if row.is_far { Value::Integer(1) } else { Value::Null },
-        row.id.as_ref().map_or(Value::Null, |id| Value::Text(id.as_bytes().to_vec())),
+        row.id.as_ref().map_or(Value::Null, |id| Value::text(id)),
     ]);
     columns.truncate(width);
     Row::Put { rowid: None, columns }

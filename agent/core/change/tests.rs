@@ -28,7 +28,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn text(text: &str) -> Value {
-    Value::Text(text.as_bytes().to_vec())
+    Value::text(text)
 }
 
 /// A generator good enough to shake times and values with.

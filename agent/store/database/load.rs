@@ -81,20 +81,19 @@ pub fn list(id: &str) -> String {
 /// A step as a request.
 #[must_use]
 pub fn request(id: &str, step: &Step) -> SqlRequest {
-    let text = |text: &str| Value::Text(text.as_bytes().to_vec());
     let rest = match step {
-        Step::Begin => vec![text("begin")],
-        Step::Make(sql) => vec![text("make"), text(sql)],
+        Step::Begin => vec![Value::text("begin")],
+        Step::Make(sql) => vec![Value::text("make"), Value::text(sql)],
         Step::Finish { only_if_empty, numbers: [version, application] } => vec![
-            text("finish"),
+            Value::text("finish"),
             Value::Integer(i64::from(*only_if_empty)),
             Value::Integer(*version),
             Value::Integer(*application),
         ],
-        Step::Abandon => vec![text("abandon")],
+        Step::Abandon => vec![Value::text("abandon")],
     };
-    let values = std::iter::once(text(id)).chain(rest).collect();
-    SqlRequest::new(RequestKind::Execute, Origin::Agent, vec![Statement::new(MARK, values)])
+    let values = std::iter::once(Value::text(id)).chain(rest).collect();
+    SqlRequest::one(RequestKind::Execute, Origin::Agent, MARK, values)
 }
 
 /// Reads what [`request`] made, if the request is that.

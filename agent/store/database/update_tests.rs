@@ -257,7 +257,7 @@ fn a_row_touched_again_in_its_request_travels_as_it_is_in_the_end() {
 }
 
 fn text(words: &str) -> Value {
-    Value::Text(words.as_bytes().to_vec())
+    Value::text(words)
 }
 
 #[test]
