@@ -322,7 +322,7 @@ pub const SAMPLE: &str = "\
 # What is written is safe in journal.db at once. state.db itself, for programs
 # that read the file directly, follows this often, seconds. Shorter costs more
 # of the card.
-#commit_interval_s = 60
+#commit_interval_s = 120
 # While such a program reads for minutes on end, state.db-wal grows, to this
 # many megabytes; then the board applies nothing more until it is done.
 #wal_mb_max = 32

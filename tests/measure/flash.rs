@@ -7,7 +7,7 @@
 //! everybody, the file system's own bookkeeping and whatever else runs on the machine
 //! included, and shared by the three boards that are on the one device here.
 //!
-//! `state.db` is committed every 60 s, so what is measured is a whole number of such
+//! `state.db` is committed every 120 s, so what is measured is a whole number of such
 //! intervals after a whole one of warm-up: as many commits as in any other stretch of
 //! that length. Where fewer seconds are asked for, the boards are told to commit as
 //! often as that, and the figures are above those of a board as it is shipped. Before,
@@ -47,7 +47,7 @@ const TARGET_BYTES_MAX: f64 = 700.0;
 const BOARDS_COUNT: f64 = BOARDS.len() as f64;
 
 /// How often `state.db` is committed unless a board is told otherwise, seconds.
-const COMMIT_INTERVAL_S: u64 = 60;
+const COMMIT_INTERVAL_S: u64 = 120;
 
 /// Readings committed beforehand, and their sensors.
 const FIRST: u64 = 3_000;

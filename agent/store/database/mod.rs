@@ -135,7 +135,7 @@ impl Default for Options {
             clock: crate::driver::clock::now,
             stopwatch: crate::driver::clock::nanoseconds,
             wall: Wall::default(),
-            commit_interval_ms: 60_000,
+            commit_interval_ms: 120_000,
             commit_bytes: 4 << 20,
             wal_bytes: 1 << 20,
             wal_bytes_max: 32 << 20,
