@@ -223,6 +223,11 @@ pub fn frame(frame: &Frame) -> String {
             let full = if *is_full { ", full" } else { "" };
             format!("tail from {first}{full}, lacks {lacks}")
         }
+        Frame::Renew { number, claims } => format!("renew {number}: {claims:?}"),
+        Frame::Renewed { number, claims } => format!("renewed {number}: {claims:?}"),
+        Frame::Stopped { claims } => format!("stopped {claims:?}"),
+        Frame::Yield { claims } => format!("yield {claims:?}"),
+        Frame::Ready { start, duties } => format!("start {} ready for {duties:?}", start.boot),
     }
 }
 

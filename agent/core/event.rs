@@ -13,6 +13,7 @@ use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    duty::{Claim, Duty, Incarnation},
     error::Refusal,
     pages,
     scrub::{Report, Scrubs},
@@ -399,6 +400,21 @@ pub enum Event {
         /// Encoded [`crate::sql::SqlResponse`].
         answer: Vec<u8>,
     },
+    /// The rows about duties are different from what they were: these, as of what the next
+    /// [`Event::Applied`] or other word of the database finds applied.
+    Duties(Vec<Duty>),
+    /// This board is ready for these duties, by their numbers, and for no others.
+    Ready(Vec<u64>),
+    /// All that this board did under that grant is at an end.
+    GaveUp(Claim),
+    /// It is not known whether what this board did under that grant is at an end: it lets
+    /// the lease run out.
+    LostTouch(Claim),
+    /// There is proof that the agent of this start has ended; what it ran may go on.
+    Fell(Incarnation),
+    /// There is proof that this start of a board has ended, and all that it ran under any
+    /// grant.
+    Ended(Incarnation),
     /// The rows about scrubs are different from what they were.
     Scrubs(Scrubs),
     /// This board has digested its tables, or did not come to an end.

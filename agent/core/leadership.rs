@@ -89,6 +89,16 @@ impl Node {
         self.note_role(now);
     }
 
+    /// The leader is no more: its voters stand for election one after the other, the first
+    /// at once.
+    pub(crate) fn miss_leader(&mut self, now: Millis, leader: NodeId) {
+        self.step_down(now);
+        let others = self.membership.voters().into_iter().filter(|id| *id != leader);
+        let rank = others.take_while(|id| *id != self.config.id).count();
+        let raft = &mut self.raw.raft;
+        raft.election_elapsed = raft.randomized_election_timeout().saturating_sub(1 + 2 * rank);
+    }
+
     /// Where its log ends.
     pub(crate) fn last(&self) -> Position {
         let log = &self.raw.raft.raft_log;

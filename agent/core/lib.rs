@@ -30,7 +30,8 @@
 //! `log`, `retention`, `apply`, `writes`, `reads`, `forward`, `freshness`, `promise`,
 //! `scrubber`, `catchup` and `source` (over [`pages`]), [`link`]; `roster` and
 //! `admission` are about who belongs to the group ([`member`]), `invitations` about
-//! who may come in; [`intake`], [`spool`] and `spooling` about [`readings`]; `presence`, `walls` and [`status`] are for people. [`wire`] is what
+//! who may come in; `duties`, `granting` and `holding` about [`duty`] under the rule of
+//! [`lease`]; [`intake`], [`spool`] and `spooling` about [`readings`]; `presence`, `walls` and [`status`] are for people. [`wire`] is what
 //! travels, `validate` what raft-rs may see of it, [`change`] what one batch did,
 //! [`scrub`] how boards find out that they differ.
 //!
@@ -38,7 +39,8 @@
 //!
 //! A journal and a database that carry out [`event::Effect::Persist`], `Fetch`,
 //! `FetchSpool`, `Execute`, `Apply`, `Query` and `Pages`, and tell of scrubs by
-//! [`event::Event::Scrubs`] and `Digested`, of what is durable by `DatabaseDurable`;
+//! [`event::Event::Scrubs`] and `Digested`, of duties by `Duties`, of what is durable by
+//! `DatabaseDurable`;
 //! a sealed road for `Send`; boot time; a seed; and, at the start,
 //! [`restored::Restored`].
 #![no_std]
@@ -47,6 +49,7 @@
 extern crate alloc;
 
 pub mod change;
+pub mod duty;
 pub mod error;
 pub mod event;
 pub mod keys;
@@ -69,12 +72,17 @@ mod admission;
 mod apply;
 mod bytes;
 mod catchup;
+mod duties;
 mod forward;
 mod freshness;
+mod granting;
+mod hearing;
+mod holding;
 mod id;
 pub mod intake;
 mod invitations;
 mod leadership;
+pub mod lease;
 mod log;
 mod presence;
 mod promise;
@@ -83,6 +91,7 @@ mod ready;
 mod receipts;
 mod roster;
 mod rotation;
+mod rounds;
 mod scrubber;
 mod serve;
 mod source;

@@ -99,6 +99,18 @@ pub const ACKNOWLEDGE_MS_MAX: u64 = 5;
 /// Fragments sent again when no acknowledgement comes: two, since one may be lost.
 pub const PROBE_FRAGMENTS: usize = 2;
 
+/// Duties of a group: what one renewal names.
+pub const DUTIES_MAX: usize = 32;
+
+/// Renewals of a board that are not answered: older ones count no more.
+pub const RENEWALS_OPEN_MAX: usize = 16;
+
+/// Renewals that wait for a leader's round: those of all boards.
+pub const RENEWALS_WAITING_MAX: usize = 2 * MEMBERS_MAX;
+
+/// Ticks between two words of a board on the duties it is ready for.
+pub const READY_TICKS: u64 = 20;
+
 /// Silence after which a fragment is sent again to a peer whose round trip is not
 /// known yet, milliseconds.
 pub const PROBE_MS_START: u64 = 300;

@@ -75,6 +75,19 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 87, name: "readings told as spooled before the sync" },
     Mutant { number: 88, name: "readings numbered anew when they are sent again" },
     Mutant { number: 90, name: "a floor above what is in the spool" },
+    Mutant { number: 100, name: "leases without a margin for clocks" },
+    Mutant { number: 101, name: "a voter that starts counts as long quiet" },
+    Mutant { number: 102, name: "a new leader grants without waiting for the old one's leases" },
+    Mutant { number: 103, name: "renewals answered while the grant is being replaced" },
+    Mutant { number: 104, name: "a duty granted while another holds it" },
+    Mutant { number: 105, name: "a lease counted from its answer" },
+    Mutant { number: 106, name: "a holder that stood still acts on" },
+    Mutant { number: 107, name: "an obituary of another start accepted" },
+    Mutant { number: 108, name: "renewals answered without asking a majority" },
+    Mutant { number: 109, name: "a former leader does not count as having acknowledged itself" },
+    Mutant { number: 111, name: "a token given again" },
+    Mutant { number: 112, name: "an obituary before the command is gone" },
+    Mutant { number: 113, name: "a duty given up before the command is gone" },
 ];
 
 #[cfg(mutants)]

@@ -17,6 +17,7 @@ use raft::{RawNode, StateRole};
 use crate::{
     apply::Applier,
     catchup::CatchUp,
+    duties::Duties,
     error::{Refusal, Rejection},
     event::{Effect, Event, HardState, Millis, NodeId, Position},
     forward::{Inbox, Outbox},
@@ -41,9 +42,8 @@ use crate::{
     source::Source,
     starts::Starts,
     timing::Timing,
-    validate,
     walls::Walls,
-    wire::{Frame, FrameEntry, RaftFrame},
+    wire::Frame,
     witness::{Tail, Witnessing},
     writes::{Ticket, Writes},
 };
@@ -106,6 +106,8 @@ pub enum Reason {
     Forward,
     /// Readings to send or to spool.
     Readings,
+    /// A lease to renew, to end, or to grant.
+    Duty,
 }
 
 /// A member of a group. See the crate's description for the contract.
@@ -167,6 +169,7 @@ pub struct Node {
     pub(crate) dropped: BTreeMap<Rejection, u64>,
     pub(crate) intake: Intake,
     pub(crate) walls: Walls,
+    pub(crate) duties: Duties,
     pub(crate) effects: Effects,
     pub(crate) outgoing: Vec<(NodeId, Vec<u8>)>,
 }
@@ -234,6 +237,7 @@ impl Node {
             dropped: BTreeMap::new(),
             intake: Intake::new(config.id, config.boot, restored.spool),
             walls: Walls::default(),
+            duties: Duties::new(now, config.id, config.boot, restored.duties),
             effects: Effects::default(),
             outgoing: Vec::new(),
         };
@@ -250,6 +254,7 @@ impl Node {
 
     /// Takes one event; every effect is carried out before the next.
     pub fn handle(&mut self, now: Millis, event: Event) -> Effects {
+        self.note_leading(now);
         match event {
             Event::Tick => {}
             Event::Received { from, payload } => self.on_payload(now, from, &payload),
@@ -265,6 +270,12 @@ impl Node {
             Event::Applied { number, outcomes } => self.on_applied(now, number, outcomes),
             Event::DatabaseReset { applied, ended_by } => self.on_reset(now, applied, ended_by),
             Event::Queried { number, answer } => self.on_queried(number, answer),
+            Event::Duties(duties) => self.on_duties(now, duties),
+            Event::Ready(duties) => self.on_own_ready(duties),
+            Event::GaveUp(claim) => self.on_gave_up(now, claim),
+            Event::LostTouch(claim) => self.on_lost_touch(claim),
+            Event::Fell(start) => self.on_fell(now, start),
+            Event::Ended(ended) => self.on_ended(ended),
             Event::Scrubs(scrubs) => self.on_scrubs(now, scrubs),
             Event::Digested { scrub, report } => self.on_digested(scrub, &report),
             Event::Pages { number, done } => self.on_pages(now, number, done),
@@ -286,6 +297,7 @@ impl Node {
             (self.outbox.deadline(timing.forward_retry_ms), Reason::Forward),
             (self.owed.iter().map(|owed| owed.deadline).min(), Reason::Write),
             (self.intake.deadline(!self.pending.is_empty()), Reason::Readings),
+            (self.duties_deadline(), Reason::Duty),
         ];
         let due = all.into_iter().filter_map(|(at, reason)| Some((at?, reason)));
         due.min().expect("Raft's clock always ticks")
@@ -398,90 +410,16 @@ impl Node {
             Frame::TailAsk { after } => self.on_tail_ask(now, from, after),
             Frame::TailTell { after, entries } => self.on_tail_tell(after, entries)?,
             Frame::Held { term, index, settings } => self.on_held(from, (term, index), settings)?,
+            Frame::Renew { number, claims } => self.on_renew(now, from, number, claims)?,
+            Frame::Renewed { number, claims } => self.on_renewed(now, from, number, &claims),
+            Frame::Stopped { claims } => self.on_stopped(from, &claims)?,
+            Frame::Yield { claims } => self.on_yield(from, &claims),
+            Frame::Ready { start, duties } => self.on_ready(now, from, start, duties)?,
             Frame::Tail { term, first, is_full, lacks } => {
                 self.on_tail(from, term, Tail { first, is_full, lacks });
             }
         }
         Ok(())
-    }
-
-    fn on_raft(&mut self, now: Millis, from: NodeId, frame: RaftFrame) -> Result<(), Rejection> {
-        if self.is_copied(from) {
-            self.remind_copy(now, from);
-        }
-        if !self.takes(from, &frame) {
-            return Ok(());
-        }
-        if matches!(frame, RaftFrame::VoteAsk { .. }) {
-            self.ask_start(now, from);
-        }
-        if let RaftFrame::Snapshot { term, index, log_term, first } = frame {
-            let at = Position { term: log_term, index };
-            return self.on_snapshot(now, from, (term, first), at);
-        }
-        let message = validate::inbound(&self.raw.raft, from, frame.clone())?;
-        if let RaftFrame::HeartbeatAnswer { has_room, .. } = &frame {
-            self.note_room(from, *has_room);
-        }
-        // Errors mean "not for me now": an unknown peer's answer, a dropped proposal.
-        let _ = self.raw.step(message);
-        self.pin_election_timeout();
-        self.note_promise(from, &frame);
-        self.note_freshness(now, from, &frame);
-        self.mend_progress(from);
-        self.mend_snapshot(from);
-        Ok(())
-    }
-
-    /// May this message change anything now? Not while this voter is not sure of
-    /// its disk: what peers remember is held against what the disk held before.
-    /// Nor at a bound: the leader repeats it. Nor a round asked of a node
-    /// that does not lead: raft-rs would pass it on in this node's name.
-    fn takes(&mut self, from: NodeId, frame: &RaftFrame) -> bool {
-        if !self.deals_with(from) {
-            return false;
-        }
-        // A term beyond this node's is written down, and so are entries.
-        let has_room = self.pending.len() < limits::PERSISTS_OPEN_MAX;
-        match frame {
-            RaftFrame::Append { entries, .. } => {
-                let takes = has_room && self.has_room_for(entries);
-                self.turned_away |= !takes;
-                takes
-            }
-            RaftFrame::VoteAsk { log_term: term, index, .. }
-                if !self.standing.may_elect(Position { term: *term, index: *index }) =>
-            {
-                false
-            }
-            RaftFrame::TimeoutNow { .. } if !self.may_lead() => false,
-            RaftFrame::AppendAnswer { .. }
-            | RaftFrame::Heartbeat { .. }
-            | RaftFrame::HeartbeatAnswer { .. }
-            | RaftFrame::VoteAsk { .. }
-            | RaftFrame::VoteAnswer { .. }
-            | RaftFrame::TimeoutNow { .. }
-            | RaftFrame::ReadAnswer { .. } => {
-                has_room || frame.term().is_some_and(|term| term <= self.raw.raft.term)
-            }
-            RaftFrame::ReadAsk { .. } => self.leads(),
-            RaftFrame::Snapshot { .. } => true,
-        }
-    }
-
-    pub(crate) fn has_room_for(&self, entries: &[FrameEntry]) -> bool {
-        let bytes = |entry: &FrameEntry| entry.data.len() as u64 + limits::ENTRY_OVERHEAD_BYTES;
-        let more: u64 = entries.iter().map(bytes).sum();
-        let held = self.raw.store().bytes_above(self.applier.applied().index);
-        more == 0 || held + more <= limits::UNAPPLIED_BYTES_MAX
-    }
-
-    /// raft-rs 0.7.0 lets a late rejection pull `next_idx` down to what is known
-    /// to match (mended upstream by #557): it must stay above.
-    fn mend_progress(&mut self, peer: NodeId) {
-        if let Some(progress) = self.raw.raft.mut_prs().get_mut(peer) {
-            progress.next_idx = progress.next_idx.max(progress.matched + 1);
-        }
     }
 
     /// Whatever time alone brings.
@@ -494,6 +432,7 @@ impl Node {
             self.on_tick(now);
         }
         self.expire(now);
+        self.tend_duties(now);
     }
 
     fn on_tick(&mut self, now: Millis) {
@@ -524,6 +463,7 @@ impl Node {
         self.tick_catch_up(now);
         self.tick_source(now);
         self.tick_offers(now);
+        self.ask_to_yield(now);
         if self.leads() && !self.may_lead() {
             self.hand_over(now);
         }

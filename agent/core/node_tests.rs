@@ -171,7 +171,7 @@ fn a_new_leader_does_not_know_yet_what_is_committed() {
     rig.run(1_000);
     for pre in [true, false] {
         let (term, refused, commit, commit_term) = (1, false, 0, 0);
-        let answer = RaftFrame::VoteAnswer { pre, term, refused, commit, commit_term };
+        let answer = RaftFrame::VoteAnswer { pre, term, refused, commit, commit_term, quiet_ms: 0 };
         rig.hear(2, 3, &Frame::Raft(answer));
     }
     assert!(rig.nodes[&2].leads());
@@ -694,8 +694,14 @@ fn without_term() -> Vec<RaftFrame> {
         commit_term: 0,
         transfer: false,
     };
-    let answer =
-        |pre| RaftFrame::VoteAnswer { pre, term, refused: false, commit: 0, commit_term: 0 };
+    let answer = |pre| RaftFrame::VoteAnswer {
+        pre,
+        term,
+        refused: false,
+        commit: 0,
+        commit_term: 0,
+        quiet_ms: 0,
+    };
     Vec::from([
         vote(true),
         vote(false),
@@ -769,7 +775,8 @@ fn raft_frame() -> impl Strategy<Value = RaftFrame> {
                 term,
                 refused,
                 commit,
-                commit_term
+                commit_term,
+                quiet_ms: commit,
             }
         ),
         counter().prop_map(|term| RaftFrame::TimeoutNow { term }),

@@ -1,11 +1,5 @@
 //! Reads: which may be answered at once, which wait for a ReadIndex round, and
 //! which wait until the database has caught up with the index they need.
-//!
-//! A round has a context that no board ever uses again: an answer to another
-//! board's round, or to an older one, must never count for it (etcd #20418).
-//! raft-rs 0.7.0 drops a round without a word (no leader, leadership too young,
-//! context in use; upstream #569 only logs it), so one not answered in time is
-//! asked anew under a fresh context, with all reads that came meanwhile.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -13,7 +7,7 @@ use crate::{
     error::Refusal,
     event::{Millis, NodeId, Reply, RequestId},
     limits::{QUERIES_OPEN_MAX, REQUESTS_WAITING_MAX},
-    wire::{ReadContext, read_context},
+    rounds::Rounds,
 };
 
 /// One caller's read.
@@ -30,35 +24,16 @@ pub(crate) struct Read {
 
 /// See the module's description.
 pub(crate) struct Reads {
-    node: NodeId,
-    boot: u64,
-    rounds: u64,
-    round: Option<Round>,
-    /// For the next round.
-    gathering: Vec<Read>,
+    pub(crate) rounds: Rounds<Read>,
     /// Waiting for the database to reach an index.
     indexed: Vec<(u64, Read)>,
     /// With the database, by the effect's number, and the index they are read at.
     open: BTreeMap<u64, (Read, u64)>,
 }
 
-struct Round {
-    context: ReadContext,
-    since: Millis,
-    reads: Vec<Read>,
-}
-
 impl Reads {
     pub(crate) const fn new(node: NodeId, boot: u64) -> Self {
-        Self {
-            node,
-            boot,
-            rounds: 0,
-            round: None,
-            gathering: Vec::new(),
-            indexed: Vec::new(),
-            open: BTreeMap::new(),
-        }
+        Self { rounds: Rounds::new(node, boot, 0), indexed: Vec::new(), open: BTreeMap::new() }
     }
 
     /// Takes a read for the next round.
@@ -66,7 +41,7 @@ impl Reads {
         if self.len() >= REQUESTS_WAITING_MAX {
             return Err(read.id);
         }
-        self.gathering.push(read);
+        self.rounds.gather(read);
         Ok(())
     }
 
@@ -80,42 +55,13 @@ impl Reads {
     }
 
     fn len(&self) -> usize {
-        let asked = self.round.as_ref().map_or(0, |round| round.reads.len());
-        asked + self.gathering.len() + self.indexed.len() + self.open.len()
-    }
-
-    /// The context of a round to start now, if there is anything to ask: the
-    /// first, or the last one over again.
-    pub(crate) fn next_round(&mut self, now: Millis, retry_ms: u64) -> Option<ReadContext> {
-        let mut reads = match &mut self.round {
-            Some(round) if now.since(round.since) < retry_ms => return None,
-            Some(round) => core::mem::take(&mut round.reads),
-            None => Vec::new(),
-        };
-        reads.append(&mut self.gathering);
-        if reads.is_empty() {
-            self.round = None;
-            return None;
-        }
-        self.rounds += 1;
-        let context = read_context(self.node, self.boot, self.rounds);
-        self.round = Some(Round { context, since: now, reads });
-        Some(context)
-    }
-
-    /// Nobody is there who could answer the round: its reads wait for the next.
-    pub(crate) fn abandon_round(&mut self) {
-        let reads = self.round.take().map(|round| round.reads);
-        self.gathering.extend(reads.unwrap_or_default());
+        self.rounds.len() + self.indexed.len() + self.open.len()
     }
 
     /// A round is answered: its reads need `index`.
     pub(crate) fn confirmed(&mut self, context: &[u8], index: u64) {
-        if self.round.as_ref().is_some_and(|round| round.context == context)
-            && let Some(round) = self.round.take()
-        {
-            self.indexed.extend(round.reads.into_iter().map(|read| (index, read)));
-        }
+        let reads = self.rounds.confirmed(context);
+        self.indexed.extend(reads.into_iter().map(|read| (index, read)));
     }
 
     /// The next read that `applied` is enough for, while the database has room.
@@ -160,19 +106,16 @@ impl Reads {
             }
             keep
         };
-        self.gathering.retain(|read| keep(read, unanswered));
+        self.rounds.retain(|read| keep(read, unanswered));
         self.indexed.retain(|(_, read)| keep(read, behind));
-        if let Some(round) = &mut self.round {
-            round.reads.retain(|read| keep(read, unanswered));
-        }
         late
     }
 
     /// When to ask again or give up next.
     pub(crate) fn deadline(&self, retry_ms: u64) -> Option<Millis> {
-        let gathering = self.gathering.iter().map(|read| read.deadline);
+        let gathering = self.rounds.gathered().map(|read| read.deadline);
         let indexed = self.indexed.iter().map(|(_, read)| read.deadline);
-        let round = self.round.iter().map(|round| round.since.plus(retry_ms));
+        let round = self.rounds.deadline(retry_ms);
         gathering.chain(indexed).chain(round).min()
     }
 }
@@ -189,28 +132,13 @@ mod tests {
     fn reads_of_one_round_wait_for_its_index() {
         let mut reads = Reads::new(1, 1);
         reads.gather(read(1)).unwrap();
-        let context = reads.next_round(Millis(0), 100).unwrap();
+        let context = reads.rounds.next(Millis(0), 100).unwrap();
         reads.gather(read(2)).unwrap();
-        assert!(reads.next_round(Millis(50), 100).is_none());
+        assert!(reads.rounds.next(Millis(50), 100).is_none());
         reads.confirmed(&context, 7);
         assert!(reads.next_query(6).is_none());
         assert_eq!(reads.next_query(7).map(|read| read.id), Some(1));
         assert!(reads.next_query(7).is_none());
-    }
-
-    #[test]
-    fn a_lost_round_is_asked_again_under_a_fresh_context() {
-        let mut reads = Reads::new(1, 1);
-        reads.gather(read(1)).unwrap();
-        let lost = reads.next_round(Millis(0), 100).unwrap();
-        reads.gather(read(2)).unwrap();
-        let fresh = reads.next_round(Millis(100), 100).unwrap();
-        assert_ne!(lost, fresh);
-        reads.confirmed(&lost, 3);
-        assert!(reads.next_query(9).is_none());
-        reads.confirmed(&fresh, 3);
-        assert_eq!(reads.next_query(9).map(|read| read.id), Some(1));
-        assert_eq!(reads.next_query(9).map(|read| read.id), Some(2));
     }
 
     #[test]
@@ -226,21 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn contexts_of_two_boots_or_boards_never_match() {
-        let context = |(node, boot)| {
-            let mut reads = Reads::new(node, boot);
-            reads.gather(read(1)).unwrap();
-            reads.next_round(Millis(0), 100).unwrap()
-        };
-        assert_ne!(context((1, 1)), context((1, 2)));
-        assert_ne!(context((1, 1)), context((2, 1)));
-    }
-
-    #[test]
     fn a_read_whose_time_is_up_is_refused_wherever_it_waits() {
         let mut reads = Reads::new(1, 1);
         reads.gather(read(1)).unwrap();
-        reads.next_round(Millis(0), 100).unwrap();
+        reads.rounds.next(Millis(0), 100).unwrap();
         reads.gather(read(2)).unwrap();
         reads.at(9, read(3)).unwrap();
         assert!(reads.expire(Millis(999), &Refusal::NoLeader, &Refusal::TimedOut).is_empty());
@@ -249,10 +166,10 @@ mod tests {
             reads.expire(Millis(1_000), &Refusal::NoLeader, &Refusal::TimedOut),
             [
                 refused(2, Refusal::NoLeader),
-                refused(3, Refusal::TimedOut),
-                refused(1, Refusal::NoLeader)
+                refused(1, Refusal::NoLeader),
+                refused(3, Refusal::TimedOut)
             ]
         );
-        assert!(reads.next_round(Millis(2_000), 100).is_none());
+        assert!(reads.rounds.next(Millis(2_000), 100).is_none());
     }
 }

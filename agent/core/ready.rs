@@ -68,6 +68,7 @@ impl Node {
         while self.raw.has_ready() {
             for state in mem::take(&mut self.raw.raft.read_states) {
                 self.reads.confirmed(&state.request_ctx, state.index);
+                self.confirm_renewals(&state.request_ctx, state.index);
             }
             let mut messages = mem::take(&mut self.raw.raft.msgs);
             self.hold_entries_back(&mut messages);
@@ -205,7 +206,8 @@ impl Node {
             return self.offer_snapshot(now, message.to, metadata.index, metadata.term);
         }
         let committed = self.raw.raft.raft_log.committed;
-        if let Some(frame) = validate::outbound(message, committed, !self.turned_away) {
+        let quiet_ms = self.duties.quiet.quiet_ms(now);
+        if let Some(frame) = validate::outbound(message, committed, !self.turned_away, quiet_ms) {
             self.say(now, message.to, &Frame::Raft(frame));
         }
     }
@@ -274,6 +276,7 @@ impl Node {
         }
         self.led = leads;
         self.without_room.clear();
+        self.note_lessor();
         self.effects.push(Effect::RoleChanged { leads });
         if !leads {
             self.turn_away(now);
@@ -389,6 +392,7 @@ impl Node {
         self.heard.remove(&id);
         self.without_room.remove(&id);
         self.standing.forget(id);
+        self.duties.forget(id);
         self.starts.forget(id);
     }
 }

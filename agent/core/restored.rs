@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::{
+    duty::Duty,
     event::{Entry, HardState, Memory, NodeId, Position, Trust},
     member::Membership,
     scrub::Scrubs,
@@ -75,6 +76,8 @@ pub struct Restored {
     pub trust: Trust,
     /// What the group's scrubs have come to.
     pub scrubs: Scrubs,
+    /// The group's duties.
+    pub duties: Vec<Duty>,
     /// Readings of this board that are not known to be committed. Those that `tail`
     /// brings are among them.
     pub spool: SpoolHeld,

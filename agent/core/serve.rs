@@ -117,6 +117,7 @@ impl Node {
                 self.answered.insert(node);
             }
             Ticket::Barrier { id, sql } => self.pass_barrier(now, id, sql, reply),
+            Ticket::Grant(claim) => self.on_granted(claim),
             Ticket::Scrub => self.on_scrub_answer(now, &reply),
             Ticket::Readings(flight) => self.on_verdict(now, flight, reply),
         }
@@ -168,6 +169,7 @@ impl Node {
         self.pay(now, |owed| owed.index <= handed);
         self.serve_reads(now);
         self.serve_readings(now);
+        self.serve_duties(now);
         if self.leads() {
             match self.hindrance() {
                 Some(refusal) => self.refuse_waiting(now, &refusal),
@@ -188,8 +190,9 @@ impl Node {
 
     fn serve_reads(&mut self, now: Millis) {
         if self.leader().is_none() {
-            self.reads.abandon_round();
-        } else if let Some(context) = self.reads.next_round(now, self.config.timing.read_retry_ms) {
+            self.reads.rounds.abandon();
+        } else if let Some(context) = self.reads.rounds.next(now, self.config.timing.read_retry_ms)
+        {
             self.raw.read_index(Vec::from(context));
         }
         if self.applier.has_fallen_back() {
@@ -269,6 +272,7 @@ impl Node {
         let base = self.applier.base().filter(|base| ready && base.index == last_index);
         let Some(base) = base else { return };
         self.refuse_one_copy(now);
+        self.queue_grants(now, base.index);
         if self.tend_membership(now) || !self.writes.has_waiting() {
             return;
         }

@@ -116,6 +116,19 @@ impl Timing {
         self.tick_ms * self.election_ticks_min as u64
     }
 
+    /// How long a renewal lets a duty's holder act: an election, and some lost datagrams,
+    /// pass within it.
+    #[must_use]
+    pub const fn lease_ms(&self) -> u64 {
+        3 * self.election_ms_min()
+    }
+
+    /// Between two renewals of a duty.
+    #[must_use]
+    pub const fn renew_ms(&self) -> u64 {
+        self.election_ms_min() / 4
+    }
+
     /// Longest time between a leader's death and the start of an election.
     #[must_use]
     pub const fn election_ms_max(&self) -> u64 {

@@ -208,7 +208,7 @@ fn translate_vote(message: &mut Message, frame: &RaftFrame) {
             message.context = TRANSFER.into();
         }
     }
-    if let RaftFrame::VoteAnswer { pre, term, refused, commit, commit_term } = frame {
+    if let RaftFrame::VoteAnswer { pre, term, refused, commit, commit_term, quiet_ms: _ } = frame {
         message.set_msg_type(if *pre {
             MessageType::MsgRequestPreVoteResponse
         } else {
@@ -252,10 +252,16 @@ fn read_entry(context: ReadContext) -> Vec<raft::prelude::Entry> {
     Vec::from([raft::prelude::Entry { data, ..raft::prelude::Entry::default() }])
 }
 
-/// What raft-rs wants said, as a frame, by a node that knows `committed` and
-/// `has_room` for entries or not; `None` for what must not leave the node: proposals
-/// are never forwarded by raft-rs (ours are, before execution).
-pub(crate) fn outbound(message: &Message, committed: u64, has_room: bool) -> Option<RaftFrame> {
+/// What raft-rs wants said, as a frame, by a node that knows `committed`,
+/// `has_room` for entries or not, and was `quiet_ms` without a leader; `None` for what
+/// must not leave the node: proposals are never forwarded by raft-rs (ours are, before
+/// execution).
+pub(crate) fn outbound(
+    message: &Message,
+    committed: u64,
+    has_room: bool,
+    quiet_ms: u64,
+) -> Option<RaftFrame> {
     let Message { term, index, log_term, commit, commit_term, .. } = *message;
     match message.get_msg_type() {
         MessageType::MsgAppend => Some(RaftFrame::Append {
@@ -299,6 +305,7 @@ pub(crate) fn outbound(message: &Message, committed: u64, has_room: bool) -> Opt
                 refused: message.reject,
                 commit,
                 commit_term,
+                quiet_ms,
             })
         }
         MessageType::MsgTimeoutNow => Some(RaftFrame::TimeoutNow { term }),

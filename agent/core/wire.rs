@@ -16,6 +16,7 @@ use serde::{
 
 use crate::{
     bytes,
+    duty::Claim,
     error::Rejection,
     event::{EntryKind, NodeId, Position, Promise, Reply, Request, Start},
     limits,
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// First byte of every frame.
-pub const FRAME_VERSION: u8 = 2;
+pub const FRAME_VERSION: u8 = 3;
 
 /// Bytes of a ReadIndex context: who asks, its boot counter and its round, 8 each.
 pub const READ_CONTEXT_BYTES: usize = 24;
@@ -161,6 +162,37 @@ pub enum Frame {
         /// Microseconds since 1970.
         wall_us: i64,
     },
+    /// A holder asks the leader for another lease.
+    Renew {
+        /// Given back with the answer; never used twice by one start of the asker.
+        number: u64,
+        /// Grants to it, at most [`limits::DUTIES_MAX`].
+        claims: Vec<Claim>,
+    },
+    /// The leader lets it act from when it asked.
+    Renewed {
+        /// As asked.
+        number: u64,
+        /// Those of the grants that stand.
+        claims: Vec<Claim>,
+    },
+    /// The sender acts no more under these grants, and never will again.
+    Stopped {
+        /// At most [`limits::DUTIES_MAX`].
+        claims: Vec<Claim>,
+    },
+    /// The leader wants these duties to go elsewhere: the holder is to come to an end.
+    Yield {
+        /// Grants to the receiver, at most [`limits::DUTIES_MAX`].
+        claims: Vec<Claim>,
+    },
+    /// What the sender is ready for.
+    Ready {
+        /// In this start.
+        start: Start,
+        /// Numbers of duties, at most [`limits::DUTIES_MAX`].
+        duties: Vec<u64>,
+    },
 }
 
 /// A board as the leader sees it.
@@ -269,6 +301,9 @@ pub enum RaftFrame {
         commit: u64,
         /// Term there.
         commit_term: u64,
+        /// For how long the voter has acknowledged no leader, itself included,
+        /// milliseconds by its boot clock.
+        quiet_ms: u64,
     },
     /// Leader to its chosen successor: campaign now.
     TimeoutNow {
@@ -404,7 +439,7 @@ mod tests {
 
     #[test]
     fn bytes_of_this_version_stay_what_they_are() {
-        assert_eq!(heartbeat().encode(), [2, 0, 2, 3, 0x84, 2, 0, 0x85, 2]);
+        assert_eq!(heartbeat().encode(), [3, 0, 2, 3, 0x84, 2, 0, 0x85, 2]);
         let append = Frame::Raft(RaftFrame::Append {
             term: 2,
             index: 7,
@@ -416,62 +451,79 @@ mod tests {
                 data: Vec::from([9, 8]),
             }]),
         });
-        assert_eq!(append.encode(), [2, 0, 0, 2, 7, 2, 6, 1, 2, 0, 2, 9, 8]);
+        assert_eq!(append.encode(), [3, 0, 0, 2, 7, 2, 6, 1, 2, 0, 2, 9, 8]);
         let (term, commit, context) = (3, 260, None);
         let answer = RaftFrame::HeartbeatAnswer { term, commit, context, has_room: true };
-        assert_eq!(Frame::Raft(answer).encode(), [2, 0, 3, 3, 0x84, 2, 0, 1]);
+        assert_eq!(Frame::Raft(answer).encode(), [3, 0, 3, 3, 0x84, 2, 0, 1]);
         let presence = Frame::Presence { http: "h".into() };
-        assert_eq!(presence.encode(), [2, 5, 1, b'h']);
+        assert_eq!(presence.encode(), [3, 5, 1, b'h']);
         let other = Other { id: 3, heard: true, http: "h".into() };
         let others = Frame::Others { term: 2, others: Vec::from([other]) };
-        assert_eq!(others.encode(), [2, 6, 2, 1, 3, 1, 1, b'h']);
+        assert_eq!(others.encode(), [3, 6, 2, 1, 3, 1, 1, b'h']);
         let snapshot = RaftFrame::Snapshot { term: 2, index: 7, log_term: 2, first: 5 };
-        assert_eq!(Frame::Raft(snapshot).encode(), [2, 0, 9, 2, 7, 2, 5]);
+        assert_eq!(Frame::Raft(snapshot).encode(), [3, 0, 9, 2, 7, 2, 5]);
         let wish = Wish::Pages { session: 9, pages: crate::pages::numbers(&[1, 2]) };
         let left = Vec::from([([4; 16], 300)]);
         let id = [4; 16];
         assert_eq!(
             Frame::Invitations { left }.encode(),
-            [[2, 7, 1].as_slice(), &id, &[0xac, 2]].concat()
+            [[3, 7, 1].as_slice(), &id, &[0xac, 2]].concat()
         );
-        assert_eq!(Frame::PagesAsk { ask: 3, wish }.encode(), [2, 8, 3, 2, 9, 2, 1, 0]);
+        assert_eq!(Frame::PagesAsk { ask: 3, wish }.encode(), [3, 8, 3, 2, 9, 2, 1, 0]);
         let gone = Frame::PagesTell { ask: 3, answer: Answer::Gone };
-        assert_eq!(gone.encode(), [2, 9, 3, 3]);
-        assert_eq!(Frame::StartAsk { number: 300 }.encode(), [2, 10, 0xac, 2]);
+        assert_eq!(gone.encode(), [3, 9, 3, 3]);
+        assert_eq!(Frame::StartAsk { number: 300 }.encode(), [3, 10, 0xac, 2]);
         let start = Start { boot: 5, nonce: 7 };
-        assert_eq!(Frame::StartTell { number: 3, start }.encode(), [2, 11, 3, 5, 7]);
+        assert_eq!(Frame::StartTell { number: 3, start }.encode(), [3, 11, 3, 5, 7]);
         let copied = Vec::from([2, 3]);
-        assert_eq!(Frame::Copies { copied }.encode(), [2, 13, 2, 2, 3]);
+        assert_eq!(Frame::Copies { copied }.encode(), [3, 13, 2, 2, 3]);
         let after = Position { term: 2, index: 300 };
-        assert_eq!(Frame::TailAsk { after }.encode(), [2, 14, 2, 0xac, 2]);
+        assert_eq!(Frame::TailAsk { after }.encode(), [3, 14, 2, 0xac, 2]);
         let tail = Frame::TailTell { after, entries: Vec::new() };
-        assert_eq!(tail.encode(), [2, 15, 2, 0xac, 2, 0]);
-        assert_eq!(Frame::Starts { met: Vec::from([(3, start)]) }.encode(), [2, 12, 1, 3, 5, 7]);
+        assert_eq!(tail.encode(), [3, 15, 2, 0xac, 2, 0]);
+        assert_eq!(Frame::Starts { met: Vec::from([(3, start)]) }.encode(), [3, 12, 1, 3, 5, 7]);
         let settings = Vec::from([("a".into(), "b".into())]);
         let held = Frame::Held { term: 2, index: 7, settings };
-        assert_eq!(held.encode(), [2, 16, 2, 7, 1, 1, b'a', 1, b'b']);
+        assert_eq!(held.encode(), [3, 16, 2, 7, 1, 1, b'a', 1, b'b']);
         let tail = Frame::Tail { term: 2, first: 5, is_full: true, lacks: 0 };
-        assert_eq!(tail.encode(), [2, 17, 2, 5, 1, 0]);
-        assert_eq!(Frame::Wall { wall_us: -3 }.encode(), [2, 18, 5]);
+        assert_eq!(tail.encode(), [3, 17, 2, 5, 1, 0]);
+        assert_eq!(Frame::Wall { wall_us: -3 }.encode(), [3, 18, 5]);
         let outline = Frame::PagesAsk { ask: 3, wish: Wish::Outline { index_min: 9 } };
-        assert_eq!(outline.encode(), [2, 8, 3, 4, 9]);
+        assert_eq!(outline.encode(), [3, 8, 3, 4, 9]);
         let membership = Membership { last_id: 3, ..Membership::default() };
         let membership = alloc::boxed::Box::new(membership);
         let position = Position { term: 2, index: 9 };
         let answer = Answer::Outline { position, membership };
-        let bytes = [2, 9, 3, 4, 2, 9, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let bytes = [3, 9, 3, 4, 2, 9, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(Frame::PagesTell { ask: 3, answer }.encode(), bytes);
         let refused = Reply::Refused(Refusal::OneCopy);
         let answer = Frame::Answer { boot: 1, sequence: 2, reply: refused };
-        assert_eq!(answer.encode(), [2, 2, 1, 2, 1, 13]);
+        assert_eq!(answer.encode(), [3, 2, 1, 2, 1, 13]);
         let candidate = Candidate { name: "n".into(), key: [5; 32], addresses: Vec::new() };
         let (invitation, replaces) = ([4; 16], String::new());
         let wish = MemberRequest::Witness { candidate, invitation, replaces };
         let request = Request::Member(wish);
         let (boot, sequence, floor, term) = (1, 2, 1, 3);
         let forward = Frame::Forward(Forward { boot, sequence, floor, term, request });
-        let rest = [&[2, 1, 1, 2, 1, 3, 6, 7, 1, b'n'][..], &[5; 32], &[0], &[4; 16], &[0]];
+        let rest = [&[3, 1, 1, 2, 1, 3, 6, 7, 1, b'n'][..], &[5; 32], &[0], &[4; 16], &[0]];
         assert_eq!(forward.encode(), rest.concat());
+    }
+
+    #[test]
+    fn bytes_about_duties_stay_what_they_are() {
+        let claims = || Vec::from([Claim { duty: 1, token: 300 }]);
+        assert_eq!(
+            Frame::Renew { number: 4, claims: claims() }.encode(),
+            [3, 19, 4, 1, 1, 0xac, 2]
+        );
+        assert_eq!(
+            Frame::Renewed { number: 4, claims: claims() }.encode(),
+            [3, 20, 4, 1, 1, 0xac, 2]
+        );
+        assert_eq!(Frame::Stopped { claims: claims() }.encode(), [3, 21, 1, 1, 0xac, 2]);
+        assert_eq!(Frame::Yield { claims: claims() }.encode(), [3, 22, 1, 1, 0xac, 2]);
+        let ready = Frame::Ready { start: Start { boot: 5, nonce: 7 }, duties: Vec::from([1, 2]) };
+        assert_eq!(ready.encode(), [3, 23, 5, 7, 2, 1, 2]);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 use alloc::{collections::VecDeque, vec::Vec};
 
 use crate::{
+    duty::Claim,
     error::Refusal,
     event::{Executed, Millis, NodeId, Outcome, Position, Reply, Request, RequestId},
     limits::{
@@ -30,6 +31,8 @@ pub(crate) enum Ticket {
     Barrier { id: RequestId, sql: Vec<u8> },
     /// This board's own, about scrubs.
     Scrub,
+    /// A duty is granted anew in place of this grant: by this leader or by none.
+    Grant(Claim),
     /// A batch of this board's readings.
     Readings(u64),
 }
@@ -184,11 +187,12 @@ impl Writes {
         ended
     }
 
-    /// Executed, but not proposed: local requests wait for the next leader, the
-    /// others are told that nothing was changed.
+    /// Executed, but not proposed: local requests wait for the next leader, unless it is
+    /// theirs alone to make; the others are told that nothing was changed.
     pub(crate) fn give_back(&mut self, batch: Vec<Waiting>) -> Vec<Answered> {
+        let is_bound = |ticket: &Ticket| matches!(ticket, Ticket::Remote { .. } | Ticket::Grant(_));
         let (remote, local): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|waiting| matches!(waiting.ticket, Ticket::Remote { .. }));
+            batch.into_iter().partition(|waiting| is_bound(&waiting.ticket));
         self.put_back(local);
         remote.into_iter().map(|waiting| refused(waiting.ticket, Refusal::LeadershipLost)).collect()
     }

@@ -286,7 +286,7 @@ impl<H: Fn(&str)> Worker<H> {
         }
     }
 
-    fn digest(&self, scrubbing: Scrubbing) {
+    fn digest(&mut self, scrubbing: Scrubbing) {
         let (scrub, events) = (scrubbing.id(), self.events.clone());
         let digest = move || {
             give_way();
@@ -300,7 +300,7 @@ impl<H: Fn(&str)> Worker<H> {
         }
     }
 
-    fn refuse(&self, number: u64, reason: &str) {
+    fn refuse(&mut self, number: u64, reason: &str) {
         let answer = sql::encode(&SqlResponse::refused(reason));
         self.send(Event::Queried { number, answer });
     }
@@ -344,7 +344,11 @@ impl<H: Fn(&str)> Worker<H> {
         }
     }
 
-    fn send(&self, event: Event) {
+    /// What it is told of finds the duties as they are told before.
+    fn send(&mut self, event: Event) {
+        if let Some(duties) = self.database.take_duties() {
+            let _ = self.events.blocking_send(Event::Duties(duties));
+        }
         // The loop ends before its threads do; then nobody listens any more.
         let _ = self.events.blocking_send(event);
     }

@@ -84,6 +84,7 @@ pub fn restore(
         suspect: journal.suspect(),
         trust: journal.trust().clone(),
         scrubs: database.scrubs().clone(),
+        duties: database.duties().to_vec(),
         spool: journal.spool().map_err(|error| at(&error))?,
     })
 }

@@ -3,7 +3,10 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-use understudy_core::event::NodeId;
+use understudy_core::{
+    duty::{Claim, Incarnation},
+    event::NodeId,
+};
 
 pub(crate) enum Happening {
     Deliver { from: NodeId, to: NodeId, sent: u64, payload: Vec<u8> },
@@ -19,6 +22,10 @@ pub(crate) enum Happening {
     Sense,
     Fault,
     Move,
+    Stir,
+    GaveUp { board: NodeId, epoch: u64, claim: Claim },
+    Obituary { start: Incarnation },
+    Ended { to: NodeId, start: Incarnation },
 }
 
 /// When, which in order of planning, and what.
@@ -64,9 +71,12 @@ impl Agenda {
         Some((at, happening))
     }
 
-    /// Nobody calls any more, and no sensor has anything to say.
+    /// Nobody calls any more, no sensor has anything to say, and nobody wants anything of
+    /// duties.
     pub(crate) fn cancel_calls(&mut self) {
-        self.due
-            .retain(|Due(.., happening)| !matches!(happening, Happening::Call | Happening::Sense));
+        let is_call = |happening: &Happening| {
+            matches!(happening, Happening::Call | Happening::Sense | Happening::Stir)
+        };
+        self.due.retain(|Due(.., happening)| !is_call(happening));
     }
 }

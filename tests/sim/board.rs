@@ -18,6 +18,7 @@ use understudy::{
     },
 };
 use understudy_core::{
+    duty::Incarnation,
     event::{Effect, Entry, EntryKind, Event, HardState, Millis, NodeId},
     limits::{DATABASE_EFFECTS_MAX, JOURNAL_EFFECTS_MAX, VOTERS_DEFAULT},
     member::{Member, MembershipChange},
@@ -73,6 +74,8 @@ pub(crate) struct Board {
     pub(crate) process: Option<Process>,
     /// Counts the processes it has had: what an earlier one waits for is void.
     pub(crate) epoch: u64,
+    /// The start that its process is, or was last.
+    pub(crate) incarnation: Option<Incarnation>,
     /// Its own drift: milliseconds it counts while a thousand pass.
     pub(crate) pace: u64,
     /// Since when it stands still.
@@ -208,6 +211,7 @@ impl Board {
             disk,
             process: None,
             epoch: 0,
+            incarnation: None,
             pace,
             paused_since: None,
             lateness: Lateness::default(),
@@ -314,6 +318,7 @@ impl Board {
         let restored = restore::restore(&directory, &mut journal, &mut database)
             .map_err(|error| error.to_string())?;
         let (boot, nonce, timing) = (journal.boot(), self.epoch, Timing::WIRED);
+        self.incarnation = Some(Incarnation { board: self.id, boot, nonce });
         let config = Config { id: self.id, seed, boot, nonce, timing, witness };
         let (mut node, effects) = Node::new(self.time(now), config, restored);
         node.set_scrub_interval(SCRUB_INTERVAL_MS);

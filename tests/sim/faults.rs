@@ -124,6 +124,7 @@ impl World {
         self.tell(|| format!("board {id} ends: {reason}"));
         self.outcome.crashes += 1;
         self.outcome.inside += u64::from(inside);
+        self.mourn(id);
         self.board(id).end();
         self.forget(id);
         let pause = 100 + self.faults.below(3_000);

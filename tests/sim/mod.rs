@@ -14,6 +14,7 @@ mod board;
 mod calls;
 mod check;
 mod deposed;
+mod duties;
 mod faults;
 mod file;
 mod large;
@@ -71,6 +72,9 @@ pub struct Report {
     /// And as spooled.
     #[serde(default)]
     pub spooled: u64,
+    /// Duties taken.
+    #[serde(default)]
+    pub taken: u64,
     /// Equal for equal runs.
     pub trace: u64,
     /// Time it took, of one core.

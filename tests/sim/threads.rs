@@ -126,8 +126,10 @@ impl World {
     }
 
     fn report(&mut self, id: NodeId, event: Event) {
-        if let Some(process) = &mut self.board(id).process {
-            process.resets += u64::from(matches!(event, Event::DatabaseReset { .. }));
+        let Some(process) = &mut self.board(id).process else { return };
+        process.resets += u64::from(matches!(event, Event::DatabaseReset { .. }));
+        if let Some(duties) = process.database.take_duties() {
+            self.give(id, Event::Duties(duties));
         }
         self.give(id, event);
     }

@@ -22,6 +22,7 @@ use super::{
     calls::{self, Asked},
     check::Check,
     deposed::{Deed, Deposing},
+    duties::Duties,
     faults::Plan,
     moves::Moves,
     random::Random,
@@ -45,6 +46,8 @@ pub(crate) struct World {
     pub(crate) calls: Random,
     pub(crate) sensing: Random,
     pub(crate) sensors: Sensors,
+    pub(crate) stirring: Random,
+    pub(crate) duties: Duties,
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     pub(crate) deposing: Option<Deposing>,
     pub(crate) moves: Moves,
@@ -74,6 +77,7 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Report {
     world.plan_in(1_500, Happening::Call);
     world.plan_in(1_700, Happening::Sense);
     world.plan_in(2_000, Happening::Fault);
+    world.plan_in(2_200, Happening::Stir);
     if world.plan.moves {
         world.plan_in(2_500, Happening::Move);
     }
@@ -108,6 +112,8 @@ impl World {
             calls: stream(),
             sensing: stream(),
             sensors: Sensors::default(),
+            stirring: stream(),
+            duties: Duties::default(),
             cut: BTreeSet::new(),
             deposing: None,
             moves: Moves::default(),
@@ -192,6 +198,13 @@ impl World {
             }
             Happening::Sense => self.sense(),
             Happening::Move => self.move_boards(),
+            Happening::Stir => self.stir_duties(),
+            Happening::GaveUp { board, epoch, claim } => self.gave_up(board, epoch, claim),
+            Happening::Obituary { start } => self.say_obituary(start),
+            Happening::Ended { to, start } => {
+                self.give(to, Event::Fell(start));
+                self.give(to, Event::Ended(start));
+            }
             Happening::Fault if self.heals => {}
             Happening::Fault => {
                 self.fault();
@@ -225,6 +238,7 @@ impl World {
         let (at, why) = process.node.deadline();
         assert!(!is_tick || at > time, "board {id} would be woken for ever: {why:?}");
         self.carry_out(id, effects);
+        self.look_at_duties(id);
     }
 
     /// What waited in queues and sockets while it stood still comes at once.
@@ -310,16 +324,22 @@ impl World {
         !passes || self.cut.contains(&(from, to))
     }
 
+    /// Nobody wants anything any more, and every board can do what is to be done.
+    fn come_to_rest(&mut self) {
+        self.agenda.cancel_calls();
+        self.make_all_ready();
+        for process in self.boards.values_mut().filter_map(|board| board.process.as_mut()) {
+            process.node.set_scrub_interval(0);
+        }
+    }
+
     /// After healing: one leader, all applied, the same rows and pages, nothing
     /// lost and nothing twice.
     fn conclude(&mut self) {
         if self.check.violation.is_some() {
             return;
         }
-        self.agenda.cancel_calls();
-        for process in self.boards.values_mut().filter_map(|board| board.process.as_mut()) {
-            process.node.set_scrub_interval(0);
-        }
+        self.come_to_rest();
         self.play(CHAOS_MS + HEAL_MS + 12_000);
         let (now, has_spread, verbose) = (self.now, self.has_spread, self.verbose);
         let mut applied = Vec::new();
@@ -383,5 +403,6 @@ impl World {
         } else if self.outcome.acknowledged == 0 {
             self.check.fail(String::from("not one write was acknowledged"));
         }
+        self.look_for_holders(&members);
     }
 }

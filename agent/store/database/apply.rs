@@ -71,6 +71,7 @@ impl Database {
             self.head.advance(entry);
             self.open_bytes += entry.data.len() as u64 + 64;
             self.look_for_scrub()?;
+            self.look_for_duties()?;
         }
         Ok(outcomes)
     }
@@ -178,6 +179,7 @@ impl Database {
             )));
         }
         self.watch.touched(&table.name);
+        self.charge.touched(&table.name);
         self.watch_tending(&table.name, rows);
         Ok(self.quietly(|database| database.write_rows(&table, rows, left_out))?)
     }

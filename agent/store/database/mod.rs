@@ -32,12 +32,14 @@ use self::{
     authorize::Authorizer,
     budget::Budget,
     capture::Notes,
+    duties::Charge,
     head::Head,
     losses::Losses,
     pages::Holding,
     schema::{Schema, SchemaError},
     scrub::Watch,
     snapshot::Copies,
+    tables::TABLES,
 };
 use super::{StoreError, ffi::Hook};
 
@@ -51,6 +53,7 @@ mod checkpoint;
 pub(crate) mod dialect;
 mod digest;
 mod dump;
+mod duties;
 mod execute;
 mod gathered;
 mod hash;
@@ -71,6 +74,7 @@ mod scrub;
 mod snapshot;
 pub mod source;
 mod statement;
+mod tables;
 mod text;
 mod tokens;
 mod tree;
@@ -192,6 +196,7 @@ pub struct Database {
     /// committed SQLite reads the schema anew after every rolled-back savepoint.
     schema_changed: bool,
     watch: Watch,
+    charge: Charge,
     holding: Holding,
     /// A state that came from another board is not in the file for good yet; its entry
     /// says nothing of that, for this board may have been at the same one with other rows.
@@ -216,41 +221,6 @@ impl ToSql for Bound<'_> {
         }))
     }
 }
-
-/// Ours, made in this order on every board before the first entry.
-const TABLES: &str = "
-    CREATE TABLE _understudy_applied(id INTEGER PRIMARY KEY, head BLOB NOT NULL);
-    CREATE TABLE _understudy_member(
-        id INTEGER PRIMARY KEY, name TEXT NOT NULL, key BLOB NOT NULL,
-        addresses TEXT NOT NULL, voter INTEGER NOT NULL);
-    CREATE TABLE _understudy_token(
-        id INTEGER PRIMARY KEY, secret BLOB, lifetime_ms INTEGER, uses INTEGER);
-    CREATE TABLE _understudy_key(id INTEGER PRIMARY KEY, ring BLOB NOT NULL);
-    CREATE TABLE _understudy_setting(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE _understudy_scrub(
-        id INTEGER PRIMARY KEY, time INTEGER NOT NULL, boards INTEGER NOT NULL, name TEXT NOT NULL,
-        low BLOB NOT NULL, high BLOB NOT NULL, every INTEGER NOT NULL, source INTEGER);
-    CREATE TABLE _understudy_digest(
-        scrub INTEGER, board INTEGER, place INTEGER, entry INTEGER NOT NULL, name TEXT NOT NULL,
-        start BLOB NOT NULL, rows INTEGER, digest INTEGER, problem TEXT NOT NULL,
-        PRIMARY KEY(scrub, board, place)) WITHOUT ROWID;
-    CREATE TABLE _understudy_ledger(
-        board INTEGER PRIMARY KEY, next INTEGER NOT NULL, done BLOB, given_up INTEGER NOT NULL);
-    CREATE TABLE _understudy_reading_id(
-        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time INTEGER NOT NULL);
-    CREATE TABLE _understudy_clock(
-        board INTEGER, boot INTEGER, began_us INTEGER NOT NULL,
-        PRIMARY KEY(board, boot)) WITHOUT ROWID;
-    CREATE TABLE _understudy_retention(
-        pattern TEXT PRIMARY KEY, keep_s INTEGER, rollup TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE _understudy_tending(
-        id INTEGER PRIMARY KEY, wall_us INTEGER, board INTEGER, boot INTEGER, boot_ms INTEGER,
-        words TEXT);
-    CREATE TABLE _understudy_tended(
-        sensor INTEGER, width INTEGER, until INTEGER NOT NULL,
-        PRIMARY KEY(sensor, width)) WITHOUT ROWID;
-    CREATE TABLE _understudy_late(
-        sensor INTEGER, hour INTEGER, PRIMARY KEY(sensor, hour)) WITHOUT ROWID;";
 
 impl Database {
     /// Opens `state.db` in `directory`, or makes an empty one.
@@ -286,6 +256,7 @@ impl Database {
             losses: Losses::default(),
             schema_changed: false,
             watch: Watch::default(),
+            charge: Charge::default(),
             holding: Holding::default(),
             is_coming: false,
             copies: Copies::default(),
@@ -321,6 +292,7 @@ impl Database {
         self.committed = self.head.applied;
         self.membership = self.read_membership().map_err(|error| error.to_string())?;
         self.reload_scrubs().map_err(|error| error.to_string())?;
+        self.reload_duties().map_err(|error| error.to_string())?;
         self.refresh_schema().map_err(|error| format!("{error:?}"))?;
         self.open_since = None;
         self.open_bytes = 0;

@@ -1,0 +1,190 @@
+//! What a node knows of the group's duties, and what it notes for the rule of leases
+//! (`lease`) whatever its role: the rows, whom it acknowledged when, and who has ended.
+//!
+//! The leader's part is in `granting`, a holder's in `holding`.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+use crate::{
+    duty::{Claim, Duty, Incarnation},
+    event::{Millis, NodeId},
+    lease::{Lessee, Lessor, Quiet},
+    mutant,
+    node::Node,
+    rounds::Rounds,
+    wire::RaftFrame,
+};
+
+/// The first number of the rounds that confirm renewals: those of reads are below.
+const ROUNDS_FROM: u64 = 1 << 63;
+
+/// A renewal on its way through a round.
+pub(crate) struct Renewal {
+    pub(crate) from: NodeId,
+    pub(crate) number: u64,
+    pub(crate) claims: Vec<Claim>,
+}
+
+/// What a board said it is ready for.
+pub(crate) struct Ready {
+    pub(crate) start: Incarnation,
+    pub(crate) duties: BTreeSet<u64>,
+    pub(crate) at: Millis,
+}
+
+/// See the module's description.
+pub(crate) struct Duties {
+    pub(crate) rows: Vec<Duty>,
+    pub(crate) quiet: Quiet,
+    pub(crate) lessor: Lessor,
+    pub(crate) lessee: Lessee,
+    pub(crate) renewals: Rounds<Renewal>,
+    /// Renewals that are confirmed, and what is to be applied before they are answered.
+    pub(crate) confirmed: Vec<(u64, Renewal)>,
+    /// Duties this board is ready for.
+    pub(crate) own_ready: BTreeSet<u64>,
+    pub(crate) ready: BTreeMap<NodeId, Ready>,
+    /// The leader that was told what this board is ready for, and at which tick.
+    pub(crate) told: (Option<NodeId>, u64),
+    /// Starts of boards that have ended, their commands with them.
+    pub(crate) ended: BTreeMap<NodeId, Incarnation>,
+    /// Grants under which this board is asked to come to an end.
+    pub(crate) yields: BTreeSet<Claim>,
+    pub(crate) changes: u64,
+    /// When it last looked.
+    seen: Millis,
+}
+
+impl Duties {
+    pub(crate) fn new(now: Millis, node: NodeId, boot: u64, rows: Vec<Duty>) -> Self {
+        Self {
+            rows,
+            quiet: Quiet::new(now),
+            lessor: Lessor::new(),
+            lessee: Lessee::new(),
+            renewals: Rounds::new(node, boot, ROUNDS_FROM),
+            confirmed: Vec::new(),
+            own_ready: BTreeSet::new(),
+            ready: BTreeMap::new(),
+            told: (None, 0),
+            ended: BTreeMap::new(),
+            yields: BTreeSet::new(),
+            changes: 0,
+            seen: now,
+        }
+    }
+
+    /// Has the start that this duty was granted to ended?
+    pub(crate) fn has_ended(&self, duty: &Duty) -> bool {
+        let ended = |holder: Incarnation| {
+            let ended = self.ended.get(&holder.board);
+            ended.is_some_and(|ended| *ended == holder || mutant::is(107))
+        };
+        duty.holder.is_some_and(ended)
+    }
+
+    /// A board has left the group.
+    pub(crate) fn forget(&mut self, board: NodeId) {
+        self.ready.remove(&board);
+        self.ended.remove(&board);
+    }
+}
+
+impl Node {
+    /// The group's duties, as of what is applied.
+    #[must_use]
+    pub fn duties(&self) -> &[Duty] {
+        &self.duties.rows
+    }
+
+    /// Rises with everything that [`Node::duties`] and [`Node::held_duties`] show anew.
+    #[must_use]
+    pub const fn duty_changes(&self) -> u64 {
+        self.duties.changes
+    }
+
+    /// The rows about duties are these.
+    pub(crate) fn on_duties(&mut self, now: Millis, rows: Vec<Duty>) {
+        let own = self.incarnation();
+        self.duties.lessor.follow(now, &self.duties.rows, &rows);
+        self.duties.lessee.follow(own, &rows);
+        self.duties.yields.retain(|claim| rows.iter().any(|duty| duty.claim() == *claim));
+        self.duties.rows = rows;
+        self.duties.changes += 1;
+    }
+
+    /// Proof came that the agent of this start has ended. If it led, nobody waits for it
+    /// any longer.
+    pub(crate) fn on_fell(&mut self, now: Millis, start: Incarnation) {
+        let is_last = self.memories.of(start.board).start.boot <= start.boot;
+        if is_last && self.leader() == Some(start.board) && !self.leads() {
+            self.miss_leader(now, start.board);
+        }
+    }
+
+    /// Proof came that this start has ended, and all that it ran.
+    pub(crate) fn on_ended(&mut self, start: Incarnation) {
+        if self.membership.member(start.board).is_none() {
+            return;
+        }
+        let known = self.duties.ended.entry(start.board).or_insert(start);
+        if start.boot >= known.boot {
+            *known = start;
+        }
+    }
+
+    /// One that leads acknowledges itself all the time.
+    pub(crate) fn note_leading(&mut self, now: Millis) {
+        if self.leads() && !mutant::is(109) {
+            self.duties.quiet.acknowledge(now);
+        }
+    }
+
+    /// A leader is acknowledged, or a vote has come.
+    pub(crate) fn note_quiet(&mut self, now: Millis, frame: &RaftFrame) {
+        match frame {
+            RaftFrame::Append { .. } | RaftFrame::Heartbeat { .. } | RaftFrame::Snapshot { .. } => {
+                self.duties.quiet.acknowledge(now);
+            }
+            RaftFrame::VoteAnswer { pre: false, refused: false, term, quiet_ms, .. } => {
+                self.duties.quiet.elect(now, *term, *quiet_ms);
+            }
+            RaftFrame::VoteAnswer { .. }
+            | RaftFrame::AppendAnswer { .. }
+            | RaftFrame::HeartbeatAnswer { .. }
+            | RaftFrame::VoteAsk { .. }
+            | RaftFrame::TimeoutNow { .. }
+            | RaftFrame::ReadAsk { .. }
+            | RaftFrame::ReadAnswer { .. } => {}
+        }
+    }
+
+    /// Whatever time brings: leases run out, renewals are due, and so is the word on what
+    /// this board is ready for.
+    pub(crate) fn tend_duties(&mut self, now: Millis) {
+        self.duties.seen = now;
+        if self.duties.rows.is_empty() {
+            return;
+        }
+        let lease_ms = self.config.timing.lease_ms();
+        if self.duties.lessee.expire(now, lease_ms) {
+            self.duties.changes += 1;
+        }
+        self.say_ready(now);
+        self.renew(now);
+    }
+
+    /// When something is to be done about duties.
+    pub(crate) fn duties_deadline(&self) -> Option<Millis> {
+        let Duties { rows, lessor, lessee, renewals, seen, .. } = &self.duties;
+        let grants = rows.iter().filter(|duty| self.leads() && !lessor.replaces(duty.claim()));
+        let grants = grants.map(|duty| lessor.over_at(duty));
+        let rounds = renewals.deadline(self.config.timing.read_retry_ms);
+        let all = grants.chain(lessee.deadlines()).chain(rounds);
+        // What is due and still to be done waits for something else than time.
+        all.filter(|at| at > seen).min()
+    }
+}

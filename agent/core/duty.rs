@@ -1,0 +1,93 @@
+//! Duties: what one board of the group does at a time, as the group's rows say.
+//!
+//! A duty is granted by an entry of the log, to one start of one board. The entry's index
+//! is its token, so tokens only rise. The grant alone lets nobody act: its holder acts
+//! only while it has a lease, which costs no entry (`lease`).
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    member::NodeId,
+    sql::{self, Origin, RequestKind, SqlRequest, Value},
+};
+
+/// One start of a board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// The board.
+    pub board: NodeId,
+    /// Counts the starts of its disk.
+    pub boot: u64,
+    /// Drawn for this start alone: no copy of the disk has the same.
+    pub nonce: u64,
+}
+
+/// A duty, by the number it has in this group, and one grant of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Claim {
+    /// Which duty.
+    pub duty: u64,
+    /// Of which grant.
+    pub token: u64,
+}
+
+/// A duty as of some entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Duty {
+    /// Its number in this group.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Index of the entry that granted it last, or took it from its holder; 0 before.
+    pub token: u64,
+    /// Whom that entry granted it to.
+    pub holder: Option<Incarnation>,
+    /// How long a renewal holds under that grant, milliseconds.
+    pub lease_ms: u64,
+    /// Boards that may hold it, the first choice first; all boards where there is none.
+    pub candidates: Vec<NodeId>,
+    /// Nobody is to hold it for now.
+    pub is_paused: bool,
+    /// It is to go to this board, once that is ready for it.
+    pub wanted: Option<NodeId>,
+}
+
+impl Duty {
+    /// The grant that stands.
+    #[must_use]
+    pub const fn claim(&self) -> Claim {
+        Claim { duty: self.id, token: self.token }
+    }
+
+    /// May this board hold it? With what rank then: the lowest is preferred.
+    #[must_use]
+    pub fn rank(&self, board: NodeId) -> Option<usize> {
+        match self.candidates.is_empty() {
+            true => Some(0),
+            false => self.candidates.iter().position(|candidate| *candidate == board),
+        }
+    }
+
+    /// The write that grants it to `holder`, or to nobody: as the entry of index `token`,
+    /// which is above any that granted it before.
+    pub(crate) fn grant(&self, token: u64, holder: Option<Incarnation>, lease_ms: u64) -> Vec<u8> {
+        let sql = "UPDATE _understudy_duty SET token = ?1, board = ?2, boot = ?3, nonce = ?4, \
+                   lease_ms = ?5, wanted = NULL WHERE id = ?6 AND token = ?7";
+        let of = |part: fn(Incarnation) -> u64| {
+            holder.map_or(Value::Null, |holder| Value::Integer(part(holder).cast_signed()))
+        };
+        let integer = |number: u64| Value::Integer(number.cast_signed());
+        let values = Vec::from([
+            integer(token),
+            of(|holder| holder.board),
+            of(|holder| holder.boot),
+            of(|holder| holder.nonce),
+            integer(lease_ms),
+            integer(self.id),
+            integer(self.token),
+        ]);
+        sql::encode(&SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, values))
+    }
+}
