@@ -9,7 +9,12 @@ use understudy_core::{
     member::Member,
 };
 
-use crate::{identity::GroupKey, status::Status};
+use crate::{
+    hold::words::{AgentWord, KeeperWord},
+    identity::GroupKey,
+    keepers::KeeperCall,
+    status::Status,
+};
 
 /// Calls waiting for the loop; a front door that finds it full answers "busy".
 pub const CALLS_WAITING_MAX: usize = 256;
@@ -31,6 +36,8 @@ pub enum Call {
     NewKey(oneshot::Sender<Result<SealedKey, String>>),
     /// Entries from this index on, as soon as that one is applied here.
     Follow(u64, oneshot::Sender<Followed>),
+    /// Of the keeper of a command.
+    Keeper(KeeperCall),
     /// Forget the group; answered when what was of it is gone from the disk.
     Forget(oneshot::Sender<()>),
 }
@@ -176,6 +183,26 @@ impl Caller {
     /// Entries from `low` on, once that one is applied; `None` when the loop has ended.
     pub async fn follow(&self, low: u64) -> Option<Followed> {
         self.ask(|reply| Call::Follow(low, reply)).await
+    }
+
+    /// There is a keeper of a command: its number from now on, or why it is not wanted;
+    /// `None` when the loop has ended.
+    pub async fn keeper(
+        &self,
+        (duty, pid): (String, u32),
+        words: mpsc::Sender<AgentWord>,
+    ) -> Option<Result<u64, String>> {
+        self.ask(|reply| Call::Keeper(KeeperCall::Came { duty, pid, words, reply })).await
+    }
+
+    /// It has said something, or is gone where it said nothing; `None` when the loop has
+    /// ended.
+    pub async fn keeper_said(&self, keeper: u64, word: Option<KeeperWord>) -> Option<()> {
+        let call = match word {
+            Some(word) => KeeperCall::Said(keeper, word),
+            None => KeeperCall::Left(keeper),
+        };
+        self.0.send(Call::Keeper(call)).await.ok()
     }
 
     /// Has this board forget its group; `None` when the loop has ended before.

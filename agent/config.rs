@@ -53,6 +53,8 @@ pub struct RunOptions {
     pub readings_directory: PathBuf,
     /// What shows that the board's clock is set.
     pub clock_set_by: Vec<Evidence>,
+    /// Process id of the parent that says when this agent has ended.
+    pub parent: Option<u32>,
 }
 
 impl RunOptions {
@@ -507,6 +509,8 @@ pub struct RunFlags {
     pub udp: Option<SocketAddr>,
     /// `--name`
     pub name: Option<String>,
+    /// `--of-parent`
+    pub parent: Option<u32>,
 }
 
 impl RunOptions {
@@ -540,6 +544,7 @@ impl RunOptions {
             readings: config.readings.clone(),
             readings_directory: places.readings(config),
             clock_set_by: config.clock.clock_set_by.clone(),
+            parent: flags.parent,
         })
     }
 }

@@ -6,9 +6,14 @@ use std::{
     io::{Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
+
+/// Tries at a lock that another holds, and the pause between two.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Held while the agent lives.
 pub struct Lock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
@@ -29,7 +34,12 @@ pub fn take(directory: &Path) -> Result<Lock, String> {
         .mode(0o600)
         .open(&path)
         .map_err(|error| format!("{}: {error}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    // One that is killed with its parent may outlive it for a moment.
+    let is_free = (0..TRIES).any(|tried| {
+        std::thread::sleep(if tried == 0 { Duration::ZERO } else { PAUSE });
+        flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+    });
+    if !is_free {
         let mut owner = String::new();
         // The lock decides; the process id in the file is a help to people.
         let _ = file.read_to_string(&mut owner);

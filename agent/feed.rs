@@ -309,6 +309,7 @@ mod tests {
                     | Call::Hosts(_)
                     | Call::Keys(_)
                     | Call::NewKey(_)
+                    | Call::Keeper(_)
                     | Call::Forget(_) => panic!("a listener asks for no such thing"),
                 }
             }

@@ -5,8 +5,9 @@
 //! the drivers; [`start`] puts a board together, [`waiting`] is one without a
 //! group, [`recover`] one whose group is lost; [`store`] is the two SQLite files, [`seal`] the sealed sessions,
 //! [`driver`] everything that touches the system, [`http`] and [`control`] the
-//! front doors, [`load`] what they are handed for the whole group, [`command`] the
-//! command line, [`demo`] the demonstration.
+//! front doors, [`load`] what they are handed for the whole group, [`keepers`] who keeps a
+//! command while a duty is held ([`hold`]), [`parent`] the process above the agent,
+//! [`command`] the command line, [`demo`] the demonstration.
 //!
 //! Dependencies point downward: `command` -> `start` -> `run` -> drivers, seal,
 //! front doors -> `load` -> store -> `call`, `retention`, `settings`, `status`, `identity` -> the core.
@@ -20,12 +21,16 @@ pub mod control;
 pub mod demo;
 pub mod directory;
 pub mod driver;
+pub mod duties;
 pub mod feed;
+pub mod hold;
 pub mod http;
 pub mod identity;
 pub mod join;
+pub mod keepers;
 pub mod keyring;
 pub mod load;
+pub mod parent;
 pub mod readers;
 pub mod readings;
 pub mod recover;
@@ -43,4 +48,5 @@ pub mod time;
 pub mod token;
 pub mod view;
 pub mod waiting;
+pub mod will;
 pub mod wishes;

@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 use understudy_core::{
+    duty::Incarnation,
     error::Refusal,
     event::{Effect, Event, Millis, NodeId, ReadLevel, Reply, Request, RequestId},
     limits::DATAGRAM_BYTES_MAX,
@@ -31,12 +32,14 @@ use crate::{
         udp::Road,
     },
     join::{Admission, Doorstep, Knock},
+    keepers::Keepers,
     keyring::Keyring,
     retention,
     seal::{Opened, Outgoing, Seal, To},
     settings,
     tending::Tender,
     view::{self, Facts},
+    will::Will,
 };
 
 /// Events taken from one source before the others get their turn.
@@ -117,6 +120,8 @@ pub struct Member {
     tender: Tender,
     /// It is to forget its group, and who waits for that.
     forgets: Option<oneshot::Sender<()>>,
+    keepers: Keepers,
+    will: Will,
     /// Who waits for entries, and from which on.
     follows: Vec<(u64, oneshot::Sender<Followed>)>,
 }
@@ -129,7 +134,7 @@ impl Member {
         first: Effects,
         (seal, keyring): (Seal, Keyring),
         drivers: Drivers,
-        facts: Facts,
+        (facts, will): (Facts, Will),
     ) -> Self {
         let mut member = Self {
             node,
@@ -146,6 +151,8 @@ impl Member {
             made_key: Millis(0),
             tender: Tender::default(),
             forgets: None,
+            keepers: Keepers::default(),
+            will,
             follows: Vec::new(),
         };
         member.learn_members();
@@ -199,6 +206,7 @@ impl Member {
                 _ = &mut sources.stop, if stopping.is_none() => {
                     stopping = Some(clock::now());
                     self.drivers.notify.stopping();
+                    self.keepers.stop();
                     self.happen(Event::Stopping);
                 }
                 () = tokio::time::sleep(wake) => {
@@ -212,6 +220,7 @@ impl Member {
                     self.renew_key(clock::now());
                     self.keep_time(clock::now());
                     self.tend_readings(clock::now());
+                    self.write_will(clock::now());
                 }
             }
         }
@@ -221,7 +230,8 @@ impl Member {
 
     fn may_end(&self, now: Millis, since: Millis) -> bool {
         let alone = self.node.membership().voters().len() < 2;
-        !self.node.leads() || alone || now.since(since) >= HAND_OVER_MS_MAX
+        let has_given_up = !self.node.leads() || alone;
+        has_given_up && !self.node.is_granted_any() || now.since(since) >= HAND_OVER_MS_MAX
     }
 
     fn happen(&mut self, event: Event) {
@@ -232,6 +242,18 @@ impl Member {
             self.learn_members();
         }
         self.let_follow();
+        self.tell_keepers();
+    }
+
+    /// Keepers of commands hear what their duties came to, and the node what that did.
+    fn tell_keepers(&mut self) {
+        let now = clock::now();
+        if !self.keepers.is_news(&self.node) {
+            return;
+        }
+        self.will.name_acting(self.keepers.acting(now, &self.node));
+        let events = self.keepers.follow(now, &self.node);
+        events.into_iter().for_each(|event| self.happen(event));
     }
 
     /// Gives entries to those who wait for them.
@@ -292,6 +314,13 @@ impl Member {
         if let Some(began_us) = self.node.began_by_peers(now) {
             self.drivers.clock.told(began_us);
         }
+    }
+
+    fn write_will(&mut self, now: Millis) {
+        let members = &self.node.membership().members;
+        let Incarnation { boot, nonce, .. } = self.node.incarnation();
+        let road = (&self.seal, &self.drivers.road);
+        self.will.write_letters(now, road, members, (boot, nonce));
     }
 
     fn tend_readings(&mut self, now: Millis) {
@@ -357,6 +386,12 @@ impl Member {
             Opened::Guest { key, payload } => self.take_guest(now, (key, source), &payload),
             Opened::Alive { from } => self.drivers.road.heard(now, from, source),
             Opened::Gone => self.node.set_removed(),
+            Opened::Obituary { start, with_all } => {
+                self.happen(Event::Fell(start));
+                if with_all {
+                    self.happen(Event::Ended(start));
+                }
+            }
             Opened::Nothing => {}
         }
     }
@@ -437,6 +472,11 @@ impl Member {
             Call::Follow(low, reply) => {
                 self.follows.push((low, reply));
                 self.let_follow();
+            }
+            Call::Keeper(call) => {
+                let events = self.keepers.take(&self.node, call);
+                events.into_iter().for_each(|event| self.happen(event));
+                self.tell_keepers();
             }
             Call::Forget(reply) => self.forgets = Some(reply),
             Call::Status(reply) => {

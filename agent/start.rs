@@ -20,7 +20,7 @@ use crate::{
     config::RunOptions,
     directory,
     driver::{
-        clock, control, database::DatabaseThread, journal::JournalThread, mdns::Neighbours,
+        clock, control, database::DatabaseThread, journal::JournalThread, keeper, mdns::Neighbours,
         notify::Notify, socket::Kept, udp::Road,
     },
     http,
@@ -39,6 +39,7 @@ use crate::{
     },
     view::Facts,
     waiting::{self, Doors, random},
+    will::Will,
     wishes::{self, Home},
 };
 
@@ -66,6 +67,10 @@ pub fn run(options: RunOptions) -> Result<(), String> {
 }
 
 async fn board(options: RunOptions) -> Result<(), String> {
+    let will = match options.parent {
+        Some(_) => Will::over_stdin().map_err(|error| format!("the agent's parent: {error}"))?,
+        None => Will::default(),
+    };
     let _lock = directory::take(&options.directory)?;
     scratch::clear(&options.directory)?;
     let mut journal = Journal::open_own(&options.directory).map_err(|error| error.to_string())?;
@@ -85,7 +90,9 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let router = http::router(caller.clone(), loader, desk);
     tokio::spawn(http::serve(listener, router.clone()));
     let converse = move |stream| http::converse(stream, router.clone());
-    tokio::spawn(control::serve(control, wisher, converse));
+    let kept = caller.clone();
+    let hold = move |stream, opening| keeper::serve(stream, opening, kept.clone());
+    tokio::spawn(control::serve(control, wisher, converse, hold));
     let stop = on_signal()?;
     tokio::pin!(stop);
     let identity = match journal.identity() {
@@ -103,7 +110,7 @@ async fn board(options: RunOptions) -> Result<(), String> {
         }
     };
     let (stopped, stopping) = oneshot::channel();
-    let member = member(&options, identity, (journal, road, doors), caller, stopping);
+    let member = member(&options, (identity, will), (journal, road, doors), caller, stopping);
     tokio::pin!(member);
     let mut stopped = Some(stopped);
     loop {
@@ -144,7 +151,7 @@ fn on_signal() -> Result<impl Future<Output = ()>, String> {
 /// Everything a member is made of, started and run.
 async fn member(
     options: &RunOptions,
-    identity: Identity,
+    (identity, will): (Identity, Will),
     (mut journal, road, doors): (Journal, Road, Doors),
     caller: Caller,
     stop: oneshot::Receiver<()>,
@@ -205,10 +212,11 @@ async fn member(
         directory: directory.clone(),
         boot,
         not_trimmed: None,
+        parent: options.parent,
     };
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };
-    match Member::new(node, first, (seal, keyring), drivers, facts).run(sources).await {
+    match Member::new(node, first, (seal, keyring), drivers, (facts, will)).run(sources).await {
         None => Ok(()),
         Some((waiting, drivers)) => forget(directory, waiting, drivers).await,
     }

@@ -42,6 +42,10 @@ pub struct Status {
     pub udp: String,
     /// Process id of the agent.
     pub agent_pid: u32,
+    /// Process id of its parent, which says to the others when the agent has ended; none
+    /// where it has no such parent.
+    #[serde(default)]
+    pub parent_pid: Option<u32>,
     /// Program version.
     pub version: String,
     /// Milliseconds since the agent started.
@@ -116,6 +120,9 @@ pub struct Status {
     /// Why no old readings are rolled up or trimmed, where they should be.
     #[serde(default)]
     pub not_trimmed: Option<String>,
+    /// The group's duties.
+    #[serde(default)]
+    pub duties: Vec<DutyStatus>,
     /// Data directory.
     pub directory: String,
     /// All members, this one included, ascending by id.
@@ -183,6 +190,29 @@ pub struct ClockStatus {
     pub shows: String,
     /// Stamps are so much ahead of it, since it was stepped back, milliseconds.
     pub ahead_ms: i64,
+}
+
+/// A duty, as this board sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DutyStatus {
+    /// Its name.
+    pub name: String,
+    /// Fencing token: rises with every grant; 0 before the first.
+    pub token: u64,
+    /// Name of the board it is granted to.
+    pub holder: Option<String>,
+    /// This board holds it now: its lease runs.
+    pub held: bool,
+    /// This board is ready for it.
+    pub ready: bool,
+    /// How long a renewal holds, milliseconds; 0 before the first grant.
+    pub lease_ms: u64,
+    /// Boards that may hold it, the first choice first; any where there is none.
+    pub candidates: Vec<String>,
+    /// Nobody is to hold it for now.
+    pub paused: bool,
+    /// The board that it is about to go to.
+    pub wanted: Option<String>,
 }
 
 /// One member as this board sees it.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use understudy_core::{
+    duty::Duty,
     event::Millis,
     member::Member,
     node::Node,
@@ -15,7 +16,7 @@ use crate::{
     identity::Identity,
     readers,
     seal::Drop,
-    status::{DifferenceStatus, MemberStatus, PullStatus, ScrubStatus, Status},
+    status::{DifferenceStatus, DutyStatus, MemberStatus, PullStatus, ScrubStatus, Status},
 };
 
 /// What is true of this board beside its node.
@@ -32,6 +33,8 @@ pub struct Facts {
     pub directory: PathBuf,
     /// Which start of the board this is.
     pub boot: u64,
+    /// Process id of its parent, which says when the agent has ended.
+    pub parent: Option<u32>,
     /// Why no old readings are trimmed, as the group's database says.
     pub not_trimmed: Option<String>,
 }
@@ -87,6 +90,7 @@ pub fn status(
         http_open: facts.http_open,
         udp: road.address().to_string(),
         agent_pid: std::process::id(),
+        parent_pid: facts.parent,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_ms: now.since(facts.started),
         contact_ms: seen.contact_ms,
@@ -116,6 +120,7 @@ pub fn status(
         pulls: seen.pulls.map(|pulls| pull_status(pulls, &members)),
         scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),
         readings: node.intake_status(),
+        duties: node.duties().iter().map(|duty| duty_status(now, node, duty, &members)).collect(),
         not_trimmed: facts.not_trimmed.clone(),
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
@@ -126,6 +131,21 @@ pub fn status(
 fn name_of(id: u64, members: &[Member]) -> String {
     let member = members.iter().find(|member| member.id == id);
     member.map_or_else(|| format!("board {id}"), |member| member.name.clone())
+}
+
+fn duty_status(now: Millis, node: &Node, duty: &Duty, members: &[Member]) -> DutyStatus {
+    let name = |id: &u64| name_of(*id, members);
+    DutyStatus {
+        name: duty.name.clone(),
+        token: duty.token,
+        holder: duty.holder.map(|holder| name(&holder.board)),
+        held: node.held_duties(now).any(|held| held.claim == duty.claim()),
+        ready: node.is_ready_for(duty.id),
+        lease_ms: duty.lease_ms,
+        candidates: duty.candidates.iter().map(name).collect(),
+        paused: duty.is_paused,
+        wanted: duty.wanted.as_ref().map(name),
+    }
 }
 
 fn pull_status(seen: Pulls, members: &[Member]) -> PullStatus {

@@ -23,6 +23,7 @@ use crate::{
     driver::{clock, control::Wish, mdns::Neighbours, notify::Notify, udp::Road},
     identity::{GroupKey, Identity},
     join::{self, Joined},
+    keepers::KeeperCall,
     seal::{Keys, public_key},
     status::Status,
     store::{
@@ -175,6 +176,10 @@ impl Waiting<'_> {
             Call::Follow(_, reply) => {
                 let _ = reply.send(Followed::Busy);
             }
+            Call::Keeper(KeeperCall::Came { reply, .. }) => {
+                let _ = reply.send(Err(String::from(NO_GROUP)));
+            }
+            Call::Keeper(KeeperCall::Said(..) | KeeperCall::Left(_)) => {}
             Call::Forget(reply) => {
                 let _ = reply.send(());
             }
@@ -188,6 +193,7 @@ impl Waiting<'_> {
             http_open: self.options.http_open,
             udp: self.bound.to_string(),
             agent_pid: std::process::id(),
+            parent_pid: self.options.parent,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: clock::now().since(self.started),
             directory: self.options.directory.display().to_string(),

@@ -177,9 +177,17 @@ impl Agents {
     /// # Panics
     /// When it does not run.
     pub fn kill(&mut self, board: &str) {
+        let agent = fs::read_to_string(self.directory(board).join("lock")).unwrap_or_default();
         let mut child = self.take(board);
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");
+        // The agent ends with the process above it, a moment later.
+        let agent = format!("/proc/{}", agent.trim());
+        let is_gone = (0..TRIES).any(|_| {
+            thread::sleep(Duration::from_millis(1));
+            !Path::new(&agent).exists()
+        });
+        assert!(is_gone, "the agent of {board} ends with its parent");
     }
 
     /// Asks a board's agent to end, as systemd does, and waits for it.

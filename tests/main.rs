@@ -6,6 +6,7 @@ mod cluster;
 mod copies;
 mod damage;
 mod divergence;
+mod duties;
 mod fuzzing;
 mod joining;
 mod keys;

@@ -16,12 +16,13 @@ use crate::{
     control::{ControlRequest, ControlResponse},
     demo,
     driver::control,
-    recover, settings, start,
+    parent, recover, settings, start,
     status::Status,
     terminal,
 };
 
 mod backup;
+mod duty;
 mod exchange;
 mod members;
 mod plot;
@@ -69,6 +70,9 @@ enum Command {
         /// End when the process that started this one ends.
         #[arg(long, hide = true)]
         die_with_parent: bool,
+        /// It is the agent, and this its parent.
+        #[arg(long, hide = true, value_name = "PID")]
+        of_parent: Option<u32>,
     },
     /// Make a new group of this board; the last line printed is a token.
     Init {
@@ -217,6 +221,11 @@ enum Command {
     Readings(readings::Show),
     /// Print readings as they come, of these sensors or of all, until interrupted.
     Watch(watch::Arguments),
+    /// The group's duties: who holds each, and who may.
+    Duty {
+        #[command(subcommand)]
+        action: Option<duty::Action>,
+    },
     /// How long readings are kept, and what is kept of them after that.
     Retention {
         #[command(subcommand)]
@@ -277,13 +286,14 @@ pub fn main() -> ExitCode {
 
 fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> {
     match arguments.command {
-        Command::Run { http, http_open, udp, name, die_with_parent } => {
-            if die_with_parent {
-                let signal = Some(rustix::process::Signal::KILL);
-                rustix::process::set_parent_process_death_signal(signal)
-                    .map_err(|error| format!("the parent cannot be watched: {error}"))?;
+        Command::Run { http, http_open, udp, name, die_with_parent, of_parent } => {
+            if die_with_parent || of_parent.is_some() {
+                die_with(of_parent)?;
             }
-            let flags = RunFlags { http, http_open, udp, name };
+            if of_parent.is_none() {
+                return parent::run(&places.control, std::env::args_os().skip(1).collect());
+            }
+            let flags = RunFlags { http, http_open, udp, name, parent: of_parent };
             return run(places, flags, arguments.log_level);
         }
         Command::Init { group, name, expires } => members::init(places, group, name, &expires)?,
@@ -325,6 +335,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Ingest(arguments) => return readings::ingest(places, &arguments),
         Command::Readings(arguments) => readings::show(places, arguments)?,
         Command::Watch(arguments) => watch::run(places, &arguments)?,
+        Command::Duty { action } => duty::run(places, action)?,
         Command::Retention { action } => retention::run(places, action)?,
         Command::Clock { action } => readings::clock(places, action)?,
         Command::Backup(arguments) => backup::run(places, &arguments)?,
@@ -366,6 +377,16 @@ fn of_membership(command: Command, places: &Places) -> Result<(), String> {
         Command::Leave => members::leave(places),
         Command::Reset { yes } => members::reset(places, yes),
         _ => Ok(()),
+    }
+}
+
+/// Ends when the process above it does, which is this one where it is said which.
+fn die_with(parent: Option<u32>) -> Result<(), String> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|error| format!("the parent cannot be watched: {error}"))?;
+    match parent.is_some_and(|parent| parent != std::os::unix::process::parent_id()) {
+        true => Err(String::from("the parent has ended already")),
+        false => Ok(()),
     }
 }
 

@@ -16,7 +16,10 @@ use tokio::{
 };
 
 use super::socket::{self, GROUP, Kept};
-use crate::control::{ControlRequest, ControlResponse, LINE_BYTES_MAX};
+use crate::{
+    control::{ControlRequest, ControlResponse, LINE_BYTES_MAX},
+    hold::words::Opening,
+};
 
 /// Command lines served at the same time.
 const CONNECTIONS_MAX: usize = 16;
@@ -49,11 +52,18 @@ pub fn bind(path: &Path) -> Result<Kept<UnixListener>, String> {
     })
 }
 
-/// Serves for ever; wishes go to `wishes`, and who speaks HTTP to `http`.
-pub async fn serve<H, F>(mut listener: Kept<UnixListener>, wishes: mpsc::Sender<Wish>, http: H)
-where
+/// Serves for ever; wishes go to `wishes`, who speaks HTTP to `http`, and keepers of
+/// commands to `hold`, whose connections take no places.
+pub async fn serve<H, F, K, G>(
+    mut listener: Kept<UnixListener>,
+    wishes: mpsc::Sender<Wish>,
+    http: H,
+    hold: K,
+) where
     H: Fn(BufReader<UnixStream>) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send,
+    K: Fn(BufReader<UnixStream>, Opening) -> G + Clone + Send + 'static,
+    G: Future<Output = ()> + Send + 'static,
 {
     let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -62,15 +72,20 @@ where
             tokio::time::sleep(SILENCE).await;
             continue;
         };
-        let (wishes, http) = (wishes.clone(), http.clone());
+        let (wishes, http, hold) = (wishes.clone(), http.clone(), hold.clone());
         tokio::spawn(async move {
             let mut stream = BufReader::new(stream);
             let first = tokio::time::timeout(SILENCE, stream.fill_buf()).await;
             match first.map(|first| first.map(|bytes| bytes.first().copied())) {
                 // As HTTP's methods begin, and no JSON does.
                 Ok(Ok(Some(b'A'..=b'Z'))) => http(stream).await,
-                // A command line that goes away is its own affair.
-                Ok(Ok(_)) => drop(converse(stream, wishes, ANSWER).await),
+                Ok(Ok(_)) => {
+                    // A command line that goes away is its own affair.
+                    if let Ok(Some((stream, opening))) = converse(stream, wishes, ANSWER).await {
+                        drop(place);
+                        return hold(stream, opening).await;
+                    }
+                }
                 Ok(Err(_)) | Err(_) => {}
             }
             drop(place);
@@ -78,16 +93,20 @@ where
     }
 }
 
+/// Answers one wish; who begins to keep a command is given back with that.
 async fn converse(
     mut stream: BufReader<UnixStream>,
     wishes: mpsc::Sender<Wish>,
     answer_max: Duration,
-) -> io::Result<()> {
+) -> io::Result<Option<(BufReader<UnixStream>, Opening)>> {
     let mut line = Vec::new();
     let mut reader = (&mut stream).take(LINE_BYTES_MAX);
     let read = tokio::time::timeout(SILENCE, reader.read_until(b'\n', &mut line)).await;
     if !matches!(read, Ok(Ok(1..))) {
-        return Ok(());
+        return Ok(None);
+    }
+    if let Ok(opening) = serde_json::from_slice(&line) {
+        return Ok(Some((stream, opening)));
     }
     let response = match serde_json::from_slice(&line) {
         Err(error) => ControlResponse::Refused(format!("not a request: {error}")),
@@ -103,7 +122,8 @@ async fn converse(
     let mut line = serde_json::to_vec(&response).map_err(io::Error::other)?;
     line.push(b'\n');
     // Who asked and does not listen keeps no place.
-    tokio::time::timeout(answer_max, stream.write_all(&line)).await?
+    tokio::time::timeout(answer_max, stream.write_all(&line)).await??;
+    Ok(None)
 }
 
 fn how_to_start(path: &Path) -> String {
@@ -202,7 +222,7 @@ mod tests {
             };
             let served = converse(BufReader::new(served), wishes, Duration::from_millis(20));
             let (ended, ()) = tokio::join!(served, answering);
-            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert_eq!(ended.err().map(|error| error.kind()), Some(io::ErrorKind::TimedOut));
         });
     }
 

@@ -6,11 +6,13 @@ pub mod clock;
 pub mod control;
 pub mod database;
 pub mod journal;
+pub mod keeper;
 pub mod mdns;
 pub mod notify;
 mod pages;
 pub mod socket;
 pub mod udp;
+pub mod watch;
 
 /// This thread does its work when nothing else wants the processor.
 fn give_way() {

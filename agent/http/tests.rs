@@ -54,6 +54,7 @@ fn over_the_wire(
                     | Call::Keys(_)
                     | Call::NewKey(_)
                     | Call::Follow(..)
+                    | Call::Keeper(_)
                     | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }
@@ -643,6 +644,7 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
                     | Call::Keys(_)
                     | Call::NewKey(_)
                     | Call::Follow(..)
+                    | Call::Keeper(_)
                     | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }

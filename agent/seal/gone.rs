@@ -16,9 +16,7 @@ use understudy_core::{
     member::PublicKey,
 };
 
-use super::{Address, Drop, GONE, GONE_ASKED, Keys, Opened, Outgoing, Seal, To};
-
-const PATTERN: &str = "Noise_X_25519_ChaChaPoly_BLAKE2s";
+use super::{Address, Drop, GONE, GONE_ASKED, Keys, Opened, Outgoing, Seal, To, x_builder};
 
 const TAG_END: usize = 5;
 const KEY_END: usize = TAG_END + 32;
@@ -31,14 +29,6 @@ const BYTES: usize = TAG_END + NOISE_BYTES;
 
 fn prologue(keys: &Keys) -> Vec<u8> {
     [b"gone".as_slice(), &keys.group].concat()
-}
-
-fn builder<'a>(keys: &'a Keys, prologue: &'a [u8]) -> Builder<'a> {
-    let pattern = PATTERN.parse().expect("the pattern is well-formed");
-    Builder::new(pattern)
-        .local_private_key(&keys.private_key)
-        .and_then(|builder| builder.prologue(prologue))
-        .expect("keys have their lengths")
 }
 
 impl Seal {
@@ -67,7 +57,7 @@ impl Seal {
         }
         self.farewells.spend(now)?;
         let prologue = prologue(&self.keys);
-        let builder = builder(&self.keys, &prologue).remote_public_key(&asker);
+        let builder = x_builder(&self.keys, &prologue).remote_public_key(&asker);
         let handshake = builder.and_then(Builder::build_initiator);
         let mut handshake = handshake.map_err(|_| Drop::Malformed)?;
         let mut noise = [0; NOISE_BYTES];
@@ -84,7 +74,7 @@ impl Seal {
         self.check_gone(answer)?;
         self.farewells.spend(now)?;
         let prologue = prologue(&self.keys);
-        let handshake = builder(&self.keys, &prologue).build_responder();
+        let handshake = x_builder(&self.keys, &prologue).build_responder();
         let mut handshake = handshake.map_err(|_| Drop::Malformed)?;
         handshake.read_message(&answer[TAG_END..], &mut [0; BYTES]).map_err(|_| Drop::Forged)?;
         let by = handshake.get_remote_static().ok_or(Drop::Forged)?;

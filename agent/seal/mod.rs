@@ -32,7 +32,9 @@
 
 use std::collections::BTreeMap;
 
+use snow::Builder;
 use understudy_core::{
+    duty::Incarnation,
     event::{Millis, NodeId},
     limits::{DATAGRAM_BYTES_MAX, MEMBERS_MAX, PAYLOAD_BYTES_MAX},
     member::{Member, PublicKey},
@@ -51,6 +53,7 @@ mod copy;
 mod gate;
 mod gone;
 mod handshake;
+mod obituary;
 mod peer;
 mod question;
 mod session;
@@ -72,6 +75,9 @@ const TAG: u8 = 5;
 const GONE_ASKED: u8 = 6;
 const GONE: u8 = 7;
 
+/// And 8 the word of `obituary`.
+const OBITUARY: u8 = 8;
+
 const DATA_HEADER_BYTES: usize = 13;
 const TAG_BYTES: usize = 16;
 
@@ -82,6 +88,17 @@ const GUEST_MS_MAX: u64 = 20_000;
 
 /// Where datagrams go and come from, whatever the road.
 pub type Address = std::net::SocketAddr;
+
+/// Noise's one-way pattern X: who made it is proven, and only its receiver can read it.
+const X_PATTERN: &str = "Noise_X_25519_ChaChaPoly_BLAKE2s";
+
+fn x_builder<'a>(keys: &'a Keys, prologue: &'a [u8]) -> Builder<'a> {
+    let pattern = X_PATTERN.parse().expect("the pattern is well-formed");
+    Builder::new(pattern)
+        .local_private_key(&keys.private_key)
+        .and_then(|builder| builder.prologue(prologue))
+        .expect("keys have their lengths")
+}
 
 /// What this board is to the others.
 #[derive(Clone)]
@@ -166,6 +183,13 @@ pub enum Opened {
     },
     /// A member says that this board was removed.
     Gone,
+    /// A board says of a start of its own that its agent has ended.
+    Obituary {
+        /// Which.
+        start: Incarnation,
+        /// All that it ran has ended too.
+        with_all: bool,
+    },
     /// Nothing for anybody: a handshake, or dropped and counted.
     Nothing,
 }
@@ -224,6 +248,7 @@ pub struct Seal {
     gate: Gate,
     questions: Ration,
     farewells: Ration,
+    obituaries: Ration,
     peers: BTreeMap<PeerId, Peer>,
     nodes: BTreeMap<NodeId, PublicKey>,
     /// Who was a member: heard as a guest only.
@@ -250,6 +275,7 @@ impl Seal {
             gate: Gate::default(),
             questions: Ration::default(),
             farewells: Ration::default(),
+            obituaries: Ration::default(),
             peers: BTreeMap::new(),
             nodes: BTreeMap::new(),
             removed: Vec::new(),
@@ -447,6 +473,7 @@ impl Seal {
                 Some(&QUESTION) => self.on_question(now, datagram, source, out),
                 Some(&GONE_ASKED) => self.on_gone_asked(now, datagram, source, out),
                 Some(&GONE) => self.on_gone(now, datagram),
+                Some(&OBITUARY) => self.on_obituary(now, datagram),
                 Some(_) | None => Err(Drop::Malformed),
             }
         };

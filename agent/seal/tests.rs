@@ -560,3 +560,42 @@ fn any_bytes_are_survived() {
 }
 
 mod keys;
+
+/// What `b` makes of a word of `a`'s start 5, sealed for it.
+fn obituary(with_all: bool) -> (Seal, Vec<u8>) {
+    let (a, b) = pair();
+    let word = a.obituary(&b.public_key(), (5, 77), with_all).unwrap();
+    (b, word)
+}
+
+#[test]
+fn an_obituary_says_which_start_has_ended_and_comes_again_as_often_as_it_likes() {
+    for with_all in [false, true] {
+        let (mut b, word) = obituary(with_all);
+        let start = Incarnation { board: 1, boot: 5, nonce: 77 };
+        for _ in 0..2 {
+            let opened = b.open(Millis(0), &word, address(9), &mut Vec::new());
+            assert_eq!(opened, Opened::Obituary { start, with_all });
+        }
+    }
+}
+
+#[test]
+fn an_obituary_that_no_member_made_for_this_board_says_nothing() {
+    let (mut b, word) = obituary(true);
+    let mut open = |word: &[u8], now| b.open(Millis(now), word, address(1), &mut Vec::new());
+    for at in 0..word.len() {
+        let mut damaged = word.clone();
+        damaged[at] ^= 1;
+        let now = 1_000 * at as u64;
+        assert_eq!(open(&damaged, now), Opened::Nothing, "byte {at}");
+        assert_eq!(open(&word[..at], now), Opened::Nothing);
+    }
+    let stranger = Seal::new(keys(33), 1, 300);
+    let forged = stranger.obituary(&public_key(&[22; 32]), (5, 77), true).unwrap();
+    assert_eq!(open(&forged, 900_000), Opened::Nothing);
+    let (_, word) = obituary(true);
+    let mut other = Seal::new(keys(33), 1, 300);
+    other.set_members(Millis(0), &[member(1, 11), member(3, 33)]);
+    assert_eq!(other.open(Millis(0), &word, address(1), &mut Vec::new()), Opened::Nothing);
+}

@@ -1,0 +1,206 @@
+//! `understudy duty`: the group's duties, who holds them, and what people want of them.
+
+use std::fmt::Write as _;
+
+use understudy_core::{
+    event::NodeId,
+    limits::DUTIES_MAX,
+    sql::{SqlRequest, StatementOutcome},
+};
+
+use super::{ask, asked_status, responded};
+use crate::{
+    config::Places,
+    control::ControlRequest,
+    duties,
+    status::{DutyStatus, Status},
+    terminal,
+};
+
+/// What is to be done about a duty; all are printed when nothing is.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Action {
+    /// Make a duty: one board of the group holds it at a time. What is to be done while it
+    /// is held is said on each board: `understudy hold NAME -- COMMAND`.
+    Add {
+        /// Its name.
+        name: String,
+        /// Boards that may hold it, the first choice first; any when absent.
+        #[arg(long, value_delimiter = ',', value_name = "BOARD,...")]
+        candidates: Vec<String>,
+    },
+    /// Remove a duty: whoever holds it ends what it does for it.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// Say which boards may hold it, the first choice first; any where none is named.
+    Candidates {
+        /// Its name.
+        name: String,
+        /// Boards.
+        boards: Vec<String>,
+    },
+    /// Have nobody hold it, until it is resumed.
+    Pause {
+        /// Its name.
+        name: String,
+    },
+    /// Have it held again.
+    Resume {
+        /// Its name.
+        name: String,
+    },
+    /// Have it go to a board, as soon as that is ready for it.
+    Transfer {
+        /// Its name.
+        name: String,
+        /// Which; this one when absent.
+        board: Option<String>,
+    },
+    /// Print all duties.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String> {
+    let status = asked_status(places)?;
+    let change = |name: &str, request: SqlRequest| change(places, name, request);
+    match action.unwrap_or(Action::List { json: false }) {
+        Action::List { json: true } => {
+            let json = serde_json::to_string_pretty(&status.duties);
+            terminal::line(&json.map_err(|error| error.to_string())?)
+        }
+        Action::List { json: false } => terminal::print(&table(&status)),
+        Action::Add { name, candidates } => {
+            let request = duties::add(&name, &ids(&status, &candidates)?)?;
+            if status.duties.iter().any(|duty| duty.name == name) {
+                return Err(format!("there is a duty {name} already"));
+            }
+            if status.duties.len() >= DUTIES_MAX {
+                return Err(format!("a group has at most {DUTIES_MAX} duties: remove one first"));
+            }
+            change(&name, request)
+        }
+        Action::Remove { name } => change(&name, duties::remove(&name)),
+        Action::Candidates { name, boards } => {
+            change(&name, duties::candidates(&name, &ids(&status, &boards)?))
+        }
+        Action::Pause { name } => change(&name, duties::pause(&name, true)),
+        Action::Resume { name } => change(&name, duties::pause(&name, false)),
+        Action::Transfer { name, board } => {
+            let board = match board {
+                Some(board) => id(&status, &board)?,
+                None => status.id,
+            };
+            check_transfer(&status, &name, board)?;
+            change(&name, duties::transfer(&name, board))
+        }
+    }
+}
+
+/// One row is changed, or the duty is none.
+fn change(places: &Places, name: &str, request: SqlRequest) -> Result<(), String> {
+    let done = responded(ask(places, &ControlRequest::Sql { request, read: false })?)?;
+    match done.results.first().map(|result| &result.outcome) {
+        Some(StatementOutcome::Changed { rows_affected: 0, .. }) => {
+            Err(format!("there is no duty {name}: `understudy duty` lists them"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_transfer(status: &Status, name: &str, board: NodeId) -> Result<(), String> {
+    let Some(duty) = status.duties.iter().find(|duty| duty.name == name) else { return Ok(()) };
+    let member = status.members.iter().find(|member| member.id == board);
+    let Some(member) = member else { return Ok(()) };
+    if !duty.candidates.is_empty() && !duty.candidates.contains(&member.name) {
+        return Err(format!(
+            "{} may not hold {name}: `understudy duty candidates {name} BOARD...` says who may",
+            member.name
+        ));
+    }
+    Ok(())
+}
+
+fn ids(status: &Status, boards: &[String]) -> Result<Vec<NodeId>, String> {
+    boards.iter().map(|board| id(status, board)).collect()
+}
+
+fn id(status: &Status, board: &str) -> Result<NodeId, String> {
+    let member = status.members.iter().find(|member| member.name == board);
+    let member = member
+        .ok_or_else(|| format!("there is no board {board} in this group: `understudy members`"))?;
+    if member.witness {
+        return Err(format!("{board} is the witness, which holds no duty"));
+    }
+    Ok(member.id)
+}
+
+fn table(status: &Status) -> String {
+    if status.duties.is_empty() {
+        return String::from(
+            "no duties: `understudy duty add NAME` makes one, `understudy hold NAME -- COMMAND` on \
+             each board says what is done while it is held\n",
+        );
+    }
+    let mut out = format!("{:<20} {:<20} {:>10}  here\n", "duty", "holder", "token");
+    for duty in &status.duties {
+        let holder =
+            duty.holder.as_deref().unwrap_or(if duty.paused { "paused" } else { "nobody" });
+        let (name, token, here) = (&duty.name, duty.token, here(duty));
+        let _ = writeln!(out, "{name:<20} {holder:<20} {token:>10}  {here}");
+    }
+    out
+}
+
+/// What this board has to do with it.
+const fn here(duty: &DutyStatus) -> &'static str {
+    match (duty.held, duty.ready) {
+        (true, _) => "held",
+        (false, true) => "ready",
+        (false, false) => "not ready: no `understudy hold` runs here",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_what_is_a_table() {
+        let duty = DutyStatus { name: "pump".into(), token: 81, ready: true, ..Default::default() };
+        let held = DutyStatus { holder: Some("a".into()), held: true, ..duty.clone() };
+        let paused = DutyStatus { paused: true, ready: false, ..duty.clone() };
+        let status = Status { duties: vec![duty, held, paused], ..Status::default() };
+        let table = table(&status);
+        let lines: Vec<Vec<&str>> =
+            table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0], ["pump", "nobody", "81", "ready"]);
+        assert_eq!(lines[1], ["pump", "a", "81", "held"]);
+        assert_eq!(lines[2][..4], ["pump", "paused", "81", "not"]);
+        assert!(super::table(&Status::default()).contains("duty add"));
+    }
+
+    #[test]
+    fn boards_that_cannot_hold_a_duty_are_named() {
+        use crate::status::MemberStatus;
+        let member = |id, name: &str, witness| MemberStatus {
+            id,
+            name: name.into(),
+            witness,
+            ..MemberStatus::default()
+        };
+        let members = vec![member(1, "a", false), member(3, "w", true)];
+        let duty =
+            DutyStatus { name: "pump".into(), candidates: vec!["b".into()], ..Default::default() };
+        let status = Status { members, duties: vec![duty], ..Status::default() };
+        assert_eq!(ids(&status, &["a".into()]), Ok(vec![1]));
+        assert!(ids(&status, &["b".into()]).unwrap_err().contains("no board b"));
+        assert!(ids(&status, &["w".into()]).unwrap_err().contains("witness"));
+        assert!(check_transfer(&status, "pump", 1).unwrap_err().contains("may not hold"));
+    }
+}

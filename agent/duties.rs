@@ -1,0 +1,67 @@
+//! Duties of the group, as people make and change them: replicated rows, checked before
+//! they are proposed.
+
+use understudy_core::{
+    event::NodeId,
+    limits::DUTIES_MAX,
+    member::check_name,
+    sql::{Origin, RequestKind, SqlRequest, Value},
+};
+
+/// The request that makes a duty; it changes no row where there is one of that name, or
+/// no room for another.
+///
+/// # Errors
+/// Says what is wrong with its name.
+pub fn add(name: &str, candidates: &[NodeId]) -> Result<SqlRequest, String> {
+    check_name("duty", name).map_err(|refusal| refusal.to_string())?;
+    let sql = format!(
+        "INSERT INTO _understudy_duty(name, token, lease_ms, candidates, paused) \
+         SELECT ?1, 0, 0, ?2, 0 WHERE (SELECT count(*) FROM _understudy_duty) < {DUTIES_MAX} \
+         ON CONFLICT(name) DO NOTHING"
+    );
+    Ok(change(&sql, vec![Value::text(name), listed(candidates)]))
+}
+
+/// The request that removes one.
+#[must_use]
+pub fn remove(name: &str) -> SqlRequest {
+    change("DELETE FROM _understudy_duty WHERE name = ?1", vec![Value::text(name)])
+}
+
+/// The request that has nobody hold it, or somebody again.
+#[must_use]
+pub fn pause(name: &str, is_paused: bool) -> SqlRequest {
+    let paused = Value::Integer(i64::from(is_paused));
+    change(
+        "UPDATE _understudy_duty SET paused = ?2 WHERE name = ?1",
+        vec![Value::text(name), paused],
+    )
+}
+
+/// The request that has it go to a board as soon as that is ready for it.
+#[must_use]
+pub fn transfer(name: &str, board: NodeId) -> SqlRequest {
+    let board = Value::Integer(board.cast_signed());
+    change(
+        "UPDATE _understudy_duty SET wanted = ?2 WHERE name = ?1",
+        vec![Value::text(name), board],
+    )
+}
+
+/// The request that says which boards may hold it, the first choice first; any where there
+/// are none.
+#[must_use]
+pub fn candidates(name: &str, boards: &[NodeId]) -> SqlRequest {
+    let sql = "UPDATE _understudy_duty SET candidates = ?2 WHERE name = ?1";
+    change(sql, vec![Value::text(name), listed(boards)])
+}
+
+fn listed(boards: &[NodeId]) -> Value {
+    let ids: Vec<String> = boards.iter().map(NodeId::to_string).collect();
+    Value::text(&ids.join(","))
+}
+
+fn change(sql: &str, values: Vec<Value>) -> SqlRequest {
+    SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, values)
+}

@@ -1,0 +1,256 @@
+//! The keepers of commands on this board, as its agent knows them: who is ready for which
+//! duty, who has been told to act, and until when.
+//!
+//! A keeper is told of a lease only what the node believes at that moment, and a duty
+//! counts as given up only when its keeper has said that the command is gone. Where a
+//! keeper is lost with a command that may run, nobody knows: the lease runs out.
+//!
+//! Left out: what is said over the wire (`hold::words`), and how a command is made to end
+//! (`hold`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::sync::{mpsc, oneshot};
+use understudy_core::{
+    duty::{Claim, Duty},
+    event::{Event, Millis},
+    lease::Held,
+    limits::DUTIES_MAX,
+    node::Node,
+};
+
+use crate::hold::words::{AgentWord, KeeperWord};
+
+/// Words on their way to a keeper that does not read.
+pub const WORDS_MAX: usize = 32;
+
+/// A keeper hears of a longer lease when it is longer by so much, milliseconds.
+const TELL_MS: u64 = 200;
+
+/// What becomes of a keeper's connection.
+#[derive(Debug)]
+pub enum KeeperCall {
+    /// There is one; it is answered with the number it has from now on, or why it is not
+    /// wanted.
+    Came {
+        /// The duty's name.
+        duty: String,
+        /// The process that answers for the command.
+        pid: u32,
+        /// Where it hears.
+        words: mpsc::Sender<AgentWord>,
+        /// Its number.
+        reply: oneshot::Sender<Result<u64, String>>,
+    },
+    /// It has said something.
+    Said(u64, KeeperWord),
+    /// It is gone.
+    Left(u64),
+}
+
+struct Keeper {
+    duty: String,
+    pid: u32,
+    words: mpsc::Sender<AgentWord>,
+    is_ready: bool,
+    taken: Option<Taken>,
+}
+
+/// What a keeper was told to act under, and until when.
+struct Taken {
+    claim: Claim,
+    until: Millis,
+    is_stopping: bool,
+}
+
+/// See the module's description.
+#[derive(Default)]
+pub struct Keepers {
+    keepers: BTreeMap<u64, Keeper>,
+    last: u64,
+    /// Grants under which a command may still run whose keeper was lost, and whose process
+    /// that was: when that one comes again the command is gone.
+    lost: BTreeMap<Claim, u32>,
+    /// What the node knows this board to be ready for.
+    ready: Vec<u64>,
+    /// As of which change of the node's.
+    seen: Option<u64>,
+    /// The agent is about to end: nothing is to be taken any more.
+    is_stopping: bool,
+}
+
+impl Keepers {
+    /// Something happened to a keeper: what the node is to hear of it.
+    pub fn take(&mut self, node: &Node, call: KeeperCall) -> Vec<Event> {
+        self.seen = None;
+        match call {
+            KeeperCall::Came { duty, pid, words, reply } => {
+                let (told, events) = match self.welcome(node, duty, pid, words) {
+                    Ok((id, events)) => (Ok(id), events),
+                    Err(reason) => (Err(reason), Vec::new()),
+                };
+                // It may have gone away meanwhile, and says so.
+                let _ = reply.send(told);
+                events
+            }
+            KeeperCall::Said(id, word) => self.heard(id, word),
+            KeeperCall::Left(id) => self.left(id),
+        }
+    }
+
+    fn welcome(
+        &mut self,
+        node: &Node,
+        duty: String,
+        pid: u32,
+        words: mpsc::Sender<AgentWord>,
+    ) -> Result<(u64, Vec<Event>), String> {
+        let Some(row) = node.duties().iter().find(|row| row.name == duty) else {
+            return Err(format!(
+                "there is no duty {duty} in this group: `understudy duty add {duty}` makes it"
+            ));
+        };
+        if let Some(other) = self.keepers.values().find(|keeper| keeper.duty == duty) {
+            return Err(format!(
+                "process {} keeps a command for {duty} on this board already",
+                other.pid
+            ));
+        }
+        if self.keepers.len() >= DUTIES_MAX {
+            return Err(format!("{DUTIES_MAX} commands are kept on this board already"));
+        }
+        let is_his = |claim: &Claim, lost: &u32| claim.duty == row.id && *lost == pid;
+        let gone = self.lost.iter().filter(|(claim, lost)| is_his(claim, lost));
+        let events = gone.map(|(claim, _)| Event::GaveUp(*claim)).collect();
+        self.lost.retain(|claim, lost| !is_his(claim, lost));
+        self.last += 1;
+        let keeper = Keeper { duty, pid, words, is_ready: true, taken: None };
+        keeper.say(AgentWord::Waits);
+        self.keepers.insert(self.last, keeper);
+        Ok((self.last, events))
+    }
+
+    fn heard(&mut self, id: u64, word: KeeperWord) -> Vec<Event> {
+        let Some(keeper) = self.keepers.get_mut(&id) else { return Vec::new() };
+        match word {
+            KeeperWord::Ready(is_ready) => {
+                keeper.is_ready = is_ready;
+                Vec::new()
+            }
+            KeeperWord::Gone { token, failed } => {
+                keeper.is_ready &= !failed;
+                let taken = keeper.taken.take_if(|taken| taken.claim.token == token);
+                taken.map(|taken| Event::GaveUp(taken.claim)).into_iter().collect()
+            }
+        }
+    }
+
+    fn left(&mut self, id: u64) -> Vec<Event> {
+        let Some(Keeper { pid, taken: Some(taken), .. }) = self.keepers.remove(&id) else {
+            return Vec::new();
+        };
+        if self.lost.len() < DUTIES_MAX {
+            self.lost.insert(taken.claim, pid);
+        }
+        vec![Event::LostTouch(taken.claim)]
+    }
+
+    /// The agent is about to end: so is all that is done here.
+    pub const fn stop(&mut self) {
+        (self.is_stopping, self.seen) = (true, None);
+    }
+
+    /// Has anything changed since they were told?
+    #[must_use]
+    pub fn is_news(&self, node: &Node) -> bool {
+        self.seen != Some(node.duty_changes())
+    }
+
+    /// Tells keepers what has changed for them, and the node what it is to hear of that.
+    pub fn follow(&mut self, now: Millis, node: &Node) -> Vec<Event> {
+        self.seen = Some(node.duty_changes());
+        let stops = self.is_stopping;
+        let held: Vec<Held> = node.held_duties(now).collect();
+        let mut events = Vec::new();
+        for held in &held {
+            let name = node.duties().iter().find(|duty| duty.id == held.claim.duty);
+            let keeper = name.and_then(|duty| self.keeper_of(&duty.name));
+            let is_wanted =
+                |keeper: &&mut Keeper| keeper.taken.is_some() || keeper.is_ready && !stops;
+            match keeper.filter(is_wanted) {
+                Some(keeper) => keeper.hold(*held),
+                // It left just when the duty came: nothing was ever done under this grant.
+                None => events.push(Event::GaveUp(held.claim)),
+            }
+        }
+        for keeper in self.keepers.values_mut() {
+            keeper.end_what_is_over(node, &held, stops);
+        }
+        let ready = self.ready_for(node.duties());
+        if ready != self.ready {
+            self.ready.clone_from(&ready);
+            events.push(Event::Ready(ready));
+        }
+        events
+    }
+
+    /// Tokens under which commands may run, or are about to: those of what this board
+    /// holds, and of what is not known to be at an end.
+    #[must_use]
+    pub fn acting(&self, now: Millis, node: &Node) -> BTreeSet<u64> {
+        let taken = self.keepers.values().filter_map(|keeper| keeper.taken.as_ref());
+        let known = taken.map(|taken| taken.claim).chain(self.lost.keys().copied());
+        let held = node.held_duties(now).map(|held| held.claim);
+        known.chain(held).map(|claim| claim.token).collect()
+    }
+
+    fn keeper_of(&mut self, duty: &str) -> Option<&mut Keeper> {
+        self.keepers.values_mut().find(|keeper| keeper.duty == duty)
+    }
+
+    /// Duties that a keeper here would take now, by their numbers.
+    fn ready_for(&self, duties: &[Duty]) -> Vec<u64> {
+        let is_ready = |duty: &&Duty| {
+            let mut keepers = self.keepers.values();
+            !self.is_stopping && keepers.any(|keeper| keeper.duty == duty.name && keeper.is_ready)
+        };
+        duties.iter().filter(is_ready).map(|duty| duty.id).collect()
+    }
+}
+
+impl Keeper {
+    /// Where it does not read it hears nothing; what it was told last ends by itself.
+    fn say(&self, word: AgentWord) {
+        let _ = self.words.try_send(word);
+    }
+
+    /// This board holds its duty until then.
+    fn hold(&mut self, Held { claim, until }: Held) {
+        let (token, until_ms) = (claim.token, until.0);
+        match &mut self.taken {
+            None => {
+                self.taken = Some(Taken { claim, until, is_stopping: false });
+                self.say(AgentWord::Take { token, until_ms });
+            }
+            Some(taken) if taken.claim == claim && until.since(taken.until) >= TELL_MS => {
+                taken.until = until;
+                self.say(AgentWord::Until { token, until_ms });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// It is to end what this board does not hold any longer, or is to pass on.
+    fn end_what_is_over(&mut self, node: &Node, held: &[Held], stops: bool) {
+        let Some(taken) = self.taken.as_mut().filter(|taken| !taken.is_stopping) else { return };
+        let why = match held.iter().any(|held| held.claim == taken.claim) {
+            false => "this board does not hold it any longer",
+            true if stops => "the agent stops",
+            true if node.yields(taken.claim) => "it is to go elsewhere",
+            true => return,
+        };
+        taken.is_stopping = true;
+        let token = taken.claim.token;
+        self.say(AgentWord::Stop { token, why: why.to_owned() });
+    }
+}

@@ -1,0 +1,179 @@
+//! The process above the agent: starts it, and when it has ended says so to the other
+//! boards, who then need not wait for it. It does nothing else, so that hardly anything
+//! can end it; where something does, the agent ends with it.
+//!
+//! That all the agent ran has ended is said only when every command has: each of their
+//! keepers says so here, over a socket of its own.
+//!
+//! Left out: starting the agent again, which is for whoever started this.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream, unix::process::ExitStatusExt as _},
+    path::Path,
+    process::{Child, Command, ExitCode, ExitStatus},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    net::UnixStream,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use crate::{
+    driver::watch,
+    hold::words::KeeperWord,
+    will::{Bequest, Letter},
+};
+
+/// A letter is sent again after these, since datagrams are lost.
+const AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_millis(15), Duration::from_millis(60)];
+
+/// Commands whose keepers say nothing within this may run on: that they have ended is
+/// said no more. Every lease is over by then.
+const COMMANDS_END: Duration = Duration::from_secs(60);
+
+/// Longest line of the agent's, bytes.
+const LINE_BYTES_MAX: u64 = 1 << 16;
+
+/// What the agent has left here.
+#[derive(Default)]
+struct Estate {
+    letters: Vec<Letter>,
+    acting: BTreeSet<u64>,
+}
+
+/// Starts the agent with `arguments`, which say whose child it is, and stays until it has
+/// ended.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run(control: &Path, arguments: Vec<OsString>) -> Result<ExitCode, String> {
+    let words = |error: std::io::Error| format!("the agent cannot be started: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(words)?;
+    let ended = runtime.block_on(async {
+        let (ours, theirs) = StdUnixStream::pair().map_err(words)?;
+        ours.set_nonblocking(true).map_err(words)?;
+        let child = Command::new("/proc/self/exe")
+            .args(arguments)
+            .arg("--of-parent")
+            .arg(std::process::id().to_string())
+            // systemd's watchdog watches this process unless it is told of another.
+            .env_remove("WATCHDOG_PID")
+            .stdin(OwnedFd::from(theirs))
+            .spawn()
+            .map_err(words)?;
+        watch_over(child, UnixStream::from_std(ours).map_err(words)?, control).await
+    });
+    runtime.shutdown_background();
+    Ok(code_of(ended?))
+}
+
+fn code_of(ended: ExitStatus) -> ExitCode {
+    let by_signal = ended.signal().map(|signal| 128 + signal);
+    let code = ended.code().or(by_signal).and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+async fn watch_over(
+    mut child: Child,
+    agent: UnixStream,
+    control: &Path,
+) -> Result<ExitStatus, String> {
+    let words = |error: std::io::Error| error.to_string();
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let (told, mut ended) = oneshot::channel();
+    std::thread::spawn(move || told.send(child.wait()));
+    let mut terminate = signal(SignalKind::terminate()).map_err(words)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(words)?;
+    let mut agent = BufReader::new(agent);
+    let mut estate = Estate::default();
+    let mut is_open = true;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut ended => break ended.map_err(|_| String::from("it cannot be waited for"))?,
+            bequest = next(&mut agent), if is_open => match bequest {
+                Some(bequest) => estate.take(bequest),
+                None => is_open = false,
+            },
+            _ = terminate.recv() => pass_on(pid),
+            _ = interrupt.recv() => pass_on(pid),
+        }
+    };
+    let ended = ended.map_err(words)?;
+    // What it said last may still be on its way.
+    while let Some(bequest) = next(&mut agent).await {
+        estate.take(bequest);
+    }
+    if !ended.success() {
+        estate.carry_out(control).await;
+    }
+    Ok(ended)
+}
+
+fn pass_on(pid: Option<Pid>) {
+    // It may have ended by itself.
+    let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+}
+
+/// The agent's next line; none when it has ended or makes no sense.
+async fn next(agent: &mut BufReader<UnixStream>) -> Option<Bequest> {
+    let mut line = Vec::new();
+    let read = agent.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await;
+    read.ok()?;
+    serde_json::from_slice(&line).ok()
+}
+
+impl Estate {
+    fn take(&mut self, bequest: Bequest) {
+        match bequest {
+            Bequest::Letters(letters) => self.letters = letters,
+            Bequest::Acting(acting) => self.acting = acting,
+        }
+    }
+
+    /// Says that the agent has ended, and then that its commands have.
+    async fn carry_out(self, control: &Path) {
+        let Self { letters, mut acting } = self;
+        if acting.is_empty() {
+            return send(&letters, |letter| &letter.ended).await;
+        }
+        let waits = tokio::time::timeout(COMMANDS_END, all_end(control, &mut acting));
+        let (waited, ()) = tokio::join!(waits, send(&letters, |letter| &letter.fell));
+        if waited == Ok(true) {
+            send(&letters, |letter| &letter.ended).await;
+        }
+    }
+}
+
+/// True once the keepers of all these have said that their commands are gone.
+async fn all_end(control: &Path, acting: &mut BTreeSet<u64>) -> bool {
+    let Ok(mut keepers) = watch::bind(control) else { return false };
+    while !acting.is_empty() {
+        let Ok(keeper) = keepers.accept().await else { return false };
+        if let Some(KeeperWord::Gone { token, .. }) = watch::word(keeper).await {
+            acting.remove(&token);
+        }
+    }
+    true
+}
+
+/// Sends one word of each letter, some times over.
+async fn send(letters: &[Letter], word: impl Fn(&Letter) -> &Vec<u8>) {
+    let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let sockets = any.map(|any| UdpSocket::bind(SocketAddr::new(any, 0)).ok());
+    for pause in AGAIN {
+        tokio::time::sleep(pause).await;
+        for letter in letters {
+            let socket = &sockets[usize::from(letter.to.is_ipv6())];
+            // A letter that is lost costs time, nothing else.
+            let _ = socket.as_ref().map(|socket| socket.send_to(word(letter), letter.to));
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Duties as boards hold them: real agents, killed in every way there is, and keepers of
+//! commands that do what they are told. What may never overlap is told by the keepers'
+//! own stamps of boot time.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::Value;
+use understudy::{
+    driver::watch,
+    hold::words::{AgentWord, KeeperWord, Opening},
+};
+use understudy_tests::{agents::Agents, program};
+
+const BOARDS: [&str; 3] = ["a", "b", "c"];
+
+/// Looks at something that comes about soon, one every 10 ms.
+const TRIES: u32 = 3_000;
+
+fn boot_ms() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    u64::try_from(time.tv_sec * 1_000 + time.tv_nsec / 1_000_000).expect("it is positive")
+}
+
+/// One command that ran on a board.
+#[derive(Clone, Debug)]
+struct Run {
+    board: String,
+    token: u64,
+    from_ms: u64,
+    /// It was gone by then.
+    to_ms: u64,
+}
+
+/// What all keepers of a duty did.
+#[derive(Clone, Default)]
+struct Ledger(Arc<Mutex<Vec<Run>>>);
+
+impl Ledger {
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<Run>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The command that runs now, on a board other than that.
+    fn wait_for_another(&self, board: &str) -> Run {
+        for _ in 0..TRIES {
+            let now = boot_ms();
+            let runs = self.change(|runs| runs.clone());
+            let runs = runs.into_iter().filter(|run| run.board != board && now < run.to_ms);
+            if let Some(run) = runs.max_by_key(|run| run.token) {
+                return run;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("nobody but {board} takes the duty: {:?}", self.change(|runs| runs.clone()));
+    }
+
+    /// All that runs on a board ends now: under which tokens.
+    fn end_all(&self, board: &str) -> Vec<u64> {
+        let now = boot_ms();
+        self.change(|runs| {
+            let running = |run: &&mut Run| run.board == board && now < run.to_ms;
+            let ended = runs.iter_mut().filter(running).map(|run| {
+                run.to_ms = now;
+                run.token
+            });
+            ended.collect()
+        })
+    }
+
+    /// No two ran at a time, and tokens rose with time.
+    fn check(&self) {
+        let mut runs = self.change(|runs| runs.clone());
+        runs.sort_by_key(|run| run.from_ms);
+        for pair in runs.windows(2) {
+            let is_fine = pair[0].to_ms <= pair[1].from_ms && pair[0].token < pair[1].token;
+            assert!(is_fine, "{pair:?}");
+        }
+    }
+}
+
+/// Keeps a command on a board for ever: one that runs from when it is told to until its
+/// time is over, it is told to end, or the agent is gone, and says so.
+fn keep(socket: PathBuf, board: &'static str, duty: &'static str, ledger: Ledger) {
+    thread::spawn(move || {
+        loop {
+            if let Ok(agent) = UnixStream::connect(&socket) {
+                converse(&agent, board, duty, &ledger);
+                for token in ledger.end_all(board) {
+                    watch::say(&socket, &KeeperWord::Gone { token, failed: false });
+                }
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+}
+
+fn converse(mut agent: &UnixStream, board: &str, duty: &str, ledger: &Ledger) {
+    let opening = Opening::Hold { duty: duty.to_owned(), pid: std::process::id() };
+    if say(&mut agent, &opening).is_err() {
+        return;
+    }
+    for line in BufReader::new(agent).lines() {
+        let word = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+        let Some(word) = word else { return };
+        let own = |run: &&mut Run, token| run.board == board && run.token == token;
+        match word {
+            AgentWord::Take { token, until_ms } => ledger.change(|runs| {
+                let (board, from_ms) = (board.to_owned(), boot_ms());
+                runs.push(Run { board, token, from_ms, to_ms: until_ms });
+            }),
+            AgentWord::Until { token, until_ms } => ledger.change(|runs| {
+                let run = runs.iter_mut().find(|run| own(run, token));
+                // What is over is not begun again.
+                run.filter(|run| boot_ms() < run.to_ms).expect("in time").to_ms = until_ms;
+            }),
+            AgentWord::Stop { token, .. } => {
+                ledger.change(|runs| {
+                    let run = runs.iter_mut().find(|run| own(run, token)).expect("it was told");
+                    run.to_ms = run.to_ms.min(boot_ms());
+                });
+                if say(&mut agent, &KeeperWord::Gone { token, failed: false }).is_err() {
+                    return;
+                }
+            }
+            AgentWord::Waits | AgentWord::Refused(_) => {}
+        }
+    }
+}
+
+fn say(agent: &mut &UnixStream, word: &impl serde::Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(word)?;
+    line.push(b'\n');
+    agent.write_all(&line)
+}
+
+/// Three boards with a duty that each of them is ready for.
+fn group() -> (Agents, Ledger) {
+    let mut agents = Agents::new(&program::debug());
+    agents.form(&BOARDS);
+    let _sentence = agents.told("a", &["duty", "add", "pump"]);
+    let ledger = Ledger::default();
+    for board in BOARDS {
+        let socket = agents.directory(board).join("control.sock");
+        keep(socket, board, "pump", ledger.clone());
+    }
+    (agents, ledger)
+}
+
+fn pid(agents: &Agents, board: &str, which: &str) -> String {
+    agents.status(board).expect("it runs")[which].to_string()
+}
+
+fn signal(name: &str, pid: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), pid]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
+fn leads(board: &str) -> impl Fn(&Value) -> bool {
+    move |status| status["leader"] == *board
+}
+
+#[test]
+fn when_the_agent_of_the_board_that_holds_a_duty_is_killed_another_takes_it() {
+    let (mut agents, ledger) = group();
+    let mut holder = ledger.wait_for_another("");
+    for _ in 0..2 {
+        // Its parent is left, and says so.
+        signal("KILL", &pid(&agents, &holder.board, "agent_pid"));
+        assert!(!agents.ended(&holder.board), "a parent ends as its agent does");
+        let next = ledger.wait_for_another(&holder.board);
+        agents.run(&holder.board);
+        holder = next;
+    }
+    for _ in 0..2 {
+        // Nobody is left to say anything.
+        agents.kill(&holder.board);
+        let next = ledger.wait_for_another(&holder.board);
+        agents.run(&holder.board);
+        holder = next;
+    }
+    ledger.check();
+}
+
+#[test]
+fn a_board_that_stands_still_holds_nothing_when_it_goes_on() {
+    let (agents, ledger) = group();
+    let holder = ledger.wait_for_another("");
+    let agent = pid(&agents, &holder.board, "agent_pid");
+    signal("STOP", &agent);
+    let next = ledger.wait_for_another(&holder.board);
+    signal("CONT", &agent);
+    agents.wait(&holder.board, "to hold nothing", |status| {
+        status["duties"][0]["holder"] == *next.board && status["duties"][0]["held"] == false
+    });
+    ledger.check();
+}
+
+#[test]
+fn a_duty_goes_where_it_is_wanted_and_rests_while_it_is_paused() {
+    let (agents, ledger) = group();
+    let holder = ledger.wait_for_another("");
+    let other = *BOARDS.iter().find(|board| **board != holder.board).expect("there are three");
+    let _sentence = agents.told("a", &["duty", "transfer", "pump", other]);
+    assert_eq!(ledger.wait_for_another(&holder.board).board, other);
+    let _sentence = agents.told(other, &["duty", "pause", "pump"]);
+    agents.wait(other, "to rest", |status| status["duties"][0]["holder"].is_null());
+    assert!(agents.told(other, &["duty"]).contains("paused"));
+    let _sentence = agents.told(other, &["duty", "resume", "pump"]);
+    ledger.wait_for_another("");
+    ledger.check();
+}
+
+#[test]
+fn a_board_that_leads_and_holds_a_duty_hands_both_on_when_it_is_asked_to_stop() {
+    let (mut agents, ledger) = group();
+    ledger.wait_for_another("");
+    let leader = agents.status("a").expect("it runs")["leader"].as_str().unwrap().to_owned();
+    let _sentence = agents.told(&leader, &["duty", "transfer", "pump", &leader]);
+    agents.wait(&leader, "to hold it", |status| status["duties"][0]["held"] == true);
+    agents.stop(&leader);
+    let next = ledger.wait_for_another(&leader);
+    agents.wait(&next.board, "to see another lead", |status| !leads(&leader)(status));
+    ledger.check();
+}
+
+#[test]
+fn what_cannot_be_done_about_a_duty_is_said() {
+    let mut agents = Agents::new(&program::debug());
+    agents.form(&["a"]);
+    assert!(agents.told("a", &["duty"]).contains("duty add NAME"));
+    let _sentence = agents.told("a", &["duty", "add", "pump"]);
+    assert!(agents.refused("a", &["duty", "add", "pump"]).contains("a duty pump already"));
+    assert!(agents.refused("a", &["duty", "add", "two words"]).contains("without blanks"));
+    let unknown = agents.refused("a", &["duty", "add", "x", "--candidates", "z"]);
+    assert!(unknown.contains("no board z"), "{unknown}");
+    for action in ["pause", "resume", "remove", "transfer"] {
+        assert!(agents.refused("a", &["duty", action, "lamp"]).contains("no duty lamp"));
+    }
+    for duty in ["lamp", "pump"] {
+        let agent = UnixStream::connect(socket(&agents)).unwrap();
+        let _first = (duty == "pump").then(|| begin(&socket(&agents), duty));
+        let opening = Opening::Hold { duty: duty.to_owned(), pid: 1 };
+        say(&mut &agent, &opening).unwrap();
+        let mut line = String::new();
+        BufReader::new(&agent).read_line(&mut line).unwrap();
+        assert!(line.contains("Refused"), "{line}");
+    }
+}
+
+fn socket(agents: &Agents) -> PathBuf {
+    agents.directory("a").join("control.sock")
+}
+
+/// A keeper that waits.
+fn begin(socket: &Path, duty: &str) -> UnixStream {
+    let agent = UnixStream::connect(socket).expect("the agent listens");
+    say(&mut &agent, &Opening::Hold { duty: duty.to_owned(), pid: 1 }).expect("it reads");
+    let mut line = String::new();
+    BufReader::new(&agent).read_line(&mut line).expect("it answers");
+    assert!(line.contains("Waits") || line.contains("Take"), "{line}");
+    agent
+}
