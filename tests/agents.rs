@@ -21,6 +21,13 @@ const LOOPBACK: &str = "127.0.0.1:0";
 /// Questions asked while waiting, one every 50 ms.
 const TRIES: u32 = 1_600;
 
+/// Is there such a process? It may be a corpse that nobody has buried yet.
+#[must_use]
+pub fn is_running(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+}
+
 /// Does this board vote, in the eyes of the one whose status it is?
 #[must_use]
 pub fn votes(status: &Value, board: &str) -> bool {
@@ -182,10 +189,9 @@ impl Agents {
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");
         // The agent ends with the process above it, a moment later.
-        let agent = format!("/proc/{}", agent.trim());
         let is_gone = (0..TRIES).any(|_| {
             thread::sleep(Duration::from_millis(1));
-            !Path::new(&agent).exists()
+            !is_running(agent.trim())
         });
         assert!(is_gone, "the agent of {board} ends with its parent");
     }

@@ -8,6 +8,7 @@ mod damage;
 mod divergence;
 mod duties;
 mod fuzzing;
+mod hold;
 mod joining;
 mod keys;
 mod listening;

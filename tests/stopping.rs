@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use understudy_tests::{agents::Agents, program};
+use understudy_tests::{
+    agents::{Agents, is_running},
+    program,
+};
 
 /// Looks at something that comes about soon, one every 20 ms.
 const TRIES: u32 = 2_000;
@@ -31,12 +34,6 @@ fn wait(what: &str, mut done: impl FnMut() -> bool) {
 fn signal(name: &str, target: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), "--", target]).status();
     assert!(sent.expect("kill runs").success(), "{target} is there");
-}
-
-/// It may be a corpse that its parent has not buried yet.
-fn is_running(pid: u64) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }
 
 fn numbers(rows: &str) -> Vec<u64> {
@@ -79,7 +76,7 @@ fn a_leader_that_is_asked_to_stop_hands_over_and_loses_no_acknowledged_write() {
         let end = SetOnDrop(&ended);
         wait("the first writes", || !numbers(&agents.told("a", &["query", COUNT])).contains(&0));
         signal("TERM", &pid.to_string());
-        wait("the leader to end", || !is_running(pid));
+        wait("the leader to end", || !is_running(&pid.to_string()));
         // It ends once it has handed over, and that raises the term; had it just
         // gone, the others would hold on to it for an election timeout.
         let terms = others.iter().filter_map(|name| agents.status(name)?["term"].as_u64());
@@ -203,7 +200,7 @@ fn a_demonstration_cut_short_gives_its_verdict_and_leaves_nothing_behind() {
         assert!(said.contains("\"lost\":0,\"doubled\":0"), "{name}: {said}");
         assert!(said.contains("\"boards\":3,\"same_rows\":3}"), "{name}: {said}");
         assert!(!said.contains("\"acknowledged\":0"), "{name}: {said}");
-        assert!(!is_running(agent), "{name}: an agent goes on");
+        assert!(!is_running(&agent.to_string()), "{name}: an agent goes on");
         assert!(is_empty(demo.temporary.path()), "{name}: something is left");
     }
 }

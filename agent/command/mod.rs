@@ -16,7 +16,7 @@ use crate::{
     control::{ControlRequest, ControlResponse},
     demo,
     driver::control,
-    parent, recover, settings, start,
+    hold, parent, recover, settings, start,
     status::Status,
     terminal,
 };
@@ -226,6 +226,15 @@ enum Command {
         #[command(subcommand)]
         action: Option<duty::Action>,
     },
+    /// Keep a command: it runs while this board holds a duty, and at no other time. Ended
+    /// by a signal it ends the command and exits with 0; 127 and 126 as in a shell.
+    Hold(hold::Arguments),
+    #[command(hide = true)]
+    HoldExec {
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
     /// How long readings are kept, and what is kept of them after that.
     Retention {
         #[command(subcommand)]
@@ -335,6 +344,8 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Ingest(arguments) => return readings::ingest(places, &arguments),
         Command::Readings(arguments) => readings::show(places, arguments)?,
         Command::Watch(arguments) => watch::run(places, &arguments)?,
+        Command::Hold(arguments) => return hold::run(places, arguments),
+        Command::HoldExec { command } => return hold::exec(&command),
         Command::Duty { action } => duty::run(places, action)?,
         Command::Retention { action } => retention::run(places, action)?,
         Command::Clock { action } => readings::clock(places, action)?,

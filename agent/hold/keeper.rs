@@ -1,0 +1,310 @@
+//! The keeper: does what the agent says, and ends the command by itself when the agent
+//! says nothing any more.
+//!
+//! Invariants: the command runs only under a grant whose lease goes on; all it began is
+//! gone before that ends; "gone" is said only then. While the duty goes elsewhere in order
+//! the command has its grace, as long as the lease goes on.
+
+use std::{process::ExitCode, time::Duration};
+
+use rustix::process::Signal;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    signal::unix::{Signal as Listener, SignalKind, signal},
+};
+use understudy_core::event::Millis;
+
+use super::{
+    Arguments,
+    command::{self, Running},
+    deadline::Deadline,
+    family,
+    words::{AgentWord, KeeperWord, Opening},
+};
+use crate::{
+    config::Places,
+    driver::{clock, control, watch},
+    terminal::complain,
+};
+
+/// All is killed so long before the lease is over.
+const KILL_MS: u64 = 60;
+
+/// Between two tries to reach the agent, the first and the longest.
+const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// A command that ends sooner has failed.
+const FAILED_MS: u64 = 10_000;
+
+/// Between two starts of a command that ends by itself, the first and the longest.
+const RESTART_MS: u64 = 1_000;
+const RESTART_MS_MAX: u64 = 30_000;
+
+/// Without anything to do it looks around this often.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// After too many failures the board is ready again after this.
+const REST_MS: u64 = 60_000;
+
+/// Keeps the command until it is asked to end.
+///
+/// # Errors
+/// When the system does not let it.
+pub(super) async fn run(
+    places: &Places,
+    arguments: &Arguments,
+    deadline: &Deadline,
+) -> Result<ExitCode, String> {
+    family::adopt()?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|error| format!("the guard cannot be watched: {error}"))?;
+    let on = |kind| signal(kind).map_err(|error| error.to_string());
+    let (mut terminate, mut child) = (on(SignalKind::terminate())?, on(SignalKind::child())?);
+    let (mut pause, mut said) = (AGAIN, String::new());
+    loop {
+        match reach(places, arguments).await {
+            Ok(agent) => {
+                let mut keeper = Keeper::new(arguments, deadline, agent);
+                let how = keeper.serve(&mut terminate, &mut child).await;
+                let token = keeper.end_now();
+                command::tidy_up();
+                match how {
+                    How::Asked => return Ok(ExitCode::SUCCESS),
+                    How::Lost => {
+                        let word = token.map(|token| KeeperWord::Gone { token, failed: false });
+                        word.inspect(|word| watch::say(&places.control, word));
+                        (pause, said) = (AGAIN, String::new());
+                    }
+                    How::Refused(reason) => tell_once(&mut said, reason),
+                }
+            }
+            Err(reason) => tell_once(&mut said, reason),
+        }
+        tokio::select! {
+            _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+            () = tokio::time::sleep(pause) => pause = (2 * pause).min(AGAIN_MAX),
+        }
+    }
+}
+
+fn tell_once(said: &mut String, reason: String) {
+    if *said != reason {
+        complain(&format!("understudy hold: {reason}; waiting"));
+        *said = reason;
+    }
+}
+
+type Agent = (Lines<BufReader<OwnedReadHalf>>, OwnedWriteHalf);
+
+async fn reach(places: &Places, arguments: &Arguments) -> Result<Agent, String> {
+    let agent = control::connect(&places.control)?;
+    let words = |error: std::io::Error| error.to_string();
+    agent.set_nonblocking(true).map_err(words)?;
+    let (heard, mut said) = UnixStream::from_std(agent).map_err(words)?.into_split();
+    let pid = std::process::id();
+    say(&mut said, &Opening::Hold { duty: arguments.duty.clone(), pid }).await.map_err(words)?;
+    Ok((BufReader::new(heard).lines(), said))
+}
+
+async fn say(agent: &mut OwnedWriteHalf, word: &impl serde::Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(word)?;
+    line.push(b'\n');
+    agent.write_all(&line).await
+}
+
+/// How a conversation with the agent ended.
+enum How {
+    /// This process is asked to end.
+    Asked,
+    /// The agent is gone, or makes no sense.
+    Lost,
+    /// It does not want this keeper.
+    Refused(String),
+}
+
+/// What this board holds.
+struct Lease {
+    token: u64,
+    until: Millis,
+}
+
+/// The command is to come to an end.
+struct Ending {
+    /// It is killed then.
+    by: Millis,
+    /// It has ended by itself too often.
+    failed: bool,
+}
+
+struct Keeper<'a> {
+    arguments: &'a Arguments,
+    deadline: &'a Deadline,
+    heard: Lines<BufReader<OwnedReadHalf>>,
+    agent: OwnedWriteHalf,
+    lease: Option<Lease>,
+    running: Option<Running>,
+    ending: Option<Ending>,
+    /// When to start it again, or to be ready again.
+    again: Option<Millis>,
+    restart_ms: u64,
+    failures: u32,
+    /// This process is asked to end.
+    quits: bool,
+}
+
+impl<'a> Keeper<'a> {
+    fn new(arguments: &'a Arguments, deadline: &'a Deadline, (heard, agent): Agent) -> Self {
+        Self {
+            arguments,
+            deadline,
+            heard,
+            agent,
+            lease: None,
+            running: None,
+            ending: None,
+            again: None,
+            restart_ms: RESTART_MS,
+            failures: 0,
+            quits: false,
+        }
+    }
+
+    async fn serve(&mut self, terminate: &mut Listener, child: &mut Listener) -> How {
+        loop {
+            let now = clock::now();
+            if let Err(error) = self.act(now).await {
+                complain(&format!("understudy hold: the agent does not listen: {error}"));
+                return How::Lost;
+            }
+            if self.quits && self.lease.is_none() {
+                return How::Asked;
+            }
+            let wake = self.next(now).map_or(IDLE, |at| Duration::from_millis(at.since(now)));
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => {
+                    self.quits = true;
+                    self.begin_to_end(false);
+                }
+                line = self.heard.next_line() => match word(line) {
+                    Some(AgentWord::Refused(reason)) => return How::Refused(reason),
+                    Some(word) => self.hear(&word),
+                    None => return How::Lost,
+                },
+                _ = child.recv() => {}
+                () = tokio::time::sleep(wake) => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, word: &AgentWord) {
+        match *word {
+            AgentWord::Take { token, until_ms } => {
+                let until = Millis(until_ms);
+                self.lease = Some(Lease { token, until });
+                (self.again, self.restart_ms, self.failures) = (Some(Millis(0)), RESTART_MS, 0);
+                self.deadline.set(Some(until));
+            }
+            AgentWord::Until { token, until_ms } => {
+                if let Some(lease) = self.lease.as_mut().filter(|lease| lease.token == token) {
+                    lease.until = lease.until.max(Millis(until_ms));
+                    let until = lease.until;
+                    self.deadline.set(Some(until));
+                }
+            }
+            AgentWord::Stop { token, .. } => {
+                if self.lease.as_ref().is_some_and(|lease| lease.token == token) {
+                    self.begin_to_end(false);
+                }
+            }
+            AgentWord::Waits | AgentWord::Refused(_) => {}
+        }
+    }
+
+    /// Asks the command to end, and gives it its grace.
+    fn begin_to_end(&mut self, failed: bool) {
+        if self.ending.is_some() || self.lease.is_none() {
+            return;
+        }
+        if let Some(running) = &self.running {
+            running.terminate();
+        }
+        let grace = Duration::try_from_secs_f64(self.arguments.grace).unwrap_or_default();
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(0);
+        self.ending = Some(Ending { by: clock::now().plus(grace_ms), failed });
+    }
+
+    /// Does what is due.
+    async fn act(&mut self, now: Millis) -> std::io::Result<()> {
+        let Some(Lease { until, token }) = self.lease else {
+            if self.again.take_if(|again| *again <= now).is_some() {
+                return say(&mut self.agent, &KeeperWord::Ready(true)).await;
+            }
+            return Ok(());
+        };
+        if self.running.as_ref().is_some_and(Running::has_ended) {
+            self.count_end(now);
+        }
+        let is_late = until.since(now) <= KILL_MS;
+        let is_over = |ending: &Ending| ending.by <= now || self.running.is_none();
+        if is_late || self.ending.as_ref().is_some_and(is_over) {
+            let failed = self.ending.as_ref().is_some_and(|ending| ending.failed);
+            self.end_now();
+            self.again = failed.then(|| now.plus(REST_MS));
+            // Where it is not heard, the lease runs out.
+            return say(&mut self.agent, &KeeperWord::Gone { token, failed }).await;
+        }
+        let may_start = self.running.is_none() && self.ending.is_none();
+        if may_start && self.again.take_if(|again| *again <= now).is_some() {
+            match Running::start(self.arguments, token) {
+                Ok(running) => self.running = Some(running),
+                Err(reason) => {
+                    complain(&format!("understudy hold: {reason}"));
+                    self.count_end(now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The command has ended by itself: it is started again, a few times.
+    fn count_end(&mut self, now: Millis) {
+        let ran_ms = self.running.take().map_or(0, |running| now.since(running.since));
+        family::kill_all();
+        if ran_ms >= FAILED_MS {
+            (self.failures, self.restart_ms) = (0, RESTART_MS);
+        }
+        self.failures += 1;
+        if self.failures >= self.arguments.failures {
+            return self.begin_to_end(true);
+        }
+        self.again = Some(now.plus(self.restart_ms));
+        self.restart_ms = (2 * self.restart_ms).min(RESTART_MS_MAX);
+    }
+
+    /// Ends all at once: under which grant it ran.
+    fn end_now(&mut self) -> Option<u64> {
+        let lease = self.lease.take()?;
+        (self.running, self.ending, self.again) = (None, None, None);
+        family::kill_all();
+        self.deadline.set(None);
+        Some(lease.token)
+    }
+
+    /// When there is something to do.
+    fn next(&self, now: Millis) -> Option<Millis> {
+        let kill = self.lease.as_ref().map(|lease| Millis(lease.until.0.saturating_sub(KILL_MS)));
+        let again = self.again.filter(|_| self.running.is_none());
+        let ending = self.ending.as_ref().map(|ending| ending.by);
+        kill.into_iter().chain(again).chain(ending).min().map(|at| at.max(now))
+    }
+}
+
+fn word(line: std::io::Result<Option<String>>) -> Option<AgentWord> {
+    serde_json::from_str(&line.ok()??).ok()
+}
