@@ -8,6 +8,8 @@ use understudy_core::{
     sql::{Origin, RequestKind, SqlRequest, Value},
 };
 
+use crate::status::Status;
+
 /// The request that makes a duty; it changes no row where there is one of that name, or
 /// no room for another.
 ///
@@ -55,6 +57,37 @@ pub fn transfer(name: &str, board: NodeId) -> SqlRequest {
 pub fn candidates(name: &str, boards: &[NodeId]) -> SqlRequest {
     let sql = "UPDATE _understudy_duty SET candidates = ?2 WHERE name = ?1";
     change(sql, vec![Value::text(name), listed(boards)])
+}
+
+/// The board of that name, if it is one that can hold a duty.
+///
+/// # Errors
+/// Says why it is none.
+pub fn id(status: &Status, board: &str) -> Result<NodeId, String> {
+    let member = status.members.iter().find(|member| member.name == board);
+    let member = member
+        .ok_or_else(|| format!("there is no board {board} in this group: `understudy members`"))?;
+    if member.witness {
+        return Err(format!("{board} is the witness, which holds no duty"));
+    }
+    Ok(member.id)
+}
+
+/// May this board hold that duty?
+///
+/// # Errors
+/// Says how it may.
+pub fn check_transfer(status: &Status, name: &str, board: NodeId) -> Result<(), String> {
+    let Some(duty) = status.duties.iter().find(|duty| duty.name == name) else { return Ok(()) };
+    let member = status.members.iter().find(|member| member.id == board);
+    let Some(member) = member else { return Ok(()) };
+    if !duty.candidates.is_empty() && !duty.candidates.contains(&member.name) {
+        return Err(format!(
+            "{} may not hold {name}: `understudy duty candidates {name} BOARD...` says who may",
+            member.name
+        ));
+    }
+    Ok(())
 }
 
 fn listed(boards: &[NodeId]) -> Value {

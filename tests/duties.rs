@@ -3,7 +3,8 @@
 //! own stamps of boot time.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
@@ -253,6 +254,52 @@ fn what_cannot_be_done_about_a_duty_is_said() {
         let mut line = String::new();
         BufReader::new(&agent).read_line(&mut line).unwrap();
         assert!(line.contains("Refused"), "{line}");
+    }
+}
+
+/// What HTTP answers on a board that is alone: the first line and the body.
+fn http(agents: &Agents, method: &str, path: &str) -> (String, String) {
+    let status = agents.status("a").expect("it answers");
+    let mut stream =
+        TcpStream::connect(status["http"].as_str().expect("where")).expect("it listens");
+    let head = format!("{method} {path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("it hears");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+}
+
+#[test]
+fn duties_are_seen_and_changed_over_http() {
+    let mut agents = Agents::new(&program::debug());
+    agents.form(&["a"]);
+    let _sentence = agents.told("a", &["duty", "add", "pump", "--candidates", "a"]);
+    let duty = || -> Value {
+        let (_, body) = http(&agents, "GET", "/duties/pump");
+        serde_json::from_str(&body).expect("it is JSON")
+    };
+    assert_eq!(
+        (duty()["paused"].clone(), duty()["candidates"][0].clone()),
+        (false.into(), "a".into())
+    );
+    let (_, all) = http(&agents, "GET", "/duties");
+    assert!(all.starts_with('[') && all.contains("\"pump\""), "{all}");
+    for (what, paused) in [("pause", true), ("resume", false)] {
+        let (first, body) = http(&agents, "POST", &format!("/duties/pump/{what}"));
+        assert!(first.contains("200"), "{first}: {body}");
+        assert_eq!(duty()["paused"], paused);
+    }
+    assert!(http(&agents, "POST", "/duties/pump/transfer").0.contains("200"));
+    for (method, path, code, words) in [
+        ("GET", "/duties/lamp", "404", "no duty lamp"),
+        ("POST", "/duties/lamp/pause", "404", "no duty lamp"),
+        ("POST", "/duties/pump/transfer?board=z", "400", "no board z"),
+        ("POST", "/duties/pump/drop", "400", "pause, resume and transfer"),
+        ("DELETE", "/duties/pump", "405", ""),
+    ] {
+        let (first, body) = http(&agents, method, path);
+        assert!(first.contains(code) && body.contains(words), "{path}: {first}: {body}");
     }
 }
 

@@ -93,10 +93,10 @@ pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String>
         Action::Resume { name } => change(&name, duties::pause(&name, false)),
         Action::Transfer { name, board } => {
             let board = match board {
-                Some(board) => id(&status, &board)?,
+                Some(board) => duties::id(&status, &board)?,
                 None => status.id,
             };
-            check_transfer(&status, &name, board)?;
+            duties::check_transfer(&status, &name, board)?;
             change(&name, duties::transfer(&name, board))
         }
     }
@@ -113,31 +113,8 @@ fn change(places: &Places, name: &str, request: SqlRequest) -> Result<(), String
     }
 }
 
-fn check_transfer(status: &Status, name: &str, board: NodeId) -> Result<(), String> {
-    let Some(duty) = status.duties.iter().find(|duty| duty.name == name) else { return Ok(()) };
-    let member = status.members.iter().find(|member| member.id == board);
-    let Some(member) = member else { return Ok(()) };
-    if !duty.candidates.is_empty() && !duty.candidates.contains(&member.name) {
-        return Err(format!(
-            "{} may not hold {name}: `understudy duty candidates {name} BOARD...` says who may",
-            member.name
-        ));
-    }
-    Ok(())
-}
-
 fn ids(status: &Status, boards: &[String]) -> Result<Vec<NodeId>, String> {
-    boards.iter().map(|board| id(status, board)).collect()
-}
-
-fn id(status: &Status, board: &str) -> Result<NodeId, String> {
-    let member = status.members.iter().find(|member| member.name == board);
-    let member = member
-        .ok_or_else(|| format!("there is no board {board} in this group: `understudy members`"))?;
-    if member.witness {
-        return Err(format!("{board} is the witness, which holds no duty"));
-    }
-    Ok(member.id)
+    boards.iter().map(|board| duties::id(status, board)).collect()
 }
 
 fn table(status: &Status) -> String {
@@ -201,6 +178,6 @@ mod tests {
         assert_eq!(ids(&status, &["a".into()]), Ok(vec![1]));
         assert!(ids(&status, &["b".into()]).unwrap_err().contains("no board b"));
         assert!(ids(&status, &["w".into()]).unwrap_err().contains("witness"));
-        assert!(check_transfer(&status, "pump", 1).unwrap_err().contains("may not hold"));
+        assert!(duties::check_transfer(&status, "pump", 1).unwrap_err().contains("may not hold"));
     }
 }

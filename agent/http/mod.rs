@@ -46,6 +46,7 @@ use crate::{call::Caller, driver::clock, load::Loader, readings::desk::Desk};
 mod backup;
 mod body;
 mod door;
+mod duties;
 mod limits;
 mod load;
 mod nodes;
@@ -138,6 +139,9 @@ fn endpoints(caller: Caller, loader: Loader, desk: Desk, bounds: &Bounds) -> Rou
         .route(BOOT, post(load::boot))
         .route(READINGS, get(readings::read).post(readings::write))
         .route("/readings/stream", get(stream::stream))
+        .route("/duties", get(duties::all))
+        .route("/duties/{name}", get(duties::one))
+        .route("/duties/{name}/{change}", post(duties::change))
         .fallback(|| async { empty(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })
         .with_state(front);

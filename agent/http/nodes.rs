@@ -49,7 +49,7 @@ pub(super) async fn with_data(caller: &Caller) -> Result<(), Response> {
     Err(text(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()))
 }
 
-async fn seen(caller: &Caller) -> Result<Status, Response> {
+pub(super) async fn seen(caller: &Caller) -> Result<Status, Response> {
     let stopping = || text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping");
     caller.status().await.ok_or_else(stopping)
 }
@@ -66,7 +66,7 @@ pub(super) async fn status(State(caller): State<Caller>, RawQuery(query): RawQue
     Ok(written(&tree, parameters.shape.pretty))
 }
 
-fn written(tree: &Value, pretty: bool) -> Response {
+pub(super) fn written(tree: &Value, pretty: bool) -> Response {
     respond_json(render::tree(tree, pretty))
 }
 
