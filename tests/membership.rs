@@ -74,6 +74,9 @@ fn the_leader_goes_after_another_has_taken_over() {
     let agents = group(&["a", "b", "c"]);
     let leader = agents.status("a").expect("it answers")["leader"].clone();
     let leader = leader.as_str().expect("one").to_owned();
+    agents.wait(&leader, "to hear both others", |status| {
+        status["members"].as_array().is_some_and(|all| all.iter().all(|m| m["reachable"] == true))
+    });
     let left = agents.told(&leader, &["leave"]);
     assert!(left.contains("has left the group"), "{left}");
     assert_eq!(agents.status(&leader).expect("it answers")["role"], "waiting");

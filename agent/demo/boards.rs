@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     control::{ControlRequest, ControlResponse},
+    directory,
     driver::{clock, control},
     readings::stream,
     status::Status,
@@ -146,6 +147,8 @@ impl Board {
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
+            // The agent ends with the process above it, a moment later.
+            let _ = directory::take(&self.directory);
         }
     }
 
