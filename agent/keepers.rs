@@ -169,6 +169,9 @@ impl Keepers {
     /// Tells keepers what has changed for them, and the node what it is to hear of that.
     pub fn follow(&mut self, now: Millis, node: &Node) -> Vec<Event> {
         self.seen = Some(node.duty_changes());
+        // Of what was granted anew since, the lease is long over.
+        let stands = |claim: &Claim| node.duties().iter().any(|duty| duty.claim() == *claim);
+        self.lost.retain(|claim, _| stands(claim));
         let stops = self.is_stopping;
         let held: Vec<Held> = node.held_duties(now).collect();
         let mut events = Vec::new();

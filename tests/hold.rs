@@ -207,6 +207,24 @@ fn a_command_that_is_asked_to_end_has_its_grace() {
 }
 
 #[test]
+fn a_command_is_told_under_which_grant_of_what_it_runs() {
+    let mut stage = Stage::new(
+        r#"echo "told $UNDERSTUDY_TOKEN $(cat "$UNDERSTUDY_TOKEN_FILE")" >> "$1"
+echo "$UNDERSTUDY_DUTY $UNDERSTUDY_TOKEN_FILE" > "$1.told"
+sleep 1000"#,
+    );
+    stage.hold(&[]);
+    let token = stage.wait_for_stamp(0);
+    assert_eq!(stage.stamps(), [("told".to_owned(), token, token)]);
+    let read = || fs::read_to_string(stage.stamps.with_extension("told")).ok();
+    let told = wait(|| read().filter(|told| told.ends_with('\n'))).expect("it writes");
+    let (duty, file) = told.trim().split_once(' ').expect("two words");
+    assert_eq!(duty, "pump");
+    let _sentence = stage.agents.told("a", &["duty", "pause", "pump"]);
+    assert!(wait(|| (!Path::new(file).exists()).then_some(())).is_some(), "{file} is left");
+}
+
+#[test]
 fn a_command_that_ends_too_often_leaves_the_duty_to_others() {
     let mut stage = Stage::new("stamp main \"$1\"\nexit 3");
     stage.hold(&["--failures", "2"]);

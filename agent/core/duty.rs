@@ -1,7 +1,7 @@
 //! Duties: what one board of the group does at a time, as the group's rows say.
 //!
 //! A duty is granted by an entry of the log, to one start of one board. The entry's index
-//! is its token, so tokens only rise. The grant alone lets nobody act: its holder acts
+//! is its token, so tokens only rise, and no two grants have the same. The grant alone lets nobody act: its holder acts
 //! only while it has a lease, which costs no entry (`lease`).
 
 use alloc::{string::String, vec::Vec};

@@ -235,21 +235,19 @@ impl Node {
         })
     }
 
-    /// Puts grants that are due in front of what waits to be written, as the entry after
-    /// `base`.
-    pub(crate) fn queue_grants(&mut self, now: Millis, base: u64) {
+    /// Puts a grant that is due in front of what waits to be written, as the entry after
+    /// `base`. One to an entry: no two duties ever have the same token.
+    pub(crate) fn queue_grant(&mut self, now: Millis, base: u64) {
         if !self.knows_duties() {
             return;
         }
-        let (token, lease_ms) = (base + 1, self.config.timing.lease_ms());
-        while let Some((duty, holder)) = self.next_grant(now) {
-            let claim = duty.claim();
-            let token = if mutant::is(111) { claim.token } else { token };
-            let request = Request::Write(duty.grant(token, holder, lease_ms));
-            let deadline = now.plus(self.config.timing.request_timeout_ms);
-            self.duties.lessor.replace(claim);
-            self.writes.keep(Waiting { ticket: Ticket::Grant(claim), request, deadline });
-        }
+        let Some((duty, holder)) = self.next_grant(now) else { return };
+        let claim = duty.claim();
+        let token = if mutant::is(111) { claim.token } else { base + 1 };
+        let request = Request::Write(duty.grant(token, holder, self.config.timing.lease_ms()));
+        let deadline = now.plus(self.config.timing.request_timeout_ms);
+        self.duties.lessor.replace(claim);
+        self.writes.keep(Waiting { ticket: Ticket::Grant(claim), request, deadline });
     }
 
     /// What became of a grant: where it comes to nothing, another may be made.

@@ -272,7 +272,7 @@ impl Node {
         let base = self.applier.base().filter(|base| ready && base.index == last_index);
         let Some(base) = base else { return };
         self.refuse_one_copy(now);
-        self.queue_grants(now, base.index);
+        self.queue_grant(now, base.index);
         if self.tend_membership(now) || !self.writes.has_waiting() {
             return;
         }

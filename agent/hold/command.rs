@@ -1,8 +1,10 @@
 //! One run of the command, from its start until nothing of it is left.
 
 use std::{
-    fs,
-    os::unix::process::CommandExt as _,
+    fs::{self, File},
+    io::Write as _,
+    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -17,29 +19,27 @@ pub(super) struct Running {
     pid: Pid,
     /// When it began.
     pub(super) since: Millis,
+    _file: TokenFile,
 }
 
 impl Running {
     /// Starts it, in a process group of its own, told which grant it runs under.
     pub(super) fn start(arguments: &Arguments, token: u64) -> Result<Self, String> {
-        let folder = std::env::temp_dir();
-        let file = folder.join(format!("understudy-token-{}", std::process::id()));
-        fs::write(&file, token.to_string())
-            .map_err(|error| format!("{}: {error}", file.display()))?;
+        let file = TokenFile::new(token)?;
         let child = Command::new("/proc/self/exe")
             .arg("hold-exec")
             .arg("--")
             .args(&arguments.command)
             .env("UNDERSTUDY_DUTY", &arguments.duty)
             .env("UNDERSTUDY_TOKEN", token.to_string())
-            .env("UNDERSTUDY_TOKEN_FILE", &file)
+            .env("UNDERSTUDY_TOKEN_FILE", &file.0)
             .stdin(Stdio::null())
             .process_group(0)
             .spawn()
             .map_err(|error| format!("the command cannot be started: {error}"))?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| String::from("it has no process id"))?;
-        Ok(Self { pid, since: clock::now() })
+        Ok(Self { pid, since: clock::now(), _file: file })
     }
 
     /// Asks it to end.
@@ -60,9 +60,29 @@ impl Running {
     }
 }
 
-/// The file with the token goes with the last run.
-pub(super) fn tidy_up() {
-    let name = format!("understudy-token-{}", std::process::id());
-    // There may be none.
-    let _ = fs::remove_file(std::env::temp_dir().join(name));
+/// A file that says the token, for as long as the command runs.
+struct TokenFile(PathBuf);
+
+impl TokenFile {
+    /// Anybody may have put anything in the folder for such files: it is made anew, under
+    /// a name that nobody foresees.
+    fn new(token: u64) -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!(
+            "understudy-{}-{:x}",
+            std::process::id(),
+            clock::nanoseconds()
+        ));
+        let at = |error: std::io::Error| format!("{}: {error}", path.display());
+        let mut file =
+            File::options().write(true).create_new(true).mode(0o644).open(&path).map_err(at)?;
+        writeln!(file, "{token}").map_err(at)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for TokenFile {
+    fn drop(&mut self) {
+        // Somebody may have tidied up.
+        let _ = fs::remove_file(&self.0);
+    }
 }

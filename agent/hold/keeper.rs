@@ -20,7 +20,7 @@ use understudy_core::event::Millis;
 
 use super::{
     Arguments,
-    command::{self, Running},
+    command::Running,
     deadline::Deadline,
     family,
     words::{AgentWord, KeeperWord, Opening},
@@ -72,7 +72,6 @@ pub(super) async fn run(
                 let mut keeper = Keeper::new(arguments, deadline, agent);
                 let how = keeper.serve(&mut terminate, &mut child).await;
                 let token = keeper.end_now();
-                command::tidy_up();
                 match how {
                     How::Asked => return Ok(ExitCode::SUCCESS),
                     How::Lost => {

@@ -38,6 +38,8 @@ pub(crate) struct Duties {
     acting: BTreeMap<(NodeId, u64), Acting>,
     /// The highest token that a duty was ever done under.
     highest: BTreeMap<u64, u64>,
+    /// Which duty each token is of.
+    tokens: BTreeMap<u64, u64>,
     /// Starts that have ended, as their parents said.
     obituaries: Vec<Incarnation>,
 }
@@ -192,6 +194,10 @@ impl World {
         if let Some(((other, _), acting)) = self.duties.acting.iter().find(runs) {
             let what = format!("boards {other} ({}) and {id} ({claim:?})", acting.claim.token);
             return self.check.fail(format!("{what} do one duty at a time"));
+        }
+        let duty = *self.duties.tokens.entry(claim.token).or_insert(claim.duty);
+        if duty != claim.duty {
+            return self.check.fail(format!("duties {duty} and {} have one token", claim.duty));
         }
         let highest = self.duties.highest.entry(claim.duty).or_default();
         if claim.token < *highest {
