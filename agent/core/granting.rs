@@ -242,6 +242,9 @@ impl Node {
             return;
         }
         let Some((duty, holder)) = self.next_grant(now) else { return };
+        if self.writes.has_waiting_grant() && !mutant::is(110) {
+            return;
+        }
         let claim = duty.claim();
         let token = if mutant::is(111) { claim.token } else { base + 1 };
         let request = Request::Write(duty.grant(token, holder, self.config.timing.lease_ms()));

@@ -85,6 +85,7 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 107, name: "an obituary of another start accepted" },
     Mutant { number: 108, name: "renewals answered without asking a majority" },
     Mutant { number: 109, name: "a former leader does not count as having acknowledged itself" },
+    Mutant { number: 110, name: "two duties granted under one token" },
     Mutant { number: 111, name: "a token given again" },
     Mutant { number: 112, name: "an obituary before the command is gone" },
     Mutant { number: 113, name: "a duty given up before the command is gone" },

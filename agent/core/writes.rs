@@ -127,6 +127,11 @@ impl Writes {
         !self.waiting.is_empty()
     }
 
+    /// Does a grant wait, whose token is decided?
+    pub(crate) fn has_waiting_grant(&self) -> bool {
+        self.waiting.iter().any(|waiting| matches!(waiting.ticket, Ticket::Grant(_)))
+    }
+
     /// The SQL requests at the head of the queue, as many as one batch takes;
     /// empty when a membership request stands there.
     pub(crate) fn gather(&mut self) -> Vec<Waiting> {
