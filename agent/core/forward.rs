@@ -1,8 +1,9 @@
 //! Requests on their way from the board they came to, to the leader that
 //! executes them, and their answers back.
 //!
-//! Each carries (boot, sequence): however often it arrives, it is executed
-//! once. Each carries the term its receiver was seen to lead in and is dropped
+//! Each carries (session, sequence): however often it arrives, it is executed
+//! once. A session is one start of one board; of two starts of one count, which are copies
+//! of one card, neither is taken for the other. Each carries the term its receiver was seen to lead in and is dropped
 //! in any other: a copy delayed past a restart or a re-election finds no leader
 //! of that term, so what is recognised needs to live no longer than the term.
 //!
@@ -18,12 +19,12 @@ use crate::{
     event::{Millis, NodeId, Reply, Request},
     limits::{ANSWERS_KEPT_BYTES_MAX, FORWARDS_OPEN_MAX},
     mutant,
-    wire::{Forward, Frame},
+    wire::{Forward, Frame, Session},
 };
 
 /// The origin's side: requests handed to a leader and not answered yet.
 pub(crate) struct Outbox<Ticket> {
-    boot: u64,
+    session: Session,
     next: u64,
     open: BTreeMap<u64, Sent<Ticket>>,
 }
@@ -46,8 +47,8 @@ pub(crate) struct Returned<Ticket> {
 }
 
 impl<Ticket> Outbox<Ticket> {
-    pub(crate) const fn new(boot: u64) -> Self {
-        Self { boot, next: 1, open: BTreeMap::new() }
+    pub(crate) const fn new(session: Session) -> Self {
+        Self { session, next: 1, open: BTreeMap::new() }
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -72,7 +73,7 @@ impl<Ticket> Outbox<Ticket> {
     fn frame(&self, sequence: u64) -> Frame {
         let sent = &self.open[&sequence];
         Frame::Forward(Forward {
-            boot: self.boot,
+            session: self.session,
             sequence,
             floor: *self.open.first_key_value().expect("one is open").0,
             term: sent.term,
@@ -98,11 +99,11 @@ impl<Ticket> Outbox<Ticket> {
     pub(crate) fn answered(
         &mut self,
         from: NodeId,
-        boot: u64,
+        session: Session,
         sequence: u64,
         reply: Reply,
     ) -> Option<Returned<Ticket>> {
-        if boot != self.boot || self.open.get(&sequence)?.leader != from {
+        if session != self.session || self.open.get(&sequence)?.leader != from {
             return None;
         }
         let sent = self.open.remove(&sequence)?;
@@ -148,6 +149,9 @@ pub(crate) enum Arrival {
     Ignored,
     /// It was answered; say it again.
     Again(Reply),
+    /// Of another start of this count something came before: there are two copies of one
+    /// card.
+    Copied,
 }
 
 /// The leader's side: which requests of its term it has taken, and their answers.
@@ -160,7 +164,7 @@ pub(crate) struct Inbox {
 
 #[derive(Default)]
 struct Origin {
-    boot: u64,
+    session: Session,
     floor: u64,
     taken: BTreeMap<u64, Option<Reply>>,
 }
@@ -172,22 +176,26 @@ impl Inbox {
             *self = Self { term, ..Self::default() };
         }
         let origin = self.origins.entry(from).or_default();
-        if forward.term != term || forward.boot < origin.boot {
+        let (session, known) = (forward.session, origin.session);
+        let is_copy = session.boot == known.boot && session != known && !mutant::is(92);
+        if forward.term != term || session.boot < known.boot {
             return Arrival::Ignored;
         }
-        if forward.boot > origin.boot {
+        if is_copy {
+            return Arrival::Copied;
+        }
+        if session.boot > known.boot {
             self.answers_bytes -= origin.taken.values().map(kept_bytes).sum::<usize>();
-            *origin = Origin { boot: forward.boot, ..Origin::default() };
+            *origin = Origin { session, ..Origin::default() };
         }
         self.answers_bytes -= origin.raise_floor(forward.floor);
         origin.take(forward.sequence, forward.request)
     }
 
     /// A taken request has its answer; kept until the origin's floor passes it.
-    pub(crate) fn answer(&mut self, to: NodeId, boot: u64, sequence: u64, reply: &Reply) {
-        let Some(origin) = self.origins.get_mut(&to).filter(|origin| origin.boot == boot) else {
-            return;
-        };
+    pub(crate) fn answer(&mut self, to: NodeId, session: Session, sequence: u64, reply: &Reply) {
+        let origin = self.origins.get_mut(&to).filter(|origin| origin.session == session);
+        let Some(origin) = origin else { return };
         let Some(place) = origin.taken.get_mut(&sequence) else { return };
         let bytes = reply_bytes(reply);
         let fits = self.answers_bytes + bytes <= ANSWERS_KEPT_BYTES_MAX;
@@ -241,6 +249,10 @@ fn reply_bytes(reply: &Reply) -> usize {
 mod tests {
     use super::*;
 
+    const fn session(boot: u64) -> Session {
+        Session::new(boot, 7)
+    }
+
     fn write() -> Request {
         Request::Write(Vec::from([1]))
     }
@@ -259,35 +271,49 @@ mod tests {
 
     #[test]
     fn a_repeated_forward_is_executed_once_and_answered_again() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = Outbox::new(session(1));
         let mut inbox = Inbox::default();
         let forward = forward(&mut outbox);
         assert!(matches!(inbox.arrived(1, 5, forward.clone()), Arrival::New(_)));
         assert!(matches!(inbox.arrived(1, 5, forward.clone()), Arrival::Ignored));
-        inbox.answer(1, forward.boot, forward.sequence, &done());
+        inbox.answer(1, forward.session, forward.sequence, &done());
         assert!(matches!(inbox.arrived(1, 5, forward), Arrival::Again(reply) if reply == done()));
     }
 
     #[test]
     fn a_forward_of_another_term_or_an_older_boot_is_ignored() {
-        let mut outbox = Outbox::new(3);
+        let mut outbox = Outbox::new(session(3));
         let mut inbox = Inbox::default();
         let forward = forward(&mut outbox);
         assert!(matches!(inbox.arrived(1, 6, forward.clone()), Arrival::Ignored));
         assert!(matches!(inbox.arrived(1, 5, forward.clone()), Arrival::New(_)));
-        let older = Forward { boot: 2, sequence: 9, ..forward };
+        let older = Forward { session: session(2), sequence: 9, ..forward };
         assert!(matches!(inbox.arrived(1, 5, older), Arrival::Ignored));
     }
 
     #[test]
+    fn what_another_start_of_the_same_count_asks_is_never_answered_with_what_this_one_got() {
+        let mut inbox = Inbox::default();
+        let first = forward(&mut Outbox::new(session(1)));
+        assert!(matches!(inbox.arrived(1, 5, first.clone()), Arrival::New(_)));
+        let mut copy = Outbox::new(Session::new(1, 8));
+        let forward = forward(&mut copy);
+        assert_eq!(forward.sequence, first.sequence);
+        assert!(matches!(inbox.arrived(1, 5, forward.clone()), Arrival::Copied));
+        inbox.answer(1, session(1), first.sequence, &done());
+        assert!(matches!(inbox.arrived(1, 5, forward.clone()), Arrival::Copied));
+        assert!(copy.answered(2, session(1), forward.sequence, done()).is_none());
+    }
+
+    #[test]
     fn what_the_floor_has_passed_is_neither_kept_nor_taken_again() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = Outbox::new(session(1));
         let mut inbox = Inbox::default();
         let first = forward(&mut outbox);
         assert!(matches!(inbox.arrived(1, 5, first.clone()), Arrival::New(_)));
-        inbox.answer(1, 1, first.sequence, &done());
+        inbox.answer(1, session(1), first.sequence, &done());
         assert_eq!(inbox.answers_bytes, 10);
-        assert!(outbox.answered(2, 1, first.sequence, done()).is_some());
+        assert!(outbox.answered(2, session(1), first.sequence, done()).is_some());
         let second = forward(&mut outbox);
         assert_eq!(second.floor, second.sequence);
         assert!(matches!(inbox.arrived(1, 5, second), Arrival::New(_)));
@@ -297,16 +323,16 @@ mod tests {
 
     #[test]
     fn an_answer_from_another_node_or_for_another_boot_is_nobodys() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = Outbox::new(session(1));
         let sent = forward(&mut outbox);
-        assert!(outbox.answered(3, 1, sent.sequence, done()).is_none());
-        assert!(outbox.answered(2, 2, sent.sequence, done()).is_none());
-        assert!(outbox.answered(2, 1, sent.sequence, done()).is_some());
+        assert!(outbox.answered(3, session(1), sent.sequence, done()).is_none());
+        assert!(outbox.answered(2, session(2), sent.sequence, done()).is_none());
+        assert!(outbox.answered(2, session(1), sent.sequence, done()).is_some());
     }
 
     #[test]
     fn silence_is_repeated_and_then_given_up_as_unknown() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = Outbox::new(session(1));
         forward(&mut outbox);
         assert!(outbox.repeat(Millis(49), 50).is_empty());
         assert_eq!(outbox.repeat(Millis(50), 50).len(), 1);
@@ -318,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_leader_whose_term_is_over_is_not_asked_again() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = Outbox::new(session(1));
         forward(&mut outbox);
         assert!(outbox.expire(Millis(49), 6, 50).is_empty());
         assert!(outbox.expire(Millis(50), 5, 50).is_empty());

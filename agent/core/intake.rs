@@ -399,6 +399,11 @@ impl Intake {
         Some(oldest.due.plus(self.options.spool_after_ms))
     }
 
+    /// Is any reading to be sent, from here or from the spool?
+    pub(crate) fn has_any(&self) -> bool {
+        !self.live.is_empty() || self.spool.lowest().is_some()
+    }
+
     /// Does it look for its own in what comes into the log?
     pub(crate) fn awaits_entries(&self) -> bool {
         self.live_flights() > 0

@@ -3,6 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::{
+    beginning::Beginning,
     error::Refusal,
     event::{Millis, NodeId, Position, Reply, Request, RequestId, SpoolPiece, SpoolWrite},
     intake::{Intake, Options},
@@ -51,9 +52,12 @@ fn others(id: NodeId) -> Vec<NodeId> {
     BOARDS.into_iter().filter(|other| *other != id).collect()
 }
 
-/// A group, its leader, and a follower.
+/// A group whose boards have all sent readings before, its leader, and a follower.
 fn group() -> (Rig, NodeId, NodeId) {
-    let (rig, leader) = Rig::led(&BOARDS);
+    let (mut rig, leader) = Rig::led(&BOARDS);
+    for node in rig.nodes.values_mut() {
+        node.beginning = Beginning::Known;
+    }
     (rig, leader, others(leader)[0])
 }
 

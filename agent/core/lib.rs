@@ -70,6 +70,7 @@ pub mod wire;
 
 mod admission;
 mod apply;
+mod beginning;
 mod bytes;
 mod catchup;
 mod duties;

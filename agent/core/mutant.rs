@@ -75,6 +75,8 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 87, name: "readings told as spooled before the sync" },
     Mutant { number: 88, name: "readings numbered anew when they are sent again" },
     Mutant { number: 90, name: "a floor above what is in the spool" },
+    Mutant { number: 91, name: "readings leave before the group knows of their start" },
+    Mutant { number: 92, name: "of two starts of one count, one is taken for the other" },
     Mutant { number: 100, name: "leases without a margin for clocks" },
     Mutant { number: 101, name: "a voter that starts counts as long quiet" },
     Mutant { number: 102, name: "a new leader grants without waiting for the old one's leases" },

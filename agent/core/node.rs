@@ -16,6 +16,7 @@ use raft::{RawNode, StateRole};
 
 use crate::{
     apply::Applier,
+    beginning::Beginning,
     catchup::CatchUp,
     duties::Duties,
     error::{Refusal, Rejection},
@@ -43,7 +44,7 @@ use crate::{
     starts::Starts,
     timing::Timing,
     walls::Walls,
-    wire::Frame,
+    wire::{Frame, Session},
     witness::{Tail, Witnessing},
     writes::{Ticket, Writes},
 };
@@ -168,6 +169,7 @@ pub struct Node {
     pub(crate) numbers: u64,
     pub(crate) dropped: BTreeMap<Rejection, u64>,
     pub(crate) intake: Intake,
+    pub(crate) beginning: Beginning,
     pub(crate) walls: Walls,
     pub(crate) duties: Duties,
     pub(crate) effects: Effects,
@@ -200,7 +202,7 @@ impl Node {
             witnessing: Witnessing::default(),
             writes: Writes::default(),
             reads: Reads::new(config.id, config.boot),
-            outbox: Outbox::new(config.boot),
+            outbox: Outbox::new(Session::new(config.boot, config.nonce)),
             inbox: Inbox::default(),
             memories: Memories::new(restored.memories),
             standing,
@@ -236,6 +238,7 @@ impl Node {
             numbers: 0,
             dropped: BTreeMap::new(),
             intake: Intake::new(config.id, config.boot, restored.spool),
+            beginning: Beginning::Open(now),
             walls: Walls::default(),
             duties: Duties::new(now, config.id, config.boot, restored.duties),
             effects: Effects::default(),
@@ -392,8 +395,8 @@ impl Node {
         match Frame::decode(frame)? {
             Frame::Raft(frame) => self.on_raft(now, from, frame)?,
             Frame::Forward(forward) => self.on_forward(now, from, forward),
-            Frame::Answer { boot, sequence, reply } => {
-                self.on_answer(now, from, (boot, sequence), reply)
+            Frame::Answer { session, sequence, reply } => {
+                self.on_answer(now, from, (session, sequence), reply)
             }
             Frame::PromiseAsk { boot } => self.on_promise_ask(now, from, boot),
             Frame::PromiseTell { boot, promise } => self.on_told(now, from, boot, promise),

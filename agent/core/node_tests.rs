@@ -11,7 +11,7 @@ use crate::{
     rig::{Rig, write},
     status::Role,
     timing::Timing,
-    wire::{Frame, FrameEntry, Other, RaftFrame, read_context},
+    wire::{Frame, FrameEntry, Other, RaftFrame, Session, read_context},
 };
 
 fn other(leader: u64) -> u64 {
@@ -285,7 +285,8 @@ fn a_caller_is_answered_when_its_board_shows_what_it_wrote() {
     let index = rig.nodes[&leader].applied().index + 1;
     for (sequence, index) in [(1, index), (2, 99)] {
         let reply = Reply::Done { index, answer: Vec::new() };
-        rig.hear(follower, leader, &Frame::Answer { boot: 1, sequence, reply });
+        let session = Session::new(1, 0);
+        rig.hear(follower, leader, &Frame::Answer { session, sequence, reply });
     }
     assert_eq!(rig.answer_of(1), None, "what it wrote is not here yet");
     rig.cut.clear();

@@ -4,7 +4,8 @@
 //! A reading is stamped and numbered once, at the board it came to. Its number is
 //! what makes it one: however often it travels, the ledger of its board in
 //! `state.db` says whether it is stored. Numbers rise, and no start of a board gives
-//! one of another start again.
+//! one of another start again: none leaves a board before the group knows of its start
+//! (`beginning`).
 //!
 //! Times are microseconds since 1970 in UTC, or, where the board did not know the
 //! time, far below all of these: its start and the milliseconds of its boot time,

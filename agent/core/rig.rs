@@ -54,6 +54,8 @@ pub(crate) struct Rig {
     pub(crate) spools: BTreeMap<NodeId, BTreeMap<u64, Piece>>,
     /// What each board's database has of readings.
     pub(crate) stored: BTreeMap<NodeId, Ledger>,
+    /// The latest start of each board that has begun to send readings.
+    pub(crate) begun: BTreeMap<NodeId, (u64, u64)>,
     /// What is on the road.
     road: VecDeque<(NodeId, Event)>,
     queue: Vec<(NodeId, Event)>,
@@ -99,6 +101,7 @@ impl Rig {
             pace: usize::MAX,
             spools: BTreeMap::new(),
             stored: BTreeMap::new(),
+            begun: BTreeMap::new(),
             road: VecDeque::new(),
             queue: Vec::new(),
         };
@@ -281,11 +284,14 @@ impl Rig {
                     self.queue.push((id, Event::SpoolFetched { number, pieces }));
                 }
                 Effect::Execute { number, base, requests, .. } => {
-                    let executed = match Readings::of(&requests) {
-                        Some(readings) => {
+                    let executed = match (self.begin(&requests), Readings::of(&requests)) {
+                        (Some(answer), _) => {
+                            Executed { answers: Vec::from([answer]), ..execute(base, requests) }
+                        }
+                        (None, Some(readings)) => {
                             readings.execute(base, self.stored.entry(id).or_default())
                         }
-                        None => execute(base, requests),
+                        (None, None) => execute(base, requests),
                     };
                     self.queue.push((id, Event::Executed { number, executed }));
                 }

@@ -7,11 +7,14 @@ use alloc::{
 };
 
 use crate::{
+    beginning::BEGIN,
     change::{Change, Segment},
     event::{Entry, Executed, NodeId, Position, SpoolPiece, SpoolWrite},
     readings::{self, Batch, Stored, StoredRow},
     restored::SpoolHeld,
     rig::Rig,
+    sql::{self, Parameters, SqlRequest, SqlResponse, StatementOutcome, StatementResult, Value},
+    writes::Answer,
 };
 
 /// What a board's database has of readings.
@@ -74,6 +77,27 @@ impl Rig {
         }
     }
 
+    /// A start begins to send readings, where that is what the leader is asked first.
+    pub(crate) fn begin(&mut self, requests: &[Vec<u8>]) -> Option<Answer> {
+        let request = sql::decode::<SqlRequest>(requests.first()?).ok()?;
+        let statement = request.statements.first().filter(|statement| statement.sql == BEGIN)?;
+        let Parameters::Positional(values) = &statement.parameters else { return None };
+        let [Value::Integer(board), Value::Integer(boot), Value::Integer(nonce)] = values[..]
+        else {
+            return None;
+        };
+        let start = (boot.cast_unsigned(), nonce.cast_unsigned());
+        let known = *self.begun.entry(board.cast_unsigned()).or_insert(start);
+        let is_latest = known.0 < start.0 || known == start;
+        if is_latest {
+            self.begun.insert(board.cast_unsigned(), start);
+        }
+        let rows = is_latest.then(|| Vec::from([Value::Integer(boot)])).into_iter().collect();
+        let outcome = StatementOutcome::Rows { columns: Vec::new(), types: Vec::new(), rows };
+        let results = Vec::from([StatementResult { outcome, time_ns: 0 }]);
+        Some(Ok(sql::encode(&SqlResponse { results, error: None })))
+    }
+
     /// The first of a board's spool after a place.
     pub(crate) fn pieces(&self, id: NodeId, after: u64) -> Vec<SpoolPiece> {
         let spool = self.spools.get(&id).into_iter().flat_map(|spool| spool.range(after + 1..));
@@ -118,7 +142,7 @@ impl Readings {
             };
             let rows = fresh.map(row).collect();
             let (board, floor) = (batch.board, batch.floor);
-            answers.push(Ok(crate::sql::encode(&readings::Verdict::default())));
+            answers.push(Ok(sql::encode(&readings::Verdict::default())));
             Segment::Readings(Stored { board, floor, rows, ..Stored::default() })
         };
         let segments = self.0.iter().map(segment).collect();

@@ -14,7 +14,7 @@ use crate::{
     readings::Work,
     reads::Read,
     sql::{self, Origin, RequestKind, SqlRequest},
-    wire::{Forward, Frame},
+    wire::{Forward, Frame, Session},
     writes::{Answer, Answered, Ticket, Waiting},
 };
 
@@ -111,15 +111,16 @@ impl Node {
     pub(crate) fn answer(&mut self, now: Millis, (ticket, reply): Answered) {
         match ticket {
             Ticket::Local(id) => self.reply(id, reply),
-            Ticket::Remote { node, boot, sequence } => {
-                self.inbox.answer(node, boot, sequence, &reply);
-                self.say(now, node, &Frame::Answer { boot, sequence, reply });
+            Ticket::Remote { node, session, sequence } => {
+                self.inbox.answer(node, session, sequence, &reply);
+                self.say(now, node, &Frame::Answer { session, sequence, reply });
                 self.answered.insert(node);
             }
             Ticket::Barrier { id, sql } => self.pass_barrier(now, id, sql, reply),
             Ticket::Grant(claim) => self.on_granted(claim),
             Ticket::Scrub => self.on_scrub_answer(now, &reply),
             Ticket::Readings(flight) => self.on_verdict(now, flight, reply),
+            Ticket::Begin => self.on_begun(now, &reply),
         }
     }
 
@@ -405,13 +406,16 @@ impl Node {
         if !self.leads() || never_comes(&forward.request) {
             return;
         }
-        let (boot, sequence) = (forward.boot, forward.sequence);
+        let (session, sequence) = (forward.session, forward.sequence);
         match self.inbox.arrived(from, self.raw.raft.term, forward) {
             Arrival::Ignored => {}
-            Arrival::Again(reply) => self.say(now, from, &Frame::Answer { boot, sequence, reply }),
+            Arrival::Copied => self.condemn(now, from),
+            Arrival::Again(reply) => {
+                self.say(now, from, &Frame::Answer { session, sequence, reply })
+            }
             Arrival::New(request) => {
                 let deadline = now.plus(self.config.timing.request_timeout_ms);
-                let ticket = Ticket::Remote { node: from, boot, sequence };
+                let ticket = Ticket::Remote { node: from, session, sequence };
                 self.wait(now, Waiting { ticket, request, deadline });
             }
         }
@@ -423,10 +427,10 @@ impl Node {
         &mut self,
         now: Millis,
         from: NodeId,
-        (boot, sequence): (u64, u64),
+        (session, sequence): (Session, u64),
         reply: Reply,
     ) {
-        let Some(returned) = self.outbox.answered(from, boot, sequence, reply) else { return };
+        let Some(returned) = self.outbox.answered(from, session, sequence, reply) else { return };
         let lost = returned.reply == Reply::Refused(Refusal::LeadershipLost);
         if lost && returned.deadline > now {
             let (ticket, request, deadline) =

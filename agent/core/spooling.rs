@@ -39,8 +39,7 @@ impl Node {
 
     /// Sends what is due, and what the spool still has.
     pub(crate) fn serve_readings(&mut self, now: Millis) {
-        // Numbers of a start that peers know nothing good of may have been given before.
-        self.intake.can_send = self.hears_leader(now) && self.standing.takes_part();
+        self.intake.can_send = self.may_send_readings(now);
         while let Some(departure) = self.intake.depart(now) {
             self.send_batch(now, departure);
         }

@@ -126,7 +126,7 @@ impl Node {
         }
     }
 
-    fn condemn(&mut self, now: Millis, id: NodeId) {
+    pub(crate) fn condemn(&mut self, now: Millis, id: NodeId) {
         if id == self.config.id {
             self.standing.condemn();
             self.record_standing(now);

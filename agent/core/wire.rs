@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// First byte of every frame.
-pub const FRAME_VERSION: u8 = 3;
+pub const FRAME_VERSION: u8 = 4;
 
 /// Bytes of a ReadIndex context: who asks, its boot counter and its round, 8 each.
 pub const READ_CONTEXT_BYTES: usize = 24;
@@ -52,8 +52,8 @@ pub enum Frame {
     Forward(Forward),
     /// The leader's answer to a forwarded request.
     Answer {
-        /// The origin's boot, as in the forward.
-        boot: u64,
+        /// Whose, as in the forward.
+        session: Session,
         /// The forward's number.
         sequence: u64,
         /// What came of it.
@@ -206,13 +206,29 @@ pub struct Other {
     pub http: String,
 }
 
-/// A caller's request on its way to the leader. The same (boot, sequence) is
+/// A start of a board, as what it forwards is told from what its other starts did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The boot counter.
+    pub boot: u64,
+    /// Drawn by each start: an old card that was put back counts the same again.
+    pub mark: [u8; 3],
+}
+
+impl Session {
+    pub(crate) const fn new(boot: u64, nonce: u64) -> Self {
+        let [a, b, c, ..] = nonce.to_le_bytes();
+        Self { boot, mark: [a, b, c] }
+    }
+}
+
+/// A caller's request on its way to the leader. The same (session, sequence) is
 /// executed once, however often it arrives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
-    /// The origin's boot counter.
-    pub boot: u64,
-    /// Rises by each request of that boot.
+    /// The start of the board that it is from.
+    pub session: Session,
+    /// Rises by each request of that start.
     pub sequence: u64,
     /// Everything below has been answered and may be forgotten.
     pub floor: u64,
@@ -439,7 +455,7 @@ mod tests {
 
     #[test]
     fn bytes_of_this_version_stay_what_they_are() {
-        assert_eq!(heartbeat().encode(), [3, 0, 2, 3, 0x84, 2, 0, 0x85, 2]);
+        assert_eq!(heartbeat().encode(), [4, 0, 2, 3, 0x84, 2, 0, 0x85, 2]);
         let append = Frame::Raft(RaftFrame::Append {
             term: 2,
             index: 7,
@@ -451,61 +467,63 @@ mod tests {
                 data: Vec::from([9, 8]),
             }]),
         });
-        assert_eq!(append.encode(), [3, 0, 0, 2, 7, 2, 6, 1, 2, 0, 2, 9, 8]);
+        assert_eq!(append.encode(), [4, 0, 0, 2, 7, 2, 6, 1, 2, 0, 2, 9, 8]);
         let (term, commit, context) = (3, 260, None);
         let answer = RaftFrame::HeartbeatAnswer { term, commit, context, has_room: true };
-        assert_eq!(Frame::Raft(answer).encode(), [3, 0, 3, 3, 0x84, 2, 0, 1]);
+        assert_eq!(Frame::Raft(answer).encode(), [4, 0, 3, 3, 0x84, 2, 0, 1]);
         let presence = Frame::Presence { http: "h".into() };
-        assert_eq!(presence.encode(), [3, 5, 1, b'h']);
+        assert_eq!(presence.encode(), [4, 5, 1, b'h']);
         let other = Other { id: 3, heard: true, http: "h".into() };
         let others = Frame::Others { term: 2, others: Vec::from([other]) };
-        assert_eq!(others.encode(), [3, 6, 2, 1, 3, 1, 1, b'h']);
+        assert_eq!(others.encode(), [4, 6, 2, 1, 3, 1, 1, b'h']);
         let snapshot = RaftFrame::Snapshot { term: 2, index: 7, log_term: 2, first: 5 };
-        assert_eq!(Frame::Raft(snapshot).encode(), [3, 0, 9, 2, 7, 2, 5]);
+        assert_eq!(Frame::Raft(snapshot).encode(), [4, 0, 9, 2, 7, 2, 5]);
         let wish = Wish::Pages { session: 9, pages: crate::pages::numbers(&[1, 2]) };
         let left = Vec::from([([4; 16], 300)]);
         let id = [4; 16];
         assert_eq!(
             Frame::Invitations { left }.encode(),
-            [[3, 7, 1].as_slice(), &id, &[0xac, 2]].concat()
+            [[4, 7, 1].as_slice(), &id, &[0xac, 2]].concat()
         );
-        assert_eq!(Frame::PagesAsk { ask: 3, wish }.encode(), [3, 8, 3, 2, 9, 2, 1, 0]);
+        assert_eq!(Frame::PagesAsk { ask: 3, wish }.encode(), [4, 8, 3, 2, 9, 2, 1, 0]);
         let gone = Frame::PagesTell { ask: 3, answer: Answer::Gone };
-        assert_eq!(gone.encode(), [3, 9, 3, 3]);
-        assert_eq!(Frame::StartAsk { number: 300 }.encode(), [3, 10, 0xac, 2]);
+        assert_eq!(gone.encode(), [4, 9, 3, 3]);
+        assert_eq!(Frame::StartAsk { number: 300 }.encode(), [4, 10, 0xac, 2]);
         let start = Start { boot: 5, nonce: 7 };
-        assert_eq!(Frame::StartTell { number: 3, start }.encode(), [3, 11, 3, 5, 7]);
+        assert_eq!(Frame::StartTell { number: 3, start }.encode(), [4, 11, 3, 5, 7]);
         let copied = Vec::from([2, 3]);
-        assert_eq!(Frame::Copies { copied }.encode(), [3, 13, 2, 2, 3]);
+        assert_eq!(Frame::Copies { copied }.encode(), [4, 13, 2, 2, 3]);
         let after = Position { term: 2, index: 300 };
-        assert_eq!(Frame::TailAsk { after }.encode(), [3, 14, 2, 0xac, 2]);
+        assert_eq!(Frame::TailAsk { after }.encode(), [4, 14, 2, 0xac, 2]);
         let tail = Frame::TailTell { after, entries: Vec::new() };
-        assert_eq!(tail.encode(), [3, 15, 2, 0xac, 2, 0]);
-        assert_eq!(Frame::Starts { met: Vec::from([(3, start)]) }.encode(), [3, 12, 1, 3, 5, 7]);
+        assert_eq!(tail.encode(), [4, 15, 2, 0xac, 2, 0]);
+        assert_eq!(Frame::Starts { met: Vec::from([(3, start)]) }.encode(), [4, 12, 1, 3, 5, 7]);
         let settings = Vec::from([("a".into(), "b".into())]);
         let held = Frame::Held { term: 2, index: 7, settings };
-        assert_eq!(held.encode(), [3, 16, 2, 7, 1, 1, b'a', 1, b'b']);
+        assert_eq!(held.encode(), [4, 16, 2, 7, 1, 1, b'a', 1, b'b']);
         let tail = Frame::Tail { term: 2, first: 5, is_full: true, lacks: 0 };
-        assert_eq!(tail.encode(), [3, 17, 2, 5, 1, 0]);
-        assert_eq!(Frame::Wall { wall_us: -3 }.encode(), [3, 18, 5]);
+        assert_eq!(tail.encode(), [4, 17, 2, 5, 1, 0]);
+        assert_eq!(Frame::Wall { wall_us: -3 }.encode(), [4, 18, 5]);
         let outline = Frame::PagesAsk { ask: 3, wish: Wish::Outline { index_min: 9 } };
-        assert_eq!(outline.encode(), [3, 8, 3, 4, 9]);
+        assert_eq!(outline.encode(), [4, 8, 3, 4, 9]);
         let membership = Membership { last_id: 3, ..Membership::default() };
         let membership = alloc::boxed::Box::new(membership);
         let position = Position { term: 2, index: 9 };
         let answer = Answer::Outline { position, membership };
-        let bytes = [3, 9, 3, 4, 2, 9, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let bytes = [4, 9, 3, 4, 2, 9, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(Frame::PagesTell { ask: 3, answer }.encode(), bytes);
         let refused = Reply::Refused(Refusal::OneCopy);
-        let answer = Frame::Answer { boot: 1, sequence: 2, reply: refused };
-        assert_eq!(answer.encode(), [3, 2, 1, 2, 1, 13]);
+        let session = Session { boot: 1, mark: [7, 8, 9] };
+        let answer = Frame::Answer { session, sequence: 2, reply: refused };
+        assert_eq!(answer.encode(), [4, 2, 1, 7, 8, 9, 2, 1, 13]);
         let candidate = Candidate { name: "n".into(), key: [5; 32], addresses: Vec::new() };
         let (invitation, replaces) = ([4; 16], String::new());
         let wish = MemberRequest::Witness { candidate, invitation, replaces };
         let request = Request::Member(wish);
-        let (boot, sequence, floor, term) = (1, 2, 1, 3);
-        let forward = Frame::Forward(Forward { boot, sequence, floor, term, request });
-        let rest = [&[3, 1, 1, 2, 1, 3, 6, 7, 1, b'n'][..], &[5; 32], &[0], &[4; 16], &[0]];
+        let (sequence, floor, term) = (2, 1, 3);
+        let forward = Frame::Forward(Forward { session, sequence, floor, term, request });
+        let rest =
+            [&[4, 1, 1, 7, 8, 9, 2, 1, 3, 6, 7, 1, b'n'][..], &[5; 32], &[0], &[4; 16], &[0]];
         assert_eq!(forward.encode(), rest.concat());
     }
 
@@ -514,16 +532,16 @@ mod tests {
         let claims = || Vec::from([Claim { duty: 1, token: 300 }]);
         assert_eq!(
             Frame::Renew { number: 4, claims: claims() }.encode(),
-            [3, 19, 4, 1, 1, 0xac, 2]
+            [4, 19, 4, 1, 1, 0xac, 2]
         );
         assert_eq!(
             Frame::Renewed { number: 4, claims: claims() }.encode(),
-            [3, 20, 4, 1, 1, 0xac, 2]
+            [4, 20, 4, 1, 1, 0xac, 2]
         );
-        assert_eq!(Frame::Stopped { claims: claims() }.encode(), [3, 21, 1, 1, 0xac, 2]);
-        assert_eq!(Frame::Yield { claims: claims() }.encode(), [3, 22, 1, 1, 0xac, 2]);
+        assert_eq!(Frame::Stopped { claims: claims() }.encode(), [4, 21, 1, 1, 0xac, 2]);
+        assert_eq!(Frame::Yield { claims: claims() }.encode(), [4, 22, 1, 1, 0xac, 2]);
         let ready = Frame::Ready { start: Start { boot: 5, nonce: 7 }, duties: Vec::from([1, 2]) };
-        assert_eq!(ready.encode(), [3, 23, 5, 7, 2, 1, 2]);
+        assert_eq!(ready.encode(), [4, 23, 5, 7, 2, 1, 2]);
     }
 
     #[test]

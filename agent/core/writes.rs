@@ -18,6 +18,7 @@ use crate::{
         BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, REQUEST_BYTES_MAX, REQUESTS_WAITING_BYTES_MAX,
         REQUESTS_WAITING_MAX,
     },
+    wire::Session,
 };
 
 /// Whose request it is.
@@ -26,7 +27,7 @@ pub(crate) enum Ticket {
     /// A caller's on this board.
     Local(RequestId),
     /// A caller's on another board.
-    Remote { node: NodeId, boot: u64, sequence: u64 },
+    Remote { node: NodeId, session: Session, sequence: u64 },
     /// The entry a strong read waits for.
     Barrier { id: RequestId, sql: Vec<u8> },
     /// This board's own, about scrubs.
@@ -35,6 +36,8 @@ pub(crate) enum Ticket {
     Grant(Claim),
     /// A batch of this board's readings.
     Readings(u64),
+    /// This start of this board begins to send readings.
+    Begin,
 }
 
 /// A request that waits for its turn.

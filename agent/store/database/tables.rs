@@ -20,6 +20,8 @@ pub(super) const TABLES: &str = "
         PRIMARY KEY(scrub, board, place)) WITHOUT ROWID;
     CREATE TABLE _understudy_ledger(
         board INTEGER PRIMARY KEY, next INTEGER NOT NULL, done BLOB, given_up INTEGER NOT NULL);
+    CREATE TABLE _understudy_start(
+        board INTEGER PRIMARY KEY, boot INTEGER NOT NULL, nonce INTEGER NOT NULL);
     CREATE TABLE _understudy_reading_id(
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time INTEGER NOT NULL);
     CREATE TABLE _understudy_clock(
@@ -37,4 +39,5 @@ pub(super) const TABLES: &str = "
         sensor INTEGER, hour INTEGER, PRIMARY KEY(sensor, hour)) WITHOUT ROWID;
     CREATE TABLE _understudy_duty(
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, token INTEGER NOT NULL, board INTEGER,
-        boot INTEGER, nonce INTEGER, lease_ms INTEGER NOT NULL, candidates TEXT NOT NULL, paused INTEGER NOT NULL, wanted INTEGER);";
+        boot INTEGER, nonce INTEGER, lease_ms INTEGER NOT NULL, candidates TEXT NOT NULL,
+        paused INTEGER NOT NULL, wanted INTEGER);";
