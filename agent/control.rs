@@ -87,6 +87,12 @@ pub enum ControlRequest {
         /// Its name.
         board: String,
     },
+    /// What a duty's holder left last, as of what this board has applied: all there is for
+    /// a board that has taken the duty.
+    Left {
+        /// The duty's name.
+        duty: String,
+    },
     /// Does this board know the time?
     Clock {
         /// It shows the right one, says the owner.

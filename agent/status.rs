@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use understudy_core::intake::IntakeStatus;
+use understudy_core::{duty::Rules, intake::IntakeStatus};
 
 use crate::boot::Evidence;
 
@@ -213,6 +213,12 @@ pub struct DutyStatus {
     pub paused: bool,
     /// The board that it is about to go to.
     pub wanted: Option<String>,
+    /// How its holder is chosen.
+    #[serde(default)]
+    pub rules: Rules,
+    /// The sensor that is to report for it is silent on this board.
+    #[serde(default)]
+    pub silent: bool,
 }
 
 /// One member as this board sees it.

@@ -145,6 +145,8 @@ fn duty_status(now: Millis, node: &Node, duty: &Duty, members: &[Member]) -> Dut
         candidates: duty.candidates.iter().map(name).collect(),
         paused: duty.is_paused,
         wanted: duty.wanted.as_ref().map(name),
+        rules: duty.rules.clone(),
+        silent: node.is_unfit_for(duty.id),
     }
 }
 

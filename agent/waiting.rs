@@ -130,6 +130,7 @@ impl Waiting<'_> {
                 }
                 (
                     ControlRequest::Sql { .. }
+                    | ControlRequest::Left { .. }
                     | ControlRequest::Rename { .. }
                     | ControlRequest::Token { .. }
                     | ControlRequest::RevokeTokens

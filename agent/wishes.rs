@@ -17,6 +17,7 @@ use crate::{
     config::RunOptions,
     control::{ControlRequest, ControlResponse},
     driver::control::Wish,
+    duties,
     identity::{GroupKey, Identity},
     seal::public_key,
     status::Status,
@@ -75,6 +76,12 @@ async fn keep_addresses(caller: Caller, home: Home) {
     }
 }
 
+async fn answer_sql(caller: &Caller, request: Request) -> Result<ControlResponse, String> {
+    let answer = done(caller, request).await?;
+    let response = sql::decode(&answer).map_err(|error| error.to_string())?;
+    Ok(ControlResponse::Sql(response))
+}
+
 async fn answer(
     caller: &Caller,
     request: ControlRequest,
@@ -118,16 +125,15 @@ async fn answer(
         }
         ControlRequest::Leave => leave(caller, home).await,
         ControlRequest::Reset => forget(caller).await,
+        ControlRequest::Left { duty } => {
+            let sql = sql::encode(&duties::left(&duty));
+            answer_sql(caller, Request::Read { level: ReadLevel::Own, sql }).await
+        }
         ControlRequest::Sql { request, read } => {
             let sql = sql::encode(&request);
-            let request = if read {
-                Request::Read { level: ReadLevel::Linearizable { timeout_ms: None }, sql }
-            } else {
-                Request::Write(sql)
-            };
-            let answer = done(caller, request).await?;
-            let response = sql::decode(&answer).map_err(|error| error.to_string())?;
-            Ok(ControlResponse::Sql(response))
+            let level = ReadLevel::Linearizable { timeout_ms: None };
+            let wish = if read { Request::Read { level, sql } } else { Request::Write(sql) };
+            answer_sql(caller, wish).await
         }
         ControlRequest::Rename { board, name } => {
             let status = caller.status().await.ok_or_else(stopping)?;

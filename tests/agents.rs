@@ -5,6 +5,8 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File},
+    io::{Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
@@ -277,6 +279,32 @@ impl Agents {
     pub fn status(&self, board: &str) -> Option<Value> {
         let output = self.ask(board, &["status", "--json"]);
         serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// Where a board serves HTTP.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn http_address(&self, board: &str) -> String {
+        let status = self.status(board).expect("it answers");
+        status["http"].as_str().expect("it says where").to_owned()
+    }
+
+    /// The whole answer to an HTTP request, of which `head` is the first line and any
+    /// other that matters.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn http(&self, board: &str, head: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(self.http_address(board)).expect("it listens");
+        let length = body.len();
+        let request = format!("{head}\r\nHost: x\r\nContent-Length: {length}\r\nConnection: close");
+        stream.write_all(format!("{request}\r\n\r\n{body}").as_bytes()).expect("it hears");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
     }
 
     /// Waits until the board's status is as wanted.

@@ -3,8 +3,7 @@
 //! own stamps of boot time.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
@@ -33,8 +32,8 @@ fn boot_ms() -> u64 {
 
 /// One command that ran on a board.
 #[derive(Clone, Debug)]
-struct Run {
-    board: String,
+pub(crate) struct Run {
+    pub(crate) board: String,
     token: u64,
     from_ms: u64,
     /// It was gone by then.
@@ -43,7 +42,7 @@ struct Run {
 
 /// What all keepers of a duty did.
 #[derive(Clone, Default)]
-struct Ledger(Arc<Mutex<Vec<Run>>>);
+pub(crate) struct Ledger(Arc<Mutex<Vec<Run>>>);
 
 impl Ledger {
     fn change<T>(&self, change: impl FnOnce(&mut Vec<Run>) -> T) -> T {
@@ -51,7 +50,7 @@ impl Ledger {
     }
 
     /// The command that runs now, on a board other than that.
-    fn wait_for_another(&self, board: &str) -> Run {
+    pub(crate) fn wait_for_another(&self, board: &str) -> Run {
         for _ in 0..TRIES {
             let now = boot_ms();
             let runs = self.change(|runs| runs.clone());
@@ -78,7 +77,7 @@ impl Ledger {
     }
 
     /// No two ran at a time, and tokens rose with time.
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         let mut runs = self.change(|runs| runs.clone());
         runs.sort_by_key(|run| run.from_ms);
         for pair in runs.windows(2) {
@@ -144,7 +143,7 @@ fn say(agent: &mut &UnixStream, word: &impl serde::Serialize) -> std::io::Result
 }
 
 /// Three boards with a duty that each of them is ready for.
-fn group() -> (Agents, Ledger) {
+pub(crate) fn group() -> (Agents, Ledger) {
     let mut agents = Agents::new(&program::debug());
     agents.form(&BOARDS);
     let _sentence = agents.told("a", &["duty", "add", "pump"]);
@@ -259,13 +258,7 @@ fn what_cannot_be_done_about_a_duty_is_said() {
 
 /// What HTTP answers on a board that is alone: the first line and the body.
 fn http(agents: &Agents, method: &str, path: &str) -> (String, String) {
-    let status = agents.status("a").expect("it answers");
-    let mut stream =
-        TcpStream::connect(status["http"].as_str().expect("where")).expect("it listens");
-    let head = format!("{method} {path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
-    stream.write_all(head.as_bytes()).expect("it hears");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
+    let answer = agents.http("a", &format!("{method} {path} HTTP/1.1"), "");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
 }

@@ -2,11 +2,13 @@
 
 mod backup;
 mod catchup;
+mod choosing;
 mod cluster;
 mod copies;
 mod damage;
 mod divergence;
 mod duties;
+mod fence;
 mod fuzzing;
 mod hold;
 mod joining;

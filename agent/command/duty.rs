@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use understudy_core::{
+    duty::Rules,
     event::NodeId,
     limits::DUTIES_MAX,
     sql::{SqlRequest, StatementOutcome},
@@ -13,6 +14,7 @@ use crate::{
     config::Places,
     control::ControlRequest,
     duties,
+    retention::duration_s,
     status::{DutyStatus, Status},
     terminal,
 };
@@ -28,6 +30,15 @@ pub(super) enum Action {
         /// Boards that may hold it, the first choice first; any when absent.
         #[arg(long, value_delimiter = ',', value_name = "BOARD,...")]
         candidates: Vec<String>,
+        #[command(flatten)]
+        rules: RuleArguments,
+    },
+    /// Say how the holder of a duty is chosen: what is not named stays as it is.
+    Rules {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        rules: RuleArguments,
     },
     /// Remove a duty: whoever holds it ends what it does for it.
     Remove {
@@ -66,6 +77,46 @@ pub(super) enum Action {
     },
 }
 
+/// How a holder is chosen, as far as it is said.
+#[derive(Debug, clap::Args)]
+pub(super) struct RuleArguments {
+    /// A board holds it only while this sensor reports on it at least so often:
+    /// "SENSOR 30s". The duty goes from a board whose sensor is silent to one whose
+    /// reports; where none does it stays. "none" for no such sensor.
+    #[arg(long, value_name = "SENSOR TIME")]
+    fresh: Option<String>,
+    /// A board must be able to do this, by `capabilities` of its configuration; "none" for
+    /// nothing.
+    #[arg(long, value_delimiter = ',', value_name = "CAPABILITY,...")]
+    needs: Option<Vec<String>>,
+    /// A candidate that comes before the holder has it once it was ready for so long (30s,
+    /// 10m); "none": whoever holds it keeps it.
+    #[arg(long, value_name = "TIME")]
+    preempt: Option<String>,
+}
+
+/// Says that a rule is to be none.
+const NONE: &str = "none";
+
+impl RuleArguments {
+    /// What these make of the rules that there were.
+    fn over(self, mut rules: Rules) -> Result<Rules, String> {
+        if let Some(fresh) = self.fresh {
+            rules.fresh = if fresh == NONE { None } else { Some(duties::fresh(&fresh)?) };
+        }
+        if let Some(needs) = self.needs {
+            rules.needs = if needs == [NONE] { Vec::new() } else { duties::needs(&needs)? };
+        }
+        if let Some(preempt) = self.preempt {
+            let ms = |text: &str| duration_s(text)?.checked_mul(1_000);
+            let wrong = || format!("--preempt {preempt}: it is a time such as 30s or 10m, or none");
+            rules.preempt_ms =
+                if preempt == NONE { None } else { Some(ms(&preempt).ok_or_else(wrong)?) };
+        }
+        Ok(rules)
+    }
+}
+
 pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String> {
     let status = asked_status(places)?;
     let change = |name: &str, request: SqlRequest| change(places, name, request);
@@ -75,8 +126,9 @@ pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String>
             terminal::line(&json.map_err(|error| error.to_string())?)
         }
         Action::List { json: false } => terminal::print(&table(&status)),
-        Action::Add { name, candidates } => {
-            let request = duties::add(&name, &ids(&status, &candidates)?)?;
+        Action::Add { name, candidates, rules } => {
+            let rules = rules.over(Rules::default())?;
+            let request = duties::add(&name, &ids(&status, &candidates)?, &rules)?;
             if status.duties.iter().any(|duty| duty.name == name) {
                 return Err(format!("there is a duty {name} already"));
             }
@@ -84,6 +136,11 @@ pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String>
                 return Err(format!("a group has at most {DUTIES_MAX} duties: remove one first"));
             }
             change(&name, request)
+        }
+        Action::Rules { name, rules } => {
+            let duty = status.duties.iter().find(|duty| duty.name == name);
+            let before = duty.map(|duty| duty.rules.clone()).unwrap_or_default();
+            change(&name, duties::choose(&name, &rules.over(before)?))
         }
         Action::Remove { name } => change(&name, duties::remove(&name)),
         Action::Candidates { name, boards } => {
@@ -137,7 +194,9 @@ fn table(status: &Status) -> String {
 /// What this board has to do with it.
 const fn here(duty: &DutyStatus) -> &'static str {
     match (duty.held, duty.ready) {
+        (true, _) if duty.silent => "held, though its sensor is silent here",
         (true, _) => "held",
+        (false, _) if duty.silent => "not ready: its sensor is silent here",
         (false, true) => "ready",
         (false, false) => "not ready: no `understudy hold` runs here",
     }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use understudy_core::sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement};
+use understudy_core::{
+    duty::Fence,
+    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement},
+};
 
 use crate::{
     config::{Config, Places, RunFlags, RunOptions, SAMPLE},
@@ -22,6 +25,7 @@ use crate::{
 };
 
 mod backup;
+mod checkpoint;
 mod duty;
 mod exchange;
 mod members;
@@ -170,6 +174,10 @@ enum Command {
         /// All or nothing.
         #[arg(long)]
         transaction: bool,
+        /// It comes to nothing once the duty has another token: what UNDERSTUDY_FENCE says
+        /// to a command that `understudy hold` runs.
+        #[arg(long, value_name = "NAME:TOKEN", value_parser = Fence::parse)]
+        fence: Option<Fence>,
     },
     /// Run a SQL statement that reads.
     Query {
@@ -226,6 +234,9 @@ enum Command {
         #[command(subcommand)]
         action: Option<duty::Action>,
     },
+    /// Leave something to the next holder of a duty (standard input, up to 64 KiB), or print
+    /// what was left. The next holder's command finds it in UNDERSTUDY_CHECKPOINT_FILE.
+    Checkpoint(checkpoint::Arguments),
     /// Keep a command: it runs while this board holds a duty, and at no other time. Ended
     /// by a signal it ends the command and exits with 0; 127 and 126 as in a shell.
     Hold(hold::Arguments),
@@ -320,10 +331,13 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         | Command::Demote { .. }
         | Command::Leave
         | Command::Reset { .. }) => of_membership(command, places)?,
-        Command::Execute { sql, transaction } => {
-            return execute(places, RequestKind::Mixed, transaction, sql);
+        Command::Execute { sql, transaction, fence } => {
+            let request = SqlRequest { transaction, fence, ..sql_request(RequestKind::Mixed, sql) };
+            return execute(places, request);
         }
-        Command::Query { sql } => return execute(places, RequestKind::Query, false, vec![sql]),
+        Command::Query { sql } => {
+            return execute(places, sql_request(RequestKind::Query, vec![sql]));
+        }
         Command::Set { name, value } => {
             let request = settings::set(&name, &value)?;
             responded(ask(places, &ControlRequest::Sql { request, read: false })?)?;
@@ -346,6 +360,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Watch(arguments) => watch::run(places, &arguments)?,
         Command::Hold(arguments) => return hold::run(places, arguments),
         Command::HoldExec { command } => return hold::exec(&command),
+        Command::Checkpoint(arguments) => checkpoint::run(places, arguments)?,
         Command::Duty { action } => duty::run(places, action)?,
         Command::Retention { action } => retention::run(places, action)?,
         Command::Clock { action } => readings::clock(places, action)?,
@@ -458,15 +473,13 @@ fn read_token() -> Result<String, String> {
     Ok(token)
 }
 
-fn execute(
-    places: &Places,
-    kind: RequestKind,
-    transaction: bool,
-    sql: Vec<String>,
-) -> Result<ExitCode, String> {
+fn sql_request(kind: RequestKind, sql: Vec<String>) -> SqlRequest {
     let statements = sql.into_iter().map(|sql| Statement::new(sql, Vec::new())).collect();
-    let request = SqlRequest { transaction, ..SqlRequest::new(kind, Origin::User, statements) };
-    let read = kind == RequestKind::Query;
+    SqlRequest::new(kind, Origin::User, statements)
+}
+
+fn execute(places: &Places, request: SqlRequest) -> Result<ExitCode, String> {
+    let (read, transaction) = (request.kind == RequestKind::Query, request.transaction);
     let ControlResponse::Sql(response) = ask(places, &ControlRequest::Sql { request, read })?
     else {
         return something_else();

@@ -5,12 +5,14 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    string::String,
     vec::Vec,
 };
 
 use crate::{
     duty::{Claim, Duty, Incarnation},
     event::{Millis, NodeId},
+    fitness::Moves,
     lease::{Lessee, Lessor, Quiet},
     mutant,
     node::Node,
@@ -44,8 +46,14 @@ pub(crate) struct Duties {
     pub(crate) renewals: Rounds<Renewal>,
     /// Renewals that are confirmed, and what is to be applied before they are answered.
     pub(crate) confirmed: Vec<(u64, Renewal)>,
-    /// Duties this board is ready for.
+    /// Duties this board is ready for, but for those whose sensor is silent here.
     pub(crate) own_ready: BTreeSet<u64>,
+    pub(crate) unfit: BTreeSet<u64>,
+    /// When a sensor was heard last that a duty wants.
+    pub(crate) sensors: BTreeMap<String, Millis>,
+    pub(crate) moves: BTreeMap<u64, Moves>,
+    /// Duties for which a better board than the holder is ready, and since when.
+    pub(crate) better: BTreeMap<u64, Millis>,
     pub(crate) ready: BTreeMap<NodeId, Ready>,
     /// The leader that was told what this board is ready for, and at which tick.
     pub(crate) told: (Option<NodeId>, u64),
@@ -68,6 +76,10 @@ impl Duties {
             renewals: Rounds::new(node, boot, ROUNDS_FROM),
             confirmed: Vec::new(),
             own_ready: BTreeSet::new(),
+            unfit: BTreeSet::new(),
+            sensors: BTreeMap::new(),
+            moves: BTreeMap::new(),
+            better: BTreeMap::new(),
             ready: BTreeMap::new(),
             told: (None, 0),
             ended: BTreeMap::new(),
@@ -111,8 +123,10 @@ impl Node {
         let own = self.incarnation();
         self.duties.lessor.follow(now, &self.duties.rows, &rows);
         self.duties.lessee.follow(own, &rows);
+        self.note_moves(now, &rows);
         self.duties.yields.retain(|claim| rows.iter().any(|duty| duty.claim() == *claim));
         self.duties.rows = rows;
+        self.look_at_sensors(now);
         self.duties.changes += 1;
     }
 
@@ -173,6 +187,7 @@ impl Node {
         if self.duties.lessee.expire(now, lease_ms) {
             self.duties.changes += 1;
         }
+        self.look_at_sensors(now);
         self.say_ready(now);
         self.renew(now);
     }

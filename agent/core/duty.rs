@@ -1,8 +1,9 @@
 //! Duties: what one board of the group does at a time, as the group's rows say.
 //!
 //! A duty is granted by an entry of the log, to one start of one board. The entry's index
-//! is its token, so tokens only rise, and no two grants have the same. The grant alone lets nobody act: its holder acts
-//! only while it has a lease, which costs no entry (`lease`).
+//! is its token, so tokens only rise, and no two grants have the same, of whichever duties.
+//! The grant alone lets nobody act: its holder acts only while it has a lease, which costs
+//! no entry (`lease`).
 
 use alloc::{string::String, vec::Vec};
 
@@ -33,6 +34,51 @@ pub struct Claim {
     pub token: u64,
 }
 
+/// What a write is done under: it counts only while this is the duty's token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The duty's name.
+    pub duty: String,
+    /// Of which grant.
+    pub token: u64,
+}
+
+impl Fence {
+    /// Reads `NAME:TOKEN`.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.rsplit_once(':').filter(|(duty, _)| !duty.is_empty());
+        let parsed = parts.and_then(|(duty, token)| {
+            Some(Self { duty: String::from(duty), token: token.parse().ok()? })
+        });
+        parsed.ok_or_else(|| alloc::format!("a fence is NAME:TOKEN of a duty, not {text}"))
+    }
+}
+
+/// How a duty's holder is chosen, beside its candidates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rules {
+    /// A board holds it only while this sensor reports there.
+    pub fresh: Option<Fresh>,
+    /// What a board must be able to do for it, by the names of its configuration.
+    pub needs: Vec<String>,
+    /// A candidate before its holder in order has it once it was ready for so long,
+    /// milliseconds; its holder keeps it where this is none.
+    pub preempt_ms: Option<u64>,
+}
+
+/// A sensor that has to report at a board.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fresh {
+    /// Its name.
+    pub sensor: String,
+    /// At least so often, milliseconds.
+    pub within_ms: u64,
+}
+
 /// A duty as of some entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Duty {
@@ -52,6 +98,8 @@ pub struct Duty {
     pub is_paused: bool,
     /// It is to go to this board, once that is ready for it.
     pub wanted: Option<NodeId>,
+    /// How its holder is chosen.
+    pub rules: Rules,
 }
 
 impl Duty {

@@ -7,7 +7,8 @@
 //!
 //! Who is granted a duty: of the boards that said lately that they are ready for it, the
 //! one that is wanted, then the one the duty prefers, then the one that holds least, then
-//! the lowest number. Who has it keeps it, unless it is wanted elsewhere.
+//! the lowest number. Who has it keeps it, unless it is wanted elsewhere, its sensor is
+//! silent there, or it is to go back to whom it prefers (`fitness`).
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -151,15 +152,14 @@ impl Node {
     }
 
     /// The start of `board` that is ready for this duty now.
-    fn ready_for(&self, now: Millis, board: NodeId, duty: &Duty) -> Option<Incarnation> {
-        let Duties { own_ready, ready, .. } = &self.duties;
+    pub(crate) fn ready_for(&self, now: Millis, board: NodeId, duty: &Duty) -> Option<Incarnation> {
         if self.membership.is_witness(board) {
             return None;
         }
         if board == self.config.id {
-            return own_ready.contains(&duty.id).then(|| self.incarnation());
+            return self.is_ready_for(duty.id).then(|| self.incarnation());
         }
-        let ready = ready.get(&board)?;
+        let ready = self.duties.ready.get(&board)?;
         let is_fresh = now.since(ready.at) < 3 * READY_TICKS * self.config.timing.tick_ms;
         let is_here = is_fresh && self.hears(now, board) == Some(true);
         let has_ended = self.duties.ended.get(&board) == Some(&ready.start);
@@ -190,6 +190,7 @@ impl Node {
         if !self.leads() || !self.ticks.is_multiple_of(YIELD_TICKS) {
             return;
         }
+        self.look_for_better(now);
         let mut asked: BTreeMap<NodeId, Vec<Claim>> = BTreeMap::new();
         for duty in &self.duties.rows {
             if let Some(holder) = duty.holder.filter(|holder| self.is_to_yield(now, duty, *holder))
@@ -206,13 +207,15 @@ impl Node {
     }
 
     /// Is this duty to go elsewhere, and can it?
-    fn is_to_yield(&self, now: Millis, duty: &Duty, holder: Incarnation) -> bool {
+    pub(crate) fn is_to_yield(&self, now: Millis, duty: &Duty, holder: Incarnation) -> bool {
         let is_ready = |board: &NodeId| {
             *board != holder.board
                 && duty.rank(*board).is_some()
                 && self.ready_for(now, *board, duty).is_some()
         };
-        let goes_on = duty.rank(holder.board).is_some();
+        let is_candidate = duty.rank(holder.board).is_some();
+        let is_better_elsewhere = self.is_unfit(now, duty, holder) || self.is_preempted(now, duty);
+        let goes_on = is_candidate && (!is_better_elsewhere || self.is_restless(now, duty));
         duty.is_paused
             || duty.wanted.is_some_and(|board| is_ready(&board))
             || !goes_on && self.membership.members.iter().any(|member| is_ready(&member.id))

@@ -27,7 +27,7 @@ impl Node {
     /// Is this board ready for this duty?
     #[must_use]
     pub fn is_ready_for(&self, duty: u64) -> bool {
-        self.duties.own_ready.contains(&duty)
+        self.duties.own_ready.contains(&duty) && !self.duties.unfit.contains(&duty)
     }
 
     /// Is any duty granted to this start of this board?
@@ -124,7 +124,7 @@ impl Node {
             return;
         }
         self.duties.told = (Some(leader), self.ticks);
-        let duties = self.duties.own_ready.iter().copied().collect();
+        let duties = self.duties.own_ready.difference(&self.duties.unfit).copied().collect();
         let Incarnation { boot, nonce, .. } = self.incarnation();
         let start = Start { boot, nonce };
         self.say(now, leader, &Frame::Ready { start, duties });

@@ -74,6 +74,7 @@ mod beginning;
 mod bytes;
 mod catchup;
 mod duties;
+mod fitness;
 mod forward;
 mod freshness;
 mod granting;

@@ -102,6 +102,17 @@ pub const PROBE_FRAGMENTS: usize = 2;
 /// Duties of a group: what one renewal names.
 pub const DUTIES_MAX: usize = 32;
 
+/// A duty that has moved so often within so long, milliseconds, stays where it is.
+pub const DUTY_MOVES_MAX: usize = 3;
+/// See [`DUTY_MOVES_MAX`].
+pub const DUTY_MOVES_MS: u64 = 600_000;
+
+/// What a board must be able to do for a duty: so many names at most.
+pub const DUTY_NEEDS_MAX: usize = 8;
+
+/// What a duty leaves to its next holder, bytes.
+pub const CHECKPOINT_BYTES_MAX: usize = 64 << 10;
+
 /// Renewals of a board that are not answered: older ones count no more.
 pub const RENEWALS_OPEN_MAX: usize = 16;
 

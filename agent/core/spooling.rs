@@ -31,6 +31,7 @@ impl Node {
             let words = alloc::format!("1 to {BATCH_READINGS_MAX} readings come together");
             return self.reply(id, Reply::Refused(Refusal::Invalid(words)));
         }
+        self.note_sensors(now, &arrivals.readings);
         let deadline = now.plus(self.config.timing.request_timeout_ms).plus(arrivals.window_ms);
         if let Err(refusal) = self.intake.arrive(now, id, arrivals, deadline) {
             self.reply(id, Reply::Refused(refusal));

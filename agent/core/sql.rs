@@ -7,6 +7,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
+use crate::duty::Fence;
 use crate::limits::{AGENT_BYTES_MAX, REQUEST_STATEMENTS_MAX, REQUEST_VALUES_MAX};
 
 /// One SQLite value. Reals keep their bits; text is what SQLite holds, which
@@ -128,13 +129,23 @@ pub struct SqlRequest {
     pub statement_timeout_ms: Option<u64>,
     /// In order.
     pub statements: Vec<Statement>,
+    /// It comes to nothing once the duty has another token.
+    #[serde(default)]
+    pub fence: Option<Fence>,
 }
 
 impl SqlRequest {
     /// Each statement by itself, as long as any may take.
     #[must_use]
     pub const fn new(kind: RequestKind, origin: Origin, statements: Vec<Statement>) -> Self {
-        Self { kind, transaction: false, origin, statement_timeout_ms: None, statements }
+        Self {
+            kind,
+            transaction: false,
+            origin,
+            statement_timeout_ms: None,
+            statements,
+            fence: None,
+        }
     }
 
     /// A single statement, with these values bound by place.
@@ -149,6 +160,9 @@ impl SqlRequest {
     }
 }
 
+/// No statements and no fence, encoded.
+const NOTHING: [u8; 2] = [0, 0];
+
 /// Is this encoded [`SqlRequest`] a user's, or the entry a strong read waits for, of which
 /// users ask as many as they like, or part of a load?
 #[must_use]
@@ -157,7 +171,7 @@ pub(crate) fn is_users(request: &[u8]) -> bool {
         return true;
     }
     let head = postcard::take_from_bytes::<(RequestKind, bool, Origin, Option<u64>)>(request);
-    !matches!(head, Ok(((_, _, Origin::Agent, _), statements)) if statements != [0])
+    !matches!(head, Ok(((_, _, Origin::Agent, _), statements)) if statements != NOTHING)
 }
 
 /// Why a request of more than [`REQUEST_STATEMENTS_MAX`] statements is refused.

@@ -9,7 +9,7 @@ use std::{process::ExitCode, time::Duration};
 
 use rustix::process::Signal;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -27,12 +27,17 @@ use super::{
 };
 use crate::{
     config::Places,
+    control::{ControlRequest, ControlResponse, LINE_BYTES_MAX},
     driver::{clock, control, watch},
+    duties,
     terminal::complain,
 };
 
 /// All is killed so long before the lease is over.
 const KILL_MS: u64 = 60;
+
+/// What was left for the command is waited for no longer than this.
+const LEFT_MAX: Duration = Duration::from_millis(500);
 
 /// Between two tries to reach the agent, the first and the longest.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -69,7 +74,7 @@ pub(super) async fn run(
     loop {
         match reach(places, arguments).await {
             Ok(agent) => {
-                let mut keeper = Keeper::new(arguments, deadline, agent);
+                let mut keeper = Keeper::new((places, arguments), deadline, agent);
                 let how = keeper.serve(&mut terminate, &mut child).await;
                 let token = keeper.end_now();
                 match how {
@@ -110,6 +115,28 @@ async fn reach(places: &Places, arguments: &Arguments) -> Result<Agent, String> 
     Ok((BufReader::new(heard).lines(), said))
 }
 
+/// What the last holder of this duty left, as this board has it: whoever holds the duty has
+/// applied all that was written under the grants before.
+async fn left(places: &Places, duty: &str) -> Result<Vec<u8>, String> {
+    let words = |error: std::io::Error| error.to_string();
+    let agent = control::connect(&places.control)?;
+    agent.set_nonblocking(true).map_err(words)?;
+    let mut agent = UnixStream::from_std(agent).map_err(words)?;
+    let mut line = serde_json::to_vec(&ControlRequest::Left { duty: duty.to_owned() })
+        .map_err(|error| error.to_string())?;
+    line.push(b'\n');
+    agent.write_all(&line).await.map_err(words)?;
+    let mut answer = Vec::new();
+    agent.take(LINE_BYTES_MAX).read_to_end(&mut answer).await.map_err(words)?;
+    match serde_json::from_slice(&answer) {
+        Ok(ControlResponse::Sql(response)) => {
+            Ok(duties::what_was_left(response)?.unwrap_or_default())
+        }
+        Ok(ControlResponse::Refused(reason)) => Err(reason),
+        Ok(_) | Err(_) => Err(String::from("the agent's answer is none")),
+    }
+}
+
 async fn say(agent: &mut OwnedWriteHalf, word: &impl serde::Serialize) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(word)?;
     line.push(b'\n');
@@ -141,6 +168,7 @@ struct Ending {
 }
 
 struct Keeper<'a> {
+    places: &'a Places,
     arguments: &'a Arguments,
     deadline: &'a Deadline,
     heard: Lines<BufReader<OwnedReadHalf>>,
@@ -157,8 +185,13 @@ struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(arguments: &'a Arguments, deadline: &'a Deadline, (heard, agent): Agent) -> Self {
+    fn new(
+        (places, arguments): (&'a Places, &'a Arguments),
+        deadline: &'a Deadline,
+        (heard, agent): Agent,
+    ) -> Self {
         Self {
+            places,
             arguments,
             deadline,
             heard,
@@ -260,7 +293,7 @@ impl<'a> Keeper<'a> {
         }
         let may_start = self.running.is_none() && self.ending.is_none();
         if may_start && self.again.take_if(|again| *again <= now).is_some() {
-            match Running::start(self.arguments, token) {
+            match self.start(token).await {
                 Ok(running) => self.running = Some(running),
                 Err(reason) => {
                     complain(&format!("understudy hold: {reason}"));
@@ -269,6 +302,17 @@ impl<'a> Keeper<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Starts the command, with what the holder before left for it.
+    async fn start(&self, token: u64) -> Result<Running, String> {
+        let left = tokio::time::timeout(LEFT_MAX, left(self.places, &self.arguments.duty)).await;
+        let left = left.unwrap_or_else(|_| Err(String::from("the agent does not say")));
+        let left = left.map_err(|reason| format!("what was left cannot be read: {reason}"))?;
+        if self.lease.as_ref().is_none_or(|lease| lease.until.since(clock::now()) <= KILL_MS) {
+            return Err(String::from("the lease was over before the command began"));
+        }
+        Running::start(self.arguments, token, &left)
     }
 
     /// The command has ended by itself: it is started again, a few times.

@@ -141,6 +141,10 @@ fn endpoints(caller: Caller, loader: Loader, desk: Desk, bounds: &Bounds) -> Rou
         .route("/readings/stream", get(stream::stream))
         .route("/duties", get(duties::all))
         .route("/duties/{name}", get(duties::one))
+        .route(
+            "/duties/{name}/checkpoint",
+            get(duties::left).put(duties::leave).post(duties::leave),
+        )
         .route("/duties/{name}/{change}", post(duties::change))
         .fallback(|| async { empty(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { empty(StatusCode::METHOD_NOT_ALLOWED) })
@@ -157,7 +161,8 @@ async fn enter(mut request: HttpRequest, next: Next) -> Response {
     if !is_streamed && body::announces_too_much(request.headers()) {
         return body::too_large();
     }
-    if request.method() == Method::POST && is_from_elsewhere(request.headers()) {
+    let writes = [Method::POST, Method::PUT].contains(request.method());
+    if writes && is_from_elsewhere(request.headers()) {
         let reason = "a web page of another origin may not write here";
         return text(StatusCode::FORBIDDEN, reason);
     }
@@ -278,6 +283,7 @@ fn sql_request(
     SqlRequest {
         transaction: parameters.transaction,
         statement_timeout_ms: parameters.db_timeout_ms,
+        fence: parameters.fence.clone(),
         ..SqlRequest::new(kind, Origin::User, statements)
     }
 }

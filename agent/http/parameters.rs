@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use axum::{http::StatusCode, response::Response};
 
+use understudy_core::duty::Fence;
+
 use super::{render::Shape, text};
 
 /// Consistency of a read, by rqlite's names.
@@ -30,6 +32,8 @@ pub(super) struct Parameters {
     pub(super) linearizable_timeout_ms: Option<u64>,
     pub(super) timeout: Duration,
     pub(super) shape: Shape,
+    /// What is written counts only while this is the duty's token.
+    pub(super) fence: Option<Fence>,
     named: Vec<(String, String)>,
 }
 
@@ -60,7 +64,10 @@ impl Parameters {
                 return Err(text(StatusCode::BAD_REQUEST, &reason));
             }
         }
+        let fence = value("fence").map(|fence| Fence::parse(fence)).transpose();
+        let fence = fence.map_err(|reason| text(StatusCode::BAD_REQUEST, &reason))?;
         Ok(Self {
+            fence,
             q: value("q").cloned(),
             transaction: has("transaction"),
             level: level(value("level").map_or("", String::as_str)),

@@ -15,18 +15,24 @@ use axum::{
 use serde_json::json;
 use tokio::time::timeout;
 use understudy_core::{
+    duty::Fence,
     event::{Reply, Request},
     readings::Level,
     sql,
 };
 
-use super::{Answer, Front, Parameters, body::Taken, level, limits::REFUSED_MAX, respond, text};
-use crate::readings::{
-    desk::{Message, Told},
-    json,
-    moment::Unit,
-    query::{self, Range},
-    stream::level_name,
+use super::{
+    Answer, Front, Parameters, body::Taken, level, limits::REFUSED_MAX, nodes, respond, text,
+};
+use crate::{
+    call::Caller,
+    readings::{
+        desk::{Message, Told},
+        json,
+        moment::Unit,
+        query::{self, Range},
+        stream::level_name,
+    },
 };
 
 /// `POST /readings`.
@@ -50,10 +56,14 @@ pub(super) async fn write(
                 .ok_or_else(|| bad(format!("precision is s, ms, us or ns, not {name}")))?,
         ),
     };
+    let token = match &parameters.fence {
+        None => None,
+        Some(fence) => Some(token_of(&front.caller, fence).await?),
+    };
     let Taken { bytes, room } = front.bodies.read(body).await?;
     let is_json = is_json(&headers, &bytes);
     let mut outcome = Outcome {
-        message: Message::default(),
+        message: Message::under(token),
         level: Level::Committed,
         stored: 0,
         refused: Vec::new(),
@@ -85,6 +95,22 @@ pub(super) async fn write(
     }
     drop(room);
     outcome.answer(until, if is_json { "item" } else { "line" })
+}
+
+/// The token alone says which duty: no two ever have the same. Whether it is the duty's
+/// still is decided where the readings are stored.
+async fn token_of(caller: &Caller, fence: &Fence) -> Result<u64, Response> {
+    let status = nodes::seen(caller).await?;
+    let of_another =
+        status.duties.iter().find(|duty| duty.token == fence.token && duty.name != fence.duty);
+    match of_another {
+        Some(duty) => {
+            let reason =
+                format!("token {} is that of {}, not of {}", fence.token, duty.name, fence.duty);
+            Err(text(StatusCode::BAD_REQUEST, &reason))
+        }
+        None => Ok(fence.token),
+    }
 }
 
 /// Said to be, or an array that is not said to be text.
@@ -126,7 +152,8 @@ impl Outcome {
         if self.message.is_empty() || !(is_last || self.message.is_full()) {
             return Ok(());
         }
-        let message = std::mem::take(&mut self.message);
+        let next = self.message.next();
+        let message = std::mem::replace(&mut self.message, next);
         self.is_handed_over |= message.readings_count() > 0;
         let Some(told) = front.desk.store(message, until).await else {
             return Err(text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping"));

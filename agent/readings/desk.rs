@@ -31,9 +31,23 @@ pub struct Message {
     lines: Vec<u64>,
     /// Lines that say nothing acceptable, and why.
     errors: Vec<(u64, String)>,
+    /// The token of readings that have none of their own.
+    token: Option<u64>,
 }
 
 impl Message {
+    /// One whose readings are taken under this token, where they have none of their own.
+    #[must_use]
+    pub fn under(token: Option<u64>) -> Self {
+        Self { token, ..Self::default() }
+    }
+
+    /// An empty one under the same token.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        Self::under(self.token)
+    }
+
     /// Takes a line in, by its number.
     pub fn line(&mut self, number: u64, line: &[u8], precision: Option<Unit>) {
         match line::parse(line, precision) {
@@ -44,7 +58,7 @@ impl Message {
 
     /// Takes a reading in, by its line.
     pub fn draft(&mut self, number: u64, draft: Draft) {
-        self.drafts.push(draft);
+        self.drafts.push(Draft { token: draft.token.or(self.token), ..draft });
         self.lines.push(number);
     }
 
@@ -122,7 +136,7 @@ impl Desk {
 
     /// Hands a message on: what is begun first is stored first.
     pub async fn begin(&self, message: Message, until: Level) -> Option<Pending> {
-        let Message { drafts, lines, errors } = message;
+        let Message { drafts, lines, errors, token: _ } = message;
         let mut readings = self.stamped(drafts).into_iter();
         let window_ms = match until {
             Level::Spooled => self.window_ms,

@@ -19,8 +19,8 @@ use super::{agenda::Happening, world::World};
 /// Duties of the group, and how they are made: the second is for two of the boards.
 const DUTIES: [u64; 2] = [1, 2];
 const ADD: [&str; 2] = [
-    "INSERT OR IGNORE INTO _understudy_duty VALUES (1, 'pump', 0, NULL, NULL, NULL, 0, '', 0, NULL)",
-    "INSERT OR IGNORE INTO _understudy_duty VALUES (2, 'uplink', 0, NULL, NULL, NULL, 0, '2,1', 0, NULL)",
+    "INSERT OR IGNORE INTO _understudy_duty VALUES (1, 'pump', 0, NULL, NULL, NULL, 0, '', 0, NULL, '')",
+    "INSERT OR IGNORE INTO _understudy_duty VALUES (2, 'uplink', 0, NULL, NULL, NULL, 0, '2,1', 0, NULL, '')",
 ];
 
 /// A command that runs.

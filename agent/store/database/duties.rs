@@ -1,12 +1,18 @@
-//! The group's duties, as the rows have them: told whenever an entry has changed them.
+//! The group's duties, as the rows have them: told whenever an entry has changed them, and
+//! held against the fences of what is to be written.
+//!
+//! The leader judges a fence where it executes what is fenced, on top of all that is in the
+//! log; the entry counts in that place alone. So nothing that a fence lets through is
+//! applied after the next grant.
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use understudy_core::{
-    duty::{Duty, Incarnation},
+    duty::{Duty, Fence, Incarnation},
     event::NodeId,
+    mutant,
 };
 
-use super::{Database, Failure};
+use super::{Database, Failure, authorize::Mode};
 
 /// What the database knows of duties.
 #[derive(Default)]
@@ -46,6 +52,27 @@ impl Database {
         Ok(())
     }
 
+    /// Why what is done under this fence counts no more, if it does not.
+    pub(super) fn stale(&mut self, fence: Option<&Fence>) -> Result<Option<String>, Failure> {
+        let Some(Fence { duty, token }) = fence.filter(|_| !mutant::is(114)) else {
+            return Ok(None);
+        };
+        let sql = "SELECT token FROM main._understudy_duty WHERE name = ?1";
+        self.authorizer.enter(Mode::Internal);
+        let known = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut select| select.query_row([duty], |row| row.get::<_, i64>(0)).optional());
+        Ok(match known.map_err(|error| self.failure(&error))?.map(i64::cast_unsigned) {
+            Some(known) if known == *token && known > 0 => None,
+            Some(known) => Some(format!(
+                "fence {duty}:{token} is stale: {duty} has token {known}, and what is done under \
+                 another counts no more"
+            )),
+            None => Some(format!("fence {duty}:{token}: there is no duty {duty}")),
+        })
+    }
+
     /// An entry is applied: did it bring something about duties?
     pub(super) fn look_for_duties(&mut self) -> Result<(), Failure> {
         match self.charge.is_touched {
@@ -55,8 +82,15 @@ impl Database {
     }
 }
 
+/// Is this the token of a duty that somebody holds?
+pub(super) fn is_current(connection: &Connection, token: u64) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM main._understudy_duty WHERE token = ?1 AND board IS NOT NULL";
+    let mut select = connection.prepare_cached(sql)?;
+    select.exists([token.cast_signed()])
+}
+
 fn read_duties(connection: &Connection) -> rusqlite::Result<Vec<Duty>> {
-    let sql = "SELECT id, name, token, board, boot, nonce, lease_ms, candidates, paused, wanted \
+    let sql = "SELECT id, name, token, board, boot, nonce, lease_ms, candidates, paused, wanted, rules \
                FROM _understudy_duty ORDER BY id";
     let mut select = connection.prepare_cached(sql)?;
     let duties = select.query_map([], duty_of)?;
@@ -80,5 +114,7 @@ fn duty_of(row: &Row<'_>) -> rusqlite::Result<Duty> {
         candidates: candidates.split(',').filter_map(|id| id.parse::<NodeId>().ok()).collect(),
         is_paused: row.get(8)?,
         wanted: unsigned(9)?,
+        // Nobody writes it by hand; what cannot be read asks for nothing.
+        rules: serde_json::from_str(&row.get::<_, String>(10)?).unwrap_or_default(),
     })
 }

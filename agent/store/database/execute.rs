@@ -251,6 +251,9 @@ impl Database {
             let refused = SqlResponse::refused(&sql::too_many_statements());
             return Ok(Request::Answered(Ok(sql::encode(&refused))));
         }
+        if let Some(stale) = self.stale(request.fence.as_ref())? {
+            return Ok(Request::Answered(Ok(sql::encode(&SqlResponse::refused(&stale)))));
+        }
         if load::is_step(bytes) {
             return Ok(Request::DoesNotFit);
         }

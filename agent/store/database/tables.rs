@@ -40,4 +40,5 @@ pub(super) const TABLES: &str = "
     CREATE TABLE _understudy_duty(
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, token INTEGER NOT NULL, board INTEGER,
         boot INTEGER, nonce INTEGER, lease_ms INTEGER NOT NULL, candidates TEXT NOT NULL,
-        paused INTEGER NOT NULL, wanted INTEGER);";
+        paused INTEGER NOT NULL, wanted INTEGER, rules TEXT NOT NULL DEFAULT '');
+    CREATE TABLE _understudy_checkpoint(duty INTEGER PRIMARY KEY, data BLOB NOT NULL);";

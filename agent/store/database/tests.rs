@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use understudy_core::{
+    duty::Fence,
     event::{Entry, EntryKind, Outcome},
     sql::{
         self, Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
@@ -85,6 +86,13 @@ impl Boards {
     pub(super) fn fine(&mut self, sql: &str) {
         let outcome = self.run(sql);
         assert!(!matches!(outcome, StatementOutcome::Error(_)), "{sql}: {outcome:?}");
+    }
+
+    /// As the agent does it: internal tables too.
+    pub(super) fn agents(&mut self, sql: &str) {
+        let request = SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, Vec::new());
+        let answers = self.requests(&[sql::encode(&request)]);
+        assert_eq!(answers[0].failure(), None, "{sql}");
     }
 
     fn refused(&mut self, sql: &str, words: &str) {
@@ -369,6 +377,41 @@ fn no_cached_statement_carries_its_permission_to_another_caller() {
     let done = boards.requests(&[sql::encode(&agents)]);
     assert!(matches!(done[0].results[0].outcome, StatementOutcome::Changed { .. }));
     boards.refused(set, "belongs to understudy");
+}
+
+#[test]
+fn what_is_done_under_a_fence_counts_while_the_duty_has_that_token() {
+    let mut boards = Boards::new();
+    boards.fine("CREATE TABLE t(a)");
+    boards.agents(
+        "INSERT INTO _understudy_duty VALUES (1, 'pump', 7, 1, 1, 1, 0, '', 0, NULL, ''), \
+         (2, 'a:b', 0, NULL, NULL, NULL, 0, '', 0, NULL, '')",
+    );
+    let under = |fence: &str| {
+        let insert = SqlRequest::one(
+            RequestKind::Execute,
+            Origin::User,
+            format!("INSERT INTO t VALUES ('{fence}')"),
+            Vec::new(),
+        );
+        let fence = Some(Fence::parse(fence).unwrap());
+        sql::encode(&SqlRequest { fence, ..insert })
+    };
+    let refused = |boards: &mut Boards, fence: &str| {
+        boards.requests(&[under(fence)])[0].error.clone().unwrap_or_default()
+    };
+    assert_eq!(refused(&mut boards, "pump:7"), "");
+    assert!(refused(&mut boards, "pump:6").contains("pump has token 7"));
+    assert!(refused(&mut boards, "mill:7").contains("no duty mill"));
+    assert!(refused(&mut boards, "a:b:0").contains("stale"), "nobody was ever granted it");
+    // What is granted in the very same entry counts.
+    let grant = "UPDATE _understudy_duty SET token = 9 WHERE id = 1";
+    let grant = SqlRequest::one(RequestKind::Execute, Origin::Agent, grant, Vec::new());
+    let answers = boards.requests(&[sql::encode(&grant), under("pump:7"), under("pump:9")]);
+    assert!(answers[1].error.as_ref().is_some_and(|words| words.contains("token 9")));
+    assert_eq!(answers[2].error, None);
+    assert_eq!(boards.query(0, "SELECT count(*) FROM t"), [[Value::Integer(2)]]);
+    assert!(Fence::parse("pump").is_err() && Fence::parse(":4").is_err());
 }
 
 /// The request that ended the transaction had turned foreign keys on: what is

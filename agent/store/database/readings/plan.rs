@@ -23,7 +23,7 @@ use super::{
     unfit,
     write::{self, Inserts, is_barred},
 };
-use crate::store::database::text::words;
+use crate::store::database::{duties, text::words};
 
 const NO_PLACE: &str = "too many readings of this sensor have this very time";
 const NO_NUMBER: &str = "no number is left for another sensor";
@@ -45,6 +45,8 @@ pub(super) struct Plan<'c> {
     ledgers: BTreeMap<NodeId, Ledger>,
     ids: Option<Ids>,
     fixes: BTreeMap<(NodeId, u64), Option<i64>>,
+    /// Tokens of duties, and whether they are any more.
+    tokens: BTreeMap<u64, bool>,
 }
 
 /// The ids that are remembered: the range of their numbers, and those that are to come.
@@ -83,6 +85,7 @@ impl<'c> Plan<'c> {
             ledgers: BTreeMap::new(),
             ids: None,
             fixes: BTreeMap::new(),
+            tokens: BTreeMap::new(),
         })
     }
 
@@ -144,6 +147,13 @@ impl<'c> Plan<'c> {
         if let Some(reason) = unfit(&reading) {
             return Ok(Fate::Refused(reason));
         }
+        if let Some(token) = reading.token
+            && !self.is_current(token)?
+        {
+            return Ok(Fate::Refused(format!(
+                "no duty has token {token} any more: what is taken under it comes too late"
+            )));
+        }
         if let Some(id) = &reading.id
             && let Some(fate) = self.id(id)?
         {
@@ -172,6 +182,16 @@ impl<'c> Plan<'c> {
             ids.new.insert(id.clone());
         }
         Ok(Fate::Stored(row))
+    }
+
+    /// Has a duty this token? No two have the same.
+    fn is_current(&mut self, token: u64) -> rusqlite::Result<bool> {
+        if let Some(is_current) = self.tokens.get(&token) {
+            return Ok(*is_current || mutant::is(115));
+        }
+        let is_current = duties::is_current(self.connection, token)?;
+        self.tokens.insert(token, is_current);
+        Ok(is_current || mutant::is(115))
     }
 
     /// Its number, and whether it has it from now on; none when none is left.

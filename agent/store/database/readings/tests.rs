@@ -94,9 +94,39 @@ pub(super) fn all(boards: &mut Boards) -> String {
     text(boards, sql)
 }
 
+/// Some board holds a duty under this token from now on.
+fn grant(boards: &mut Boards, token: u64) {
+    let sql = format!(
+        "INSERT INTO _understudy_duty VALUES (1, 'pump', {token}, 1, 1, 1, 0, '', 0, NULL, '') \
+         ON CONFLICT(id) DO UPDATE SET token = {token}"
+    );
+    boards.agents(&sql);
+}
+
+#[test]
+fn what_is_taken_under_a_token_counts_while_a_duty_has_it() {
+    let mut boards = boards();
+    let under = |token, value| Reading { token: Some(token), ..reading("a", NOON, value) };
+    let number = first_number(1);
+    let stored = |boards: &mut Boards, at, token| {
+        let numbered = vec![(number + at, under(token, 1.0))];
+        store(boards, &batch(1, number + at, numbered)).refused
+    };
+    assert!(stored(&mut boards, 0, 7)[0].1.contains("no duty has token 7"));
+    grant(&mut boards, 7);
+    assert_eq!(stored(&mut boards, 1, 7), []);
+    grant(&mut boards, 8);
+    assert_eq!(stored(&mut boards, 2, 7).len(), 1, "the duty has gone elsewhere");
+    assert_eq!(stored(&mut boards, 3, 8), []);
+    boards.agents("UPDATE _understudy_duty SET board = NULL");
+    assert_eq!(stored(&mut boards, 4, 8).len(), 1, "nobody has it");
+    assert_eq!(boards.one("SELECT count(*) FROM reading"), Value::Integer(2));
+}
+
 #[test]
 fn the_first_readings_make_the_tables_that_anyone_can_query() {
     let mut boards = boards();
+    grant(&mut boards, 9);
     let full = Reading {
         value: Value::Text(b"open".to_vec()),
         token: Some(9),
@@ -529,6 +559,10 @@ fn tables_that_are_dropped_are_made_again() {
 #[test]
 fn any_batch_makes_an_entry_that_boards_can_read() {
     let mut boards = boards();
+    boards.agents(
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 62) \
+         INSERT INTO _understudy_duty SELECT i + 1, i, 1 << i, 1, 1, 1, 0, '', 0, NULL, '' FROM n",
+    );
     let mut seed = 3_u64;
     let mut next = |below: u64| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -551,7 +585,7 @@ fn any_batch_makes_an_entry_that_boards_can_read() {
             };
             let sensor = format!("s{}", next(9));
             let id = (next(5) == 0).then(|| format!("id {}", next(30)));
-            let token = (next(5) == 0).then(|| next(1 << 31) << next(33));
+            let token = (next(5) == 0).then(|| 1 << next(63));
             let reading = Reading { sensor, time, value, id, token, is_far: next(9) == 0 };
             readings.push((number, reading));
         }

@@ -1,0 +1,129 @@
+//! A dead sensor is a dead board, for a duty that says so: a board is fit for it while the
+//! duty's sensor reports there, and the leader has the duty go from a holder that is not
+//! to a board that is. Where there is none the holder keeps it.
+//!
+//! A sensor reports by any reading that this board takes in of it. What is no value (NaN)
+//! is none of those, so a sensor that fails is as silent as one that is unplugged.
+//!
+//! A duty that has moved often of late stays where it is: a sensor that comes and goes on
+//! two boards in turn does not carry it along.
+
+use alloc::{collections::VecDeque, string::String, vec::Vec};
+
+use crate::{
+    duty::{Duty, Incarnation},
+    event::{Millis, NodeId},
+    limits::{DUTY_MOVES_MAX, DUTY_MOVES_MS, READY_TICKS},
+    mutant,
+    node::Node,
+    readings::Reading,
+};
+
+/// The boards that a duty was granted to of late, the last at the end, and when.
+pub(crate) type Moves = VecDeque<(Millis, NodeId)>;
+
+impl Node {
+    /// Readings have come to this board: of a sensor that a duty wants?
+    pub(crate) fn note_sensors(&mut self, now: Millis, readings: &[Reading]) {
+        let wanted = self.duties.rows.iter().filter_map(|duty| duty.rules.fresh.as_ref());
+        let wanted: Vec<&String> = wanted.map(|fresh| &fresh.sensor).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        for reading in readings.iter().filter(|reading| wanted.contains(&&reading.sensor)) {
+            self.duties.sensors.insert(reading.sensor.clone(), now);
+        }
+    }
+
+    /// Looks anew at which duties this board is not fit for.
+    pub(crate) fn look_at_sensors(&mut self, now: Millis) {
+        let sensors = &self.duties.sensors;
+        let is_silent = |duty: &&Duty| {
+            duty.rules.fresh.as_ref().is_some_and(|fresh| {
+                let last = sensors.get(&fresh.sensor);
+                last.is_none_or(|at| now.since(*at) >= fresh.within_ms)
+            })
+        };
+        let unfit = self.duties.rows.iter().filter(is_silent).map(|duty| duty.id).collect();
+        if unfit != self.duties.unfit {
+            self.duties.unfit = unfit;
+            self.duties.told = (None, 0);
+            self.duties.changes += 1;
+        }
+        let rows = &self.duties.rows;
+        let is_wanted = |sensor: &String| {
+            rows.iter().any(|duty| duty.rules.fresh.as_ref().is_some_and(|f| f.sensor == *sensor))
+        };
+        self.duties.sensors.retain(|sensor, _| is_wanted(sensor));
+    }
+
+    /// Is the sensor silent that this duty wants to report here?
+    #[must_use]
+    pub fn is_unfit_for(&self, duty: u64) -> bool {
+        self.duties.unfit.contains(&duty)
+    }
+
+    /// Has its holder said, in the start that it holds this duty in, that it is not ready
+    /// for it? One that has said nothing yet has not.
+    pub(crate) fn is_unfit(&self, now: Millis, duty: &Duty, holder: Incarnation) -> bool {
+        if holder.board == self.config.id {
+            return holder == self.incarnation() && self.is_unfit_for(duty.id);
+        }
+        let said = self.duties.ready.get(&holder.board);
+        said.is_some_and(|ready| {
+            let is_fresh = now.since(ready.at) < 3 * READY_TICKS * self.config.timing.tick_ms;
+            is_fresh && ready.start == holder && !ready.duties.contains(&duty.id)
+        })
+    }
+
+    /// Rows about duties are about to be these: which have moved?
+    pub(crate) fn note_moves(&mut self, now: Millis, rows: &[Duty]) {
+        let moves = &mut self.duties.moves;
+        moves.retain(|id, _| rows.iter().any(|duty| duty.id == *id));
+        for (duty, holder) in rows.iter().filter_map(|duty| Some((duty, duty.holder?))) {
+            let of_it = moves.entry(duty.id).or_default();
+            if of_it.back().is_none_or(|(_, board)| *board != holder.board) {
+                of_it.push_back((now, holder.board));
+            }
+            while of_it.len() > DUTY_MOVES_MAX + 1 {
+                of_it.pop_front();
+            }
+        }
+    }
+
+    /// Has it moved too often of late?
+    pub(crate) fn is_restless(&self, now: Millis, duty: &Duty) -> bool {
+        let moves = self.duties.moves.get(&duty.id).filter(|moves| moves.len() > DUTY_MOVES_MAX);
+        let first = moves.and_then(|moves| moves.get(1));
+        first.is_some_and(|(at, _)| now.since(*at) < DUTY_MOVES_MS) && !mutant::is(117)
+    }
+
+    /// Since when is a board ready that comes before this duty's holder in order?
+    pub(crate) fn look_for_better(&mut self, now: Millis) {
+        let better = self.duties.rows.iter().filter(|duty| self.has_better(now, duty));
+        let better: Vec<u64> = better.map(|duty| duty.id).collect();
+        self.duties.better.retain(|id, _| better.contains(id));
+        for id in better {
+            self.duties.better.entry(id).or_insert(now);
+        }
+    }
+
+    fn has_better(&self, now: Millis, duty: &Duty) -> bool {
+        let rank = duty.holder.map(|holder| duty.rank(holder.board));
+        let Some(Some(rank)) = rank.filter(|_| duty.rules.preempt_ms.is_some()) else {
+            return false;
+        };
+        let before = duty.candidates.iter().take(rank);
+        before.into_iter().any(|board| self.ready_for(now, *board, duty).is_some())
+    }
+
+    /// Has such a board waited long enough?
+    pub(crate) fn is_preempted(&self, now: Millis, duty: &Duty) -> bool {
+        let since = self.duties.better.get(&duty.id);
+        since.zip(duty.rules.preempt_ms).is_some_and(|(since, ms)| now.since(*since) >= ms)
+    }
+}
+
+#[cfg(test)]
+#[path = "fitness_tests.rs"]
+mod tests;
