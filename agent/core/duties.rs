@@ -13,8 +13,7 @@ use crate::{
     duty::{Claim, Duty, Incarnation},
     event::{Millis, NodeId},
     fitness::Moves,
-    lease::{Lessee, Lessor, Quiet},
-    mutant,
+    lease::{Ended, Lessee, Lessor, Quiet},
     node::Node,
     rounds::Rounds,
     wire::RaftFrame,
@@ -57,8 +56,7 @@ pub(crate) struct Duties {
     pub(crate) ready: BTreeMap<NodeId, Ready>,
     /// The leader that was told what this board is ready for, and at which tick.
     pub(crate) told: (Option<NodeId>, u64),
-    /// Starts of boards that have ended, their commands with them.
-    pub(crate) ended: BTreeMap<NodeId, Incarnation>,
+    pub(crate) ended: Ended,
     /// Grants under which this board is asked to come to an end.
     pub(crate) yields: BTreeSet<Claim>,
     pub(crate) changes: u64,
@@ -82,26 +80,17 @@ impl Duties {
             better: BTreeMap::new(),
             ready: BTreeMap::new(),
             told: (None, 0),
-            ended: BTreeMap::new(),
+            ended: Ended::default(),
             yields: BTreeSet::new(),
             changes: 0,
             seen: now,
         }
     }
 
-    /// Has the start that this duty was granted to ended?
-    pub(crate) fn has_ended(&self, duty: &Duty) -> bool {
-        let ended = |holder: Incarnation| {
-            let ended = self.ended.get(&holder.board);
-            ended.is_some_and(|ended| *ended == holder || mutant::is(107))
-        };
-        duty.holder.is_some_and(ended)
-    }
-
     /// A board has left the group.
     pub(crate) fn forget(&mut self, board: NodeId) {
         self.ready.remove(&board);
-        self.ended.remove(&board);
+        self.ended.forget(board);
     }
 }
 
@@ -141,19 +130,15 @@ impl Node {
 
     /// Proof came that this start has ended, and all that it ran.
     pub(crate) fn on_ended(&mut self, start: Incarnation) {
-        if self.membership.member(start.board).is_none() {
-            return;
-        }
-        let known = self.duties.ended.entry(start.board).or_insert(start);
-        if start.boot >= known.boot {
-            *known = start;
+        if self.membership.member(start.board).is_some() {
+            self.duties.ended.note(start);
         }
     }
 
     /// One that leads acknowledges itself all the time.
     pub(crate) fn note_leading(&mut self, now: Millis) {
-        if self.leads() && !mutant::is(109) {
-            self.duties.quiet.acknowledge(now);
+        if self.leads() {
+            self.duties.quiet.lead(now);
         }
     }
 

@@ -162,7 +162,7 @@ impl Node {
         let ready = self.duties.ready.get(&board)?;
         let is_fresh = now.since(ready.at) < 3 * READY_TICKS * self.config.timing.tick_ms;
         let is_here = is_fresh && self.hears(now, board) == Some(true);
-        let has_ended = self.duties.ended.get(&board) == Some(&ready.start);
+        let has_ended = self.duties.ended.has(ready.start);
         let is_ready = is_here && !has_ended && ready.duties.contains(&duty.id);
         is_ready.then_some(ready.start)
     }
@@ -223,13 +223,10 @@ impl Node {
 
     /// The next grant to make, if there is any: of which duty, and to whom.
     fn next_grant(&self, now: Millis) -> Option<(&Duty, Option<Incarnation>)> {
-        let Duties { rows, lessor, .. } = &self.duties;
-        let due = |duty: &&Duty| {
-            !lessor.replaces(duty.claim())
-                && (self.duties.has_ended(duty) || lessor.over_at(duty) <= now)
-        };
+        let Duties { rows, lessor, ended, .. } = &self.duties;
+        let due = |duty: &&Duty| lessor.may_grant(now, duty, ended);
         rows.iter().filter(due).find_map(|duty| {
-            let has_stopped = lessor.has_stopped(duty) || self.duties.has_ended(duty);
+            let has_stopped = lessor.has_stopped(duty) || ended.has_holder_of(duty);
             match self.choose(now, duty) {
                 Some(holder) => Some((duty, Some(holder))),
                 None if has_stopped => Some((duty, None)),

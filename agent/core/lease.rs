@@ -56,7 +56,14 @@ impl Quiet {
         Self { acknowledged, term: 0, latest: Millis(0) }
     }
 
-    /// This voter acknowledges a leader, or is one.
+    /// One that leads acknowledges itself all the time.
+    pub(crate) fn lead(&mut self, now: Millis) {
+        if !mutant::is(109) {
+            self.acknowledge(now);
+        }
+    }
+
+    /// This voter acknowledges a leader.
     pub(crate) const fn acknowledge(&mut self, now: Millis) {
         self.acknowledged = now;
     }
@@ -66,8 +73,12 @@ impl Quiet {
         now.since(self.acknowledged)
     }
 
-    /// It has got a vote in this term: the voter was quiet for so long.
+    /// It has got a vote in this term: the voter was quiet for so long. One of a term before
+    /// may come late, between those that count.
     pub(crate) fn elect(&mut self, now: Millis, term: u64, quiet_ms: u64) {
+        if term < self.term && !mutant::is(114) {
+            return;
+        }
         if term != self.term {
             (self.term, self.latest) = (term, Millis(0));
         }
@@ -79,6 +90,36 @@ impl Quiet {
     fn others_until(&self, term: u64) -> Millis {
         let voted = if self.term == term { self.latest } else { Millis(0) };
         if mutant::is(102) { Millis(0) } else { voted.max(self.acknowledged) }
+    }
+}
+
+/// The last start known to have ended of each board, and its commands with it.
+#[derive(Default)]
+pub(crate) struct Ended(BTreeMap<NodeId, Incarnation>);
+
+impl Ended {
+    pub(crate) fn note(&mut self, start: Incarnation) {
+        let known = self.0.entry(start.board).or_insert(start);
+        if start.boot >= known.boot {
+            *known = start;
+        }
+    }
+
+    pub(crate) fn has(&self, start: Incarnation) -> bool {
+        self.0.get(&start.board) == Some(&start)
+    }
+
+    /// Has the start that this duty was granted to ended?
+    pub(crate) fn has_holder_of(&self, duty: &Duty) -> bool {
+        let has_ended = |holder: Incarnation| {
+            self.has(holder) || mutant::is(107) && self.0.contains_key(&holder.board)
+        };
+        duty.holder.is_some_and(has_ended)
+    }
+
+    /// A board has left the group.
+    pub(crate) fn forget(&mut self, board: NodeId) {
+        self.0.remove(&board);
     }
 }
 
@@ -171,6 +212,12 @@ impl Lessor {
         duties.iter().any(stands)
             && (!self.replaces(claim) || mutant::is(103))
             && !self.stopped.contains(&claim)
+    }
+
+    /// May it grant this duty anew?
+    pub(crate) fn may_grant(&self, now: Millis, duty: &Duty, ended: &Ended) -> bool {
+        let is_over = ended.has_holder_of(duty) || self.over_at(duty) <= now;
+        is_over && !self.replaces(duty.claim())
     }
 
     /// From when on nobody acts under the present grant of this duty any more, unless it
@@ -433,6 +480,9 @@ mod tests {
         assert_eq!(over(&lessor), 1_200 + LEASE_MS + MARGIN_MS);
         lessor.stopped(CLAIM);
         assert_eq!(over(&lessor), 0);
+        quiet.elect(Millis(1_020), 4, 900);
+        lessor.begin(&quiet, 5);
+        assert_eq!(over(&lessor), 700 + LEASE_MS + MARGIN_MS, "a late vote of a term before");
         lessor.begin(&quiet, 6);
         assert_eq!(over(&lessor), 400 + LEASE_MS + MARGIN_MS, "votes of another term say nothing");
     }

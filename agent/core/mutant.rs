@@ -91,9 +91,10 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 111, name: "a token given again" },
     Mutant { number: 112, name: "an obituary before the command is gone" },
     Mutant { number: 113, name: "a duty given up before the command is gone" },
-    Mutant { number: 114, name: "a fence not held against the duty where a write is executed" },
-    Mutant { number: 115, name: "a stale token's readings stored" },
+    Mutant { number: 114, name: "a late vote of a term before makes newer ones forgotten" },
     Mutant { number: 117, name: "a duty that never settles" },
+    Mutant { number: 118, name: "a fence not held against the duty where a write is executed" },
+    Mutant { number: 119, name: "a stale token's readings stored" },
 ];
 
 #[cfg(mutants)]

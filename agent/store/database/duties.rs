@@ -54,7 +54,7 @@ impl Database {
 
     /// Why what is done under this fence counts no more, if it does not.
     pub(super) fn stale(&mut self, fence: Option<&Fence>) -> Result<Option<String>, Failure> {
-        let Some(Fence { duty, token }) = fence.filter(|_| !mutant::is(114)) else {
+        let Some(Fence { duty, token }) = fence.filter(|_| !mutant::is(118)) else {
             return Ok(None);
         };
         let sql = "SELECT token FROM main._understudy_duty WHERE name = ?1";

@@ -187,11 +187,11 @@ impl<'c> Plan<'c> {
     /// Has a duty this token? No two have the same.
     fn is_current(&mut self, token: u64) -> rusqlite::Result<bool> {
         if let Some(is_current) = self.tokens.get(&token) {
-            return Ok(*is_current || mutant::is(115));
+            return Ok(*is_current || mutant::is(119));
         }
         let is_current = duties::is_current(self.connection, token)?;
         self.tokens.insert(token, is_current);
-        Ok(is_current || mutant::is(115))
+        Ok(is_current || mutant::is(119))
     }
 
     /// Its number, and whether it has it from now on; none when none is left.
