@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// One start of a board.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation {
     /// The board.
     pub board: NodeId,
@@ -26,7 +26,7 @@ pub struct Incarnation {
 }
 
 /// A duty, by the number it has in this group, and one grant of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Claim {
     /// Which duty.
     pub duty: u64,

@@ -15,6 +15,8 @@
 //! Both margins together cover clocks whose rates differ by up to a quarter of the lease:
 //! each may be off by 12 %.
 //!
+//! `lease_model` searches every order of events for two boards that act.
+//!
 //! Left out: who is granted what (`duties`), and that a command is gone when its lease is.
 
 use alloc::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec::Vec};
@@ -41,6 +43,7 @@ fn is_past(Claim { duty, token }: Claim, duties: &[Duty]) -> bool {
 }
 
 /// What a voter knows of when it acknowledged leaders, and of those who elect it.
+#[cfg_attr(test, derive(Clone, Debug, PartialEq, Eq, Hash))]
 pub(crate) struct Quiet {
     acknowledged: Millis,
     term: u64,
@@ -95,6 +98,7 @@ impl Quiet {
 
 /// The last start known to have ended of each board, and its commands with it.
 #[derive(Default)]
+#[cfg_attr(test, derive(Clone, Debug, PartialEq, Eq, Hash))]
 pub(crate) struct Ended(BTreeMap<NodeId, Incarnation>);
 
 impl Ended {
@@ -124,6 +128,7 @@ impl Ended {
 }
 
 /// What a leader knows of leases.
+#[cfg_attr(test, derive(Clone, Debug, PartialEq, Eq, Hash))]
 pub(crate) struct Lessor {
     /// Until when another leader may have answered renewals.
     others_until: Millis,
@@ -233,7 +238,7 @@ impl Lessor {
 }
 
 /// What a board holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Held {
     /// Which grant of which duty.
     pub claim: Claim,
@@ -242,6 +247,7 @@ pub struct Held {
 }
 
 /// What a holder knows of its leases.
+#[cfg_attr(test, derive(Clone, Debug, PartialEq, Eq, Hash))]
 pub(crate) struct Lessee {
     /// Grants to this start that are not given up, and when the first renewal was sent
     /// that had no answer.
@@ -389,6 +395,14 @@ impl Lessee {
 }
 
 #[cfg(test)]
+#[path = "lease_model.rs"]
+mod model;
+
+#[cfg(test)]
+#[path = "lease_model_tests.rs"]
+mod model_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -468,6 +482,8 @@ mod tests {
 
     #[test]
     fn a_leader_waits_from_the_last_renewal_and_for_what_another_may_have_answered() {
+        #[cfg(mutants)]
+        crate::rig::choose_mutant();
         let mut quiet = Quiet::new(Millis(0));
         quiet.acknowledge(Millis(400));
         quiet.elect(Millis(1_000), 5, 300);

@@ -1,6 +1,6 @@
-//! Planted bugs, to prove that the simulator would find them. Compiled in only
-//! under `--cfg mutants` and chosen by number at run time; otherwise every
-//! question below is the constant `false` and costs nothing.
+//! Planted bugs, to prove that the simulator and the tests would find them. Compiled in
+//! only under `--cfg mutants`, and into the core's own tests, and chosen by number at run
+//! time; otherwise every question below is the constant `false` and costs nothing.
 
 /// A planted bug and what it breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,12 +110,38 @@ pub fn choose(number: u32) {
 #[cfg(mutants)]
 #[must_use]
 pub fn is(number: u32) -> bool {
-    CHOSEN.load(core::sync::atomic::Ordering::Relaxed) == number
+    let is_chosen = CHOSEN.load(core::sync::atomic::Ordering::Relaxed) == number;
+    #[cfg(test)]
+    let is_chosen = is_chosen || here::is(number);
+    is_chosen
 }
 
 /// Is this planted bug to misbehave now? Never, in a build without them.
-#[cfg(not(mutants))]
+#[cfg(not(any(mutants, test)))]
 #[must_use]
 pub const fn is(_number: u32) -> bool {
     false
+}
+
+#[cfg(all(test, not(mutants)))]
+pub(crate) use here::is;
+
+/// In the core's own tests a thread can choose one for itself, in any build.
+#[cfg(test)]
+pub(crate) mod here {
+    extern crate std;
+
+    use core::cell::Cell;
+
+    std::thread_local! {
+        static CHOSEN: Cell<u32> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn choose(number: u32) {
+        CHOSEN.set(number);
+    }
+
+    pub(crate) fn is(number: u32) -> bool {
+        CHOSEN.get() == number
+    }
 }

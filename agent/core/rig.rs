@@ -378,7 +378,7 @@ fn execute(base: Position, requests: Vec<Vec<u8>>) -> Executed {
 
 /// The planted bug that this run is to find.
 #[cfg(mutants)]
-fn choose_mutant() {
+pub(crate) fn choose_mutant() {
     extern crate std;
     let number = std::env::var("MUTANT").ok().and_then(|number| number.parse().ok());
     crate::mutant::choose(number.unwrap_or(0));
