@@ -27,6 +27,7 @@ mod sql;
 mod stopping;
 mod terminal;
 mod tidy;
+mod unit;
 mod waiting;
 mod ways_in;
 mod witness;

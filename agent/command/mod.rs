@@ -36,6 +36,7 @@ mod retention;
 mod scrub;
 mod sentence;
 mod show;
+mod unit;
 mod watch;
 
 /// One database on every board of a sensor group, agreed through Raft.
@@ -240,6 +241,9 @@ enum Command {
     /// Keep a command: it runs while this board holds a duty, and at no other time. Ended
     /// by a signal it ends the command and exits with 0; 127 and 126 as in a shell.
     Hold(hold::Arguments),
+    /// Print a systemd unit that keeps a command for a duty, as a user of this board: the
+    /// way for a command that drives hardware.
+    Unit(unit::Arguments),
     #[command(hide = true)]
     HoldExec {
         /// The command and its arguments.
@@ -359,6 +363,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Readings(arguments) => readings::show(places, arguments)?,
         Command::Watch(arguments) => watch::run(places, &arguments)?,
         Command::Hold(arguments) => return hold::run(places, arguments),
+        Command::Unit(arguments) => unit::run(places, &arguments)?,
         Command::HoldExec { command } => return hold::exec(&command),
         Command::Checkpoint(arguments) => checkpoint::run(places, arguments)?,
         Command::Duty { action } => duty::run(places, action)?,

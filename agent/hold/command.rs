@@ -32,7 +32,7 @@ impl Running {
             .arg("hold-exec")
             .arg("--")
             .args(&arguments.command)
-            .env("UNDERSTUDY_DUTY", &arguments.duty)
+            .env("UNDERSTUDY_DUTY", &arguments.how.duty)
             .env("UNDERSTUDY_TOKEN", token.to_string())
             .env("UNDERSTUDY_TOKEN_FILE", &file.0)
             .env("UNDERSTUDY_FENCE", format!("{}:{token}", arguments.duty))

@@ -111,7 +111,9 @@ async fn reach(places: &Places, arguments: &Arguments) -> Result<Agent, String> 
     agent.set_nonblocking(true).map_err(words)?;
     let (heard, mut said) = UnixStream::from_std(agent).map_err(words)?.into_split();
     let pid = std::process::id();
-    say(&mut said, &Opening::Hold { duty: arguments.duty.clone(), pid }).await.map_err(words)?;
+    say(&mut said, &Opening::Hold { duty: arguments.how.duty.clone(), pid })
+        .await
+        .map_err(words)?;
     Ok((BufReader::new(heard).lines(), said))
 }
 
@@ -266,7 +268,7 @@ impl<'a> Keeper<'a> {
         if let Some(running) = &self.running {
             running.terminate();
         }
-        let grace = Duration::try_from_secs_f64(self.arguments.grace).unwrap_or_default();
+        let grace = Duration::try_from_secs_f64(self.arguments.how.grace).unwrap_or_default();
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(0);
         self.ending = Some(Ending { by: clock::now().plus(grace_ms), failed });
     }
@@ -323,7 +325,7 @@ impl<'a> Keeper<'a> {
             (self.failures, self.restart_ms) = (0, RESTART_MS);
         }
         self.failures += 1;
-        if self.failures >= self.arguments.failures {
+        if self.failures >= self.arguments.how.failures {
             return self.begin_to_end(true);
         }
         self.again = Some(now.plus(self.restart_ms));

@@ -25,11 +25,12 @@ mod command;
 mod deadline;
 mod family;
 mod keeper;
+pub mod user;
 pub mod words;
 
-/// `understudy hold`
+/// Of which duty a command is kept, and how.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Arguments {
+pub struct How {
     /// The duty's name.
     pub duty: String,
     /// How long the command has to end by itself when it is asked to (SIGTERM), seconds;
@@ -40,12 +41,32 @@ pub struct Arguments {
     /// to another board for a minute.
     #[arg(long, default_value_t = 5, value_name = "TIMES")]
     pub failures: u32,
+}
+
+impl How {
+    /// Is it possible?
+    ///
+    /// # Errors
+    /// Says what is not.
+    pub fn check(&self) -> Result<(), String> {
+        match (0.0..=3_600.0).contains(&self.grace) {
+            true => Ok(()),
+            false => Err(format!("--grace is 0 to 3600 seconds, not {}", self.grace)),
+        }
+    }
+}
+
+/// `understudy hold`
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    how: How,
     /// The command and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub command: Vec<String>,
+    command: Vec<String>,
     /// It is the keeper, and this is where it says until when.
     #[arg(long, hide = true)]
-    pub deadline: Option<String>,
+    deadline: Option<String>,
 }
 
 /// Where there is no such command, and where it may not be run: as in a shell.
@@ -66,9 +87,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// # Errors
 /// In words, for the terminal.
 pub fn run(places: &Places, arguments: Arguments) -> Result<ExitCode, String> {
-    if !(0.0..=3_600.0).contains(&arguments.grace) {
-        return Err(format!("--grace is 0 to 3600 seconds, not {}", arguments.grace));
-    }
+    arguments.how.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     if let Some(deadline) = &arguments.deadline {
@@ -84,7 +103,10 @@ pub fn run(places: &Places, arguments: Arguments) -> Result<ExitCode, String> {
 }
 
 /// Is there such a command, and may it be run?
-fn look_for(command: &str) -> Result<(), (u8, String)> {
+///
+/// # Errors
+/// Says why not, with a shell's exit code for that.
+pub fn look_for(command: &str) -> Result<(), (u8, String)> {
     let places: Vec<PathBuf> = match command.contains('/') {
         true => vec![PathBuf::from(command)],
         false => {
