@@ -185,14 +185,14 @@ impl Caller {
         self.ask(|reply| Call::Follow(low, reply)).await
     }
 
-    /// There is a keeper of a command: its number from now on, or why it is not wanted;
-    /// `None` when the loop has ended.
+    /// There is a keeper of a command, or why that cannot be run: its number from now on, or
+    /// why it is not wanted; `None` when the loop has ended.
     pub async fn keeper(
         &self,
-        (duty, pid): (String, u32),
+        (duty, pid, cannot): (String, u32, Option<String>),
         words: mpsc::Sender<AgentWord>,
     ) -> Option<Result<u64, String>> {
-        self.ask(|reply| Call::Keeper(KeeperCall::Came { duty, pid, words, reply })).await
+        self.ask(|reply| Call::Keeper(KeeperCall::Came { duty, pid, cannot, words, reply })).await
     }
 
     /// It has said something, or is gone where it said nothing; `None` when the loop has

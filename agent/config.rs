@@ -20,9 +20,12 @@ use understudy_core::{
 use crate::{
     boot::Evidence,
     driver::{control, udp},
+    hold::task::Task,
     http, settings,
     store::database::Options,
 };
+
+mod duties;
 
 /// Everything the agent is told, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub struct RunOptions {
     pub readings_directory: PathBuf,
     /// What shows that the board's clock is set.
     pub clock_set_by: Vec<Evidence>,
+    /// What is done here while this board holds a duty.
+    pub duties: Vec<Task>,
     /// Process id of the parent that says when this agent has ended.
     pub parent: Option<u32>,
 }
@@ -132,6 +137,9 @@ pub struct Config {
     pub readings: ReadingsConfig,
     /// `[clock]`
     pub clock: ClockConfig,
+    /// `[[duty]]`
+    #[serde(rename = "duty")]
+    duties: Vec<toml::Spanned<Task>>,
 }
 
 /// `[http]`
@@ -359,6 +367,23 @@ pub const SAMPLE: &str = "\
 # by the clock of another board until its own is set. Until then readings are kept in
 # order by boot time, and put right afterwards.
 #clock_set_by = [\"ntp\", \"rtc\", \"step\"]
+
+# What this board does while it holds a duty (`understudy duty add sampler` makes that,
+# once for the group): a command, by its absolute path, and who runs it, if not the
+# agent's own user. One such part for each duty.
+#[[duty]]
+#name = \"sampler\"
+#command = [\"/usr/local/bin/sampler\", \"--port\", \"/dev/ttyUSB0\"]
+#user = \"pi\"
+# How long it has to end by itself when the duty goes elsewhere, and after how many ends
+# in a row, each within ten seconds, another board has its turn.
+#grace_ms = 5000
+#failures = 5
+# Who is told when the duty has come and when it is gone: these commands, each with ten
+# seconds for it, and a POST of JSON over plain HTTP. The duty waits for none of them.
+#on_take = [\"/usr/local/bin/led\", \"on\"]
+#on_lose = [\"/usr/local/bin/led\", \"off\"]
+#webhook = \"http://hub.local:8123/api/webhook/sampler\"
 ";
 
 impl Config {
@@ -389,6 +414,7 @@ impl Config {
             at(error.span(), advice.as_deref().unwrap_or_else(|| error.message()))
         })?;
         config.check().map_err(|(key, reason)| at(place_of(text, key), &reason))?;
+        duties::check(&config.duties).map_err(|(place, reason)| at(Some(place), &reason))?;
         Ok(config)
     }
 
@@ -434,6 +460,12 @@ impl Config {
             }
             None => Ok(()),
         }
+    }
+
+    /// What is done here while this board holds a duty.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<Task> {
+        self.duties.iter().map(|task| task.get_ref().clone()).collect()
     }
 
     /// How much is logged, if the file says so.
@@ -544,6 +576,7 @@ impl RunOptions {
             readings: config.readings.clone(),
             readings_directory: places.readings(config),
             clock_set_by: config.clock.clock_set_by.clone(),
+            duties: config.tasks(),
             parent: flags.parent,
         })
     }

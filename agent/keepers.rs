@@ -37,6 +37,8 @@ pub enum KeeperCall {
         duty: String,
         /// The process that answers for the command.
         pid: u32,
+        /// Why its command cannot be run here, if it cannot.
+        cannot: Option<String>,
         /// Where it hears.
         words: mpsc::Sender<AgentWord>,
         /// Its number.
@@ -52,6 +54,7 @@ struct Keeper {
     duty: String,
     pid: u32,
     words: mpsc::Sender<AgentWord>,
+    cannot: Option<String>,
     is_ready: bool,
     taken: Option<Taken>,
 }
@@ -84,8 +87,8 @@ impl Keepers {
     pub fn take(&mut self, node: &Node, call: KeeperCall) -> Vec<Event> {
         self.seen = None;
         match call {
-            KeeperCall::Came { duty, pid, words, reply } => {
-                let (told, events) = match self.welcome(node, duty, pid, words) {
+            KeeperCall::Came { duty, pid, cannot, words, reply } => {
+                let (told, events) = match self.welcome(node, (duty, pid, cannot), words) {
                     Ok((id, events)) => (Ok(id), events),
                     Err(reason) => (Err(reason), Vec::new()),
                 };
@@ -101,14 +104,11 @@ impl Keepers {
     fn welcome(
         &mut self,
         node: &Node,
-        duty: String,
-        pid: u32,
+        (duty, pid, cannot): (String, u32, Option<String>),
         words: mpsc::Sender<AgentWord>,
     ) -> Result<(u64, Vec<Event>), String> {
         let Some(row) = node.duties().iter().find(|row| row.name == duty) else {
-            return Err(format!(
-                "there is no duty {duty} in this group: `understudy duty add {duty}` makes it"
-            ));
+            return Err(no_duty(&duty));
         };
         if let Some(other) = self.keepers.values().find(|keeper| keeper.duty == duty) {
             return Err(format!(
@@ -124,7 +124,8 @@ impl Keepers {
         let events = gone.map(|(claim, _)| Event::GaveUp(*claim)).collect();
         self.lost.retain(|claim, lost| !is_his(claim, lost));
         self.last += 1;
-        let keeper = Keeper { duty, pid, words, is_ready: true, taken: None };
+        let is_ready = cannot.is_none();
+        let keeper = Keeper { duty, pid, words, cannot, is_ready, taken: None };
         keeper.say(AgentWord::Waits);
         self.keepers.insert(self.last, keeper);
         Ok((self.last, events))
@@ -134,7 +135,7 @@ impl Keepers {
         let Some(keeper) = self.keepers.get_mut(&id) else { return Vec::new() };
         match word {
             KeeperWord::Ready(is_ready) => {
-                keeper.is_ready = is_ready;
+                keeper.is_ready = is_ready && keeper.cannot.is_none();
                 Vec::new()
             }
             KeeperWord::Gone { token, failed } => {
@@ -207,6 +208,19 @@ impl Keepers {
         known.chain(held).map(|claim| claim.token).collect()
     }
 
+    /// Why commands that are to be kept here are not, by duties: of those that the
+    /// configuration names, and of any that has a keeper.
+    #[must_use]
+    pub fn not_kept(&self, node: &Node, configured: &[String]) -> BTreeMap<String, String> {
+        let exists = |name: &&String| node.duties().iter().any(|duty| duty.name == **name);
+        let unknown = configured.iter().filter(|name| !exists(name));
+        let unknown = unknown.map(|name| (name.clone(), no_duty(name)));
+        let cannot = self.keepers.values();
+        let cannot =
+            cannot.filter_map(|keeper| Some((keeper.duty.clone(), keeper.cannot.clone()?)));
+        unknown.chain(cannot).collect()
+    }
+
     fn keeper_of(&mut self, duty: &str) -> Option<&mut Keeper> {
         self.keepers.values_mut().find(|keeper| keeper.duty == duty)
     }
@@ -219,6 +233,10 @@ impl Keepers {
         };
         duties.iter().filter(is_ready).map(|duty| duty.id).collect()
     }
+}
+
+fn no_duty(name: &str) -> String {
+    format!("there is no duty {name} in this group: `understudy duty add {name}` makes it")
 }
 
 impl Keeper {

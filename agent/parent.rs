@@ -1,9 +1,11 @@
 //! The process above the agent: starts it, and when it has ended says so to the other
-//! boards, who then need not wait for it. It does nothing else, so that hardly anything
-//! can end it; where something does, the agent ends with it.
+//! boards, who then need not wait for it. It does hardly anything else, so that hardly
+//! anything can end it; where something does, the agent ends with it.
 //!
-//! That all the agent ran has ended is said only when every command has: each of their
-//! keepers says so here, over a socket of its own.
+//! Beside the agent it starts the guards of the commands that the board's configuration
+//! has kept: they see to it that those end in time, whatever becomes of the agent. That
+//! all the agent ran has ended is said only when every command has: each of their keepers
+//! says so here, over a socket of its own.
 //!
 //! Left out: starting the agent again, which is for whoever started this.
 
@@ -27,7 +29,7 @@ use tokio::{
 
 use crate::{
     driver::watch,
-    hold::words::KeeperWord,
+    hold::{guards::Guards, task::Task, words::KeeperWord},
     will::{Bequest, Letter},
 };
 
@@ -37,6 +39,9 @@ const AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_millis(15), Duratio
 /// Commands whose keepers say nothing within this may run on: that they have ended is
 /// said no more. Every lease is over by then.
 const COMMANDS_END: Duration = Duration::from_secs(60);
+
+/// Without anything to do it looks around this often.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Longest line of the agent's, bytes.
 const LINE_BYTES_MAX: u64 = 1 << 16;
@@ -48,12 +53,12 @@ struct Estate {
     acting: BTreeSet<u64>,
 }
 
-/// Starts the agent with `arguments`, which say whose child it is, and stays until it has
-/// ended.
+/// Starts the agent with `arguments`, which say whose child it is, and what is to be kept
+/// beside it, and stays until all that has ended.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn run(control: &Path, arguments: Vec<OsString>) -> Result<ExitCode, String> {
+pub fn run(control: &Path, tasks: &[Task], arguments: Vec<OsString>) -> Result<ExitCode, String> {
     let words = |error: std::io::Error| format!("the agent cannot be started: {error}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(words)?;
@@ -69,7 +74,8 @@ pub fn run(control: &Path, arguments: Vec<OsString>) -> Result<ExitCode, String>
             .stdin(OwnedFd::from(theirs))
             .spawn()
             .map_err(words)?;
-        watch_over(child, UnixStream::from_std(ours).map_err(words)?, control).await
+        let guards = Guards::new(control, tasks);
+        watch_over(child, UnixStream::from_std(ours).map_err(words)?, control, guards).await
     });
     runtime.shutdown_background();
     Ok(code_of(ended?))
@@ -85,6 +91,7 @@ async fn watch_over(
     mut child: Child,
     agent: UnixStream,
     control: &Path,
+    mut guards: Guards<'_>,
 ) -> Result<ExitStatus, String> {
     let words = |error: std::io::Error| error.to_string();
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -92,10 +99,12 @@ async fn watch_over(
     std::thread::spawn(move || told.send(child.wait()));
     let mut terminate = signal(SignalKind::terminate()).map_err(words)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(words)?;
+    let mut guard_ended = signal(SignalKind::child()).map_err(words)?;
     let mut agent = BufReader::new(agent);
     let mut estate = Estate::default();
     let mut is_open = true;
     let ended = loop {
+        let idle = guards.tend().unwrap_or(IDLE);
         tokio::select! {
             ended = &mut ended => break ended.map_err(|_| String::from("it cannot be waited for"))?,
             bequest = next(&mut agent), if is_open => match bequest {
@@ -104,6 +113,8 @@ async fn watch_over(
             },
             _ = terminate.recv() => pass_on(pid),
             _ = interrupt.recv() => pass_on(pid),
+            _ = guard_ended.recv() => {}
+            () = tokio::time::sleep(idle) => {}
         }
     };
     let ended = ended.map_err(words)?;
@@ -111,8 +122,11 @@ async fn watch_over(
     while let Some(bequest) = next(&mut agent).await {
         estate.take(bequest);
     }
-    if !ended.success() {
-        estate.carry_out(control).await;
+    let guards_end = tokio::time::timeout(COMMANDS_END, guards.end(&mut guard_ended));
+    if ended.success() {
+        let _ = guards_end.await;
+    } else {
+        let _ = tokio::join!(guards_end, estate.carry_out(control));
     }
     Ok(ended)
 }

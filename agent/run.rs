@@ -37,6 +37,7 @@ use crate::{
     retention,
     seal::{Opened, Outgoing, Seal, To},
     settings,
+    status::Status,
     tending::Tender,
     view::{self, Facts},
     will::Will,
@@ -481,8 +482,10 @@ impl Member {
             Call::Forget(reply) => self.forgets = Some(reply),
             Call::Status(reply) => {
                 let drops = self.seal.drops();
-                let status =
+                let not_kept = self.keepers.not_kept(&self.node, &self.facts.kept);
+                let seen =
                     view::status(clock::now(), &self.node, &self.facts, drops, &self.drivers.road);
+                let status = Status { not_kept, ..seen };
                 // A caller that went away needs no answer.
                 let _ = reply.send(status);
             }

@@ -212,6 +212,7 @@ async fn member(
         directory: directory.clone(),
         boot,
         not_trimmed: None,
+        kept: options.duties.iter().map(|task| task.name.clone()).collect(),
         parent: options.parent,
     };
     info!(http = %doors.http, "serving");

@@ -123,6 +123,9 @@ pub struct Status {
     /// The group's duties.
     #[serde(default)]
     pub duties: Vec<DutyStatus>,
+    /// Duties whose commands are to be kept on this board and are not, and why.
+    #[serde(default)]
+    pub not_kept: BTreeMap<String, String>,
     /// Data directory.
     pub directory: String,
     /// All members, this one included, ascending by id.

@@ -35,6 +35,8 @@ pub struct Facts {
     pub boot: u64,
     /// Process id of its parent, which says when the agent has ended.
     pub parent: Option<u32>,
+    /// Duties whose commands the configuration has kept.
+    pub kept: Vec<String>,
     /// Why no old readings are trimmed, as the group's database says.
     pub not_trimmed: Option<String>,
 }
@@ -121,6 +123,7 @@ pub fn status(
         scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),
         readings: node.intake_status(),
         duties: node.duties().iter().map(|duty| duty_status(now, node, duty, &members)).collect(),
+        not_kept: BTreeMap::new(),
         not_trimmed: facts.not_trimmed.clone(),
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),

@@ -4,6 +4,7 @@ mod backup;
 mod catchup;
 mod choosing;
 mod cluster;
+mod commands;
 mod copies;
 mod damage;
 mod divergence;

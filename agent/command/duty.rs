@@ -23,7 +23,8 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Action {
     /// Make a duty: one board of the group holds it at a time. What is to be done while it
-    /// is held is said on each board: `understudy hold NAME -- COMMAND`.
+    /// is held is said on each board: `understudy hold NAME -- COMMAND`, or `[[duty]]` in
+    /// its configuration.
     Add {
         /// Its name.
         name: String,
@@ -177,28 +178,31 @@ fn ids(status: &Status, boards: &[String]) -> Result<Vec<NodeId>, String> {
 fn table(status: &Status) -> String {
     if status.duties.is_empty() {
         return String::from(
-            "no duties: `understudy duty add NAME` makes one, `understudy hold NAME -- COMMAND` on \
-             each board says what is done while it is held\n",
+            "no duties: `understudy duty add NAME` makes one; `understudy hold NAME -- COMMAND` on \
+             each board, or its configuration, says what is done while it is held\n",
         );
     }
     let mut out = format!("{:<20} {:<20} {:>10}  here\n", "duty", "holder", "token");
     for duty in &status.duties {
         let holder =
             duty.holder.as_deref().unwrap_or(if duty.paused { "paused" } else { "nobody" });
-        let (name, token, here) = (&duty.name, duty.token, here(duty));
+        let (name, token, here) = (&duty.name, duty.token, here(status, duty));
         let _ = writeln!(out, "{name:<20} {holder:<20} {token:>10}  {here}");
     }
     out
 }
 
 /// What this board has to do with it.
-const fn here(duty: &DutyStatus) -> &'static str {
-    match (duty.held, duty.ready) {
-        (true, _) if duty.silent => "held, though its sensor is silent here",
-        (true, _) => "held",
-        (false, _) if duty.silent => "not ready: its sensor is silent here",
-        (false, true) => "ready",
-        (false, false) => "not ready: no `understudy hold` runs here",
+fn here(status: &Status, duty: &DutyStatus) -> String {
+    match (duty.held, duty.ready, status.not_kept.get(&duty.name)) {
+        (true, ..) if duty.silent => String::from("held, though its sensor is silent here"),
+        (true, ..) => String::from("held"),
+        (false, true, _) => String::from("ready"),
+        (false, false, Some(why)) => format!("not ready: {why}"),
+        (false, false, None) if duty.silent => {
+            String::from("not ready: its sensor is silent here")
+        }
+        (false, false, None) => String::from("not ready: nothing keeps a command for it here"),
     }
 }
 
@@ -211,13 +215,17 @@ mod tests {
         let duty = DutyStatus { name: "pump".into(), token: 81, ready: true, ..Default::default() };
         let held = DutyStatus { holder: Some("a".into()), held: true, ..duty.clone() };
         let paused = DutyStatus { paused: true, ready: false, ..duty.clone() };
-        let status = Status { duties: vec![duty, held, paused], ..Status::default() };
+        let broken = DutyStatus { name: "lamp".into(), ready: false, ..duty.clone() };
+        let not_kept = [("lamp".into(), "there is no command /x here".into())].into();
+        let duties = vec![duty, held, paused, broken];
+        let status = Status { duties, not_kept, ..Status::default() };
         let table = table(&status);
         let lines: Vec<Vec<&str>> =
             table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0], ["pump", "nobody", "81", "ready"]);
         assert_eq!(lines[1], ["pump", "a", "81", "held"]);
         assert_eq!(lines[2][..4], ["pump", "paused", "81", "not"]);
+        assert!(table.ends_with("not ready: there is no command /x here\n"), "{table}");
         assert!(super::table(&Status::default()).contains("duty add"));
     }
 

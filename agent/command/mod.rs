@@ -245,7 +245,34 @@ enum Command {
     /// way for a command that drives hardware.
     Unit(unit::Arguments),
     #[command(hide = true)]
+    HoldGuard {
+        /// For whoever lists processes.
+        #[arg(last = true)]
+        duty: String,
+    },
+    #[command(hide = true)]
+    HoldKeeper {
+        /// Where it says until when.
+        #[arg(long)]
+        deadline: String,
+        /// For whoever lists processes.
+        #[arg(last = true)]
+        duty: String,
+    },
+    #[command(hide = true)]
+    HoldHerald {
+        /// For whoever lists processes.
+        #[arg(last = true)]
+        duty: String,
+    },
+    #[command(hide = true)]
     HoldExec {
+        /// Who is to run it.
+        #[arg(long)]
+        user: Option<String>,
+        /// Only try whether it could be run.
+        #[arg(long)]
+        check: bool,
         /// The command and its arguments.
         #[arg(last = true, required = true)]
         command: Vec<String>,
@@ -315,7 +342,8 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
                 die_with(of_parent)?;
             }
             if of_parent.is_none() {
-                return parent::run(&places.control, std::env::args_os().skip(1).collect());
+                let tasks = Config::read(places)?.tasks();
+                return parent::run(&places.control, &tasks, std::env::args_os().skip(1).collect());
             }
             let flags = RunFlags { http, http_open, udp, name, parent: of_parent };
             return run(places, flags, arguments.log_level);
@@ -364,8 +392,13 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Watch(arguments) => watch::run(places, &arguments)?,
         Command::Hold(arguments) => return hold::run(places, arguments),
         Command::Unit(arguments) => unit::run(places, &arguments)?,
-        Command::HoldExec { command } => return hold::exec(&command),
         Command::Checkpoint(arguments) => checkpoint::run(places, arguments)?,
+        Command::HoldGuard { .. } => return hold::run_guard(),
+        Command::HoldKeeper { deadline, .. } => return hold::run_keeper(&deadline),
+        Command::HoldHerald { .. } => return hold::herald::run(),
+        Command::HoldExec { user, check, command } => {
+            return hold::exec(user.as_deref(), check, &command);
+        }
         Command::Duty { action } => duty::run(places, action)?,
         Command::Retention { action } => retention::run(places, action)?,
         Command::Clock { action } => readings::clock(places, action)?,

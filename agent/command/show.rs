@@ -144,7 +144,7 @@ pub(super) fn clock(state: &ClockStatus) -> String {
 pub(super) fn options(places: &Places, options: &RunOptions) -> String {
     let there = if places.config.exists() { "" } else { " (not there: defaults)" };
     let open = if options.http_open { " (open to the network)" } else { "" };
-    format!(
+    let mut out = format!(
         "configuration  {}{there}\ndirectory      {}\ncontrol socket {}\nreadings       {}\n\
          http           {}{open}\nudp            {}\nname           {}\n",
         places.config.display(),
@@ -154,7 +154,13 @@ pub(super) fn options(places: &Places, options: &RunOptions) -> String {
         options.http,
         options.udp,
         options.name.as_deref().unwrap_or("(host name)")
-    )
+    );
+    for task in &options.duties {
+        let fails = task.check().and_then(|()| task.check_hooks()).err();
+        let fails = fails.map_or_else(String::new, |why| format!(" ({why})"));
+        let _ = writeln!(out, "duty           {}: {}{fails}", task.name, task.command.join(" "));
+    }
+    out
 }
 
 /// Prints results; true when none failed. Where all or nothing was wanted and
@@ -253,6 +259,9 @@ pub(super) fn status(status: &Status) -> String {
     }
     if let Some(words) = &status.not_trimmed {
         let _ = writeln!(out, "Old readings: {words}.");
+    }
+    for (duty, why) in &status.not_kept {
+        let _ = writeln!(out, "This board is no candidate for the duty {duty}: {why}.");
     }
     if status.http_open {
         out.push_str("HTTP is open to the network without accounts (--http-open).\n");

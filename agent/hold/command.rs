@@ -5,13 +5,16 @@ use std::{
     io::Write as _,
     os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use understudy_core::event::Millis;
 
-use super::{Arguments, family};
+use super::{
+    family, pid_of,
+    task::{Task, through_exec},
+};
 use crate::driver::clock;
 
 /// What runs under one grant.
@@ -19,31 +22,23 @@ pub(super) struct Running {
     pid: Pid,
     /// When it began.
     pub(super) since: Millis,
-    _files: [Note; 2],
+    _file: TokenFile,
 }
 
 impl Running {
     /// Starts it, in a process group of its own, told which grant it runs under.
-    /// What the last holder left for it is in a file beside.
-    pub(super) fn start(arguments: &Arguments, token: u64, left: &[u8]) -> Result<Self, String> {
-        let file = Note::new("token", 0o644, format!("{token}\n").as_bytes())?;
-        let checkpoint = Note::new("checkpoint", 0o600, left)?;
-        let child = Command::new("/proc/self/exe")
-            .arg("hold-exec")
-            .arg("--")
-            .args(&arguments.command)
-            .env("UNDERSTUDY_DUTY", &arguments.how.duty)
+    pub(super) fn start(task: &Task, token: u64) -> Result<Self, String> {
+        let file = TokenFile::new(token)?;
+        let child = through_exec(task.user.as_deref(), &task.command, false)
+            .env("UNDERSTUDY_DUTY", &task.name)
             .env("UNDERSTUDY_TOKEN", token.to_string())
             .env("UNDERSTUDY_TOKEN_FILE", &file.0)
-            .env("UNDERSTUDY_FENCE", format!("{}:{token}", arguments.duty))
-            .env("UNDERSTUDY_CHECKPOINT_FILE", &checkpoint.0)
             .stdin(Stdio::null())
             .process_group(0)
             .spawn()
             .map_err(|error| format!("the command cannot be started: {error}"))?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| String::from("it has no process id"))?;
-        Ok(Self { pid, since: clock::now(), _files: [file, checkpoint] })
+        let pid = pid_of(child.id()).ok_or_else(|| String::from("it has no process id"))?;
+        Ok(Self { pid, since: clock::now(), _file: file })
     }
 
     /// Asks it to end.
@@ -64,28 +59,27 @@ impl Running {
     }
 }
 
-/// A file that tells the command something, for as long as it runs.
-struct Note(PathBuf);
+/// A file that says the token, for as long as the command runs.
+struct TokenFile(PathBuf);
 
-impl Note {
+impl TokenFile {
     /// Anybody may have put anything in the folder for such files: it is made anew, under
     /// a name that nobody foresees.
-    fn new(what: &str, mode: u32, bytes: &[u8]) -> Result<Self, String> {
+    fn new(token: u64) -> Result<Self, String> {
         let path = std::env::temp_dir().join(format!(
-            "understudy-{what}-{}-{:x}",
+            "understudy-{}-{:x}",
             std::process::id(),
             clock::nanoseconds()
         ));
         let at = |error: std::io::Error| format!("{}: {error}", path.display());
         let mut file =
-            File::options().write(true).create_new(true).mode(mode).open(&path).map_err(at)?;
-        let note = Self(path.clone());
-        file.write_all(bytes).map_err(at)?;
-        Ok(note)
+            File::options().write(true).create_new(true).mode(0o644).open(&path).map_err(at)?;
+        writeln!(file, "{token}").map_err(at)?;
+        Ok(Self(path))
     }
 }
 
-impl Drop for Note {
+impl Drop for TokenFile {
     fn drop(&mut self) {
         // Somebody may have tidied up.
         let _ = fs::remove_file(&self.0);

@@ -1,6 +1,7 @@
-//! When all that a keeper runs is to be gone: where the keeper writes it, and the guard
-//! above it reads it whatever has become of the keeper. A file in memory that both have
-//! open; it needs no lock, for it is one number. The guard is woken to look at it.
+//! When all that a keeper runs is to be gone, and under which token it runs: where the
+//! keeper writes it, and the guard above it reads it whatever has become of the keeper. A
+//! file in memory that both have open, without a lock: each number is whole, and the token
+//! is for notifications only. The guard is woken to look at it.
 
 use std::{
     fs::File,
@@ -50,9 +51,10 @@ impl Deadline {
         Ok(Self { file, guard })
     }
 
-    /// By then all is gone; none where nothing runs.
-    pub(super) fn set(&self, until: Option<Millis>) {
-        let bytes = until.map_or(0, |until| until.0).to_le_bytes();
+    /// By then all is gone that runs under this token; none where nothing runs.
+    pub(super) fn set(&self, lease: Option<(Millis, u64)>) {
+        let (until, token) = lease.map_or((0, 0), |(until, token)| (until.0, token));
+        let bytes = [token.to_le_bytes(), until.to_le_bytes()].concat();
         // It is in memory: where that fails there is nothing to be done about it, and what
         // stood there ends sooner.
         let _ = self.file.write_all_at(&bytes, 0);
@@ -63,9 +65,11 @@ impl Deadline {
 
     /// As it was set last.
     #[must_use]
-    pub(super) fn get(&self) -> Option<Millis> {
-        let mut bytes = [0; 8];
+    pub(super) fn get(&self) -> Option<(Millis, u64)> {
+        let mut bytes = [0; 16];
         self.file.read_exact_at(&mut bytes, 0).ok()?;
-        Some(u64::from_le_bytes(bytes)).filter(|until| *until > 0).map(Millis)
+        let number = |place: usize| bytes[place..].first_chunk().map(|b| u64::from_le_bytes(*b));
+        let (token, until) = (number(0)?, number(8)?);
+        (until > 0).then_some((Millis(until), token))
     }
 }

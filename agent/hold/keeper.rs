@@ -5,11 +5,10 @@
 //! gone before that ends; "gone" is said only then. While the duty goes elsewhere in order
 //! the command has its grace, as long as the lease goes on.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
-use rustix::process::Signal;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -19,29 +18,26 @@ use tokio::{
 use understudy_core::event::Millis;
 
 use super::{
-    Arguments,
     command::Running,
     deadline::Deadline,
     family,
+    task::{Errand, Task},
     words::{AgentWord, KeeperWord, Opening},
 };
 use crate::{
-    config::Places,
-    control::{ControlRequest, ControlResponse, LINE_BYTES_MAX},
     driver::{clock, control, watch},
-    duties,
     terminal::complain,
 };
 
 /// All is killed so long before the lease is over.
 const KILL_MS: u64 = 60;
 
-/// What was left for the command is waited for no longer than this.
-const LEFT_MAX: Duration = Duration::from_millis(500);
-
 /// Between two tries to reach the agent, the first and the longest.
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// Between two looks whether a command that cannot be run can be.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A command that ends sooner has failed.
 const FAILED_MS: u64 = 10_000;
@@ -60,34 +56,36 @@ const REST_MS: u64 = 60_000;
 ///
 /// # Errors
 /// When the system does not let it.
-pub(super) async fn run(
-    places: &Places,
-    arguments: &Arguments,
-    deadline: &Deadline,
-) -> Result<ExitCode, String> {
+pub(super) async fn run(errand: &Errand, deadline: &Deadline) -> Result<ExitCode, String> {
     family::adopt()?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
-        .map_err(|error| format!("the guard cannot be watched: {error}"))?;
+    let Errand { control, parent, task } = errand;
     let on = |kind| signal(kind).map_err(|error| error.to_string());
     let (mut terminate, mut child) = (on(SignalKind::terminate())?, on(SignalKind::child())?);
     let (mut pause, mut said) = (AGAIN, String::new());
+    if let Err(reason) = task.check_hooks() {
+        complain(&format!("understudy hold: {}: {reason}", task.name));
+    }
     loop {
-        match reach(places, arguments).await {
-            Ok(agent) => {
-                let mut keeper = Keeper::new((places, arguments), deadline, agent);
-                let how = keeper.serve(&mut terminate, &mut child).await;
-                let token = keeper.end_now();
-                match how {
-                    How::Asked => return Ok(ExitCode::SUCCESS),
-                    How::Lost => {
-                        let word = token.map(|token| KeeperWord::Gone { token, failed: false });
-                        word.inspect(|word| watch::say(&places.control, word));
-                        (pause, said) = (AGAIN, String::new());
-                    }
-                    How::Refused(reason) => tell_once(&mut said, reason),
-                }
+        let how = match task.check() {
+            Ok(()) => keep(errand, deadline, (&mut terminate, &mut child)).await,
+            Err(reason) => {
+                tell_once(&mut said, task, &reason);
+                cannot(errand, reason, &mut terminate).await
             }
-            Err(reason) => tell_once(&mut said, reason),
+        };
+        match how {
+            How::Asked => return Ok(ExitCode::SUCCESS),
+            How::Lost { token, quits } => {
+                let word = token.map(|token| KeeperWord::Gone { token, failed: false });
+                word.inspect(|word| watch::say(control, word));
+                if quits {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                (pause, said) = (AGAIN, String::new());
+            }
+            // An agent that starts this itself is about to be there.
+            How::Away(_) if parent.is_some() => {}
+            How::Away(reason) | How::Refused(reason) => tell_once(&mut said, task, &reason),
         }
         tokio::select! {
             _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
@@ -96,47 +94,67 @@ pub(super) async fn run(
     }
 }
 
-fn tell_once(said: &mut String, reason: String) {
-    if *said != reason {
-        complain(&format!("understudy hold: {reason}; waiting"));
-        *said = reason;
+/// Keeps the command for as long as the agent is there.
+async fn keep(
+    errand: &Errand,
+    deadline: &Deadline,
+    (terminate, child): (&mut Listener, &mut Listener),
+) -> How {
+    let (duty, pid) = (errand.task.name.clone(), std::process::id());
+    let agent = match reach(&errand.control, &Opening::Hold { duty, pid }).await {
+        Ok(agent) => agent,
+        Err(reason) => return How::Away(reason),
+    };
+    let mut keeper = Keeper::new(&errand.task, deadline, agent);
+    let how = keeper.serve(terminate, child).await;
+    let token = keeper.end_now();
+    match how {
+        How::Lost { .. } => How::Lost { token, quits: keeper.quits },
+        How::Asked | How::Away(_) | How::Refused(_) => how,
+    }
+}
+
+/// Says that the command cannot be run, until it can or there is another reason.
+async fn cannot(errand: &Errand, why: String, terminate: &mut Listener) -> How {
+    let (duty, pid) = (errand.task.name.clone(), std::process::id());
+    let opening = Opening::Cannot { duty, pid, why: why.clone() };
+    let (mut heard, _said) = match reach(&errand.control, &opening).await {
+        Ok(agent) => agent,
+        Err(reason) => return How::Away(reason),
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return How::Asked,
+            line = heard.next_line() => match word(line) {
+                Some(AgentWord::Refused(reason)) => return How::Refused(reason),
+                Some(_) => {}
+                None => return LOST,
+            },
+            () = tokio::time::sleep(LOOK) => {
+                if errand.task.check().err().as_ref() != Some(&why) {
+                    return LOST;
+                }
+            }
+        }
+    }
+}
+
+fn tell_once(said: &mut String, task: &Task, reason: &str) {
+    if said != reason {
+        complain(&format!("understudy hold: {}: {reason}; waiting", task.name));
+        reason.clone_into(said);
     }
 }
 
 type Agent = (Lines<BufReader<OwnedReadHalf>>, OwnedWriteHalf);
 
-async fn reach(places: &Places, arguments: &Arguments) -> Result<Agent, String> {
-    let agent = control::connect(&places.control)?;
+async fn reach(control: &Path, opening: &Opening) -> Result<Agent, String> {
+    let agent = control::connect(control)?;
     let words = |error: std::io::Error| error.to_string();
     agent.set_nonblocking(true).map_err(words)?;
     let (heard, mut said) = UnixStream::from_std(agent).map_err(words)?.into_split();
-    let pid = std::process::id();
-    say(&mut said, &Opening::Hold { duty: arguments.how.duty.clone(), pid })
-        .await
-        .map_err(words)?;
+    say(&mut said, opening).await.map_err(words)?;
     Ok((BufReader::new(heard).lines(), said))
-}
-
-/// What the last holder of this duty left, as this board has it: whoever holds the duty has
-/// applied all that was written under the grants before.
-async fn left(places: &Places, duty: &str) -> Result<Vec<u8>, String> {
-    let words = |error: std::io::Error| error.to_string();
-    let agent = control::connect(&places.control)?;
-    agent.set_nonblocking(true).map_err(words)?;
-    let mut agent = UnixStream::from_std(agent).map_err(words)?;
-    let mut line = serde_json::to_vec(&ControlRequest::Left { duty: duty.to_owned() })
-        .map_err(|error| error.to_string())?;
-    line.push(b'\n');
-    agent.write_all(&line).await.map_err(words)?;
-    let mut answer = Vec::new();
-    agent.take(LINE_BYTES_MAX).read_to_end(&mut answer).await.map_err(words)?;
-    match serde_json::from_slice(&answer) {
-        Ok(ControlResponse::Sql(response)) => {
-            Ok(duties::what_was_left(response)?.unwrap_or_default())
-        }
-        Ok(ControlResponse::Refused(reason)) => Err(reason),
-        Ok(_) | Err(_) => Err(String::from("the agent's answer is none")),
-    }
 }
 
 async fn say(agent: &mut OwnedWriteHalf, word: &impl serde::Serialize) -> std::io::Result<()> {
@@ -150,10 +168,19 @@ enum How {
     /// This process is asked to end.
     Asked,
     /// The agent is gone, or makes no sense.
-    Lost,
+    Lost {
+        /// Under which token something ran.
+        token: Option<u64>,
+        /// This process is asked to end.
+        quits: bool,
+    },
+    /// There was none.
+    Away(String),
     /// It does not want this keeper.
     Refused(String),
 }
+
+const LOST: How = How::Lost { token: None, quits: false };
 
 /// What this board holds.
 struct Lease {
@@ -170,8 +197,7 @@ struct Ending {
 }
 
 struct Keeper<'a> {
-    places: &'a Places,
-    arguments: &'a Arguments,
+    task: &'a Task,
     deadline: &'a Deadline,
     heard: Lines<BufReader<OwnedReadHalf>>,
     agent: OwnedWriteHalf,
@@ -187,14 +213,9 @@ struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(
-        (places, arguments): (&'a Places, &'a Arguments),
-        deadline: &'a Deadline,
-        (heard, agent): Agent,
-    ) -> Self {
+    fn new(task: &'a Task, deadline: &'a Deadline, (heard, agent): Agent) -> Self {
         Self {
-            places,
-            arguments,
+            task,
             deadline,
             heard,
             agent,
@@ -213,7 +234,7 @@ impl<'a> Keeper<'a> {
             let now = clock::now();
             if let Err(error) = self.act(now).await {
                 complain(&format!("understudy hold: the agent does not listen: {error}"));
-                return How::Lost;
+                return LOST;
             }
             if self.quits && self.lease.is_none() {
                 return How::Asked;
@@ -228,7 +249,7 @@ impl<'a> Keeper<'a> {
                 line = self.heard.next_line() => match word(line) {
                     Some(AgentWord::Refused(reason)) => return How::Refused(reason),
                     Some(word) => self.hear(&word),
-                    None => return How::Lost,
+                    None => return LOST,
                 },
                 _ = child.recv() => {}
                 () = tokio::time::sleep(wake) => {}
@@ -242,13 +263,13 @@ impl<'a> Keeper<'a> {
                 let until = Millis(until_ms);
                 self.lease = Some(Lease { token, until });
                 (self.again, self.restart_ms, self.failures) = (Some(Millis(0)), RESTART_MS, 0);
-                self.deadline.set(Some(until));
+                self.deadline.set(Some((until, token)));
             }
             AgentWord::Until { token, until_ms } => {
                 if let Some(lease) = self.lease.as_mut().filter(|lease| lease.token == token) {
                     lease.until = lease.until.max(Millis(until_ms));
                     let until = lease.until;
-                    self.deadline.set(Some(until));
+                    self.deadline.set(Some((until, token)));
                 }
             }
             AgentWord::Stop { token, .. } => {
@@ -268,9 +289,7 @@ impl<'a> Keeper<'a> {
         if let Some(running) = &self.running {
             running.terminate();
         }
-        let grace = Duration::try_from_secs_f64(self.arguments.how.grace).unwrap_or_default();
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(0);
-        self.ending = Some(Ending { by: clock::now().plus(grace_ms), failed });
+        self.ending = Some(Ending { by: clock::now().plus(self.task.grace_ms), failed });
     }
 
     /// Does what is due.
@@ -295,7 +314,7 @@ impl<'a> Keeper<'a> {
         }
         let may_start = self.running.is_none() && self.ending.is_none();
         if may_start && self.again.take_if(|again| *again <= now).is_some() {
-            match self.start(token).await {
+            match Running::start(self.task, token) {
                 Ok(running) => self.running = Some(running),
                 Err(reason) => {
                     complain(&format!("understudy hold: {reason}"));
@@ -306,17 +325,6 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    /// Starts the command, with what the holder before left for it.
-    async fn start(&self, token: u64) -> Result<Running, String> {
-        let left = tokio::time::timeout(LEFT_MAX, left(self.places, &self.arguments.duty)).await;
-        let left = left.unwrap_or_else(|_| Err(String::from("the agent does not say")));
-        let left = left.map_err(|reason| format!("what was left cannot be read: {reason}"))?;
-        if self.lease.as_ref().is_none_or(|lease| lease.until.since(clock::now()) <= KILL_MS) {
-            return Err(String::from("the lease was over before the command began"));
-        }
-        Running::start(self.arguments, token, &left)
-    }
-
     /// The command has ended by itself: it is started again, a few times.
     fn count_end(&mut self, now: Millis) {
         let ran_ms = self.running.take().map_or(0, |running| now.since(running.since));
@@ -325,7 +333,7 @@ impl<'a> Keeper<'a> {
             (self.failures, self.restart_ms) = (0, RESTART_MS);
         }
         self.failures += 1;
-        if self.failures >= self.arguments.how.failures {
+        if self.failures >= self.task.failures {
             return self.begin_to_end(true);
         }
         self.again = Some(now.plus(self.restart_ms));

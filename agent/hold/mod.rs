@@ -1,30 +1,36 @@
-//! `understudy hold`: keeps a command for as long as its board holds a duty.
+//! `understudy hold`, and what the board's configuration has kept: a command that runs for
+//! as long as its board holds a duty.
 //!
 //! The process that is started is the guard. It starts the keeper, which speaks with the
 //! agent and runs the command, and does nothing but see to it that all of that is gone in
 //! time, whatever becomes of the keeper: killed, or standing still. Both get whatever
-//! their descendants leave behind (`family`), so that no command escapes by forking.
+//! their descendants leave behind (`family`), so that no command escapes by forking. What
+//! is configured has a guard for each duty, started by the agent's parent.
 //!
-//! Left out: that both stand still at once.
+//! Left out: that keeper and guard stand still at once.
 
 use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
-    time::Duration,
+    process::{Child, Command, ExitCode},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::signal::unix::{SignalKind, signal};
-use understudy_core::event::Millis;
+use rustix::process::{Pid, Signal, set_parent_process_death_signal};
 
-use self::deadline::Deadline;
-use crate::{config::Places, driver::clock};
+use self::{
+    deadline::Deadline,
+    task::{Errand, FAILURES, GRACE_S, Task},
+};
+use crate::config::Places;
 
 mod command;
 mod deadline;
 mod family;
+mod guard;
+pub mod guards;
+pub mod herald;
 mod keeper;
+pub mod task;
 pub mod user;
 pub mod words;
 
@@ -35,11 +41,11 @@ pub struct How {
     pub duty: String,
     /// How long the command has to end by itself when it is asked to (SIGTERM), seconds;
     /// when the lease runs out, no longer than that leaves.
-    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    #[arg(long, default_value_t = GRACE_S, value_name = "SECONDS")]
     pub grace: f64,
     /// So many ends of the command in a row, each within ten seconds, and the duty is left
     /// to another board for a minute.
-    #[arg(long, default_value_t = 5, value_name = "TIMES")]
+    #[arg(long, default_value_t = FAILURES, value_name = "TIMES")]
     pub failures: u32,
 }
 
@@ -64,42 +70,72 @@ pub struct Arguments {
     /// The command and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
-    /// It is the keeper, and this is where it says until when.
-    #[arg(long, hide = true)]
-    deadline: Option<String>,
 }
 
 /// Where there is no such command, and where it may not be run: as in a shell.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
-/// The guard ends what the keeper has not so long before it must be gone.
-const GUARD_MS: u64 = 30;
-
-/// A keeper that ended is not started again sooner.
-const AGAIN: Duration = Duration::from_millis(200);
-
-/// Without anything to guard it looks around this often.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// Runs the guard, or below it the keeper.
+/// Keeps a command as the command line says.
 ///
 /// # Errors
 /// In words, for the terminal.
 pub fn run(places: &Places, arguments: Arguments) -> Result<ExitCode, String> {
-    arguments.how.check()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    if let Some(deadline) = &arguments.deadline {
-        let deadline = Deadline::open(deadline)?;
-        return runtime.block_on(keeper::run(places, &arguments, &deadline));
-    }
-    if let Err((code, reason)) = look_for(&arguments.command[0]) {
+    let Arguments { how, command } = arguments;
+    how.check()?;
+    if let Err((code, reason)) = look_for(&command[0]) {
         crate::terminal::complain(&format!("understudy hold: {reason}"));
         return Ok(ExitCode::from(code));
     }
-    family::adopt()?;
-    runtime.block_on(guard(&Deadline::new()?))
+    let task = Task {
+        grace_ms: task::milliseconds(how.grace),
+        failures: how.failures,
+        ..Task::new(how.duty, command)
+    };
+    let errand = Errand { control: places.control.clone(), parent: None, task };
+    block_on(guard::run(&errand))
+}
+
+/// Guards what this process was handed.
+///
+/// # Errors
+/// In words, for the log.
+pub fn run_guard() -> Result<ExitCode, String> {
+    block_on(guard::run(&task::taken()?))
+}
+
+/// Keeps what this process was handed, below a guard.
+///
+/// # Errors
+/// In words, for the log.
+pub fn run_keeper(deadline: &str) -> Result<ExitCode, String> {
+    set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|error| format!("the guard cannot be watched: {error}"))?;
+    let deadline = Deadline::open(deadline)?;
+    let errand: Errand = task::taken()?;
+    block_on(keeper::run(&errand, &deadline))
+}
+
+fn block_on(work: impl Future<Output = Result<ExitCode, String>>) -> Result<ExitCode, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(work)
+}
+
+/// Starts a guard for what the configuration of the agent at `control` says. It ends with
+/// this process, and when it is asked to.
+fn start_guard(control: &Path, task: &Task) -> Result<Child, String> {
+    let parent = Some(std::process::id());
+    let errand = Errand { control: control.to_owned(), parent, task: task.clone() };
+    Command::new("/proc/self/exe")
+        .args(["hold-guard", "--", &task.name])
+        .stdin(task::handed(&errand)?)
+        // What systemd tells the agent is not for commands.
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("WATCHDOG_PID")
+        .env_remove("WATCHDOG_USEC")
+        .process_group(0)
+        .spawn()
+        .map_err(|error| format!("nothing can be kept for {}: {error}", task.name))
 }
 
 /// Is there such a command, and may it be run?
@@ -121,74 +157,24 @@ pub fn look_for(command: &str) -> Result<(), (u8, String)> {
         .map_err(|error| (NOT_EXECUTABLE, format!("{} cannot be run: {error}", found.display())))
 }
 
-/// Starts keepers, one after the other, and ends what they leave.
-async fn guard(deadline: &Deadline) -> Result<ExitCode, String> {
-    let on = |kind| signal(kind).map_err(|error| error.to_string());
-    let mut terminate = on(SignalKind::terminate())?;
-    let mut interrupt = on(SignalKind::interrupt())?;
-    let mut child = on(SignalKind::child())?;
-    let mut news = on(SignalKind::user_defined1())?;
-    let mut ends = false;
-    let mut keeper = Some(start_keeper(deadline)?);
-    loop {
-        let now = clock::now();
-        let left = deadline.get().map(|until| Millis(until.0.saturating_sub(GUARD_MS)).since(now));
-        if left == Some(0) {
-            family::kill_all();
-            (keeper, _) = (None, deadline.set(None));
-        }
-        while let (Some((pid, _)), _) = family::bury() {
-            if keeper == Some(pid) {
-                family::kill_all();
-                (keeper, _) = (None, deadline.set(None));
-            }
-        }
-        match keeper {
-            None if ends => return Ok(ExitCode::SUCCESS),
-            None => {
-                tokio::time::sleep(AGAIN).await;
-                keeper = Some(start_keeper(deadline)?);
-            }
-            Some(_) => {}
-        }
-        let wake = left.filter(|left| *left > 0).map_or(IDLE, Duration::from_millis);
-        tokio::select! {
-            _ = terminate.recv() => (ends, _) = (true, ask_to_end(keeper)),
-            _ = interrupt.recv() => (ends, _) = (true, ask_to_end(keeper)),
-            _ = child.recv() => {}
-            _ = news.recv() => {}
-            () = tokio::time::sleep(wake) => {}
-        }
-    }
-}
-
-fn ask_to_end(keeper: Option<Pid>) {
-    // It may have ended by itself.
-    let _ = keeper.map(|keeper| kill_process(keeper, Signal::TERM));
-}
-
-fn start_keeper(deadline: &Deadline) -> Result<Pid, String> {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    // Before `--`, behind which all is the command's.
-    let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
-    let (own, command) = arguments.split_at(end);
-    let keeper = Command::new("/proc/self/exe")
-        .args(own)
-        .args(["--deadline", &deadline.path()])
-        .args(command)
-        .process_group(0)
-        .spawn()
-        .map_err(|error| format!("the keeper cannot be started: {error}"))?;
-    i32::try_from(keeper.id()).ok().and_then(Pid::from_raw).ok_or_else(|| String::from("no pid"))
-}
-
-/// What a command is started through: it ends with its keeper.
+/// What a command is started through, as the user who is to run it: it ends with its
+/// keeper.
 ///
 /// # Errors
 /// When it cannot be run.
-pub fn exec(command: &[String]) -> Result<ExitCode, String> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+pub fn exec(user: Option<&str>, only_check: bool, command: &[String]) -> Result<ExitCode, String> {
+    let surroundings = user.map(task::become_user).transpose()?;
+    if only_check {
+        return look_for(&command[0]).map(|()| ExitCode::SUCCESS).map_err(|(_, reason)| reason);
+    }
+    // Whoever becomes another user is forgotten by the keeper's death: this comes after.
+    set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| format!("the keeper cannot be watched: {error}"))?;
-    let error = Command::new(Path::new(&command[0])).args(&command[1..]).exec();
+    let surroundings = surroundings.into_iter().flatten();
+    let error = Command::new(&command[0]).args(&command[1..]).envs(surroundings).exec();
     Err(format!("{} cannot be run: {error}", command[0]))
+}
+
+fn pid_of(id: u32) -> Option<Pid> {
+    i32::try_from(id).ok().and_then(Pid::from_raw)
 }

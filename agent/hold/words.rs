@@ -62,4 +62,14 @@ pub enum Opening {
         /// The process that answers for the command.
         pid: u32,
     },
+    /// It would, but the command cannot be run here: this board is no candidate, and says
+    /// why. Once it can be the keeper begins anew.
+    Cannot {
+        /// The duty's name.
+        duty: String,
+        /// The process that would answer for the command.
+        pid: u32,
+        /// Why, in words.
+        why: String,
+    },
 }
