@@ -23,12 +23,12 @@ const BOARDS: [&str; 3] = ["a", "b", "c"];
 /// Looks at something that comes about soon, one every 20 ms.
 const TRIES: u32 = 3_000;
 
-/// Writes for ever to the file it is given, does not mind to be asked to end, and leaves a
-/// daemon behind that does the same in a session of its own.
+/// Writes for ever to the file it is given, does not mind to be asked to end, and leaves an
+/// orphan behind that does the same in a session of its own.
 const STUBBORN: &str = r#"#!/bin/sh
 trap "" TERM
 stamp='while :; do echo "$1 $UNDERSTUDY_TOKEN $(cut -d" " -f1 /proc/uptime)" >> "$0"; sleep 0.02; done'
-setsid sh -c "$stamp" "$1" daemon &
+(setsid sh -c "$stamp" "$1" daemon &)
 exec sh -c "$stamp" "$1" main
 "#;
 

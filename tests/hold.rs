@@ -22,9 +22,9 @@ const STAMP: &str =
     r#"stamp() { echo "$1 $UNDERSTUDY_TOKEN $(cut -d' ' -f1 /proc/uptime)" >> "$2"; }"#;
 
 /// Writes for ever, does not mind to be asked to end, and leaves a daemon behind that
-/// does the same in a session of its own.
+/// does the same as an orphan in a session of its own.
 const STUBBORN: &str = r#"trap "" TERM
-setsid sh -c "$(cat "$0.stamp"); while :; do stamp daemon $1; sleep 0.02; done" &
+(setsid sh -c "$(cat "$0.stamp"); while :; do stamp daemon $1; sleep 0.02; done" &)
 while :; do stamp main "$1"; sleep 0.02; done"#;
 
 /// Ends when it is asked to.
