@@ -516,6 +516,12 @@ fn misplaced(text: &str, message: &str) -> Option<String> {
 }
 
 fn advice(key: &str) -> Option<String> {
+    if key == "unit" || key == "service" {
+        return Some(format!(
+            "{key}: a service of systemd waits for its duty by itself: `understudy unit NAME \
+             --service SERVICE -- COMMAND` says how"
+        ));
+    }
     let secret = ["key", "token", "psk", "secret", "password"];
     if secret.iter().any(|word| key.to_lowercase().contains(word)) {
         return Some(format!(

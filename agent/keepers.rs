@@ -108,7 +108,7 @@ impl Keepers {
         words: mpsc::Sender<AgentWord>,
     ) -> Result<(u64, Vec<Event>), String> {
         let Some(row) = node.duties().iter().find(|row| row.name == duty) else {
-            return Err(no_duty(&duty));
+            return Err(no_duty(node, &duty));
         };
         if let Some(other) = self.keepers.values().find(|keeper| keeper.duty == duty) {
             return Err(format!(
@@ -214,7 +214,7 @@ impl Keepers {
     pub fn not_kept(&self, node: &Node, configured: &[String]) -> BTreeMap<String, String> {
         let exists = |name: &&String| node.duties().iter().any(|duty| duty.name == **name);
         let unknown = configured.iter().filter(|name| !exists(name));
-        let unknown = unknown.map(|name| (name.clone(), no_duty(name)));
+        let unknown = unknown.map(|name| (name.clone(), no_duty(node, name)));
         let cannot = self.keepers.values();
         let cannot =
             cannot.filter_map(|keeper| Some((keeper.duty.clone(), keeper.cannot.clone()?)));
@@ -235,7 +235,10 @@ impl Keepers {
     }
 }
 
-fn no_duty(name: &str) -> String {
+fn no_duty(node: &Node, name: &str) -> String {
+    if node.is_witness() {
+        return String::from("it is the witness, which holds no duty");
+    }
     format!("there is no duty {name} in this group: `understudy duty add {name}` makes it")
 }
 

@@ -48,25 +48,25 @@ fn analyze(unit: &Path) -> Command {
     command
 }
 
-#[test]
-fn systemd_reads_a_unit_without_a_word_and_its_command_line_as_it_was() {
-    // `tests/run` installs it.
-    if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("understudy-pump.service");
+/// What the command line prints that is given these and then a command with all words.
+fn made(arguments: &[&str]) -> Vec<u8> {
     let made = Command::new(program::debug())
-        .args(["unit", "pump", "--user", "root", "--", "/bin/echo"])
+        .args(["unit", "pump"])
+        .args(arguments)
+        .args(["--", "/bin/echo"])
         .args(WORDS)
         .output()
         .expect("it runs");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    fs::write(&path, &made.stdout).expect("it can be written");
-    let verified = analyze(&path).output().expect("it runs");
+    made.stdout
+}
+
+/// systemd has nothing to say of this unit, and would run that command.
+fn check(unit: &Path) {
+    let verified = analyze(unit).output().expect("it runs");
     let said = String::from_utf8_lossy(&verified.stderr);
-    assert!(verified.status.success() && !said.contains("understudy-pump"), "{said}");
-    let read = analyze(&path).env("SYSTEMD_LOG_LEVEL", "debug").output().expect("it runs");
+    assert!(verified.status.success() && !said.contains("pump"), "{said}");
+    let read = analyze(unit).env("SYSTEMD_LOG_LEVEL", "debug").output().expect("it runs");
     let read = String::from_utf8_lossy(&read.stdout).into_owned();
     let line = read.lines().find_map(|line| line.trim().strip_prefix("Command Line: "));
     let words = words_of(line.unwrap_or_else(|| panic!("no command line: {read}")));
@@ -74,6 +74,26 @@ fn systemd_reads_a_unit_without_a_word_and_its_command_line_as_it_was() {
     // It makes one $ of two when it starts the command.
     let all = ["/bin/echo"].into_iter().chain(WORDS);
     assert_eq!(words, all.map(|word| word.replace('$', "$$")).collect::<Vec<_>>());
+}
+
+#[test]
+fn systemd_reads_a_unit_without_a_word_and_its_command_line_as_it_was() {
+    // `tests/run` installs it.
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let unit = folder.path().join("understudy-pump.service");
+    fs::write(&unit, made(&["--user", "root"])).expect("it can be written");
+    check(&unit);
+    let service = folder.path().join("pump.service");
+    fs::write(&service, "[Service]\nType=notify\nExecStart=/bin/false\n")
+        .expect("it can be written");
+    let beside = folder.path().join("pump.service.d");
+    fs::create_dir(&beside).expect("a folder");
+    let text = made(&["--service", "pump"]);
+    fs::write(beside.join("understudy.conf"), text).expect("it can be written");
+    check(&service);
 }
 
 #[test]

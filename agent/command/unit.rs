@@ -1,8 +1,12 @@
 //! `understudy unit`: a systemd unit that keeps a duty's command on this board, as a user
-//! of the board's.
+//! of the board's; or what a service that is there already needs to do so.
 //!
 //! It is printed, so that it can be looked at and go anywhere: to another board, into an
 //! image. `--write` puts it where systemd looks.
+//!
+//! Left out: that the agent starts and stops services. What hangs below systemd is gone in
+//! time only if systemd is in time; what a service itself puts below `hold` is killed by
+//! the kernel, and has its own sandbox all the same.
 
 use std::{
     fmt::Write as _,
@@ -31,9 +35,14 @@ pub(super) struct Arguments {
     #[command(flatten)]
     how: hold::How,
     /// Who runs the command: a user of this board, with all groups that it is in.
-    #[arg(long)]
-    user: String,
-    /// Write it to /etc/systemd/system/understudy-NAME.service.
+    #[arg(long, required_unless_present = "service")]
+    user: Option<String>,
+    /// Not a unit of its own, but what makes this service, which is there already, wait
+    /// with its command for the duty. It stays as it is otherwise: its user, its sandbox.
+    #[arg(long, conflicts_with = "user", value_name = "SERVICE")]
+    service: Option<String>,
+    /// Write it to /etc/systemd/system/understudy-NAME.service; with --service to
+    /// /etc/systemd/system/SERVICE.service.d/understudy.conf.
     #[arg(long)]
     write: bool,
     /// The command, by its absolute path, and its arguments, after `--`.
@@ -45,18 +54,27 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), String> 
     let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
     let program = program.to_str().ok_or("the path of this program is no text")?;
     let unit = unit(places, program, arguments)?;
-    let command = &arguments.command[0];
-    hold::look_for(command).map_err(|(_, reason)| reason)?;
-    hold::user::account(&arguments.user)?;
+    hold::look_for(&arguments.command[0]).map_err(|(_, reason)| reason)?;
+    arguments.user.as_deref().map(hold::user::account).transpose()?;
     if !arguments.write {
         return terminal::print(&unit);
     }
-    let name = file_name(&arguments.how.duty);
-    let path = PathBuf::from(FOLDER).join(&name);
+    let (path, begin) = match &arguments.service {
+        Some(service) => {
+            let service = service_name(service)?;
+            let folder = PathBuf::from(FOLDER).join(format!("{service}.d"));
+            fs::create_dir_all(&folder)
+                .map_err(|error| format!("{}: {error}", folder.display()))?;
+            (folder.join("understudy.conf"), format!("restart {service}"))
+        }
+        None => {
+            let name = file_name(&arguments.how.duty);
+            (PathBuf::from(FOLDER).join(&name), format!("enable --now {name}"))
+        }
+    };
     write(&path, &unit)?;
     terminal::prose(&format!(
-        "{} is written. It begins with `systemctl daemon-reload` and `systemctl enable --now \
-         {name}`.\n",
+        "{} is written. It begins with `systemctl daemon-reload` and `systemctl {begin}`.\n",
         path.display()
     ))
 }
@@ -74,11 +92,56 @@ fn write(path: &Path, unit: &str) -> Result<(), String> {
 
 /// The unit's text.
 fn unit(places: &Places, program: &str, arguments: &Arguments) -> Result<String, String> {
-    let Arguments { how, user, command, .. } = arguments;
-    let duty = &how.duty;
-    check_name("duty", duty).map_err(|refusal| refusal.to_string())?;
+    let Arguments { how, user, service, .. } = arguments;
+    check_name("duty", &how.duty).map_err(|refusal| refusal.to_string())?;
     how.check()?;
-    check_user(user)?;
+    user.as_deref().map(check_user).transpose()?;
+    service.as_deref().map(service_name).transpose()?;
+    let line = command_line(places, program, arguments)?;
+    let mut out = format!("{MADE}\n[Unit]\n");
+    if service.is_none() {
+        let duty = how.duty.replace('%', "%%");
+        let _ =
+            writeln!(out, "Description=What this board does while it holds {duty} (understudy)");
+    }
+    out.push_str(
+        "# It waits for the agent by itself, and goes on waiting while that is started anew.\n\
+         After=understudy.service\n# It is never given up: a disk or a device may come late.\n\
+         StartLimitIntervalSec=0\n\n[Service]\nType=exec\n",
+    );
+    let groups = "# The agent listens to this group. Add those of the devices the command uses that \
+                  the\n# user is not in, as in: understudy dialout gpio i2c\n";
+    match user.as_deref() {
+        Some("root") => out.push_str("User=root\n"),
+        Some(user) => {
+            let _ = write!(out, "User={user}\n{groups}SupplementaryGroups={GROUP}\n");
+        }
+        None => {
+            let _ = write!(
+                out,
+                "# Whoever runs it needs to be in the group that the agent listens to.\n\
+                 SupplementaryGroups={GROUP}\n# What waits has nothing to tell systemd.\n\
+                 WatchdogSec=0\nExecStart=\n"
+            );
+        }
+    }
+    let _ = write!(
+        out,
+        "ExecStart={line}\nRestart=always\nRestartSec=5\n# The first process ends the command in \
+         order, within its grace; then all that is left is killed.\nKillMode=mixed\n\
+         TimeoutStopSec={}\n# A command that is killed for the memory it takes is started again, or \
+         has its turn elsewhere.\nOOMPolicy=continue\n",
+        (how.grace + REST_S).ceil()
+    );
+    if service.is_none() {
+        out.push_str("\n[Install]\nWantedBy=multi-user.target\n");
+    }
+    Ok(out)
+}
+
+/// What systemd is to run.
+fn command_line(places: &Places, program: &str, arguments: &Arguments) -> Result<String, String> {
+    let Arguments { how, command, .. } = arguments;
     if !command[0].starts_with('/') {
         return Err(format!("{}: a unit needs the command's absolute path", command[0]));
     }
@@ -93,34 +156,21 @@ fn unit(places: &Places, program: &str, arguments: &Arguments) -> Result<String,
         line.extend([String::from("--dir"), directory.to_owned()]);
     }
     let (grace, failures) = (how.grace.to_string(), how.failures.to_string());
-    let options = ["hold", duty, "--grace", &grace, "--failures", &failures, "--"];
+    let options = ["hold", &how.duty, "--grace", &grace, "--failures", &failures, "--"];
     line.extend(options.map(String::from));
     line.extend(command.iter().cloned());
-    let line: Vec<String> = line.iter().map(|text| word(text)).collect::<Result<_, _>>()?;
-    let mut out = format!(
-        "{MADE}\n[Unit]\nDescription=What this board does while it holds the duty {} (understudy)\n\
-         # It waits for the agent by itself, and goes on waiting while that is started anew.\n\
-         After=understudy.service\n# It is never given up: a disk or a device may come late.\n\
-         StartLimitIntervalSec=0\n\n[Service]\nType=exec\nUser={user}\n",
-        duty.replace('%', "%%")
-    );
-    if user != "root" {
-        let _ = write!(
-            out,
-            "# The agent listens to this group. Add those of the devices the command uses that the\n\
-             # user is not in, as in: {GROUP} dialout gpio i2c\nSupplementaryGroups={GROUP}\n"
-        );
+    let words: Vec<String> = line.iter().map(|text| word(text)).collect::<Result<_, _>>()?;
+    Ok(words.join(" "))
+}
+
+/// A service as systemd calls it.
+fn service_name(service: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ":_-.@\\".contains(c);
+    let name = service.strip_suffix(".service").unwrap_or(service);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+        return Err(format!("{service:?} is no service's name"));
     }
-    let _ = write!(
-        out,
-        "ExecStart={}\nRestart=always\nRestartSec=5\n# The first process ends the command in order, \
-         within its grace; then all that is left is killed.\nKillMode=mixed\nTimeoutStopSec={}\n# A \
-         command that is killed for the memory it takes is started again, or has its turn elsewhere.\n\
-         OOMPolicy=continue\n\n[Install]\nWantedBy=multi-user.target\n",
-        line.join(" "),
-        (how.grace + REST_S).ceil()
-    );
-    Ok(out)
+    Ok(format!("{name}.service"))
 }
 
 /// As systemd takes it, and no pattern or list of its own.
@@ -179,7 +229,7 @@ mod tests {
     fn arguments(command: &[&str]) -> Arguments {
         let command = command.iter().map(|text| (*text).to_owned()).collect();
         let how = hold::How { duty: "pump".into(), grace: 2.5, failures: 3 };
-        Arguments { how, user: "pi".into(), write: false, command }
+        Arguments { how, user: Some("pi".into()), service: None, write: false, command }
     }
 
     fn made(arguments: &Arguments) -> Result<String, String> {
@@ -230,7 +280,7 @@ mod tests {
         }
         let needs = ["Requires=", "Wants=", "BindsTo=", "PartOf="];
         assert!(!needs.iter().any(|need| text.contains(need)), "{text}");
-        let root = Arguments { user: "root".into(), ..arguments(&["/bin/true"]) };
+        let root = Arguments { user: Some("root".into()), ..arguments(&["/bin/true"]) };
         assert!(!made(&root).unwrap().contains("Groups"));
         let places = Places::new(Some(Path::new("/srv/b 2")), None);
         let text = unit(&places, "/usr/bin/understudy", &arguments(&["/bin/true"])).unwrap();
@@ -238,11 +288,29 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_is_there_keeps_its_user_and_its_start() {
+        let service = |service: &str| Arguments {
+            user: None,
+            service: Some(service.into()),
+            ..arguments(&["/usr/local/bin/pump"])
+        };
+        let text = made(&service("pump")).unwrap();
+        assert!(text.contains("\nExecStart=\nExecStart=/usr/bin/understudy hold pump"), "{text}");
+        for key in ["User=", "Description=", "[Install]"] {
+            assert!(!text.contains(key), "{key}: {text}");
+        }
+        assert_eq!(service_name("pump@1.service").as_deref(), Ok("pump@1.service"));
+        for name in ["", ".service", "../x", "a b", "a\nb"] {
+            assert!(made(&service(name)).unwrap_err().contains("no service's name"), "{name:?}");
+        }
+    }
+
+    #[test]
     fn what_no_unit_can_be_made_of_is_refused() {
         assert!(made(&arguments(&["pump"])).unwrap_err().contains("absolute path"));
         assert!(made(&arguments(&["/bin/sh", "-c", "a\nb"])).unwrap_err().contains("line breaks"));
         for user in ["", "-x", "pi root", "%u", "a\nExecStart=/bin/sh"] {
-            let wrong = Arguments { user: user.into(), ..arguments(&["/bin/true"]) };
+            let wrong = Arguments { user: Some(user.into()), ..arguments(&["/bin/true"]) };
             assert!(made(&wrong).unwrap_err().contains("no user's name"), "{user:?}");
         }
         let how = hold::How { duty: "a b".into(), grace: 5.0, failures: 5 };

@@ -84,7 +84,10 @@ mod tests {
                 format!("[[duty]]\n{pump}\n[[duty]]\n{pump}"),
                 "line 5: [[duty]] \"pump\": this board",
             ),
-            (format!("[[duty]]\n{pump}unit = \"pump.service\""), "line 4: unknown field `unit`"),
+            (
+                format!("[[duty]]\n{pump}unit = \"pump.service\""),
+                "line 4: unit: a service of systemd waits",
+            ),
             (String::from("[[duty]]\nname = \"pump\""), "missing field `command`"),
             (String::from("[[duty]]\ncommand = [\"/bin/pump\"]"), "missing field `name`"),
             (
