@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -160,7 +160,26 @@ fn one_of_three_boards_runs_it_and_another_when_its_agent_is_killed() {
     assert_ne!(last, next);
     stage.agents.run(next);
     stage.agents.wait(next, "to be ready again", |status| status["duties"][0]["ready"] == true);
+    let (agent, (guard, keeper)) = (stage.pid(last, "agent_pid"), stage.guard_and_keeper(last));
     stage.agents.stop(last);
+    for pid in [agent, guard, keeper] {
+        assert!(!is_running(&pid.to_string()), "{pid} is left");
+    }
+    stage.check();
+}
+
+#[test]
+fn a_guard_that_is_killed_leaves_nothing_behind_and_has_a_successor() {
+    let stage = Stage::of_three();
+    let (holder, mut token) = stage.wait_for_another(0);
+    let (guard, keeper) = stage.guard_and_keeper(holder);
+    signal("KILL", guard);
+    wait("the keeper to end", || (!is_running(&keeper.to_string())).then_some(()));
+    stage.agents.wait(holder, "to be ready again", |status| status["duties"][0]["ready"] == true);
+    token = stage.wait_for_another(token).1;
+    let _sentence = stage.agents.told(holder, &["duty", "transfer", "pump"]);
+    stage.agents.wait(holder, "to hold it again", |status| status["duties"][0]["held"] == true);
+    wait("it to run again", || stage.stamps(holder).into_iter().find(|stamp| stamp.token >= token));
     stage.check();
 }
 
@@ -231,6 +250,24 @@ fn a_duty_that_the_group_does_not_have_is_named() {
     agents.configure("b", "name = \"b\"\n[[duty]]\nname = \"x\"\ncommand = [\"x\"]\n");
     let said = agents.refused("b", &["run"]);
     assert!(said.contains("understudy.toml: line 2: [[duty]] \"x\": command = \"x\""), "{said}");
+}
+
+#[test]
+fn what_a_keeper_runs_that_is_not_root_does_not_become_root() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let copy = folder.path().join("understudy");
+    fs::copy(program::debug(), &copy).expect("there is room");
+    let words = ["hold-exec", "--", "/bin/grep", "NoNewPrivs", "/proc/self/status"];
+    let is_root = rustix::process::getuid().is_root();
+    for (is_other, expected) in [(true, "1"), (false, if is_root { "0" } else { "1" })] {
+        let mut command = Command::new(&copy);
+        if is_root && is_other {
+            command.uid(1).gid(1);
+        }
+        let said = command.args(words).output().expect("it runs").stdout;
+        assert_eq!(String::from_utf8_lossy(&said).split_whitespace().last(), Some(expected));
+    }
 }
 
 /// Takes one request, and answers it if it is to.

@@ -15,7 +15,10 @@ use std::{
     process::{Child, Command, ExitCode},
 };
 
-use rustix::process::{Pid, Signal, set_parent_process_death_signal};
+use rustix::{
+    process::{Pid, Signal, getuid, set_parent_process_death_signal},
+    thread::set_no_new_privs,
+};
 
 use self::{
     deadline::Deadline,
@@ -166,6 +169,10 @@ pub fn exec(user: Option<&str>, only_check: bool, command: &[String]) -> Result<
     let surroundings = user.map(task::become_user).transpose()?;
     if only_check {
         return look_for(&command[0]).map(|()| ExitCode::SUCCESS).map_err(|(_, reason)| reason);
+    }
+    // A keeper that is not root cannot end what has become root.
+    if user.is_none() && !getuid().is_root() {
+        set_no_new_privs(true).map_err(|error| format!("it may become root: {error}"))?;
     }
     // Whoever becomes another user is forgotten by the keeper's death: this comes after.
     set_parent_process_death_signal(Some(Signal::KILL))
