@@ -199,9 +199,7 @@ fn here(status: &Status, duty: &DutyStatus) -> String {
         (true, ..) => String::from("held"),
         (false, true, _) => String::from("ready"),
         (false, false, Some(why)) => format!("not ready: {why}"),
-        (false, false, None) if duty.silent => {
-            String::from("not ready: its sensor is silent here")
-        }
+        (false, false, None) if duty.silent => String::from("not ready: its sensor is silent here"),
         (false, false, None) => String::from("not ready: nothing keeps a command for it here"),
     }
 }

@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     io::Write as _,
-    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
+    os::unix::{
+        fs::{OpenOptionsExt as _, chown},
+        process::CommandExt as _,
+    },
     path::PathBuf,
     process::Stdio,
 };
@@ -14,6 +17,7 @@ use understudy_core::event::Millis;
 use super::{
     family, pid_of,
     task::{Task, through_exec},
+    user::account,
 };
 use crate::driver::clock;
 
@@ -22,23 +26,30 @@ pub(super) struct Running {
     pid: Pid,
     /// When it began.
     pub(super) since: Millis,
-    _file: TokenFile,
+    _notes: [Note; 2],
 }
 
 impl Running {
-    /// Starts it, in a process group of its own, told which grant it runs under.
-    pub(super) fn start(task: &Task, token: u64) -> Result<Self, String> {
-        let file = TokenFile::new(token)?;
+    /// Starts it, in a process group of its own, told which grant it runs under and what
+    /// was left for it.
+    pub(super) fn start(task: &Task, token: u64, left: &[u8]) -> Result<Self, String> {
+        let said = Note::new("token", 0o644, format!("{token}\n").as_bytes())?;
+        let checkpoint = Note::new("checkpoint", 0o600, left)?;
+        if let Some(user) = &task.user {
+            checkpoint.give_to(user)?;
+        }
         let child = through_exec(task.user.as_deref(), &task.command, false)
             .env("UNDERSTUDY_DUTY", &task.name)
             .env("UNDERSTUDY_TOKEN", token.to_string())
-            .env("UNDERSTUDY_TOKEN_FILE", &file.0)
+            .env("UNDERSTUDY_TOKEN_FILE", &said.0)
+            .env("UNDERSTUDY_FENCE", format!("{}:{token}", task.name))
+            .env("UNDERSTUDY_CHECKPOINT_FILE", &checkpoint.0)
             .stdin(Stdio::null())
             .process_group(0)
             .spawn()
             .map_err(|error| format!("the command cannot be started: {error}"))?;
         let pid = pid_of(child.id()).ok_or_else(|| String::from("it has no process id"))?;
-        Ok(Self { pid, since: clock::now(), _file: file })
+        Ok(Self { pid, since: clock::now(), _notes: [said, checkpoint] })
     }
 
     /// Asks it to end.
@@ -59,27 +70,35 @@ impl Running {
     }
 }
 
-/// A file that says the token, for as long as the command runs.
-struct TokenFile(PathBuf);
+/// A file that tells the command something, for as long as it runs.
+struct Note(PathBuf);
 
-impl TokenFile {
+impl Note {
     /// Anybody may have put anything in the folder for such files: it is made anew, under
     /// a name that nobody foresees.
-    fn new(token: u64) -> Result<Self, String> {
+    fn new(what: &str, mode: u32, bytes: &[u8]) -> Result<Self, String> {
         let path = std::env::temp_dir().join(format!(
-            "understudy-{}-{:x}",
+            "understudy-{what}-{}-{:x}",
             std::process::id(),
             clock::nanoseconds()
         ));
         let at = |error: std::io::Error| format!("{}: {error}", path.display());
         let mut file =
-            File::options().write(true).create_new(true).mode(0o644).open(&path).map_err(at)?;
-        writeln!(file, "{token}").map_err(at)?;
-        Ok(Self(path))
+            File::options().write(true).create_new(true).mode(mode).open(&path).map_err(at)?;
+        let note = Self(path.clone());
+        file.write_all(bytes).map_err(at)?;
+        Ok(note)
+    }
+
+    /// It is this user's from now on.
+    fn give_to(&self, user: &str) -> Result<(), String> {
+        let account = account(user)?;
+        chown(&self.0, Some(account.uid), Some(account.gid))
+            .map_err(|error| format!("{} cannot be given to {user}: {error}", self.0.display()))
     }
 }
 
-impl Drop for TokenFile {
+impl Drop for Note {
     fn drop(&mut self) {
         // Somebody may have tidied up.
         let _ = fs::remove_file(&self.0);

@@ -8,7 +8,7 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -25,12 +25,17 @@ use super::{
     words::{AgentWord, KeeperWord, Opening},
 };
 use crate::{
+    control::{ControlRequest, ControlResponse, LINE_BYTES_MAX},
     driver::{clock, control, watch},
+    duties,
     terminal::complain,
 };
 
 /// All is killed so long before the lease is over.
 const KILL_MS: u64 = 60;
+
+/// What was left for the command is waited for no longer than this.
+const LEFT_MAX: Duration = Duration::from_millis(500);
 
 /// Between two tries to reach the agent, the first and the longest.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -105,7 +110,7 @@ async fn keep(
         Ok(agent) => agent,
         Err(reason) => return How::Away(reason),
     };
-    let mut keeper = Keeper::new(&errand.task, deadline, agent);
+    let mut keeper = Keeper::new(errand, deadline, agent);
     let how = keeper.serve(terminate, child).await;
     let token = keeper.end_now();
     match how {
@@ -149,12 +154,33 @@ fn tell_once(said: &mut String, task: &Task, reason: &str) {
 type Agent = (Lines<BufReader<OwnedReadHalf>>, OwnedWriteHalf);
 
 async fn reach(control: &Path, opening: &Opening) -> Result<Agent, String> {
+    let (heard, mut said) = connect(control)?.into_split();
+    say(&mut said, opening).await.map_err(|error| error.to_string())?;
+    Ok((BufReader::new(heard).lines(), said))
+}
+
+/// What the last holder of this duty left, as this board has it: whoever holds the duty has
+/// applied all that was written under the grants before.
+async fn left(control: &Path, duty: &str) -> Result<Vec<u8>, String> {
+    let (mut heard, mut said) = connect(control)?.into_split();
+    let words = |error: std::io::Error| error.to_string();
+    say(&mut said, &ControlRequest::Left { duty: duty.to_owned() }).await.map_err(words)?;
+    let mut answer = Vec::new();
+    (&mut heard).take(LINE_BYTES_MAX).read_to_end(&mut answer).await.map_err(words)?;
+    match serde_json::from_slice(&answer) {
+        Ok(ControlResponse::Sql(response)) => {
+            Ok(duties::what_was_left(response)?.unwrap_or_default())
+        }
+        Ok(ControlResponse::Refused(reason)) => Err(reason),
+        Ok(_) | Err(_) => Err(String::from("the agent's answer is none")),
+    }
+}
+
+fn connect(control: &Path) -> Result<UnixStream, String> {
     let agent = control::connect(control)?;
     let words = |error: std::io::Error| error.to_string();
     agent.set_nonblocking(true).map_err(words)?;
-    let (heard, mut said) = UnixStream::from_std(agent).map_err(words)?.into_split();
-    say(&mut said, opening).await.map_err(words)?;
-    Ok((BufReader::new(heard).lines(), said))
+    UnixStream::from_std(agent).map_err(words)
 }
 
 async fn say(agent: &mut OwnedWriteHalf, word: &impl serde::Serialize) -> std::io::Result<()> {
@@ -197,6 +223,7 @@ struct Ending {
 }
 
 struct Keeper<'a> {
+    control: &'a Path,
     task: &'a Task,
     deadline: &'a Deadline,
     heard: Lines<BufReader<OwnedReadHalf>>,
@@ -213,9 +240,10 @@ struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(task: &'a Task, deadline: &'a Deadline, (heard, agent): Agent) -> Self {
+    fn new(errand: &'a Errand, deadline: &'a Deadline, (heard, agent): Agent) -> Self {
         Self {
-            task,
+            control: &errand.control,
+            task: &errand.task,
             deadline,
             heard,
             agent,
@@ -314,7 +342,7 @@ impl<'a> Keeper<'a> {
         }
         let may_start = self.running.is_none() && self.ending.is_none();
         if may_start && self.again.take_if(|again| *again <= now).is_some() {
-            match Running::start(self.task, token) {
+            match self.start(token).await {
                 Ok(running) => self.running = Some(running),
                 Err(reason) => {
                     complain(&format!("understudy hold: {reason}"));
@@ -323,6 +351,17 @@ impl<'a> Keeper<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Starts the command, with what the holder before left for it.
+    async fn start(&self, token: u64) -> Result<Running, String> {
+        let left = tokio::time::timeout(LEFT_MAX, left(self.control, &self.task.name)).await;
+        let left = left.unwrap_or_else(|_| Err(String::from("the agent does not say")));
+        let left = left.map_err(|reason| format!("what was left cannot be read: {reason}"))?;
+        if self.lease.as_ref().is_none_or(|lease| lease.until.since(clock::now()) <= KILL_MS) {
+            return Err(String::from("the lease was over before the command began"));
+        }
+        Running::start(self.task, token, &left)
     }
 
     /// The command has ended by itself: it is started again, a few times.
