@@ -23,6 +23,7 @@ pub mod directory;
 pub mod driver;
 pub mod duties;
 pub mod feed;
+pub mod history;
 pub mod hold;
 pub mod http;
 pub mod identity;

@@ -11,6 +11,7 @@ mod divergence;
 mod duties;
 mod fence;
 mod fuzzing;
+mod history;
 mod hold;
 mod joining;
 mod keys;

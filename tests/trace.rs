@@ -227,6 +227,7 @@ pub fn frame(frame: &Frame) -> String {
         Frame::Renewed { number, claims } => format!("renewed {number}: {claims:?}"),
         Frame::Stopped { claims } => format!("stopped {claims:?}"),
         Frame::Yield { claims } => format!("yield {claims:?}"),
+        Frame::Ends { start } => format!("start {} ends", start.boot),
         Frame::Ready { start, duties } => format!("start {} ready for {duties:?}", start.boot),
     }
 }

@@ -28,6 +28,7 @@ mod backup;
 mod checkpoint;
 mod duty;
 mod exchange;
+mod history;
 mod members;
 mod plot;
 mod readings;
@@ -238,6 +239,9 @@ enum Command {
     /// Leave something to the next holder of a duty (standard input, up to 64 KiB), or print
     /// what was left. The next holder's command finds it in UNDERSTUDY_CHECKPOINT_FILE.
     Checkpoint(checkpoint::Arguments),
+    /// What became of the group's boards and duties, and why, as those saw it who were
+    /// left.
+    History(history::Arguments),
     /// Keep a command: it runs while this board holds a duty, and at no other time. Ended
     /// by a signal it ends the command and exits with 0; 127 and 126 as in a shell.
     Hold(hold::Arguments),
@@ -400,6 +404,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
             return hold::exec(user.as_deref(), check, &command);
         }
         Command::Duty { action } => duty::run(places, action)?,
+        Command::History(arguments) => history::run(places, arguments)?,
         Command::Retention { action } => retention::run(places, action)?,
         Command::Clock { action } => readings::clock(places, action)?,
         Command::Backup(arguments) => backup::run(places, &arguments)?,

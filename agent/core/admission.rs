@@ -126,7 +126,9 @@ impl Node {
         self.answer(now, (ticket, reply));
     }
 
-    pub(crate) fn name_of(&self, id: NodeId) -> String {
+    /// The name of a board of this group.
+    #[must_use]
+    pub fn name_of(&self, id: NodeId) -> String {
         self.membership.member(id).map_or_else(|| format!("board {id}"), |m| m.name.clone())
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Duties {
     pub(crate) ended: Ended,
     /// Grants under which this board is asked to come to an end.
     pub(crate) yields: BTreeSet<Claim>,
+    /// Why this leader granted each the last time, and under which token.
+    pub(crate) reasons: BTreeMap<u64, (u64, String)>,
     pub(crate) changes: u64,
     /// When it last looked.
     seen: Millis,
@@ -82,6 +84,7 @@ impl Duties {
             told: (None, 0),
             ended: Ended::default(),
             yields: BTreeSet::new(),
+            reasons: BTreeMap::new(),
             changes: 0,
             seen: now,
         }
@@ -114,6 +117,7 @@ impl Node {
         self.duties.lessee.follow(own, &rows);
         self.note_moves(now, &rows);
         self.duties.yields.retain(|claim| rows.iter().any(|duty| duty.claim() == *claim));
+        self.duties.reasons.retain(|id, _| rows.iter().any(|duty| duty.id == *id));
         self.duties.rows = rows;
         self.look_at_sensors(now);
         self.duties.changes += 1;
@@ -122,6 +126,7 @@ impl Node {
     /// Proof came that the agent of this start has ended. If it led, nobody waits for it
     /// any longer.
     pub(crate) fn on_fell(&mut self, now: Millis, start: Incarnation) {
+        self.note_fallen(start);
         let is_last = self.memories.of(start.board).start.boot <= start.boot;
         if is_last && self.leader() == Some(start.board) && !self.leads() {
             self.miss_leader(now, start.board);

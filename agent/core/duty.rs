@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     member::NodeId,
-    sql::{self, Origin, RequestKind, SqlRequest, Value},
+    sql::{self, Origin, RequestKind, SqlRequest, Statement, Value},
 };
 
 /// One start of a board.
@@ -120,7 +120,13 @@ impl Duty {
 
     /// The write that grants it to `holder`, or to nobody: as the entry of index `token`,
     /// which is above any that granted it before.
-    pub(crate) fn grant(&self, token: u64, holder: Option<Incarnation>, lease_ms: u64) -> Vec<u8> {
+    /// `history` comes along.
+    pub(crate) fn grant(
+        &self,
+        (token, holder): (u64, Option<Incarnation>),
+        lease_ms: u64,
+        history: Vec<Statement>,
+    ) -> Vec<u8> {
         let sql = "UPDATE _understudy_duty SET token = ?1, board = ?2, boot = ?3, nonce = ?4, \
                    lease_ms = ?5, wanted = NULL WHERE id = ?6 AND token = ?7";
         let of = |part: fn(Incarnation) -> u64| {
@@ -136,6 +142,7 @@ impl Duty {
             integer(self.id),
             integer(self.token),
         ]);
-        sql::encode(&SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, values))
+        let statements = [Statement::new(sql, values)].into_iter().chain(history).collect();
+        sql::encode(&SqlRequest::new(RequestKind::Execute, Origin::Agent, statements))
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     duty::{Claim, Duty, Incarnation},
     error::Rejection,
     event::{Millis, NodeId, Request, Start},
+    history,
     limits::{DUTIES_MAX, READY_TICKS, RENEWALS_WAITING_MAX},
     mutant,
     node::Node,
@@ -247,7 +248,12 @@ impl Node {
         }
         let claim = duty.claim();
         let token = if mutant::is(111) { claim.token } else { base + 1 };
-        let request = Request::Write(duty.grant(token, holder, self.config.timing.lease_ms()));
+        let duty = duty.clone();
+        let records = self.records_of(now, &duty, (token, holder));
+        let of = Some(Claim { duty: duty.id, token });
+        let history = history::statements(self.config.id, records, of);
+        let lease_ms = self.config.timing.lease_ms();
+        let request = Request::Write(duty.grant((token, holder), lease_ms, history));
         let deadline = now.plus(self.config.timing.request_timeout_ms);
         self.duties.lessor.replace(claim);
         self.writes.keep(Waiting { ticket: Ticket::Grant(claim), request, deadline });

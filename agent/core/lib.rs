@@ -31,7 +31,7 @@
 //! `scrubber`, `catchup` and `source` (over [`pages`]), [`link`]; `roster` and
 //! `admission` are about who belongs to the group ([`member`]), `invitations` about
 //! who may come in; `duties`, `granting` and `holding` about [`duty`] under the rule of
-//! [`lease`]; [`intake`], [`spool`] and `spooling` about [`readings`]; `presence`, `walls` and [`status`] are for people. [`wire`] is what
+//! [`lease`], [`history`] and [`fates`] about what became of them; [`intake`], [`spool`] and `spooling` about [`readings`]; `presence`, `walls` and [`status`] are for people. [`wire`] is what
 //! travels, `validate` what raft-rs may see of it, [`change`] what one batch did,
 //! [`scrub`] how boards find out that they differ.
 //!
@@ -52,6 +52,8 @@ pub mod change;
 pub mod duty;
 pub mod error;
 pub mod event;
+pub mod fates;
+pub mod history;
 pub mod keys;
 pub mod limits;
 pub mod link;

@@ -99,6 +99,12 @@ pub const ACKNOWLEDGE_MS_MAX: u64 = 5;
 /// Fragments sent again when no acknowledgement comes: two, since one may be lost.
 pub const PROBE_FRAGMENTS: usize = 2;
 
+/// Rows of the group's history: the oldest go. About 1 MB.
+pub const HISTORY_ROWS_MAX: u64 = 10_000;
+
+/// The reason in one of them, bytes.
+pub const HISTORY_REASON_BYTES_MAX: usize = 200;
+
 /// Duties of a group: what one renewal names.
 pub const DUTIES_MAX: usize = 32;
 

@@ -21,6 +21,7 @@ use crate::{
     duties::Duties,
     error::{Refusal, Rejection},
     event::{Effect, Event, HardState, Millis, NodeId, Position},
+    fates::Fates,
     forward::{Inbox, Outbox},
     freshness::Freshness,
     intake::Intake,
@@ -172,6 +173,7 @@ pub struct Node {
     pub(crate) beginning: Beginning,
     pub(crate) walls: Walls,
     pub(crate) duties: Duties,
+    pub(crate) fates: Fates,
     pub(crate) effects: Effects,
     pub(crate) outgoing: Vec<(NodeId, Vec<u8>)>,
 }
@@ -241,6 +243,7 @@ impl Node {
             beginning: Beginning::Open(now),
             walls: Walls::default(),
             duties: Duties::new(now, config.id, config.boot, restored.duties),
+            fates: Fates::default(),
             effects: Effects::default(),
             outgoing: Vec::new(),
         };
@@ -282,7 +285,7 @@ impl Node {
             Event::Scrubs(scrubs) => self.on_scrubs(now, scrubs),
             Event::Digested { scrub, report } => self.on_digested(scrub, &report),
             Event::Pages { number, done } => self.on_pages(now, number, done),
-            Event::Stopping => self.stopping = true,
+            Event::Stopping => self.on_stopping(now),
         }
         self.on_time(now);
         self.settle(now)
@@ -418,6 +421,7 @@ impl Node {
             Frame::Stopped { claims } => self.on_stopped(from, &claims)?,
             Frame::Yield { claims } => self.on_yield(from, &claims),
             Frame::Ready { start, duties } => self.on_ready(now, from, start, duties)?,
+            Frame::Ends { start } => self.on_ends(from, start),
             Frame::Tail { term, first, is_full, lacks } => {
                 self.on_tail(from, term, Tail { first, is_full, lacks });
             }
@@ -442,6 +446,7 @@ impl Node {
         self.ticks += 1;
         self.tick_presence(now);
         self.tick_walls(now);
+        self.tick_fates(now);
         self.tick_starts(now);
         self.tick_tail(now);
         self.standing.wait(now, self.config.timing.start_wait_ms);

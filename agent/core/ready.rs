@@ -393,6 +393,7 @@ impl Node {
         self.without_room.remove(&id);
         self.standing.forget(id);
         self.duties.forget(id);
+        self.fates.forget(id);
         self.starts.forget(id);
     }
 }

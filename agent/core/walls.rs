@@ -1,6 +1,6 @@
 //! What boards tell each other of the time of day. Nothing in the core goes by it: it
-//! is for readings of boards without a clock, and for what is trimmed by age, which no
-//! single clock may decide.
+//! is for readings of boards without a clock, for the history, and for what is trimmed by
+//! age, which no single clock may decide.
 //!
 //! Only a board whose clock is set by itself tells it. What is kept of a peer is the
 //! moment at which this board's boot time began, by that peer's clock: good to a second,
@@ -32,6 +32,13 @@ impl Node {
         if is_news {
             self.tell_wall(now);
         }
+    }
+
+    /// The time of day as this board knows it, by itself or by its peers' clocks,
+    /// microseconds since 1970.
+    pub(crate) fn wall_us(&self, now: Millis) -> Option<i64> {
+        let began_us = self.walls.own.or_else(|| self.began_by_peers(now))?;
+        Some(began_us.saturating_add(boot_us(now)))
     }
 
     pub(crate) fn tick_walls(&mut self, now: Millis) {

@@ -193,6 +193,11 @@ pub enum Frame {
         /// Numbers of duties, at most [`limits::DUTIES_MAX`].
         duties: Vec<u64>,
     },
+    /// The sender comes to its end, as it was asked to.
+    Ends {
+        /// In this start.
+        start: Start,
+    },
 }
 
 /// A board as the leader sees it.

@@ -47,6 +47,7 @@ mod backup;
 mod body;
 mod door;
 mod duties;
+mod history;
 mod limits;
 mod load;
 mod nodes;
@@ -139,6 +140,7 @@ fn endpoints(caller: Caller, loader: Loader, desk: Desk, bounds: &Bounds) -> Rou
         .route(BOOT, post(load::boot))
         .route(READINGS, get(readings::read).post(readings::write))
         .route("/readings/stream", get(stream::stream))
+        .route("/history", get(history::read))
         .route("/duties", get(duties::all))
         .route("/duties/{name}", get(duties::one))
         .route(

@@ -63,7 +63,7 @@ impl Range {
 }
 
 /// Microseconds since 1970 of a time, or of so long before now.
-fn point(text: &str, now_us: i64) -> Result<i64, String> {
+pub(crate) fn point(text: &str, now_us: i64) -> Result<i64, String> {
     let ago = text.strip_suffix(['s', 'm', 'h', 'd']).zip(text.chars().last());
     let ago = ago.and_then(|(number, unit)| Some((number.parse::<u32>().ok()?, unit)));
     let Some((number, unit)) = ago else {
@@ -250,7 +250,7 @@ pub fn csv(rows: &[Row]) -> String {
     out
 }
 
-fn csv_field(field: &str) -> String {
+pub(crate) fn csv_field(field: &str) -> String {
     if field.contains([',', '"', '\n', '\r']) {
         return format!("\"{}\"", field.replace('"', "\"\""));
     }

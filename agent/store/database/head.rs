@@ -4,7 +4,7 @@
 use understudy_core::event::{Entry, EntryKind, Position};
 
 /// Version of what is in the file; another is refused by name.
-const FORMAT: u8 = 7;
+const FORMAT: u8 = 8;
 
 /// Its table. Written only when it is committed: boards differ in it while they
 /// agree.

@@ -561,6 +561,8 @@ fn prepare_file(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 #[cfg(test)]
+mod history_tests;
+#[cfg(test)]
 mod pages_tests;
 #[cfg(test)]
 mod tests;

@@ -41,4 +41,7 @@ pub(super) const TABLES: &str = "
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, token INTEGER NOT NULL, board INTEGER,
         boot INTEGER, nonce INTEGER, lease_ms INTEGER NOT NULL, candidates TEXT NOT NULL,
         paused INTEGER NOT NULL, wanted INTEGER, rules TEXT NOT NULL DEFAULT '');
-    CREATE TABLE _understudy_checkpoint(duty INTEGER PRIMARY KEY, data BLOB NOT NULL);";
+    CREATE TABLE _understudy_checkpoint(duty INTEGER PRIMARY KEY, data BLOB NOT NULL);
+    CREATE TABLE _understudy_history(
+        id INTEGER PRIMARY KEY, time INTEGER NOT NULL, seen_by INTEGER NOT NULL, board INTEGER,
+        kind TEXT NOT NULL, duty TEXT, token INTEGER, reason TEXT NOT NULL);";
