@@ -43,6 +43,10 @@ use crate::{
     will::Will,
 };
 
+mod watching;
+
+use self::watching::Watching;
+
 /// Events taken from one source before the others get their turn.
 const BURST_MAX: usize = 64;
 
@@ -73,6 +77,8 @@ enum Waiter {
     Key,
     /// This loop: old readings.
     Tend,
+    /// This loop: rows of the history.
+    History,
 }
 
 /// Everything the loop listens to, besides the road.
@@ -123,6 +129,7 @@ pub struct Member {
     forgets: Option<oneshot::Sender<()>>,
     keepers: Keepers,
     will: Will,
+    watching: Watching,
     /// Who waits for entries, and from which on.
     follows: Vec<(u64, oneshot::Sender<Followed>)>,
 }
@@ -137,6 +144,7 @@ impl Member {
         drivers: Drivers,
         (facts, will): (Facts, Will),
     ) -> Self {
+        let watching = Watching::new(facts.ends.before());
         let mut member = Self {
             node,
             seal,
@@ -154,6 +162,7 @@ impl Member {
             forgets: None,
             keepers: Keepers::default(),
             will,
+            watching,
             follows: Vec::new(),
         };
         member.learn_members();
@@ -222,10 +231,12 @@ impl Member {
                     self.keep_time(clock::now());
                     self.tend_readings(clock::now());
                     self.write_will(clock::now());
+                    self.watch_group(clock::now());
                 }
             }
         }
         self.drivers.database.close();
+        self.facts.ends.end();
         None
     }
 
@@ -554,6 +565,7 @@ impl Member {
                 }
             }
             Some(Waiter::Settings) => self.take_settings(now, &reply),
+            Some(Waiter::History) => self.watching.recorder.answered(&reply),
             Some(Waiter::Tend) => self.tender.answered(now, &reply),
             // One that is refused is owed still, and made anew.
             Some(Waiter::Key) | None => {}

@@ -13,6 +13,7 @@ use understudy_core::{
 
 use crate::{
     driver::udp::Road,
+    history::ends::Ends,
     identity::Identity,
     readers,
     seal::Drop,
@@ -37,6 +38,8 @@ pub struct Facts {
     pub parent: Option<u32>,
     /// Duties whose commands the configuration has kept.
     pub kept: Vec<String>,
+    /// How the start before this one ended.
+    pub ends: Ends,
     /// Why no old readings are trimmed, as the group's database says.
     pub not_trimmed: Option<String>,
 }

@@ -52,10 +52,22 @@ impl Group {
         for board in BOARDS {
             self.agents.wait(board, "to be ready", |status| status["duties"][0]["ready"] == true);
         }
-        self.rows("a", "to be taken", |row| row["kind"] == "take")["board"]
-            .as_str()
-            .expect("a name")
-            .to_owned()
+        self.holder()
+    }
+
+    /// The board that holds the duty, as it says itself.
+    fn holder(&self) -> String {
+        let holds = |board: &&str| {
+            let status = self.agents.status(board);
+            status.is_some_and(|status| status["duties"][0]["held"] == true)
+        };
+        for _ in 0..TRIES {
+            if let Some(board) = BOARDS.into_iter().find(holds) {
+                return board.to_owned();
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        panic!("nobody holds it: {:?}", self.agents.status("a"));
     }
 
     fn history(&self, board: &str, arguments: &[&str]) -> Vec<Value> {
@@ -73,6 +85,12 @@ impl Group {
             thread::sleep(Duration::from_millis(50));
         }
         panic!("waited in vain for {what}: {:?}", self.history(board, &[]));
+    }
+
+    /// One that leads, in the eyes of another.
+    fn leader(&self, board: &str) -> String {
+        let status = self.agents.status(board).expect("it runs");
+        status["leader"].as_str().expect("somebody leads").to_owned()
     }
 
     fn others(board: &str) -> Vec<&'static str> {
@@ -102,16 +120,22 @@ fn a_duty_that_goes_on_elsewhere_is_lost_and_taken_in_the_history_with_the_reaso
     let mut group = Group::new(|_, _| {});
     let holder = group.holding();
     let other = Group::others(&holder)[0];
-    let taken = group.rows(other, "the first grant", |row| row["kind"] == "take");
-    assert_eq!((&taken["board"], &taken["duty"]), (&holder.clone().into(), &"pump".into()));
-    assert_eq!(taken["reason"], "nobody held it");
+    let first = group.rows(other, "the first grant", |row| row["kind"] == "take");
+    assert_eq!((&first["duty"], &first["reason"]), (&"pump".into(), &"nobody held it".into()));
     let status = group.agents.status(&holder).expect("it runs");
     signal("KILL", &status["agent_pid"]);
-    let loss = group.rows(other, "a loss", |row| row["kind"] == "lose");
-    let take = group.rows(other, "a take", |row| row["kind"] == "take" && row["board"] != *holder);
-    assert_eq!((&loss["board"], &loss["token"]), (&holder.clone().into(), &taken["token"]));
-    assert_eq!(loss["reason"], "agent killed or failed: obituary");
-    assert_eq!(take["reason"], format!("in place of {holder}"));
+    let loss = group.rows(other, "a loss", |row| {
+        row["kind"] == "lose" && row["reason"] == "agent killed or failed: obituary"
+    });
+    let reason = format!("in place of {holder}");
+    let take = group.rows(other, "a take", |row| {
+        row["kind"] == "take" && row["reason"] == *reason && row["token"] != loss["token"]
+    });
+    assert_eq!((&loss["board"], &loss["duty"]), (&holder.clone().into(), &"pump".into()));
+    group.rows(other, "the grant that was lost", |row| {
+        let is_its = row["token"] == loss["token"] && row["board"] == loss["board"];
+        row["kind"] == "take" && is_its
+    });
     assert!(take["token"].as_u64() > loss["token"].as_u64(), "{take} {loss}");
     assert!(take["time"].is_string() || take["unset"].is_object(), "{take}");
 
@@ -124,10 +148,70 @@ fn a_duty_that_goes_on_elsewhere_is_lost_and_taken_in_the_history_with_the_reaso
     let csv = group.agents.told(other, &["history", "--csv"]);
     assert_eq!(csv.lines().next(), Some("id,time,board,kind,duty,token,reason,seen_by"));
     let over_http: Vec<Value> =
-        serde_json::from_str(&http(&group.agents, other, "/history?duty=pump&limit=2"))
+        serde_json::from_str(&http(&group.agents, other, "/history?duty=pump"))
             .expect("a JSON array");
-    assert_eq!(over_http.last(), Some(&take));
+    assert!(over_http.contains(&take), "{over_http:?}");
     assert!(http(&group.agents, other, "/history?format=csv").contains(",take,pump,"));
     assert!(http(&group.agents, other, "/history?since=soon").contains("so long ago"));
     assert!(group.agents.refused(other, &["history", "--limit", "no"]).contains("limit is 1"));
+}
+
+#[test]
+fn every_end_of_a_board_is_in_the_history_as_what_it_was() {
+    let mut group = Group::new(|_, _| {});
+    let holder = group.holding();
+    let other = Group::others(&holder)[0];
+    let about = |row: &Value, kind: &str, words: &str| {
+        let reason = row["reason"].as_str().unwrap_or_default();
+        row["board"] == *holder && row["kind"] == kind && reason.contains(words)
+    };
+    let since = |group: &Group, kind: &str, words: &str| {
+        group.rows(other, &format!("{holder}: {kind} {words}"), |row| about(row, kind, words));
+    };
+    since(&group, "boot", "how it ended before is not known");
+
+    group.agents.stop(&holder);
+    since(&group, "lose", "stopped by its operator");
+    since(&group, "clean end", "stopped by its operator");
+    group.agents.run(&holder);
+    since(&group, "boot", "its end before was clean");
+
+    let status = group.agents.status(&holder).expect("it runs");
+    signal("KILL", &status["agent_pid"]);
+    assert!(!group.agents.ended(&holder), "a parent ends as its agent does");
+    since(&group, "unclean end", "agent killed or failed: obituary");
+    group.agents.run(&holder);
+    since(&group, "boot", "its agent was killed or failed before");
+
+    // Nobody is left to say anything.
+    group.agents.kill(&holder);
+    since(&group, "lost", "unheard for");
+    group.agents.run(&holder);
+    since(&group, "back", "heard again after");
+}
+
+#[test]
+fn who_comes_to_lead_is_in_the_history_with_what_became_of_the_one_before() {
+    let mut group = Group::new(|_, _| {});
+    group.rows("a", "to be elected", |row| {
+        row["kind"] == "elected" && row["reason"] == "nobody led before"
+    });
+    let mut leader = group.leader("a");
+    for how in ["stopped by its operator", "agent killed or failed: obituary"] {
+        let other = Group::others(&leader)[0];
+        if how.starts_with("stopped") {
+            group.agents.stop(&leader);
+        } else {
+            let status = group.agents.status(&leader).expect("it runs");
+            signal("KILL", &status["agent_pid"]);
+            assert!(!group.agents.ended(&leader), "a parent ends as its agent does");
+        }
+        let row = group.rows(other, how, |row| {
+            let reason = row["reason"].as_str().unwrap_or_default();
+            row["kind"] == "elected" && reason.starts_with(&leader) && reason.ends_with(how)
+        });
+        assert_ne!(row["board"], *leader);
+        group.agents.run(&leader);
+        leader = group.leader(other);
+    }
 }

@@ -174,8 +174,9 @@ impl Node {
         records
     }
 
-    /// As this board knows the time.
-    fn stamp(&self, now: Millis) -> i64 {
+    /// When something happens now, in a row that this board writes.
+    #[must_use]
+    pub fn stamp(&self, now: Millis) -> i64 {
         match self.wall_us(now) {
             Some(wall_us) => wall_us,
             None => time_unset(self.config.boot, now.0),

@@ -349,6 +349,12 @@ impl Node {
         self.next_tick = self.next_tick.min(now.plus(self.config.timing.tick_ms));
     }
 
+    /// A leader unheard for less is not replaced for that, milliseconds.
+    #[must_use]
+    pub const fn election_ms_min(&self) -> u64 {
+        self.config.timing.election_ms_min()
+    }
+
     /// Does it lead?
     #[must_use]
     pub fn leads(&self) -> bool {
