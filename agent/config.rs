@@ -21,7 +21,9 @@ use crate::{
     boot::Evidence,
     driver::{control, udp},
     hold::task::Task,
-    http, settings,
+    http,
+    notices::options::{self, NotifyConfig},
+    settings,
     store::database::Options,
 };
 
@@ -58,6 +60,8 @@ pub struct RunOptions {
     pub clock_set_by: Vec<Evidence>,
     /// What is done here while this board holds a duty.
     pub duties: Vec<Task>,
+    /// Who is told of what.
+    pub notify: Vec<NotifyConfig>,
     /// Process id of the parent that says when this agent has ended.
     pub parent: Option<u32>,
 }
@@ -140,6 +144,8 @@ pub struct Config {
     /// `[[duty]]`
     #[serde(rename = "duty")]
     duties: Vec<toml::Spanned<Task>>,
+    /// `[[notify]]`
+    pub notify: Vec<NotifyConfig>,
 }
 
 /// `[http]`
@@ -425,6 +431,7 @@ impl Config {
                 .map_err(|refusal| ("name", format!("name = {name:?}: {refusal}")))?;
         }
         self.level().map_err(|reason| ("log_level", reason))?;
+        options::check(&self.notify)?;
         check_bounds(&[
             ("commit_interval_s", self.database.commit_interval_s, 1..=3_600, "seconds"),
             ("wal_mb_max", self.database.wal_mb_max, 4..=4_096, "megabytes"),
@@ -583,6 +590,7 @@ impl RunOptions {
             readings_directory: places.readings(config),
             clock_set_by: config.clock.clock_set_by.clone(),
             duties: config.tasks(),
+            notify: config.notify.clone(),
             parent: flags.parent,
         })
     }

@@ -31,6 +31,7 @@ pub mod join;
 pub mod keepers;
 pub mod keyring;
 pub mod load;
+pub mod notices;
 pub mod parent;
 pub mod readers;
 pub mod readings;

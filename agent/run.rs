@@ -79,6 +79,8 @@ enum Waiter {
     Tend,
     /// This loop: rows of the history.
     History,
+    /// This loop: which sensors report.
+    Sensors,
 }
 
 /// Everything the loop listens to, besides the road.
@@ -144,7 +146,7 @@ impl Member {
         drivers: Drivers,
         (facts, will): (Facts, Will),
     ) -> Self {
-        let watching = Watching::new(facts.ends.before());
+        let watching = Watching::new(&facts);
         let mut member = Self {
             node,
             seal,
@@ -566,6 +568,7 @@ impl Member {
             }
             Some(Waiter::Settings) => self.take_settings(now, &reply),
             Some(Waiter::History) => self.watching.recorder.answered(&reply),
+            Some(Waiter::Sensors) => self.hear_of_sensors(now, &reply),
             Some(Waiter::Tend) => self.tender.answered(now, &reply),
             // One that is refused is owed still, and made anew.
             Some(Waiter::Key) | None => {}

@@ -15,6 +15,7 @@ use crate::{
     driver::udp::Road,
     history::ends::Ends,
     identity::Identity,
+    notices::bell::Bell,
     readers,
     seal::Drop,
     status::{DifferenceStatus, DutyStatus, MemberStatus, PullStatus, ScrubStatus, Status},
@@ -38,6 +39,8 @@ pub struct Facts {
     pub parent: Option<u32>,
     /// Duties whose commands the configuration has kept.
     pub kept: Vec<String>,
+    /// Who is told of what.
+    pub bell: Bell,
     /// How the start before this one ended.
     pub ends: Ends,
     /// Why no old readings are trimmed, as the group's database says.
@@ -130,7 +133,7 @@ pub fn status(
         not_trimmed: facts.not_trimmed.clone(),
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
-        counters: counters(&seen, drops, road),
+        counters: counters(&seen, drops, road).into_iter().chain(facts.bell.counters()).collect(),
     }
 }
 

@@ -1,16 +1,21 @@
 //! What a group remembers of its boards and duties, as real agents come to write it:
-//! whatever becomes of a board, the others say so, and why.
+//! whatever becomes of a board, the others say so, and why; and who is told of that.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
 
 use serde_json::Value;
-use understudy_tests::{agents::Agents, program};
+use understudy_tests::{
+    agents::{Agents, is_running},
+    program,
+};
 
 const BOARDS: [&str; 3] = ["a", "b", "c"];
 
@@ -127,16 +132,16 @@ fn a_duty_that_goes_on_elsewhere_is_lost_and_taken_in_the_history_with_the_reaso
     let loss = group.rows(other, "a loss", |row| {
         row["kind"] == "lose" && row["reason"] == "agent killed or failed: obituary"
     });
-    let reason = format!("in place of {holder}");
     let take = group.rows(other, "a take", |row| {
-        row["kind"] == "take" && row["reason"] == *reason && row["token"] != loss["token"]
+        row["kind"] == "take" && row["token"].as_u64() > loss["token"].as_u64()
     });
+    let reasons = [format!("in place of {holder}"), String::from("nobody held it")];
+    assert!(reasons.iter().any(|reason| take["reason"] == *reason), "{take}");
     assert_eq!((&loss["board"], &loss["duty"]), (&holder.clone().into(), &"pump".into()));
     group.rows(other, "the grant that was lost", |row| {
         let is_its = row["token"] == loss["token"] && row["board"] == loss["board"];
         row["kind"] == "take" && is_its
     });
-    assert!(take["token"].as_u64() > loss["token"].as_u64(), "{take} {loss}");
     assert!(take["time"].is_string() || take["unset"].is_object(), "{take}");
 
     let token = take["token"].to_string();
@@ -214,4 +219,131 @@ fn who_comes_to_lead_is_in_the_history_with_what_became_of_the_one_before() {
         group.agents.run(&leader);
         leader = group.leader(other);
     }
+}
+
+/// What a command has appended to a file, one JSON object to a line.
+fn told(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The first like that.
+fn wait_to_be_told(path: &Path, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..TRIES {
+        if let Some(notice) = told(path).into_iter().find(|notice| wanted(notice)) {
+            return notice;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("waited in vain to be told of {what}: {:?}", told(path));
+}
+
+#[test]
+fn what_becomes_of_a_board_is_told_once_though_every_board_would() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("told");
+    let mut group = Group::new(|agents, board| {
+        let text = format!(
+            "[[notify]]\non = [\"board lost\", \"board back\", \"duty moved\"]\n\
+             command = [\"sh\", \"-c\", \"cat >> {}\"]\n",
+            file.display()
+        );
+        agents.configure(board, &text);
+    });
+    let holder = group.holding();
+    let other = Group::others(&holder)[0];
+    let status = group.agents.status(&holder).expect("it runs");
+    signal("KILL", &status["agent_pid"]);
+    assert!(!group.agents.ended(&holder), "a parent ends as its agent does");
+    let killed = "agent killed or failed: obituary";
+    let is_lost = |notice: &Value| {
+        let is_it = notice["board"] == *holder && notice["reason"] == killed;
+        notice["event"] == "board lost" && is_it
+    };
+    let lost = wait_to_be_told(&file, "the loss", is_lost);
+    assert_eq!(lost["group"], "group");
+    assert_ne!(lost["by"], *holder);
+    let moved = wait_to_be_told(&file, "the move", |notice| {
+        notice["event"] == "duty moved" && notice["reason"] == format!("{holder} had it: {killed}")
+    });
+    assert_eq!(moved["duty"], "pump");
+    group.rows(other, "that grant", |row| {
+        row["kind"] == "take" && row["token"] == moved["token"] && row["board"] == moved["board"]
+    });
+    group.agents.run(&holder);
+    wait_to_be_told(&file, "its return", |notice| {
+        let is_again =
+            notice["reason"].as_str().is_some_and(|why| why.starts_with("started again"));
+        notice["event"] == "board back" && notice["board"] == *holder && is_again
+    });
+    let losses = told(&file).into_iter().filter(is_lost).count();
+    assert_eq!(losses, 1, "{:?}", told(&file));
+}
+
+/// The body of the one request that comes, which is answered.
+fn posted(listener: &TcpListener) -> Value {
+    let (mut stream, _) = listener.accept().expect("a caller");
+    let mut asked = Vec::new();
+    let body = loop {
+        let mut piece = [0; 1_024];
+        let bytes = stream.read(&mut piece).expect("it speaks");
+        assert!(bytes > 0, "{}", String::from_utf8_lossy(&asked));
+        asked.extend_from_slice(&piece[..bytes]);
+        let text = String::from_utf8_lossy(&asked);
+        let body = text.split_once("\r\n\r\n").map(|(_, body)| serde_json::from_str(body));
+        if let Some(Ok(body)) = body {
+            break body;
+        }
+    };
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("it hears");
+    body
+}
+
+#[test]
+fn a_command_that_hangs_is_killed_and_all_others_are_told() {
+    let mut agents = Agents::new(&program::debug());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| -> PathBuf { folder.path().join(name) };
+    let (pid, file) = (at("pid"), at("told"));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("it has one").port();
+    let sensor = "sensor = \"door\"\nsilent_s = 5";
+    let text = format!(
+        "[[notify]]\non = [\"sensor silent\"]\n{sensor}\ntimeout_s = 1\n\
+         command = [\"sh\", \"-c\", \"echo $$ > {}; sleep 1000\"]\n\
+         [[notify]]\non = [\"sensor silent\"]\n{sensor}\ntimeout_s = 300\n\
+         command = [\"sh\", \"-c\", \"cat >> {}\"]\n\
+         [[notify]]\non = [\"sensor back\"]\n{sensor}\ntimeout_s = 300\n\
+         webhook = \"http://127.0.0.1:{port}/x\"\n",
+        pid.display(),
+        file.display(),
+    );
+    agents.configure("a", &text);
+    agents.form(&["a"]);
+    let silence = wait_to_be_told(&file, "the silence", |_| true);
+    assert_eq!((&silence["event"], &silence["sensor"]), (&"sensor silent".into(), &"door".into()));
+    assert_eq!(silence["reason"], "it has reported nothing for 5 s");
+    // It may have had no time to begin.
+    let hung = fs::read_to_string(&pid).unwrap_or_default();
+    let is_gone = hung.is_empty() || !is_running(hung.trim());
+    assert!(is_gone, "what hangs is killed before others are told");
+    agents.wait("a", "to say how many were told", |status| {
+        let counters = &status["counters"];
+        (&counters["notices_failed"], &counters["notices_told"]) == (&1.into(), &1.into())
+    });
+    assert!(agents.log("a").contains("killed after 1 s"), "{}", agents.log("a"));
+    let _sentence = agents.told("a", &["write", "door", "1"]);
+    let back = posted(&listener);
+    assert_eq!((&back["event"], &back["sensor"]), (&"sensor back".into(), &"door".into()));
+}
+
+#[test]
+fn a_notice_that_nobody_can_be_told_of_is_refused_with_its_line() {
+    let agents = Agents::new(&program::debug());
+    agents.configure("a", "[[notify]]\non = [\"rain\"]\n");
+    assert!(agents.refused("a", &["config", "check"]).contains("unknown variant `rain`"));
+    agents.configure("a", "[[notify]]\non = [\"board lost\"]\nwebhook = \"https://b/\"\n");
+    let said = agents.refused("a", &["config", "check"]);
+    assert!(said.contains("line 3: webhook: https is not spoken here"), "{said}");
+    assert!(agents.told("a", &["config", "--doc"]).contains("[[notify]]"));
 }

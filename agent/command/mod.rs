@@ -19,7 +19,9 @@ use crate::{
     control::{ControlRequest, ControlResponse},
     demo,
     driver::control,
-    hold, parent, recover, settings, start,
+    hold,
+    notices::options,
+    parent, recover, settings, start,
     status::Status,
     terminal,
 };
@@ -577,7 +579,7 @@ fn recover(places: &Places, sure: bool) -> Result<(), String> {
 
 fn config(places: &Places, doc: bool, check: bool) -> Result<(), String> {
     if doc {
-        return terminal::print(SAMPLE);
+        return terminal::print(&[SAMPLE, options::SAMPLE].concat());
     }
     if !check {
         return Err(String::from("`understudy config check` or `understudy config --doc`"));

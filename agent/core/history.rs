@@ -168,8 +168,11 @@ impl Node {
             record(Kind::Take, holder.board, token, reason)
         });
         let records: Vec<Record> = loses.into_iter().chain(takes).collect();
-        if let Some(first) = records.first() {
-            self.duties.reasons.insert(duty.id, (token, first.reason.clone()));
+        // Where nobody had it meanwhile, it still goes on for why it was lost.
+        let known = self.why_granted(duty.claim()).filter(|_| duty.holder.is_none());
+        let first = records.first().map(|record| &record.reason[..]);
+        if let Some(reason) = known.or(first).map(String::from) {
+            self.duties.reasons.insert(duty.id, (token, reason));
         }
         records
     }
@@ -297,6 +300,11 @@ mod tests {
         let lost = node.records_of(now, &duty(holder), (21, None));
         assert_eq!((lost.len(), lost[0].kind), (1, Kind::Lose));
         assert_eq!(node.why_granted(Claim { duty: 4, token: 20 }), None, "another since");
+        let resting = Duty { token: 21, ..free };
+        let taken = node.records_of(now, &resting, (22, Some(holder)));
+        assert_eq!(&taken[0].reason[..], "nobody held it");
+        let why = node.why_granted(Claim { duty: 4, token: 22 });
+        assert_eq!(why, Some(&lost[0].reason[..]), "it moved for that");
     }
 
     #[test]

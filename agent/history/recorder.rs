@@ -104,6 +104,8 @@ pub struct Recorder {
     /// Why this start of the board is one, until that is written.
     boot: Option<String>,
     waiting: Vec<Record>,
+    /// What is to be told of boards by whoever leads.
+    untold: Vec<Happening>,
     /// Since when anything waits.
     since: Option<Millis>,
     written: Option<Millis>,
@@ -128,6 +130,7 @@ impl Recorder {
             lacks: None,
             boot: Some(boot),
             waiting: Vec::new(),
+            untold: Vec::new(),
             since: None,
             written: None,
             asked: None,
@@ -196,7 +199,12 @@ impl Recorder {
             (Some(Place::Gone { since, ended: Some(fate) }), Some(true))
                 if peer.boot > fate.boot =>
             {
-                happen(Kind::Back, format!("started again after {}", seconds(now.since(since))));
+                if !fate.is_clean {
+                    happen(
+                        Kind::Back,
+                        format!("started again after {}", seconds(now.since(since))),
+                    );
+                }
                 Place::Here
             }
             (Some(Place::Here) | None, Some(false)) => {
@@ -232,8 +240,12 @@ impl Recorder {
     fn keep(&mut self, view: &View, happened: &[Happening]) {
         if view.leader.is_some() && !view.leads {
             self.waiting.clear();
+            self.untold.clear();
             return;
         }
+        let room = WAITING_MAX.saturating_sub(self.untold.len());
+        let of_boards = |it: &&Happening| !matches!(it.kind, Kind::QuorumLost | Kind::QuorumBack);
+        self.untold.extend(happened.iter().filter(of_boards).take(room).cloned());
         for Happening { kind, board, reason } in happened {
             if self.waiting.len() == WAITING_MAX {
                 self.waiting.remove(0);
@@ -241,6 +253,11 @@ impl Recorder {
             let (time, reason) = (view.time, reason.clone());
             self.waiting.push(Record { time, board: *board, kind: *kind, duty: None, reason });
         }
+    }
+
+    /// What this board is to tell people of since the last call, because it leads.
+    pub fn tell(&mut self, view: &View) -> Vec<Happening> {
+        if view.leads { std::mem::take(&mut self.untold) } else { Vec::new() }
     }
 
     /// The request that writes what waits, if it is time for one.

@@ -92,7 +92,11 @@ fn an_end_that_is_known_is_told_with_its_reason_and_over_with_the_next_start() {
         assert!(told(&mut recorder, &ended).is_empty());
         let mut again = View { now: Millis(3_000), ..ended };
         again.peers[1] = Peer { boot: 10, reachable: Some(true), ..again.peers[1].clone() };
-        assert_eq!(told(&mut recorder, &again), ["back 3: started again after 2.0 s"]);
+        let back = told(&mut recorder, &again);
+        match is_clean {
+            true => assert!(back.is_empty(), "its start is a row of its own: {back:?}"),
+            false => assert_eq!(back, ["back 3: started again after 2.0 s"]),
+        }
         assert!(told(&mut recorder, &again).is_empty(), "that end is of another start");
     }
 }
@@ -155,6 +159,26 @@ fn only_who_leads_writes_and_its_own_start_whoever_does() {
     let never = View { now: Millis(60_000), ..gone };
     recorder.look(&never);
     assert_eq!(recorder.due(&never), None);
+}
+
+#[test]
+fn who_leads_tells_once_and_what_was_seen_before_it_led_too() {
+    let mut recorder = recorder();
+    recorder.look(&following(0));
+    let tell = |recorder: &mut Recorder, view: &View| {
+        recorder.look(view);
+        let told = recorder.tell(view).into_iter();
+        told.map(|it| it.kind).collect::<Vec<_>>()
+    };
+    let mut fallen = following(1_000);
+    fallen.peers[1].reachable = Some(false);
+    assert!(tell(&mut recorder, &fallen).is_empty(), "another tells it");
+    fallen.peers[0].fate = Some(Fate { boot: 9, is_clean: false });
+    fallen.leader = None;
+    assert!(tell(&mut recorder, &fallen).is_empty(), "nobody leads");
+    let elected = View { leads: true, leader: Some(1), ..fallen };
+    assert_eq!(tell(&mut recorder, &elected), [Kind::UncleanEnd, Kind::Elected]);
+    assert!(tell(&mut recorder, &elected).is_empty());
 }
 
 #[test]
