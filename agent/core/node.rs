@@ -349,10 +349,10 @@ impl Node {
         self.next_tick = self.next_tick.min(now.plus(self.config.timing.tick_ms));
     }
 
-    /// A leader unheard for less is not replaced for that, milliseconds.
+    /// The group's timing profile, as it is in force.
     #[must_use]
-    pub const fn election_ms_min(&self) -> u64 {
-        self.config.timing.election_ms_min()
+    pub const fn timing(&self) -> &Timing {
+        &self.config.timing
     }
 
     /// Does it lead?
@@ -368,7 +368,8 @@ impl Node {
     }
 
     /// Whom this node takes for the leader; itself when it leads.
-    pub(crate) fn leader(&self) -> Option<NodeId> {
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
         Some(self.raw.raft.leader_id).filter(|id| *id != 0)
     }
 

@@ -202,7 +202,8 @@ impl Node {
     }
 
     /// Milliseconds since nobody leads, as far as this node knows.
-    pub(crate) fn leaderless_ms(&self, now: Millis) -> Option<u64> {
+    #[must_use]
+    pub fn leaderless_ms(&self, now: Millis) -> Option<u64> {
         let since = self.presence.since?;
         (self.leader().is_none() && since.leader.is_none()).then(|| now.since(since.at))
     }

@@ -140,7 +140,9 @@ impl Node {
         of_all_majorities(&self.membership, majority).map(|at| now.since(at))
     }
 
-    fn peers(&self, now: Millis) -> BTreeMap<NodeId, PeerStatus> {
+    /// This node's view of its peers.
+    #[must_use]
+    pub fn peers(&self, now: Millis) -> BTreeMap<NodeId, PeerStatus> {
         let others = self.membership.members.iter().filter(|member| member.id != self.config.id);
         others
             .map(|member| {

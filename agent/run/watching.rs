@@ -71,17 +71,17 @@ impl Member {
     }
 
     fn group_view(&self, now: Millis) -> View {
-        let status = self.node.status(now);
+        let (timing, peers) = (self.node.timing(), self.node.peers(now));
         View {
             now,
             time: self.node.stamp(now),
             own: (self.facts.identity.node, self.facts.boot),
             leads: self.node.leads(),
-            leader: status.leader,
-            leaderless_ms: status.leaderless_ms,
-            leaderless_ms_max: status.leaderless_ms_max,
-            election_ms: self.node.election_ms_min(),
-            peers: status.peers.iter().map(|(id, seen)| self.peer_view(*id, seen)).collect(),
+            leader: self.node.leader(),
+            leaderless_ms: self.node.leaderless_ms(now),
+            leaderless_ms_max: timing.leaderless_ms(),
+            election_ms: timing.election_ms_min(),
+            peers: peers.iter().map(|(id, seen)| self.peer_view(*id, seen)).collect(),
         }
     }
 
