@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use understudy::store::database::QueryOutcome;
 use understudy_core::{
     duty::{Claim, Incarnation},
     event::{Event, Millis, NodeId, Request},
@@ -14,7 +15,7 @@ use understudy_core::{
     sql::{self, Origin, RequestKind, SqlRequest, Statement},
 };
 
-use super::{agenda::Happening, world::World};
+use super::{agenda::Happening, calls, world::World};
 
 /// Duties of the group, and how they are made: the second is for two of the boards.
 const DUTIES: [u64; 2] = [1, 2];
@@ -40,6 +41,8 @@ pub(crate) struct Duties {
     highest: BTreeMap<u64, u64>,
     /// Which duty each token is of.
     tokens: BTreeMap<u64, u64>,
+    /// And which board acted under it.
+    takers: BTreeMap<u64, NodeId>,
     /// Starts that have ended, as their parents said.
     obituaries: Vec<Incarnation>,
 }
@@ -199,6 +202,7 @@ impl World {
         if duty != claim.duty {
             return self.check.fail(format!("duties {duty} and {} have one token", claim.duty));
         }
+        self.duties.takers.insert(claim.token, id);
         let highest = self.duties.highest.entry(claim.duty).or_default();
         if claim.token < *highest {
             let what = format!("board {id} acts under token {}, after {highest}", claim.token);
@@ -217,6 +221,21 @@ impl World {
     pub(crate) fn make_all_ready(&mut self) {
         for id in self.boards.keys().copied().collect::<Vec<_>>() {
             self.give(id, Event::Ready(DUTIES.to_vec()));
+        }
+    }
+
+    /// In the end every grant that was acted under is in the history of every board.
+    pub(crate) fn look_at_history(&mut self, id: NodeId) {
+        let sql =
+            calls::sql_of(&["SELECT token, board FROM _understudy_history WHERE kind = 'take'"]);
+        let process = self.board(id).process.as_mut();
+        let answer = process.map(|process| process.database.query(&sql));
+        let Some(Ok(QueryOutcome::Answered(answer))) = answer else { return };
+        let known = calls::pairs(&answer);
+        let missed = |(token, board): &(&u64, &NodeId)| known.get(token) != Some(board);
+        if let Some((token, board)) = self.duties.takers.iter().find(missed) {
+            let what = format!("board {id} knows nothing of grant {token} to board {board}");
+            self.check.fail(what);
         }
     }
 

@@ -396,6 +396,7 @@ impl World {
             self.outcome.diverged += u64::from(is_diverged);
             if !is_diverged {
                 self.check.pages(id, u64::MAX, digest);
+                self.look_at_history(id);
             }
         }
         if leaders != 1 || applied.windows(2).any(|pair| pair[0] != pair[1]) {
