@@ -9,10 +9,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use understudy_core::{
-    duty::Fence,
-    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement},
-};
+use understudy_core::{duty::Fence, sql::SqlResponse};
 
 use crate::{
     config::{Config, Places, RunFlags, RunOptions, SAMPLE},
@@ -39,6 +36,7 @@ mod retention;
 mod scrub;
 mod sentence;
 mod show;
+mod sql;
 mod unit;
 mod watch;
 
@@ -370,12 +368,9 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         | Command::Leave
         | Command::Reset { .. }) => of_membership(command, places)?,
         Command::Execute { sql, transaction, fence } => {
-            let request = SqlRequest { transaction, fence, ..sql_request(RequestKind::Mixed, sql) };
-            return execute(places, request);
+            return sql::execute(places, sql, transaction, fence);
         }
-        Command::Query { sql } => {
-            return execute(places, sql_request(RequestKind::Query, vec![sql]));
-        }
+        Command::Query { sql } => return sql::query(places, sql),
         Command::Set { name, value } => {
             let request = settings::set(&name, &value)?;
             responded(ask(places, &ControlRequest::Sql { request, read: false })?)?;
@@ -396,15 +391,13 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Ingest(arguments) => return readings::ingest(places, &arguments),
         Command::Readings(arguments) => readings::show(places, arguments)?,
         Command::Watch(arguments) => watch::run(places, &arguments)?,
-        Command::Hold(arguments) => return hold::run(places, arguments),
+        command @ (Command::Hold(_)
+        | Command::HoldGuard { .. }
+        | Command::HoldKeeper { .. }
+        | Command::HoldHerald { .. }
+        | Command::HoldExec { .. }) => return of_holding(command, places),
         Command::Unit(arguments) => unit::run(places, &arguments)?,
         Command::Checkpoint(arguments) => checkpoint::run(places, arguments)?,
-        Command::HoldGuard { .. } => return hold::run_guard(),
-        Command::HoldKeeper { deadline, .. } => return hold::run_keeper(&deadline),
-        Command::HoldHerald { .. } => return hold::herald::run(),
-        Command::HoldExec { user, check, command } => {
-            return hold::exec(user.as_deref(), check, &command);
-        }
         Command::Duty { action } => duty::run(places, action)?,
         Command::History(arguments) => history::run(places, arguments)?,
         Command::Retention { action } => retention::run(places, action)?,
@@ -416,6 +409,19 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The processes around a duty's command.
+#[expect(clippy::wildcard_enum_match_arm, reason = "its caller chooses the commands")]
+fn of_holding(command: Command, places: &Places) -> Result<ExitCode, String> {
+    match command {
+        Command::Hold(arguments) => hold::run(places, arguments),
+        Command::HoldGuard { .. } => hold::run_guard(),
+        Command::HoldKeeper { deadline, .. } => hold::run_keeper(&deadline),
+        Command::HoldHerald { .. } => hold::herald::run(),
+        Command::HoldExec { user, check, command } => hold::exec(user.as_deref(), check, &command),
+        _ => something_else(),
+    }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "its caller chooses the commands")]
@@ -516,20 +522,6 @@ fn read_token() -> Result<String, String> {
         ));
     }
     Ok(token)
-}
-
-fn sql_request(kind: RequestKind, sql: Vec<String>) -> SqlRequest {
-    let statements = sql.into_iter().map(|sql| Statement::new(sql, Vec::new())).collect();
-    SqlRequest::new(kind, Origin::User, statements)
-}
-
-fn execute(places: &Places, request: SqlRequest) -> Result<ExitCode, String> {
-    let (read, transaction) = (request.kind == RequestKind::Query, request.transaction);
-    let ControlResponse::Sql(response) = ask(places, &ControlRequest::Sql { request, read })?
-    else {
-        return something_else();
-    };
-    Ok(if show::sql(&response, transaction)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn responded(response: ControlResponse) -> Result<SqlResponse, String> {

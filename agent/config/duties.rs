@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Range};
 use toml::Spanned;
 use understudy_core::{limits::DUTIES_MAX, member::check_name};
 
-use crate::hold::{herald, task::Task};
+use crate::{driver::post, hold::task::Task};
 
 /// Longest grace, milliseconds.
 const GRACE_MS_MAX: u64 = 3_600_000;
@@ -54,7 +54,7 @@ fn check_task(task: &Task) -> Result<(), String> {
         return Err(String::from("failures = 0: 1 or more are possible"));
     }
     if let Some(webhook) = &task.webhook {
-        herald::url(webhook).map_err(|reason| format!("webhook: {reason}"))?;
+        post::url(webhook).map_err(|reason| format!("webhook: {reason}"))?;
     }
     Ok(())
 }

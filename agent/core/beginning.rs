@@ -53,14 +53,14 @@ impl Node {
         if !self.hears_leader(now) || !self.standing.takes_part() {
             return false;
         }
-        let may_ask = matches!(self.beginning, Beginning::Open(again) if again <= now);
+        let may_ask = matches!(self.intake.beginning, Beginning::Open(again) if again <= now);
         if may_ask && self.intake.has_any() {
-            self.beginning = Beginning::Asked;
+            self.intake.beginning = Beginning::Asked;
             let deadline = now.plus(self.config.timing.request_timeout_ms);
             let request = Request::Write(begin(self.incarnation()));
             self.wait(now, Waiting { ticket: Ticket::Begin, request, deadline });
         }
-        self.beginning == Beginning::Known || mutant::is(91)
+        self.intake.beginning == Beginning::Known || mutant::is(91)
     }
 
     pub(crate) fn on_begun(&mut self, now: Millis, reply: &Reply) {
@@ -69,7 +69,7 @@ impl Node {
             Reply::Refused(_) => None,
         };
         let is_latest = answer.and_then(SqlResponse::into_rows).map(|rows| !rows.is_empty());
-        self.beginning = match is_latest {
+        self.intake.beginning = match is_latest {
             Some(true) => Beginning::Known,
             Some(false) | None => Beginning::Open(now.plus(self.config.timing.forward_retry_ms)),
         };

@@ -25,6 +25,7 @@ use alloc::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    beginning::Beginning,
     error::Refusal,
     event::{Millis, NodeId, Position, RequestId},
     limits::{
@@ -143,6 +144,8 @@ pub(crate) struct Intake {
     pub(crate) spool: Spool,
     /// There is a leader who is heard, as of the last look.
     pub(crate) can_send: bool,
+    /// Whether the group knows that this start sends readings.
+    pub(crate) beginning: Beginning,
     /// Numbers that were refused here: the ledger is to hear that they are no more.
     given_up: Vec<u64>,
     /// Numbers that were refused when they came from the spool, and why, until that has
@@ -166,6 +169,7 @@ impl Intake {
             flights_begun: 0,
             spool: Spool::new(held),
             can_send: false,
+            beginning: Beginning::Open(Millis(0)),
             given_up: Vec::new(),
             declined: BTreeMap::new(),
             refused: 0,

@@ -56,7 +56,7 @@ fn others(id: NodeId) -> Vec<NodeId> {
 fn group() -> (Rig, NodeId, NodeId) {
     let (mut rig, leader) = Rig::led(&BOARDS);
     for node in rig.nodes.values_mut() {
-        node.beginning = Beginning::Known;
+        node.intake.beginning = Beginning::Known;
     }
     (rig, leader, others(leader)[0])
 }

@@ -16,7 +16,6 @@ use raft::{RawNode, StateRole};
 
 use crate::{
     apply::Applier,
-    beginning::Beginning,
     catchup::CatchUp,
     duties::Duties,
     error::{Refusal, Rejection},
@@ -170,7 +169,6 @@ pub struct Node {
     pub(crate) numbers: u64,
     pub(crate) dropped: BTreeMap<Rejection, u64>,
     pub(crate) intake: Intake,
-    pub(crate) beginning: Beginning,
     pub(crate) walls: Walls,
     pub(crate) duties: Duties,
     pub(crate) fates: Fates,
@@ -240,7 +238,6 @@ impl Node {
             numbers: 0,
             dropped: BTreeMap::new(),
             intake: Intake::new(config.id, config.boot, restored.spool),
-            beginning: Beginning::Open(now),
             walls: Walls::default(),
             duties: Duties::new(now, config.id, config.boot, restored.duties),
             fates: Fates::default(),

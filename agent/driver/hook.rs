@@ -1,24 +1,19 @@
-//! A command or a web address of somebody's, told of something: within a time, whatever
-//! it does. For a thread that may wait.
+//! A command of somebody's, told of something: within a time, whatever it does. For a
+//! thread that may wait.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    io::{self, Write as _},
     os::unix::process::CommandExt as _,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use understudy_core::event::Millis;
 
 use super::clock;
 
 /// Between two looks at whether a command has ended.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// Longest first line of an answer, bytes.
-const LINE_BYTES_MAX: u64 = 1_024;
 
 /// What is systemd's with the agent, and nothing of a command's.
 const NOT_ITS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
@@ -71,71 +66,12 @@ fn ended(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     Ok(None)
 }
 
-/// Sends JSON by POST to `host` at `address`, and takes the answer's first line.
-///
-/// # Errors
-/// In words: nobody is there, it takes too long, or says no.
-pub fn post(
-    (host, address, path): (&str, SocketAddr, &str),
-    body: &str,
-    limit: Duration,
-) -> Result<(), String> {
-    let is_late = |kind| matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-    let words = |error: io::Error| match is_late(error.kind()) {
-        true => format!("{host}: no answer within {} s", limit.as_secs()),
-        false => format!("{host}: {error}"),
-    };
-    let line = answer((host, address, path), body, limit).map_err(words)?;
-    let code = line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1));
-    match code.and_then(|code| code.parse::<u16>().ok()) {
-        Some(200..=299) => Ok(()),
-        Some(code) => Err(format!("{host}: it answers {code}")),
-        None => Err(format!("{host}: it answers something else than HTTP")),
-    }
-}
-
-fn answer(
-    (host, address, path): (&str, SocketAddr, &str),
-    body: &str,
-    limit: Duration,
-) -> io::Result<String> {
-    let until = clock::now().plus(millis(limit));
-    let mut stream = TcpStream::connect_timeout(&address, left(until)?)?;
-    stream.set_write_timeout(Some(left(until)?))?;
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: understudy\r\nContent-Type: \
-         application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
-    let mut answer = BufReader::new(stream.take(LINE_BYTES_MAX));
-    let mut line = Vec::new();
-    // One that sends byte by byte does not get longer for it.
-    while !line.ends_with(b"\n") {
-        answer.get_ref().get_ref().set_read_timeout(Some(left(until)?))?;
-        let piece = answer.fill_buf()?;
-        let Some(byte) = piece.first().copied() else { break };
-        line.push(byte);
-        answer.consume(1);
-    }
-    Ok(String::from_utf8_lossy(&line).into_owned())
-}
-
-fn left(until: Millis) -> io::Result<Duration> {
-    match until.since(clock::now()) {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        ms => Ok(Duration::from_millis(ms)),
-    }
-}
-
 fn millis(limit: Duration) -> u64 {
     u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
 
     /// Longer than anything here takes.
@@ -177,46 +113,5 @@ mod tests {
         };
         let mut looks = std::iter::repeat_with(|| std::thread::sleep(LOOK)).take(3_000);
         assert!(looks.any(|()| is_gone()));
-    }
-
-    fn posted(answer: &'static str) -> (Result<(), String>, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut asked = [0; 4_096];
-            let mut bytes = 0;
-            while !asked[..bytes].ends_with(b"{\"a\":1}") {
-                bytes += stream.read(&mut asked[bytes..]).unwrap();
-            }
-            stream.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8_lossy(&asked[..bytes]).into_owned()
-        });
-        let posted = post(("b.example:7", address, "/x?y=1"), "{\"a\":1}", LONG);
-        (posted, server.join().unwrap())
-    }
-
-    #[test]
-    fn an_address_gets_json_and_what_it_answers_counts() {
-        let (posted_to, asked) = posted("HTTP/1.1 204 No Content\r\n\r\n");
-        assert_eq!(posted_to, Ok(()));
-        assert!(asked.starts_with("POST /x?y=1 HTTP/1.1\r\nHost: b.example:7\r\n"), "{asked}");
-        assert!(asked.contains("Content-Length: 7\r\n"), "{asked}");
-        for (answer, words) in [
-            ("HTTP/1.0 500 No\r\n\r\n", "it answers 500"),
-            ("220 smtp.example\r\n", "something else than HTTP"),
-            ("", "something else than HTTP"),
-        ] {
-            assert!(posted(answer).0.unwrap_err().contains(words));
-        }
-    }
-
-    #[test]
-    fn an_address_that_says_nothing_is_given_up() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let limit = Duration::from_millis(200);
-        let error = post(("x:1", address, "/"), "{}", limit).unwrap_err();
-        assert!(error.contains("no answer"), "{error}");
     }
 }

@@ -11,6 +11,7 @@ pub mod keeper;
 pub mod mdns;
 pub mod notify;
 mod pages;
+pub mod post;
 pub mod socket;
 pub mod udp;
 pub mod watch;

@@ -12,21 +12,18 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    body::Body,
-    http::{Request, Uri, header},
-};
-use hyper::client::conn::http1::handshake;
-use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 
 use super::{
     family, pid_of,
     task::{Task, handed, taken, through_exec},
 };
-use crate::{driver::clock, terminal::complain, token::host_name};
+use crate::{
+    driver::{clock, post},
+    terminal::complain,
+    token::host_name,
+};
 
 /// News that wait to be told; more are not told at all.
 const WAITING_MAX: usize = 16;
@@ -151,7 +148,7 @@ pub fn run() -> Result<ExitCode, String> {
     if let Err(reason) = &ran {
         complain(&format!("understudy: {reason}"));
     }
-    post(&news).map_err(|reason| at("webhook", reason))?;
+    tell(&news).map_err(|reason| at("webhook", reason))?;
     Ok(if ran.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -187,64 +184,15 @@ fn run_hook(news: &News) -> Result<(), String> {
     }
 }
 
-fn post(news: &News) -> Result<(), String> {
+fn tell(news: &News) -> Result<(), String> {
     let Some(webhook) = &news.webhook else { return Ok(()) };
-    let url = url(webhook)?;
     let body = serde_json::json!({
         "duty": news.duty,
         "event": news.event,
         "token": news.token,
         "host": host_name(),
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    let done = runtime.block_on(async {
-        let sent = send(&url, body.to_string());
-        tokio::time::timeout(Duration::from_millis(HOOK_MS), sent).await
-    });
-    // A name that is still being looked up holds nobody up.
-    runtime.shutdown_background();
-    done.unwrap_or_else(|_| Err(format!("no answer within {} s", HOOK_MS / 1_000)))
-}
-
-async fn send(url: &Uri, body: String) -> Result<(), String> {
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let port = url.port_u16().unwrap_or(80);
-    let to = format!("{host} port {port}");
-    let stream = TcpStream::connect((host, port)).await;
-    let stream = stream.map_err(|error| format!("{to}: {error}"))?;
-    let at = |error: hyper::Error| format!("{to}: {error}");
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(at)?;
-    tokio::spawn(connection);
-    let authority = url.authority().map_or("", |authority| authority.as_str());
-    let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::post(path)
-        .header(header::HOST, authority)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Body::from(body))
-        .map_err(|error| error.to_string())?;
-    let status = sender.send_request(request).await.map_err(at)?.status();
-    match status.is_success() {
-        true => Ok(()),
-        false => Err(format!("{to} answered {status}")),
-    }
-}
-
-/// Where a POST can be sent.
-///
-/// # Errors
-/// Says what it must be like.
-pub fn url(text: &str) -> Result<Uri, String> {
-    let url: Option<Uri> = text.parse().ok();
-    let is_plain = |url: &Uri| {
-        url.scheme_str() == Some("http")
-            && url.host().is_some_and(|host| !host.is_empty())
-            && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
-    };
-    // It may hold a secret: it is not repeated.
-    url.filter(is_plain).ok_or_else(|| {
-        String::from("it is http://HOST[:PORT]/PATH: plain HTTP, without a name and a password")
-    })
+    post::json(webhook, body.to_string(), Duration::from_millis(HOOK_MS))
 }
 
 #[cfg(test)]
@@ -288,17 +236,5 @@ mod tests {
         heralds.follow(Some(7));
         heralds.follow(None);
         assert_eq!(heard(&heralds), [(Event::Take, 7)], "there is no on_lose");
-    }
-
-    #[test]
-    fn a_url_is_one_that_a_post_can_be_sent_to_and_is_not_repeated() {
-        for text in ["http://10.0.0.7/hook?x=1", "http://[fd00::7]:8080/", "http://hub.local"] {
-            assert!(url(text).is_ok(), "{text}");
-        }
-        for text in ["https://hub/secret", "hub/secret", "http:///secret", "http://a:secret@b/", ""]
-        {
-            let reason = url(text).unwrap_err();
-            assert!(reason.contains("plain HTTP") && !reason.contains("secret"), "{reason}");
-        }
     }
 }

@@ -14,12 +14,8 @@ use std::{
 
 use tracing::warn;
 
-use super::{
-    Notice,
-    options::{Address, NotifyConfig},
-    rate::Rate,
-};
-use crate::driver::{clock, hook};
+use super::{Notice, options::NotifyConfig, rate::Rate};
+use crate::driver::{clock, hook, post};
 
 /// Notices that wait for those before them.
 const WAITING_MAX: usize = 64;
@@ -127,9 +123,7 @@ fn tell(notify: &NotifyConfig, notice: &Notice, dropped: u64) -> Result<(), Stri
     let Some(url) = &notify.webhook else {
         return hook::run(&notify.command, notice.environment(dropped), &json, limit);
     };
-    let address = Address::parse(url)?;
-    let at = address.look_up().map_err(|error| format!("{url}: {error}"))?;
-    hook::post((&address.host, at, &address.path), &json, limit)
+    post::json(url, json, limit)
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! `[[notify]]` of a board's configuration: who is told of what, and how.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
-
 use serde::Deserialize;
 
 use super::What;
+use crate::driver::post;
 
 /// How many a board has.
 const NOTIFY_MAX: usize = 16;
@@ -89,7 +88,7 @@ impl NotifyConfig {
             ([], None) => return refused("on", "who is told? `command` or `webhook` says so"),
             ([_, ..], Some(_)) => return refused("webhook", "a [[notify]] has this or `command`"),
             ([], Some(url)) => {
-                Address::parse(url).map_err(|words| ("webhook", format!("webhook: {words}")))?;
+                post::url(url).map_err(|words| ("webhook", format!("webhook: {words}")))?;
             }
             (words, None) if words.len() > WORDS_MAX || words[0].is_empty() => {
                 return refused("command", "it is a program and at most 63 arguments");
@@ -124,54 +123,6 @@ impl NotifyConfig {
             return refused("per_minute", "1 to 600 are possible");
         }
         Ok(())
-    }
-}
-
-/// Where a webhook is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// `HOST:PORT`.
-    pub host: String,
-    /// With its query, from the slash on.
-    pub path: String,
-}
-
-impl Address {
-    /// Of `http://HOST[:PORT][/PATH]`.
-    ///
-    /// # Errors
-    /// Says what else it is.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        let Some(rest) = url.strip_prefix("http://") else {
-            return Err(match url.starts_with("https://") {
-                true => {
-                    String::from("https is not spoken here: a `command` such as curl speaks it")
-                }
-                false => format!("an address is http://HOST:PORT/PATH, not {url:?}"),
-            });
-        };
-        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let port = host.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
-        let is_fine = match port {
-            Some((name, port)) => !name.is_empty() && port.parse::<u16>().is_ok(),
-            None => !host.is_empty(),
-        };
-        let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic());
-        if !is_fine || !is_plain || host.contains('@') {
-            return Err(format!("an address is http://HOST:PORT/PATH, not {url:?}"));
-        }
-        let host = if port.is_some() { host.to_owned() } else { format!("{host}:80") };
-        let path = if path.is_empty() { String::from("/") } else { path.to_owned() };
-        Ok(Self { host, path })
-    }
-
-    /// Where it is now.
-    ///
-    /// # Errors
-    /// When nobody knows.
-    pub fn look_up(&self) -> std::io::Result<SocketAddr> {
-        let none = || std::io::Error::other("this name has no address");
-        self.host.to_socket_addrs()?.next().ok_or_else(none)
     }
 }
 
@@ -213,7 +164,7 @@ mod tests {
             (format!("{lost}command = [\"a\", \"b\\u0000\"]"), "NUL"),
             (format!("{lost}command = [\"x\"]\nwebhook = \"http://a/\""), "has this or"),
             (format!("{lost}webhook = \"https://a/\""), "such as curl"),
-            (format!("{lost}webhook = \"a/\""), "http://HOST:PORT/PATH"),
+            (format!("{lost}webhook = \"a/\""), "http://HOST[:PORT]/PATH"),
             (format!("{lost}command = [\"x\"]\nsensor = \"a\""), "go with"),
             (silent.to_owned(), "say which"),
             (format!("{silent}sensor = \"a\"\nsilent_s = 4"), "5 to 2592000"),
@@ -226,21 +177,5 @@ mod tests {
             assert!(error.contains(words), "{text}: {error}");
         }
         assert!(checked(&format!("{silent}sensor = \"a*\"\nsilent_s = 5")).is_ok());
-    }
-
-    #[test]
-    fn addresses_are_understood() {
-        let parsed = |url| Address::parse(url).map(|address| (address.host, address.path));
-        for (url, host, path) in [
-            ("http://a.example", "a.example:80", "/"),
-            ("http://a.example:81/x/y?z=1", "a.example:81", "/x/y?z=1"),
-            ("http://[::1]/x", "[::1]:80", "/x"),
-            ("http://[::1]:9/x", "[::1]:9", "/x"),
-        ] {
-            assert_eq!(parsed(url), Ok((host.to_owned(), path.to_owned())));
-        }
-        for url in ["http://", "http://:80/", "http://a:x/", "http://u@a/", "http://a/ b"] {
-            assert!(parsed(url).is_err(), "{url}");
-        }
     }
 }

@@ -1,0 +1,43 @@
+//! `understudy execute` and `understudy query`: SQL from the command line.
+
+use std::process::ExitCode;
+
+use understudy_core::{
+    duty::Fence,
+    sql::{Origin, RequestKind, SqlRequest, Statement},
+};
+
+use super::{ask, show, something_else};
+use crate::{
+    config::Places,
+    control::{ControlRequest, ControlResponse},
+};
+
+/// Runs statements that write, all in one request.
+pub(super) fn execute(
+    places: &Places,
+    sql: Vec<String>,
+    transaction: bool,
+    fence: Option<Fence>,
+) -> Result<ExitCode, String> {
+    run(places, SqlRequest { transaction, fence, ..request(RequestKind::Mixed, sql) })
+}
+
+/// Runs one that reads.
+pub(super) fn query(places: &Places, sql: String) -> Result<ExitCode, String> {
+    run(places, request(RequestKind::Query, vec![sql]))
+}
+
+fn request(kind: RequestKind, sql: Vec<String>) -> SqlRequest {
+    let statements = sql.into_iter().map(|sql| Statement::new(sql, Vec::new())).collect();
+    SqlRequest::new(kind, Origin::User, statements)
+}
+
+fn run(places: &Places, request: SqlRequest) -> Result<ExitCode, String> {
+    let (read, transaction) = (request.kind == RequestKind::Query, request.transaction);
+    let ControlResponse::Sql(response) = ask(places, &ControlRequest::Sql { request, read })?
+    else {
+        return something_else();
+    };
+    Ok(if show::sql(&response, transaction)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
