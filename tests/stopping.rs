@@ -198,7 +198,7 @@ fn a_demonstration_cut_short_gives_its_verdict_and_leaves_nothing_behind() {
         let ended = demo.child.wait().expect("it ends");
         assert!(ended.success(), "{name}: {ended}: {said}");
         assert!(said.contains("\"lost\":0,\"doubled\":0"), "{name}: {said}");
-        assert!(said.contains("\"boards\":3,\"same_rows\":3}"), "{name}: {said}");
+        assert!(said.contains("\"boards\":3,\"same_rows\":3,"), "{name}: {said}");
         assert!(!said.contains("\"acknowledged\":0"), "{name}: {said}");
         assert!(!is_running(&agent.to_string()), "{name}: an agent goes on");
         assert!(is_empty(demo.temporary.path()), "{name}: something is left");

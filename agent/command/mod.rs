@@ -311,6 +311,8 @@ enum Command {
     },
     /// Three boards on this machine: watch one die and another take over.
     Demo(demo::Arguments),
+    #[command(hide = true)]
+    DemoSampler(demo::SamplerArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -407,6 +409,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Status { json } => return status(places, json),
         Command::Config { doc, action } => config(places, doc, action.is_some())?,
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),
+        Command::DemoSampler(arguments) => demo::sample(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

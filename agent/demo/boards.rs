@@ -11,16 +11,26 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+use understudy_core::sql::SqlRequest;
+
+use super::sampler::{self, DUTY, Mark};
 use crate::{
     control::{ControlRequest, ControlResponse},
     directory,
     driver::{clock, control},
-    readings::stream,
+    readings::{datagram, stream},
     status::Status,
 };
 
 /// What the boards are called.
 pub(super) const NAMES: [&str; 3] = ["green", "red", "blue"];
+
+/// What the duty's commands did.
+const MARKS: &str = "marks";
+
+/// All of them end within this when they are asked to, milliseconds, or are ended.
+const END_MS_MAX: u64 = 3_000;
 
 /// A board gets ready within this, milliseconds.
 pub(super) const READY_MS_MAX: u64 = 15_000;
@@ -30,6 +40,8 @@ pub(super) struct Board {
     pub(super) name: &'static str,
     directory: PathBuf,
     child: Option<Child>,
+    /// Its agent was.
+    is_killed: bool,
 }
 
 /// All of them, and their folder.
@@ -47,9 +59,15 @@ impl Boards {
             .mode(0o700)
             .create(&folder)
             .map_err(|error| format!("{}: {error}", folder.display()))?;
-        let board = |name: &'static str| Board { name, directory: folder.join(name), child: None };
+        let board = |name: &'static str| Board {
+            name,
+            directory: folder.join(name),
+            child: None,
+            is_killed: false,
+        };
         let mut boards = Self { all: NAMES.into_iter().map(board).collect(), folder };
         for board in &mut boards.all {
+            board.configure(&boards.folder.join(MARKS))?;
             board.run()?;
         }
         let init = ControlRequest::Init { group: "demo".into(), name: None };
@@ -96,6 +114,19 @@ impl Boards {
         self.all.iter().filter_map(|board| Some(board.status().ok()?.applied_index)).collect()
     }
 
+    /// What was done for the duty so far.
+    pub(super) fn marks(&self) -> Vec<Mark> {
+        sampler::marks(&self.folder.join(MARKS))
+    }
+
+    /// Place of the board that holds the duty.
+    pub(super) fn holder(&self) -> Option<usize> {
+        let holds = |board: &Board| {
+            board.status().is_ok_and(|status| status.duties.iter().any(|duty| duty.held))
+        };
+        self.all.iter().position(holds)
+    }
+
     /// Place of the board that leads.
     pub(super) fn leader(&self) -> Option<usize> {
         let leads = |board: &Board| board.status().is_ok_and(|status| status.role == "leader");
@@ -105,6 +136,14 @@ impl Boards {
 
 impl Drop for Boards {
     fn drop(&mut self) {
+        for board in &self.all {
+            board.signal(Signal::TERM);
+        }
+        let since = clock::now();
+        let are_there = |all: &mut Vec<Board>| all.iter_mut().any(|board| !board.has_ended());
+        while are_there(&mut self.all) && clock::now().since(since) < END_MS_MAX {
+            thread::sleep(Duration::from_millis(20));
+        }
         for board in &mut self.all {
             board.kill();
         }
@@ -114,8 +153,22 @@ impl Drop for Boards {
 }
 
 impl Board {
+    /// Says what it does while it holds the duty.
+    fn configure(&self, marks: &Path) -> Result<(), String> {
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let readings = self.directory.join(datagram::NAME);
+        let words = [&program, Path::new("demo-sampler"), Path::new(self.name), &readings, marks];
+        let command: Vec<String> = words.iter().map(|word| word.display().to_string()).collect();
+        let text = format!("[[duty]]\nname = \"{DUTY}\"\ncommand = {command:?}\ngrace_ms = 200\n");
+        let path = self.directory.join("understudy.toml");
+        let at = |error: std::io::Error| format!("{}: {error}", path.display());
+        fs::DirBuilder::new().mode(0o700).create(&self.directory).map_err(at)?;
+        fs::write(&path, text).map_err(at)
+    }
+
     /// Starts the agent; it dies with this process.
     pub(super) fn run(&mut self) -> Result<(), String> {
+        self.kill();
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let loopback = "127.0.0.1:0";
         let child = Command::new(program)
@@ -123,6 +176,8 @@ impl Board {
             .arg(&self.directory)
             .args(["run", "--die-with-parent", "--http", loopback, "--udp", loopback])
             .args(["--name", self.name])
+            // What the duty's command is told in files goes away with the folder.
+            .env("TMPDIR", self.directory.parent().unwrap_or(&self.directory))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -141,8 +196,27 @@ impl Board {
         Ok(())
     }
 
+    /// Kills the agent itself; what is around it ends after that.
+    pub(super) fn kill_agent(&mut self) {
+        let pid = self.status().ok().map(|status| status.agent_pid);
+        let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        // It may have ended by itself.
+        let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+        self.is_killed = true;
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+        // It may have ended by itself.
+        let _ = pid.and_then(Pid::from_raw).map(|pid| kill_process(pid, signal));
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
     /// Ends the agent as a power cut would: without a word.
-    pub(super) fn kill(&mut self) {
+    fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // It may have ended by itself.
             let _ = child.kill();
@@ -150,10 +224,11 @@ impl Board {
             // The agent ends with the process above it, a moment later.
             let _ = directory::take(&self.directory);
         }
+        self.is_killed = false;
     }
 
     pub(super) const fn is_running(&self) -> bool {
-        self.child.is_some()
+        self.child.is_some() && !self.is_killed
     }
 
     fn socket(&self) -> PathBuf {
@@ -163,6 +238,11 @@ impl Board {
     /// Where its sensors write to.
     pub(super) fn readings(&self) -> PathBuf {
         self.directory.join(stream::NAME)
+    }
+
+    /// Runs SQL as the agent's own.
+    pub(super) fn sql(&self, request: SqlRequest) -> Result<(), String> {
+        self.ask(&ControlRequest::Sql { request, read: false }).map(drop)
     }
 
     fn ask(&self, request: &ControlRequest) -> Result<ControlResponse, String> {

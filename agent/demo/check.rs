@@ -12,8 +12,6 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::terminal::COLUMNS;
-
 /// Times of acknowledged readings, ascending, by their sensor: whole milliseconds in
 /// microseconds since 1970.
 pub(super) type Acknowledged = BTreeMap<String, Vec<i64>>;
@@ -84,6 +82,12 @@ pub(super) struct Verdict {
     pub(super) writing: bool,
     pub(super) boards: usize,
     pub(super) same: usize,
+    /// Longest time that nobody held the duty after its holder was killed.
+    pub(super) takeover_ms: Option<u64>,
+    /// How often somebody acted who had been followed by another already.
+    pub(super) two_holders: u64,
+    /// Nobody took the duty over.
+    pub(super) is_orphaned: bool,
 }
 
 impl Verdict {
@@ -106,6 +110,9 @@ impl Verdict {
             writing,
             boards: tallies.len(),
             same: there().map(alike).max().unwrap_or(0),
+            takeover_ms: None,
+            two_holders: 0,
+            is_orphaned: false,
         }
     }
 
@@ -114,27 +121,38 @@ impl Verdict {
             && self.lost == 0
             && self.doubled == 0
             && self.writing
+            && self.two_holders == 0
+            && !self.is_orphaned
             && self.same == self.boards
     }
 
-    /// As one line where 80 columns are enough for it, else as two.
+    /// In lines of 80 columns, or one of JSON.
     pub(super) fn text(&self, as_json: bool) -> String {
-        let Self { acknowledged, lost, doubled, gap_ms, writing, boards, same } = self;
+        let Self { acknowledged, lost, doubled, gap_ms, writing, boards, same, .. } = self;
+        let Self { takeover_ms, two_holders, is_orphaned, .. } = self;
         if as_json {
+            let takeover_ms = takeover_ms.map_or_else(|| "null".to_owned(), |ms| ms.to_string());
             return format!(
                 "{{\"acknowledged\":{acknowledged},\"lost\":{lost},\"doubled\":{doubled},\
-                 \"write_gap_ms\":{gap_ms},\"boards\":{boards},\"same_rows\":{same}}}"
+                 \"write_gap_ms\":{gap_ms},\"boards\":{boards},\"same_rows\":{same},\
+                 \"takeover_ms\":{takeover_ms},\"two_holders\":{two_holders}}}"
             );
         }
         let ended = if *writing { "" } else { " and not over" };
         let found = format!("{acknowledged} readings acknowledged, {lost} lost, {doubled} doubled");
-        let (gap, same) =
-            (format!("{gap_ms} ms{ended}"), format!("same rows on {same} of {boards}"));
-        let line = format!("{found}, gap {gap}, {same}");
-        if line.len() <= COLUMNS {
-            return line;
-        }
-        format!("{found}\nwrite gap {gap}, {same}")
+        let taken = match (takeover_ms, is_orphaned) {
+            (_, true) => String::from("duty not taken over"),
+            (Some(ms), false) => format!("duty taken over in {ms} ms"),
+            (None, false) => String::from("nobody was killed"),
+        };
+        let held = match two_holders {
+            0 => String::from("never held by two"),
+            times => format!("held by two {times} times"),
+        };
+        format!(
+            "{found}, same rows on {same} of {boards}\n\
+             {taken}, {held}; write gap {gap_ms} ms{ended}"
+        )
     }
 }
 
@@ -143,6 +161,7 @@ mod tests {
     use rusqlite::{Connection, types::ValueRef};
 
     use super::*;
+    use crate::terminal::COLUMNS;
 
     fn empty() -> Connection {
         let board = Connection::open_in_memory().unwrap();
@@ -231,24 +250,21 @@ mod tests {
     #[test]
     fn a_verdict_says_all_of_it_within_80_columns_however_large_it_is() {
         let small = Verdict {
-            acknowledged: 9_876,
-            lost: 0,
-            doubled: 0,
-            gap_ms: 1_234,
-            writing: true,
-            boards: 3,
-            same: 3,
+            takeover_ms: Some(143),
+            ..Verdict::new(&up_to(9_876), &[None, None, None], 1_234, true)
         };
-        let line =
-            "9876 readings acknowledged, 0 lost, 0 doubled, gap 1234 ms, same rows on 3 of 3";
-        assert_eq!(small.text(false), line);
-        let large = Verdict { acknowledged: 9_999_999_999, gap_ms: 99_999_999, ..small };
-        let text = large.text(false);
-        assert!(text.ends_with("write gap 99999999 ms, same rows on 3 of 3"), "{text}");
-        let worst =
-            Verdict { lost: 9_999_999_999, doubled: 9_999_999_999, writing: false, ..large };
-        for text in [line.to_owned(), text, worst.text(false)] {
-            assert!(text.lines().count() <= 2, "{text}");
+        let large = Verdict {
+            acknowledged: 9_999_999_999,
+            lost: 9_999,
+            doubled: 9_999,
+            gap_ms: 999_999,
+            writing: false,
+            takeover_ms: Some(99_999),
+            two_holders: 9_999,
+            ..small
+        };
+        assert!(small.text(false).contains("duty taken over in 143 ms, never held by two"));
+        for text in [small.text(false), large.text(false)] {
             assert!(text.lines().all(|line| line.len() <= COLUMNS), "{text}");
             for words in ["readings acknowledged", "lost", "doubled", "gap", "ms", "same rows on"] {
                 assert!(text.contains(words), "{words}: {text}");
@@ -266,11 +282,14 @@ mod tests {
         assert!(good.is_good());
         assert_eq!(
             good.text(true),
-            r#"{"acknowledged":1,"lost":0,"doubled":0,"write_gap_ms":512,"boards":3,"same_rows":3}"#
+            r#"{"acknowledged":1,"lost":0,"doubled":0,"write_gap_ms":512,"boards":3,"same_rows":3,"takeover_ms":null,"two_holders":0}"#
         );
         assert!(!Verdict::new(&acknowledged, &[one(), one(), None], 512, true).is_good());
         let open = Verdict::new(&acknowledged, &[one(), one(), one()], 9_000, false);
         assert!(!open.is_good() && open.text(false).contains("9000 ms and not over"));
+        let whole = || Verdict::new(&acknowledged, &[one(), one(), one()], 512, true);
+        assert!(!Verdict { two_holders: 1, ..whole() }.is_good());
+        assert!(!Verdict { is_orphaned: true, ..whole() }.is_good());
         assert!(!Verdict::new(&Acknowledged::new(), &[one(), one(), one()], 5, true).is_good());
     }
 }

@@ -1,6 +1,7 @@
 //! Three boards on this machine: real agents, real sealed datagrams, real files,
-//! real readings of the machine. The leading one is killed; the screen shows how
-//! long nothing could be written, and the dead one catching up.
+//! real readings of the machine, and a duty, which is to sample it. The agent of the
+//! board that holds the duty is killed; the screen shows another taking the part, after
+//! how long, how long nothing could be written, and the dead one catching up.
 //!
 //! However it ends, short of being killed itself, it compares the databases,
 //! gives its verdict and leaves nothing behind.
@@ -19,19 +20,23 @@ use std::{
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use understudy_core::duty::Rules;
 
+pub use self::sampler::{Arguments as SamplerArguments, run as sample};
 use self::{
     boards::{Boards, READY_MS_MAX},
     check::{TABLE, Tally, Verdict},
     client::Client,
+    sampler::DUTY,
     screen::Screen,
     writers::{Ledger, Place},
 };
-use crate::{driver::clock, terminal};
+use crate::{driver::clock, duties, terminal};
 
 mod boards;
 mod check;
 mod client;
+mod sampler;
 mod screen;
 mod writers;
 
@@ -121,6 +126,10 @@ struct Demo {
     screen: Screen,
     /// Longest time without an acknowledged write, up to the last round.
     gap_ms: u64,
+    /// Longest time that nobody held the duty after its holder was killed.
+    takeover_ms: Option<u64>,
+    /// Somebody was killed, and nobody took the duty over.
+    is_orphaned: bool,
 }
 
 impl Demo {
@@ -137,9 +146,13 @@ impl Demo {
             once: arguments.once,
             screen: Screen::new(!arguments.json),
             gap_ms: 0,
+            takeover_ms: None,
+            is_orphaned: false,
         };
         demo.learn_places();
         demo.client(0)?.execute(&json!([TABLE]))?;
+        demo.boards.all[0].sql(duties::add(DUTY, &[], &Rules::default())?)?;
+        demo.boards.wait("a board to hold the duty", |boards| !boards.marks().is_empty())?;
         demo.start_writers()?;
         Ok(demo)
     }
@@ -201,29 +214,50 @@ impl Demo {
         self.ends.load(Relaxed)
     }
 
-    /// Kills the leader, measures, brings it back.
+    /// Kills the agent that holds the duty, measures, brings it back.
     fn round(&mut self) {
-        let mut leader = None;
+        let mut holder = None;
         self.watch(READY_MS_MAX, |demo| {
-            leader = demo.boards.leader();
-            leader.is_some()
+            holder = demo.boards.holder();
+            holder.is_some()
         });
-        let Some(victim) = leader else {
-            return self.screen.say(String::from("Nobody leads: nobody was killed."));
+        let Some(victim) = holder else {
+            self.is_orphaned = true;
+            return self.screen.say(String::from("Nobody holds the duty: nobody was killed."));
         };
         let name = self.boards.all[victim].name;
+        let leads = if self.boards.leader() == Some(victim) { ", and led the group," } else { "" };
         self.note_gap();
-        self.boards.all[victim].kill();
+        let killed_us = clock::nanoseconds() / 1_000;
+        self.boards.all[victim].kill_agent();
         *self.places[victim].lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.screen.say(format!("{name} led, and was killed (SIGKILL)."));
+        self.screen.say(format!("{name} held the duty{leads} and was killed (SIGKILL)."));
+        self.watch_takeover(name, killed_us);
         self.show_for(WITHOUT_MS);
-        let glance = self.ledger.glance();
-        let so_far = if glance.is_flowing() { "" } else { " so far" };
-        let gap_ms = glance.gap_ms;
+        let gap_ms = self.ledger.glance().gap_ms;
+        let so_far = if self.is_flowing() { "" } else { " so far" };
         self.screen
             .say(format!("Nothing could be written for {gap_ms} ms{so_far}. {name} starts again."));
         self.bring_back(victim);
         self.show_for(AFTER_MS);
+    }
+
+    /// Waits until another board does what the killed one did.
+    fn watch_takeover(&mut self, killed: &str, killed_us: u64) {
+        let mut next = None;
+        self.watch(READY_MS_MAX, |demo| {
+            let marks = demo.boards.marks();
+            next = sampler::next_holder(&marks, killed, killed_us).cloned();
+            next.is_some() || demo.is_over()
+        });
+        let Some(next) = next else {
+            self.is_orphaned = true;
+            return self.screen.say(format!("Nobody has taken the duty over from {killed}."));
+        };
+        let ms = next.at_us.saturating_sub(killed_us) / 1_000;
+        self.takeover_ms = Some(self.takeover_ms.unwrap_or(0).max(ms));
+        self.screen
+            .say(format!("{} is the understudy: it took the duty {ms} ms later.", next.board));
     }
 
     /// Starts a board again and waits until it holds what the group held then,
@@ -291,7 +325,12 @@ impl Demo {
                     Tally::take(|statement| client.query(&statement), &acknowledged).ok()
                 })
                 .collect();
-            let verdict = Verdict::new(&acknowledged, &tallies, self.gap_ms, is_writing);
+            let verdict = Verdict {
+                takeover_ms: self.takeover_ms,
+                two_holders: sampler::two_holders(&self.boards.marks()),
+                is_orphaned: self.is_orphaned,
+                ..Verdict::new(&acknowledged, &tallies, self.gap_ms, is_writing)
+            };
             let is_same = verdict.same == verdict.boards;
             if is_same || clock::now().since(since) >= READY_MS_MAX {
                 return verdict;

@@ -4,6 +4,7 @@
 //!     cargo measure throughput [--rounds N] [--seconds S] [--json]
 //!     cargo measure footprint  [--seconds S] [--json]
 //!     cargo measure takeover   [--rounds N] [--boards N] [--json]
+//!     cargo measure takeover   --kills N [--json]
 //!     cargo measure idle       [--seconds S] [--boards N] [--json]
 //!     cargo measure codec      [--rounds N] [--json]
 //!     cargo measure air        [--csv FILE --time COLUMN --value COLUMN [--sensor COLUMN]] [--json]
@@ -26,6 +27,7 @@ mod flash;
 mod floor;
 mod footprint;
 mod group;
+mod handover;
 mod idle;
 mod ingest;
 mod lines;
@@ -48,6 +50,7 @@ use understudy_tests::program;
 struct Arguments {
     what: String,
     rounds: Option<u64>,
+    kills: Option<u64>,
     seconds: Option<u64>,
     boards: Option<usize>,
     flood_seconds: Option<u64>,
@@ -87,6 +90,7 @@ impl Arguments {
             };
             match word.as_str() {
                 "--rounds" => arguments.rounds = Some(number()?),
+                "--kills" => arguments.kills = Some(number()?),
                 "--seconds" => arguments.seconds = Some(number()?),
                 "--flood-seconds" => arguments.flood_seconds = Some(number()?),
                 "--rate" => arguments.rate = Some(number()?),
@@ -150,6 +154,9 @@ fn measure(arguments: &Arguments) -> Result<Value, String> {
             throughput::run(&program::release(), rounds.unwrap_or(3), seconds.unwrap_or(5))
         }
         "footprint" => footprint::run(&program::release(), seconds.unwrap_or(60)),
+        "takeover" if arguments.kills.is_some() => {
+            handover::run(&program::release(), arguments.kills.unwrap_or(1))
+        }
         "takeover" => takeover::run(&program::release(), rounds.unwrap_or(5), arguments.boards),
         "idle" => {
             let boards = arguments.boards.unwrap_or(group::BOARDS_MAX);
