@@ -14,6 +14,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
+use understudy_core::event::Millis;
 
 use super::{
     family, pid_of,
@@ -144,17 +145,23 @@ pub fn run() -> Result<ExitCode, String> {
     let news: News = taken()?;
     let at = |what: &str, reason: String| format!("{}: {what}: {reason}", news.duty);
     let hook = if news.event == Event::Take { "on_take" } else { "on_lose" };
-    let ran = run_hook(&news).map_err(|reason| at(hook, reason));
-    if let Err(reason) = &ran {
+    let by = clock::now().plus(HOOK_MS);
+    let started = start_hook(&news);
+    let posted = tell(&news).map_err(|reason| at("webhook", reason));
+    let ran = started.and_then(|pid| pid.map_or(Ok(()), |pid| wait_for(pid, by)));
+    // What it leaves behind ends with it.
+    family::kill_all();
+    let ran = ran.map_err(|reason| at(hook, reason));
+    if let (Err(_), Err(reason)) = (&ran, &posted) {
         complain(&format!("understudy: {reason}"));
     }
-    tell(&news).map_err(|reason| at("webhook", reason))?;
-    Ok(if ran.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    ran.and(posted).map(|()| ExitCode::SUCCESS)
 }
 
-fn run_hook(news: &News) -> Result<(), String> {
+/// Starts the owner's command, where there is one.
+fn start_hook(news: &News) -> Result<Option<Pid>, String> {
     if news.hook.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let event = if news.event == Event::Take { "take" } else { "lose" };
     let hook = through_exec(news.user.as_deref(), &news.hook, false)
@@ -165,22 +172,25 @@ fn run_hook(news: &News) -> Result<(), String> {
         .process_group(0)
         .spawn()
         .map_err(|error| format!("it cannot be started: {error}"))?;
-    let (hook, by) = (pid_of(hook.id()), clock::now().plus(HOOK_MS));
+    Ok(pid_of(hook.id()))
+}
+
+/// Waits for it as long as it has.
+fn wait_for(hook: Pid, by: Millis) -> Result<(), String> {
     let how = loop {
         match family::bury() {
-            (Some((pid, how)), _) if Some(pid) == hook => break Some(how),
+            (Some((pid, how)), _) if pid == hook => break how.exit_status(),
             (Some(_), _) => {}
-            (None, _) if clock::now() >= by => break None,
+            (None, _) if clock::now() >= by => {
+                return Err(format!("it did not end within {} s, and was killed", HOOK_MS / 1_000));
+            }
             (None, _) => thread::sleep(LOOK),
         }
     };
-    // What it leaves behind ends with it.
-    family::kill_all();
-    match how.map(|how| how.exit_status()) {
-        Some(Some(0)) => Ok(()),
-        Some(Some(code)) => Err(format!("it ended with {code}")),
-        Some(None) => Err(String::from("it was killed")),
-        None => Err(format!("it did not end within {} s, and was killed", HOOK_MS / 1_000)),
+    match how {
+        Some(0) => Ok(()),
+        Some(code) => Err(format!("it ended with {code}")),
+        None => Err(String::from("it was killed")),
     }
 }
 

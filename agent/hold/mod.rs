@@ -166,12 +166,13 @@ pub fn look_for(command: &str) -> Result<(), (u8, String)> {
 /// # Errors
 /// When it cannot be run.
 pub fn exec(user: Option<&str>, only_check: bool, command: &[String]) -> Result<ExitCode, String> {
+    let is_root = getuid().is_root();
     let surroundings = user.map(task::become_user).transpose()?;
     if only_check {
         return look_for(&command[0]).map(|()| ExitCode::SUCCESS).map_err(|(_, reason)| reason);
     }
     // A keeper that is not root cannot end what has become root.
-    if user.is_none() && !getuid().is_root() {
+    if !is_root {
         set_no_new_privs(true).map_err(|error| format!("it may become root: {error}"))?;
     }
     // Whoever becomes another user is forgotten by the keeper's death: this comes after.
