@@ -69,6 +69,8 @@ struct Taken {
 /// See the module's description.
 #[derive(Default)]
 pub struct Keepers {
+    /// What this board can do, by its configuration.
+    capabilities: Vec<String>,
     keepers: BTreeMap<u64, Keeper>,
     last: u64,
     /// Grants under which a command may still run whose keeper was lost, and whose process
@@ -83,6 +85,12 @@ pub struct Keepers {
 }
 
 impl Keepers {
+    /// Of a board that can do this.
+    #[must_use]
+    pub fn new(capabilities: Vec<String>) -> Self {
+        Self { capabilities, ..Self::default() }
+    }
+
     /// Something happened to a keeper: what the node is to hear of it.
     pub fn take(&mut self, node: &Node, call: KeeperCall) -> Vec<Event> {
         self.seen = None;
@@ -218,7 +226,17 @@ impl Keepers {
         let cannot = self.keepers.values();
         let cannot =
             cannot.filter_map(|keeper| Some((keeper.duty.clone(), keeper.cannot.clone()?)));
-        unknown.chain(cannot).collect()
+        let lacking = self.keepers.values().filter_map(|keeper| {
+            let duty = node.duties().iter().find(|duty| duty.name == keeper.duty)?;
+            let lacks = format!("this board lacks {}: `capabilities`", self.lacks(duty)?);
+            Some((keeper.duty.clone(), lacks))
+        });
+        lacking.chain(unknown).chain(cannot).collect()
+    }
+
+    /// What this board cannot do that a duty needs, if anything.
+    fn lacks<'d>(&self, duty: &'d Duty) -> Option<&'d String> {
+        duty.rules.needs.iter().find(|need| !self.capabilities.contains(need))
     }
 
     fn keeper_of(&mut self, duty: &str) -> Option<&mut Keeper> {
@@ -229,7 +247,8 @@ impl Keepers {
     fn ready_for(&self, duties: &[Duty]) -> Vec<u64> {
         let is_ready = |duty: &&Duty| {
             let mut keepers = self.keepers.values();
-            !self.is_stopping && keepers.any(|keeper| keeper.duty == duty.name && keeper.is_ready)
+            let can = !self.is_stopping && self.lacks(duty).is_none();
+            can && keepers.any(|keeper| keeper.duty == duty.name && keeper.is_ready)
         };
         duties.iter().filter(is_ready).map(|duty| duty.id).collect()
     }

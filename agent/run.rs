@@ -147,6 +147,7 @@ impl Member {
         (facts, will): (Facts, Will),
     ) -> Self {
         let watching = Watching::new(&facts);
+        let keepers = Keepers::new(facts.capabilities.clone());
         let mut member = Self {
             node,
             seal,
@@ -162,7 +163,7 @@ impl Member {
             made_key: Millis(0),
             tender: Tender::default(),
             forgets: None,
-            keepers: Keepers::default(),
+            keepers,
             will,
             watching,
             follows: Vec::new(),

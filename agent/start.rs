@@ -216,6 +216,7 @@ async fn member(
         ends: Ends::begin(directory, boot),
         bell: Bell::new(options.notify.clone()),
         not_trimmed: None,
+        capabilities: options.capabilities.clone(),
         kept: options.duties.iter().map(|task| task.name.clone()).collect(),
         parent: options.parent,
     };

@@ -37,6 +37,8 @@ pub struct Facts {
     pub boot: u64,
     /// Process id of its parent, which says when the agent has ended.
     pub parent: Option<u32>,
+    /// What this board can do, by its configuration.
+    pub capabilities: Vec<String>,
     /// Duties whose commands the configuration has kept.
     pub kept: Vec<String>,
     /// Who is told of what.

@@ -118,3 +118,20 @@ fn rules_that_make_no_sense_are_named() {
     assert_eq!(rules, expected);
     assert!(agents.refused("a", &["duty", "rules", "fan"]).contains("no duty fan"));
 }
+
+#[test]
+fn a_duty_goes_to_no_board_that_cannot_do_what_it_needs() {
+    let (mut agents, ledger) = group();
+    let _sentence = agents.told("a", &["duty", "rules", "pump", "--needs", "lte"]);
+    for board in BOARDS {
+        agents.wait(board, "not to be ready", |status| status["duties"][0]["ready"] == false);
+    }
+    let shown = agents.told("a", &["duty"]);
+    assert!(shown.contains("this board lacks lte"), "{shown}");
+    agents.configure("b", "capabilities = [\"lte\"]\n");
+    agents.stop("b");
+    agents.run("b");
+    agents.wait("a", "to see b hold it", |status| holder(status) == "b");
+    assert!(agents.status("b").expect("it runs")["not_kept"].as_object().unwrap().is_empty());
+    ledger.check();
+}

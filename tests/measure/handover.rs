@@ -13,7 +13,7 @@ use std::{
     process::Command,
     sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::time::{ClockId, clock_gettime};
@@ -190,7 +190,7 @@ impl Stage {
 
     fn wait_for_another(&self, holder: &str, lost_us: u64) -> f64 {
         let since = boot_us();
-        while boot_us() - since < u64::try_from(GAP_MAX.as_micros()).unwrap_or(u64::MAX) {
+        while boot_us() - since < gap_us_max() {
             let text = fs::read_to_string(&self.marks).unwrap_or_default();
             let first = text.lines().rev().take(2_000).filter_map(|line| {
                 let mut words = line.split(' ');
@@ -221,6 +221,10 @@ fn signal(name: &str, pid: &str) {
     assert!(sent.is_ok_and(|status| status.success()), "{pid} is there");
 }
 
+fn gap_us_max() -> u64 {
+    u64::try_from(GAP_MAX.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn boot_us() -> u64 {
     let time = clock_gettime(ClockId::Boottime);
     u64::try_from(time.tv_sec * 1_000_000 + time.tv_nsec / 1_000).expect("it is positive")
@@ -231,9 +235,8 @@ fn boot_us() -> u64 {
 fn probe(http: String, lost_us: u64) -> mpsc::Receiver<f64> {
     let (acknowledged, first) = mpsc::channel();
     thread::spawn(move || {
-        let since = Instant::now();
         let (told, heard) = mpsc::channel();
-        while since.elapsed() < GAP_MAX {
+        while boot_us() - lost_us < gap_us_max() {
             let (http, told) = (http.clone(), told.clone());
             thread::spawn(move || {
                 if load::execute(&http, INSERT, GAP_MAX).is_ok() {

@@ -1,0 +1,91 @@
+//! The configuration that `understudy config --doc` prints: every key with what it means
+//! and its default. A test holds it against what is read.
+
+/// A commented configuration that says what the defaults are.
+pub const SAMPLE: &str = "\
+# understudy.toml: what is true of this board alone. Everything is optional.
+# What holds for the whole group is set once, on any board: `understudy set`.
+
+# What people call this board; its host name otherwise.
+#name = \"pump-house\"
+
+# How much is logged: error, warn, info, debug or trace.
+#log_level = \"info\"
+
+# What this board can do that others may not: a duty that needs it (`understudy duty
+# rules NAME --needs lte`) goes to no board without.
+#capabilities = [\"lte\", \"relay\"]
+
+[http]
+# Where rqlite's API is served. An address beyond loopback needs `open = true`,
+# because there are no accounts yet.
+#address = \"127.0.0.1:4001\"
+#open = false
+
+[udp]
+# Where the boards' sealed datagrams come in: all interfaces, IPv4 and IPv6.
+#address = \"[::]:4002\"
+# Addresses under which other boards reach this one, when its own are not it.
+#announce = [\"pump-house.example:4002\"]
+# Boards that cannot be reached where they were, or where a token says they are, are
+# looked for by multicast on this network (mDNS). It shows that a board is here, and
+# nothing of its data.
+#mdns = true
+
+[database]
+# What is written is safe in journal.db at once. state.db itself, for programs
+# that read the file directly, follows this often, seconds. Shorter costs more
+# of the card.
+#commit_interval_s = 120
+# While such a program reads for minutes on end, state.db-wal grows, to this
+# many megabytes; then the board applies nothing more until it is done.
+#wal_mb_max = 32
+
+[witness]
+# If this board is a witness (`understudy join TOKEN --witness`): what its log may
+# take while one of the boards with the data is away, megabytes. When that is used
+# up the group refuses to write (`understudy set one_copy`).
+#log_mb = 64
+
+[readings]
+# Sensor processes write to two sockets there: readings.sock takes datagrams,
+# readings.stream.sock streams. Beside the control socket unless told otherwise: a
+# folder of their own can be given to a container without that one.
+#readings_directory = \"/run/understudy\"
+# Who may write to them, as octal permissions: every user of this board.
+#readings_mode = \"0666\"
+# What comes by them waits so long for more to share a write with, milliseconds.
+#batch_window_ms = 50
+# While no majority of the boards is there, and whenever a reading is not stored by all
+# after so many milliseconds, readings are kept in this board's spool, of so many
+# megabytes. When that is full, \"refuse\" takes no more, and \"thin\" gives up every second
+# of the oldest; how many is a reading of the sensor understudy/lost.
+#spool_after_ms = 1000
+#spool_mb = 64
+#spool_full = \"refuse\"
+
+[clock]
+# What shows that this board knows the time: it follows a time server, its clock was
+# set from one that runs without power, or was moved by more than 10 s while the agent
+# ran (`timedatectl set-time`). `understudy clock confirm` always does. With \"peer\" it goes
+# by the clock of another board until its own is set. Until then readings are kept in
+# order by boot time, and put right afterwards.
+#clock_set_by = [\"ntp\", \"rtc\", \"step\"]
+
+# What this board does while it holds a duty (`understudy duty add sampler` makes that,
+# once for the group): a command, by its absolute path, and who runs it, if not the
+# agent's own user. One such part for each duty.
+#[[duty]]
+#name = \"sampler\"
+#command = [\"/usr/local/bin/sampler\", \"--port\", \"/dev/ttyUSB0\"]
+#user = \"pi\"
+# How long it has to end by itself when the duty goes elsewhere, and after how many ends
+# in a row, each within ten seconds, another board has its turn.
+#grace_ms = 5000
+#failures = 5
+# Who is told when the duty has come and when it is gone: these commands, each with ten
+# seconds for it, and a POST of JSON over plain HTTP. The duty waits for none of them.
+#on_take = [\"/usr/local/bin/led\", \"on\"]
+#on_lose = [\"/usr/local/bin/led\", \"off\"]
+#webhook = \"http://hub.local:8123/api/webhook/sampler\"
+";
