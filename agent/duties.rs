@@ -2,7 +2,7 @@
 //! they are proposed.
 
 use understudy_core::{
-    duty::{Fence, Fresh, Rules},
+    duty::{ANOTHER, Fence, Fresh, Rules},
     event::NodeId,
     limits::{CHECKPOINT_BYTES_MAX, DUTIES_MAX, DUTY_NEEDS_MAX, SENSOR_NAME_BYTES_MAX},
     member::check_name,
@@ -143,6 +143,12 @@ pub fn transfer(name: &str, board: NodeId) -> SqlRequest {
         "UPDATE _understudy_duty SET wanted = ?2 WHERE name = ?1",
         vec![Value::text(name), board],
     )
+}
+
+/// The request that has it go to any board but its holder, as soon as one is ready.
+#[must_use]
+pub fn release(name: &str) -> SqlRequest {
+    transfer(name, ANOTHER)
 }
 
 /// The request that says which boards may hold it, the first choice first; any where there

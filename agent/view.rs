@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use understudy_core::{
-    duty::Duty,
+    duty::{ANOTHER, Duty},
     event::Millis,
     member::Member,
     node::Node,
@@ -155,7 +155,10 @@ fn duty_status(now: Millis, node: &Node, duty: &Duty, members: &[Member]) -> Dut
         lease_ms: duty.lease_ms,
         candidates: duty.candidates.iter().map(name).collect(),
         paused: duty.is_paused,
-        wanted: duty.wanted.as_ref().map(name),
+        wanted: duty.wanted.map(|board| match board {
+            ANOTHER => String::from("another board"),
+            board => name(&board),
+        }),
         rules: duty.rules.clone(),
         silent: node.is_unfit_for(duty.id),
     }

@@ -211,6 +211,8 @@ fn a_duty_goes_where_it_is_wanted_and_rests_while_it_is_paused() {
     let other = *BOARDS.iter().find(|board| **board != holder.board).expect("there are three");
     let _sentence = agents.told("a", &["duty", "transfer", "pump", other]);
     assert_eq!(ledger.wait_for_another(&holder.board).board, other);
+    let _sentence = agents.told("a", &["duty", "release", "pump"]);
+    assert_ne!(ledger.wait_for_another(other).board, other, "whoever is ready");
     let _sentence = agents.told(other, &["duty", "pause", "pump"]);
     agents.wait(other, "to rest", |status| status["duties"][0]["holder"].is_null());
     assert!(agents.told(other, &["duty"]).contains("paused"));

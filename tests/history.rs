@@ -344,6 +344,6 @@ fn a_notice_that_nobody_can_be_told_of_is_refused_with_its_line() {
     assert!(agents.refused("a", &["config", "check"]).contains("unknown variant `rain`"));
     agents.configure("a", "[[notify]]\non = [\"board lost\"]\nwebhook = \"https://b/\"\n");
     let said = agents.refused("a", &["config", "check"]);
-    assert!(said.contains("line 3: webhook: https is not spoken here"), "{said}");
+    assert!(said.contains("line 3: webhook: it is http://HOST"), "{said}");
     assert!(agents.told("a", &["config", "--doc"]).contains("[[notify]]"));
 }

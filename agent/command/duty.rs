@@ -70,6 +70,11 @@ pub(super) enum Action {
         /// Which; this one when absent.
         board: Option<String>,
     },
+    /// Have it go to any board but its holder, as soon as one is ready.
+    Release {
+        /// Its name.
+        name: String,
+    },
     /// Print all duties.
     List {
         /// As JSON.
@@ -147,6 +152,7 @@ pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String>
         Action::Candidates { name, boards } => {
             change(&name, duties::candidates(&name, &ids(&status, &boards)?))
         }
+        Action::Release { name } => change(&name, duties::release(&name)),
         Action::Pause { name } => change(&name, duties::pause(&name, true)),
         Action::Resume { name } => change(&name, duties::pause(&name, false)),
         Action::Transfer { name, board } => {

@@ -14,6 +14,9 @@ use crate::{
     sql::{self, Origin, RequestKind, SqlRequest, Statement, Value},
 };
 
+/// No board: whoever else is ready.
+pub const ANOTHER: NodeId = 0;
+
 /// One start of a board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation {
@@ -96,7 +99,8 @@ pub struct Duty {
     pub candidates: Vec<NodeId>,
     /// Nobody is to hold it for now.
     pub is_paused: bool,
-    /// It is to go to this board, once that is ready for it.
+    /// It is to go to this board, once that is ready for it; to any but its holder where
+    /// this is [`ANOTHER`].
     pub wanted: Option<NodeId>,
     /// How its holder is chosen.
     pub rules: Rules,

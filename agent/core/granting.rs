@@ -14,7 +14,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::{
     duties::{Duties, Ready, Renewal},
-    duty::{Claim, Duty, Incarnation},
+    duty::{ANOTHER, Claim, Duty, Incarnation},
     error::Rejection,
     event::{Millis, NodeId, Request, Start},
     history,
@@ -180,7 +180,10 @@ impl Node {
         let members = self.membership.members.iter().map(|member| member.id);
         let ready = members.filter_map(|board| {
             let holder = self.ready_for(now, board, duty)?;
-            let is_wanted = duty.wanted == Some(board);
+            let is_wanted = match duty.wanted {
+                Some(ANOTHER) => duty.holder.is_none_or(|holder| holder.board != board),
+                wanted => wanted == Some(board),
+            };
             Some((!is_wanted, duty.rank(board)?, holds(board), holder))
         });
         ready.min().map(|(.., holder)| holder)
@@ -219,7 +222,8 @@ impl Node {
         let goes_on = is_candidate && (!is_better_elsewhere || self.is_restless(now, duty));
         duty.is_paused
             || duty.wanted.is_some_and(|board| is_ready(&board))
-            || !goes_on && self.membership.members.iter().any(|member| is_ready(&member.id))
+            || (!goes_on || duty.wanted == Some(ANOTHER))
+                && self.membership.members.iter().any(|member| is_ready(&member.id))
     }
 
     /// The next grant to make, if there is any: of which duty, and to whom.

@@ -9,7 +9,7 @@
 use alloc::{borrow::ToOwned as _, format, string::String, vec::Vec};
 
 use crate::{
-    duty::{Claim, Duty, Incarnation},
+    duty::{ANOTHER, Claim, Duty, Incarnation},
     event::{Millis, NodeId},
     limits::{HISTORY_REASON_BYTES_MAX, HISTORY_ROWS_MAX},
     node::Node,
@@ -197,7 +197,10 @@ impl Node {
             return match wanted {
                 _ if self.is_ending(holder) => STOPPED.to_owned(),
                 _ if duty.is_paused => "paused".to_owned(),
+                Some(ANOTHER) => "released".to_owned(),
                 Some(wanted) => format!("transferred to {}", self.name_of(wanted)),
+                None if self.is_unfit(now, duty, holder) => "its sensor is silent there".to_owned(),
+                None if self.is_preempted(now, duty) => "a better board was ready".to_owned(),
                 None if !goes_on => "that board may hold it no longer".to_owned(),
                 None => "given up there".to_owned(),
             };

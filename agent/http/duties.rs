@@ -70,7 +70,7 @@ pub(super) async fn leave(
     }
 }
 
-/// `POST /duties/NAME/pause`, `/resume` and `/transfer?board=NAME`
+/// `POST /duties/NAME/pause`, `/resume`, `/take`, `/release` and `/transfer?board=NAME`
 pub(super) async fn change(
     State(caller): State<Caller>,
     Path((name, what)): Path<(String, String)>,
@@ -81,7 +81,8 @@ pub(super) async fn change(
     let request = match what.as_str() {
         "pause" => duties::pause(&name, true),
         "resume" => duties::pause(&name, false),
-        "transfer" => {
+        "release" => duties::release(&name),
+        "transfer" | "take" => {
             let status = nodes::seen(&caller).await?;
             let board = match parameters.value("board") {
                 Some(board) => duties::id(&status, board).map_err(|why| refused(&why))?,
@@ -91,7 +92,9 @@ pub(super) async fn change(
             duties::transfer(&name, board)
         }
         other => {
-            return Err(refused(&format!("{other} is none of pause, resume and transfer")));
+            return Err(refused(&format!(
+                "{other} is none of pause, resume, take, release and transfer"
+            )));
         }
     };
     write(&caller, &name, &request).await
