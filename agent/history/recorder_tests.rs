@@ -182,6 +182,24 @@ fn who_leads_tells_once_and_what_was_seen_before_it_led_too() {
 }
 
 #[test]
+fn what_was_seen_while_nobody_led_is_given_up_when_another_does() {
+    let mut recorder = recorder();
+    recorder.look(&following(0));
+    let mut fallen = View { leader: None, ..following(1_000) };
+    fallen.peers[1].reachable = Some(false);
+    assert_eq!(told(&mut recorder, &fallen).len(), 1);
+    let led = View { leader: Some(2), ..fallen.clone() };
+    recorder.look(&led);
+    let elected = View { now: Millis(60_000), leads: true, leader: Some(1), ..fallen };
+    recorder.look(&elected);
+    let kinds: Vec<Kind> = recorder.tell(&elected).into_iter().map(|it| it.kind).collect();
+    assert_eq!(kinds, [Kind::Elected]);
+    assert_eq!(recorder.due(&elected), None);
+    let rows = written(&recorder.due(&View { now: Millis(61_000), ..elected }).unwrap());
+    assert!(!rows.iter().any(|row| row.starts_with("lost")), "{rows:?}");
+}
+
+#[test]
 fn entries_are_no_more_frequent_than_the_bound_and_what_is_refused_comes_again() {
     let mut recorder = recorder();
     let mut at = 0;
