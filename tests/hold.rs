@@ -196,7 +196,8 @@ fn when_the_agent_is_killed_all_ends_and_goes_on_under_another_token() {
 
 #[test]
 fn a_command_that_is_asked_to_end_has_its_grace() {
-    let words = "trap 'stamp bye \"$1\"; exit 0' TERM\n";
+    // It may be asked within `stamp`, whose own `$1` is another.
+    let words = "file=$1; trap 'stamp bye \"$file\"; exit 0' TERM\n";
     let mut stage = Stage::new(&format!("{words}{FRIENDLY}"));
     stage.hold(&["--grace", "30"]);
     stage.wait_for_stamp(0);
