@@ -19,12 +19,15 @@ use crate::{
     event::{Millis, Reply, Request},
     mutant,
     node::Node,
-    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Value},
+    sql::{
+        self, Origin, Parameters, RequestKind, SqlRequest, SqlResponse, StatementOutcome,
+        StatementResult, Value,
+    },
     writes::{Ticket, Waiting},
 };
 
 /// Comes to no row where a later start of that board is known, or another of that count.
-pub(crate) const BEGIN: &str = "INSERT INTO _understudy_start(board, boot, nonce) \
+const BEGIN: &str = "INSERT INTO _understudy_start(board, boot, nonce) \
     VALUES (?1, ?2, ?3) ON CONFLICT(board) DO UPDATE SET boot = ?2, nonce = ?3 \
     WHERE boot < ?2 OR boot = ?2 AND nonce = ?3 RETURNING boot";
 
@@ -44,6 +47,31 @@ fn begin(start: Incarnation) -> Vec<u8> {
     let values = [start.board, start.boot, start.nonce];
     let values = values.into_iter().map(|part| Value::Integer(part.cast_signed())).collect();
     sql::encode(&SqlRequest::one(RequestKind::Execute, Origin::Agent, BEGIN, values))
+}
+
+/// The start that begins by this write, if it is such a one: for what stands in for a
+/// database in tests.
+#[must_use]
+pub fn begins(request: &[u8]) -> Option<Incarnation> {
+    let request = sql::decode::<SqlRequest>(request).ok()?;
+    let statement = request.statements.first().filter(|statement| statement.sql == BEGIN)?;
+    let Parameters::Positional(values) = &statement.parameters else { return None };
+    match values[..] {
+        [Value::Integer(board), Value::Integer(boot), Value::Integer(nonce)] => {
+            let (board, boot) = (board.cast_unsigned(), boot.cast_unsigned());
+            Some(Incarnation { board, boot, nonce: nonce.cast_unsigned() })
+        }
+        _ => None,
+    }
+}
+
+/// What a database answers it.
+#[must_use]
+pub fn answer(is_latest: bool) -> Vec<u8> {
+    let rows = is_latest.then(|| Vec::from([Value::Null])).into_iter().collect();
+    let outcome = StatementOutcome::Rows { columns: Vec::new(), types: Vec::new(), rows };
+    let results = Vec::from([StatementResult { outcome, time_ns: 0 }]);
+    sql::encode(&SqlResponse { results, error: None })
 }
 
 impl Node {

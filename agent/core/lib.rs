@@ -72,7 +72,7 @@ pub mod wire;
 
 mod admission;
 mod apply;
-mod beginning;
+pub mod beginning;
 mod bytes;
 mod catchup;
 mod duties;

@@ -7,13 +7,14 @@ use alloc::{
 };
 
 use crate::{
-    beginning::BEGIN,
+    beginning,
     change::{Change, Segment},
+    duty::Incarnation,
     event::{Entry, Executed, NodeId, Position, SpoolPiece, SpoolWrite},
     readings::{self, Batch, Stored, StoredRow},
     restored::SpoolHeld,
     rig::Rig,
-    sql::{self, Parameters, SqlRequest, SqlResponse, StatementOutcome, StatementResult, Value},
+    sql,
     writes::Answer,
 };
 
@@ -79,23 +80,14 @@ impl Rig {
 
     /// A start begins to send readings, where that is what the leader is asked first.
     pub(crate) fn begin(&mut self, requests: &[Vec<u8>]) -> Option<Answer> {
-        let request = sql::decode::<SqlRequest>(requests.first()?).ok()?;
-        let statement = request.statements.first().filter(|statement| statement.sql == BEGIN)?;
-        let Parameters::Positional(values) = &statement.parameters else { return None };
-        let [Value::Integer(board), Value::Integer(boot), Value::Integer(nonce)] = values[..]
-        else {
-            return None;
-        };
-        let start = (boot.cast_unsigned(), nonce.cast_unsigned());
-        let known = *self.begun.entry(board.cast_unsigned()).or_insert(start);
-        let is_latest = known.0 < start.0 || known == start;
+        let Incarnation { board, boot, nonce } = beginning::begins(requests.first()?)?;
+        let start = (boot, nonce);
+        let known = *self.begun.entry(board).or_insert(start);
+        let is_latest = known.0 < boot || known == start;
         if is_latest {
-            self.begun.insert(board.cast_unsigned(), start);
+            self.begun.insert(board, start);
         }
-        let rows = is_latest.then(|| Vec::from([Value::Integer(boot)])).into_iter().collect();
-        let outcome = StatementOutcome::Rows { columns: Vec::new(), types: Vec::new(), rows };
-        let results = Vec::from([StatementResult { outcome, time_ns: 0 }]);
-        Some(Ok(sql::encode(&SqlResponse { results, error: None })))
+        Some(Ok(beginning::answer(is_latest)))
     }
 
     /// The first of a board's spool after a place.

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use understudy_core::{
+    beginning::{answer, begins},
     change::{Change, Segment},
+    duty::Incarnation,
     event::{
         Cut, Entry, EntryKind, Executed, HardState, Memory, NodeId, Outcome, Position, SpoolPiece,
         SpoolWrite, Trust,
@@ -220,10 +222,13 @@ impl Store {
         if let Some(batches) = requests.iter().map(batch).collect() {
             return self.plan(base, batches);
         }
-        let mut change = Vec::from(base.term.to_le_bytes());
-        change.extend(base.index.to_le_bytes());
-        change.extend(requests.join(&b'\n'));
-        Executed { change, answers: requests.iter().cloned().map(Ok).collect() }
+        // No board of a script has a start that was lost.
+        if let Some(Incarnation { board, boot, .. }) = requests.first().and_then(|r| begins(r)) {
+            let text = format!("start {boot} of n{board}").into_bytes();
+            return Executed { change: on(base, &text), answers: vec![Ok(answer(true))] };
+        }
+        let answers = requests.iter().cloned().map(Ok).collect();
+        Executed { change: on(base, &requests.join(&b'\n')), answers }
     }
 
     pub(crate) const fn applied(&self) -> Position {
@@ -275,4 +280,9 @@ impl Store {
             start => format!("after {start}: {}", terms.join(" ")),
         }
     }
+}
+
+/// A text that is bound to what it was executed on.
+fn on(base: Position, text: &[u8]) -> Vec<u8> {
+    [&base.term.to_le_bytes()[..], &base.index.to_le_bytes(), text].concat()
 }
