@@ -217,6 +217,8 @@ fn who_comes_to_lead_is_in_the_history_with_what_became_of_the_one_before() {
         });
         assert_ne!(row["board"], *leader);
         group.agents.run(&leader);
+        let knows = |status: &Value| status["leader"].is_string();
+        group.agents.wait(&leader, "to know who leads", knows);
         leader = group.leader(other);
     }
 }

@@ -1,5 +1,5 @@
 //! What boards have said of their ends: they themselves while they come to it, since
-//! somebody asked them to, or those who saw that an agent is no more.
+//! somebody asked them to, or those who saw that an agent is no more. And who led before.
 //!
 //! Only the history goes by it (`history`); what a proof of an end does for duties is for
 //! `duties`. A word that is lost is missed: that board is unheard then.
@@ -30,6 +30,8 @@ pub struct Fate {
 pub(crate) struct Fates {
     ending: BTreeMap<NodeId, Incarnation>,
     fallen: BTreeMap<NodeId, Incarnation>,
+    /// Who led last, and who before that one.
+    leaders: (Option<NodeId>, Option<NodeId>),
 }
 
 impl Fates {
@@ -45,13 +47,26 @@ impl Node {
     /// counts more than what it said.
     #[must_use]
     pub fn fate(&self, board: NodeId) -> Option<Fate> {
-        let Fates { ending, fallen } = &self.fates;
+        let Fates { ending, fallen, .. } = &self.fates;
         let fate = |is_clean| move |start: &Incarnation| Fate { boot: start.boot, is_clean };
         let ending = ending.get(&board).map(fate(true));
         let fallen = fallen.get(&board).map(fate(false));
         match (ending, fallen) {
             (Some(ending), Some(fallen)) if ending.boot > fallen.boot => Some(ending),
             (ending, fallen) => fallen.or(ending),
+        }
+    }
+
+    /// Who led before the board that leads or led last, as far as this start knows.
+    #[must_use]
+    pub const fn leader_before(&self) -> Option<NodeId> {
+        self.fates.leaders.1
+    }
+
+    pub(crate) fn note_leaders(&mut self) {
+        let leader = self.leader();
+        if leader.is_some() && leader != self.fates.leaders.0 {
+            self.fates.leaders = (leader, self.fates.leaders.0);
         }
     }
 
@@ -119,6 +134,19 @@ impl Node {
 mod tests {
     use super::*;
     use crate::{event::Event, rig::Rig};
+
+    #[test]
+    fn a_board_knows_who_led_before_the_one_that_leads() {
+        let (mut rig, first) = Rig::led(&[1, 2, 3]);
+        let follower = first % 3 + 1;
+        assert_eq!(rig.nodes[&follower].leader_before(), None);
+        rig.event(first, Event::Stopping);
+        rig.run(2_000);
+        assert_ne!(rig.leader(), Some(first));
+        for board in [first, follower] {
+            assert_eq!(rig.nodes[&board].leader_before(), Some(first));
+        }
+    }
 
     #[test]
     fn a_board_that_is_asked_to_stop_says_so_and_one_that_is_killed_is_said_to_be() {

@@ -285,7 +285,9 @@ impl Node {
             Event::Stopping => self.on_stopping(now),
         }
         self.on_time(now);
-        self.settle(now)
+        let effects = self.settle(now);
+        self.note_leaders();
+        effects
     }
 
     /// The next moment this node wants an event, and why. [`Event::Tick`] will do.

@@ -63,6 +63,8 @@ pub struct View {
     pub leads: bool,
     /// Who leads, itself perhaps.
     pub leader: Option<NodeId>,
+    /// Who led before the last that did.
+    pub before: Option<NodeId>,
     /// Since when nobody does, milliseconds.
     pub leaderless_ms: Option<u64>,
     /// More is no election any more.
@@ -99,6 +101,8 @@ pub struct Recorder {
     places: BTreeMap<NodeId, Place>,
     led: bool,
     last_leader: Option<NodeId>,
+    /// Who had led before that one.
+    before: Option<NodeId>,
     /// Nobody leads for too long, since then.
     lacks: Option<Millis>,
     /// Why this start of the board is one, until that is written.
@@ -127,6 +131,7 @@ impl Recorder {
             places: BTreeMap::new(),
             led: false,
             last_leader: None,
+            before: None,
             lacks: None,
             boot: Some(boot),
             waiting: Vec::new(),
@@ -225,15 +230,17 @@ impl Recorder {
     fn look_at_leader(&mut self, view: &View, happened: &mut Vec<Happening>) {
         let own = view.own.0;
         if view.leads && !self.led {
-            let reason = match self.last_leader {
+            let is_again = self.last_leader == Some(own) && self.before == view.before;
+            let reason = match view.before {
+                _ if is_again => String::from("nobody else was elected"),
                 None => String::from("nobody led before"),
-                Some(before) if before == own => String::from("nobody else was elected"),
                 Some(before) => after(view, before),
             };
             happened.push(Happening { kind: Kind::Elected, board: own, reason });
         }
         self.led = view.leads;
         self.last_leader = view.leader.or(self.last_leader);
+        self.before = view.before;
     }
 
     /// Keeps what this board would write.

@@ -20,6 +20,7 @@ fn view(now: u64) -> View {
         own: (1, 5),
         leads: true,
         leader: Some(1),
+        before: None,
         leaderless_ms: None,
         leaderless_ms_max: 2_000,
         election_ms: 400,
@@ -106,7 +107,7 @@ fn who_comes_to_lead_says_what_became_of_the_one_before() {
     let with = |change: fn(&mut Peer)| {
         let mut recorder = recorder();
         recorder.look(&following(0));
-        let mut elected = view(1_000);
+        let mut elected = View { before: Some(2), ..view(1_000) };
         change(&mut elected.peers[0]);
         elected.peers[0].reachable = Some(true);
         told(&mut recorder, &elected).pop().unwrap()
@@ -121,6 +122,16 @@ fn who_comes_to_lead_says_what_became_of_the_one_before() {
         with(|peer| peer.fate = Some(Fate { boot: 9, is_clean: false })),
         "elected 1: board-2: agent killed or failed: obituary"
     );
+    // It led between two looks.
+    let mut recorder = recorder();
+    recorder.look(&View { leads: false, leader: None, ..view(0) });
+    let elected = View { before: Some(2), ..view(200) };
+    assert_eq!(told(&mut recorder, &elected), ["elected 1: board-2 led before"]);
+    recorder.look(&View { leads: false, leader: None, ..elected.clone() });
+    assert_eq!(told(&mut recorder, &elected), ["elected 1: nobody else was elected"]);
+    let other = View { before: Some(3), ..elected.clone() };
+    recorder.look(&View { leads: false, leader: None, ..elected });
+    assert_eq!(told(&mut recorder, &other), ["elected 1: board-3 led before"]);
 }
 
 #[test]

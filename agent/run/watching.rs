@@ -78,6 +78,7 @@ impl Member {
             own: (self.facts.identity.node, self.facts.boot),
             leads: self.node.leads(),
             leader: self.node.leader(),
+            before: self.node.leader_before(),
             leaderless_ms: self.node.leaderless_ms(now),
             leaderless_ms_max: timing.leaderless_ms(),
             election_ms: timing.election_ms_min(),
