@@ -71,11 +71,13 @@ pub fn needs(names: &[String]) -> Result<Vec<String>, String> {
     }
 }
 
-/// The request that removes one, and what it left for its next holder.
+/// The request that removes one that nobody has, and what was left for its next holder.
+/// While somebody has it, it changes no row: another of that name may be made at once, and
+/// nobody would wait for this one's lease.
 #[must_use]
 pub fn remove(name: &str) -> SqlRequest {
-    let mut request =
-        change("DELETE FROM _understudy_duty WHERE name = ?1", vec![Value::text(name)]);
+    let sql = "DELETE FROM _understudy_duty WHERE name = ?1 AND board IS NULL";
+    let mut request = change(sql, vec![Value::text(name)]);
     request.statements.push(Statement::new(
         "DELETE FROM _understudy_checkpoint WHERE duty NOT IN (SELECT id FROM _understudy_duty)",
         Vec::new(),

@@ -51,6 +51,8 @@ const LINE_BYTES_MAX: u64 = 1 << 16;
 struct Estate {
     letters: Vec<Letter>,
     acting: BTreeSet<u64>,
+    /// Something of what the agent said made no sense.
+    is_torn: bool,
 }
 
 /// Starts the agent with `arguments`, which say whose child it is, and what is to be kept
@@ -100,17 +102,14 @@ async fn watch_over(
     let mut terminate = signal(SignalKind::terminate()).map_err(words)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(words)?;
     let mut guard_ended = signal(SignalKind::child()).map_err(words)?;
-    let mut agent = BufReader::new(agent);
+    let mut agent = Agent { stream: BufReader::new(agent), line: Vec::new() };
     let mut estate = Estate::default();
     let mut is_open = true;
     let ended = loop {
         let idle = guards.tend().unwrap_or(IDLE);
         tokio::select! {
             ended = &mut ended => break ended.map_err(|_| String::from("it cannot be waited for"))?,
-            bequest = next(&mut agent), if is_open => match bequest {
-                Some(bequest) => estate.take(bequest),
-                None => is_open = false,
-            },
+            bequest = agent.next(), if is_open => is_open = estate.take(bequest),
             _ = terminate.recv() => pass_on(pid),
             _ = interrupt.recv() => pass_on(pid),
             _ = guard_ended.recv() => {}
@@ -119,8 +118,8 @@ async fn watch_over(
     };
     let ended = ended.map_err(words)?;
     // What it said last may still be on its way.
-    while let Some(bequest) = next(&mut agent).await {
-        estate.take(bequest);
+    while is_open {
+        is_open = estate.take(agent.next().await);
     }
     let guards_end = tokio::time::timeout(COMMANDS_END, guards.end(&mut guard_ended));
     if ended.success() {
@@ -136,25 +135,54 @@ fn pass_on(pid: Option<Pid>) {
     let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
 }
 
-/// The agent's next line; none when it has ended or makes no sense.
-async fn next(agent: &mut BufReader<UnixStream>) -> Option<Bequest> {
-    let mut line = Vec::new();
-    let read = agent.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await;
-    read.ok()?;
-    serde_json::from_slice(&line).ok()
+/// What the agent says, line by line.
+struct Agent {
+    stream: BufReader<UnixStream>,
+    /// What has come of a line: whoever waits for the rest may be called away.
+    line: Vec<u8>,
+}
+
+impl Agent {
+    /// The next of what it says; none when it has ended, or died in the middle of it.
+    ///
+    /// # Errors
+    /// When that makes no sense.
+    async fn next(&mut self) -> Result<Option<Bequest>, ()> {
+        let left = LINE_BYTES_MAX.saturating_sub(self.line.len() as u64);
+        let read = (&mut self.stream).take(left).read_until(b'\n', &mut self.line).await;
+        let line = std::mem::take(&mut self.line);
+        match read {
+            Ok(_) if line.ends_with(b"\n") => {
+                serde_json::from_slice(&line).map(Some).map_err(|_| ())
+            }
+            Ok(_) if line.len() as u64 >= LINE_BYTES_MAX => Err(()),
+            Ok(_) | Err(_) => Ok(None),
+        }
+    }
 }
 
 impl Estate {
-    fn take(&mut self, bequest: Bequest) {
+    /// True while there may be more.
+    fn take(&mut self, bequest: Result<Option<Bequest>, ()>) -> bool {
         match bequest {
-            Bequest::Letters(letters) => self.letters = letters,
-            Bequest::Acting(acting) => self.acting = acting,
+            Ok(Some(Bequest::Letters(letters))) => self.letters = letters,
+            Ok(Some(Bequest::Acting(acting))) => self.acting = acting,
+            Ok(None) => return false,
+            Err(()) => {
+                self.is_torn = true;
+                return false;
+            }
         }
+        true
     }
 
     /// Says that the agent has ended, and then that its commands have.
     async fn carry_out(self, control: &Path) {
-        let Self { letters, mut acting } = self;
+        let Self { letters, mut acting, is_torn } = self;
+        if is_torn {
+            // Nobody knows what runs: no more is said than is sure.
+            return send(&letters, |letter| &letter.fell).await;
+        }
         if acting.is_empty() {
             return send(&letters, |letter| &letter.ended).await;
         }

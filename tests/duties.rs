@@ -235,6 +235,20 @@ fn a_board_that_leads_and_holds_a_duty_hands_both_on_when_it_is_asked_to_stop() 
 }
 
 #[test]
+fn a_duty_is_removed_when_nobody_does_it_any_more_so_another_of_its_name_can_follow() {
+    let (agents, ledger) = group();
+    for _ in 0..2 {
+        ledger.wait_for_another("");
+        let _sentence = agents.told("a", &["duty", "remove", "pump"]);
+        let removed_ms = boot_ms();
+        assert!(ledger.change(|runs| runs.iter().all(|run| run.to_ms <= removed_ms)));
+        let _sentence = agents.told("b", &["duty", "add", "pump"]);
+    }
+    ledger.wait_for_another("");
+    ledger.check();
+}
+
+#[test]
 fn what_cannot_be_done_about_a_duty_is_said() {
     let mut agents = Agents::new(&program::debug());
     agents.form(&["a"]);
@@ -290,7 +304,7 @@ fn duties_are_seen_and_changed_over_http() {
         ("GET", "/duties/lamp", "404", "no duty lamp"),
         ("POST", "/duties/lamp/pause", "404", "no duty lamp"),
         ("POST", "/duties/pump/transfer?board=z", "400", "no board z"),
-        ("POST", "/duties/pump/drop", "400", "pause, resume and transfer"),
+        ("POST", "/duties/pump/drop", "400", "none of pause, resume"),
         ("DELETE", "/duties/pump", "405", ""),
     ] {
         let (first, body) = http(&agents, method, path);

@@ -129,6 +129,8 @@ fn what_is_done_under_a_grant_that_is_over_is_refused_whichever_way_it_comes_in(
     let insert = "INSERT INTO t VALUES ('http')";
     assert!(post(&format!("/db/execute?fence={}", under(old)), insert).contains("is stale"));
     assert!(post("/db/execute?fence=pump", insert).contains("NAME:TOKEN"));
+    let reads = post(&format!("/db/query?fence={}", under(new)), "SELECT 1");
+    assert!(reads.contains("a fence goes with"), "{reads}");
     let rows = stage.agents.told("a", &["query", "SELECT group_concat(a) AS all_of_them FROM t"]);
     assert!(rows.contains(&format!("{},{}", under(old), under(new))), "{rows}");
     let tokens = "SELECT group_concat(token) AS tokens FROM reading";

@@ -1,6 +1,6 @@
 //! `understudy duty`: the group's duties, who holds them, and what people want of them.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use understudy_core::{
     duty::Rules,
@@ -18,6 +18,10 @@ use crate::{
     status::{DutyStatus, Status},
     terminal,
 };
+
+/// How often it is looked for whether a duty's holder has let it go.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOKS_MAX: u32 = 1_200;
 
 /// What is to be done about a duty; all are printed when nothing is.
 #[derive(Debug, clap::Subcommand)]
@@ -148,7 +152,7 @@ pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String>
             let before = duty.map(|duty| duty.rules.clone()).unwrap_or_default();
             change(&name, duties::choose(&name, &rules.over(before)?))
         }
-        Action::Remove { name } => change(&name, duties::remove(&name)),
+        Action::Remove { name } => remove(places, &name),
         Action::Candidates { name, boards } => {
             change(&name, duties::candidates(&name, &ids(&status, &boards)?))
         }
@@ -164,6 +168,23 @@ pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String>
             change(&name, duties::transfer(&name, board))
         }
     }
+}
+
+/// Has nobody hold it any more, and removes it then.
+fn remove(places: &Places, name: &str) -> Result<(), String> {
+    change(places, name, duties::pause(name, true))?;
+    for _ in 0..LOOKS_MAX {
+        let status = asked_status(places)?;
+        let duty = status.duties.iter().find(|duty| duty.name == name);
+        match duty.map(|duty| &duty.holder) {
+            None => return Ok(()),
+            // Where its board does not show yet that somebody has it, nothing is removed.
+            Some(None) => drop(change(places, name, duties::remove(name))),
+            Some(Some(_)) => {}
+        }
+        std::thread::sleep(LOOK);
+    }
+    Err(format!("{name} is paused, and its holder has neither given it up nor lost its lease yet"))
 }
 
 /// One row is changed, or the duty is none.
@@ -202,6 +223,7 @@ fn table(status: &Status) -> String {
 fn here(status: &Status, duty: &DutyStatus) -> String {
     match (duty.held, duty.ready, status.not_kept.get(&duty.name)) {
         (true, ..) if duty.silent => String::from("held, though its sensor is silent here"),
+        (true, _, Some(why)) => format!("held, though {why}"),
         (true, ..) => String::from("held"),
         (false, true, _) => String::from("ready"),
         (false, false, Some(why)) => format!("not ready: {why}"),

@@ -67,7 +67,7 @@ impl Node {
     /// for it? One that has said nothing yet has not.
     pub(crate) fn is_unfit(&self, now: Millis, duty: &Duty, holder: Incarnation) -> bool {
         if holder.board == self.config.id {
-            return holder == self.incarnation() && self.is_unfit_for(duty.id);
+            return holder == self.incarnation() && !self.is_ready_for(duty.id);
         }
         let said = self.duties.ready.get(&holder.board);
         said.is_some_and(|ready| {
@@ -89,6 +89,15 @@ impl Node {
                 of_it.pop_front();
             }
         }
+    }
+
+    /// When this duty went from one board to another the last time that this node saw, and
+    /// from which to which.
+    #[must_use]
+    pub fn last_move(&self, duty: u64) -> Option<(Millis, NodeId, NodeId)> {
+        let mut moves = self.duties.moves.get(&duty)?.iter().rev();
+        let (at, to) = moves.next()?;
+        Some((*at, moves.next()?.1, *to))
     }
 
     /// Has it moved too often of late?

@@ -34,6 +34,7 @@ impl Node {
         self.duties.confirmed.clear();
         self.duties.renewals.retain(|_| false);
         self.duties.told = (None, 0);
+        self.duties.better.clear();
         let term = self.raw.raft.term;
         self.duties.lessor.begin(&self.duties.quiet, term);
     }
@@ -234,7 +235,9 @@ impl Node {
             let has_stopped = lessor.has_stopped(duty) || ended.has_holder_of(duty);
             match self.choose(now, duty) {
                 Some(holder) => Some((duty, Some(holder))),
-                None if has_stopped => Some((duty, None)),
+                None if has_stopped || duty.is_paused && duty.holder.is_some() => {
+                    Some((duty, None))
+                }
                 None => None,
             }
         })

@@ -199,7 +199,10 @@ impl Node {
                 _ if duty.is_paused => "paused".to_owned(),
                 Some(ANOTHER) => "released".to_owned(),
                 Some(wanted) => format!("transferred to {}", self.name_of(wanted)),
-                None if self.is_unfit(now, duty, holder) => "its sensor is silent there".to_owned(),
+                None if self.is_unfit(now, duty, holder) => match duty.rules.fresh {
+                    Some(_) => "its sensor is silent there".to_owned(),
+                    None => "that board is not ready for it any more".to_owned(),
+                },
                 None if self.is_preempted(now, duty) => "a better board was ready".to_owned(),
                 None if !goes_on => "that board may hold it no longer".to_owned(),
                 None => "given up there".to_owned(),

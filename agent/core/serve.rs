@@ -409,6 +409,7 @@ impl Node {
         let (session, sequence) = (forward.session, forward.sequence);
         match self.inbox.arrived(from, self.raw.raft.term, forward) {
             Arrival::Ignored => {}
+            Arrival::Copied if self.is_copied(from) => self.remind_copy(now, from),
             Arrival::Copied => self.condemn(now, from),
             Arrival::Again(reply) => {
                 self.say(now, from, &Frame::Answer { session, sequence, reply })

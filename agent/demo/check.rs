@@ -12,6 +12,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::terminal::COLUMNS;
+
 /// Times of acknowledged readings, ascending, by their sensor: whole milliseconds in
 /// microseconds since 1970.
 pub(super) type Acknowledged = BTreeMap<String, Vec<i64>>;
@@ -149,10 +151,10 @@ impl Verdict {
             0 => String::from("never held by two"),
             times => format!("held by two {times} times"),
         };
-        format!(
-            "{found}, same rows on {same} of {boards}\n\
-             {taken}, {held}; write gap {gap_ms} ms{ended}"
-        )
+        let gap = format!("write gap {gap_ms} ms{ended}");
+        let duty = format!("{taken}, {held}");
+        let between = if duty.len() + gap.len() + 2 <= COLUMNS { "; " } else { "\n" };
+        format!("{found}, same rows on {same} of {boards}\n{duty}{between}{gap}")
     }
 }
 
@@ -161,7 +163,6 @@ mod tests {
     use rusqlite::{Connection, types::ValueRef};
 
     use super::*;
-    use crate::terminal::COLUMNS;
 
     fn empty() -> Connection {
         let board = Connection::open_in_memory().unwrap();

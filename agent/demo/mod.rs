@@ -219,10 +219,10 @@ impl Demo {
         let mut holder = None;
         self.watch(READY_MS_MAX, |demo| {
             holder = demo.boards.holder();
-            holder.is_some()
+            holder.is_some() || demo.is_over()
         });
         let Some(victim) = holder else {
-            self.is_orphaned = true;
+            self.is_orphaned = !self.is_over();
             return self.screen.say(String::from("Nobody holds the duty: nobody was killed."));
         };
         let name = self.boards.all[victim].name;
@@ -248,7 +248,7 @@ impl Demo {
         self.watch(READY_MS_MAX, |demo| {
             let marks = demo.boards.marks();
             next = sampler::next_holder(&marks, killed, killed_us).cloned();
-            next.is_some() || demo.is_over()
+            next.is_some()
         });
         let Some(next) = next else {
             self.is_orphaned = true;
@@ -312,6 +312,12 @@ impl Demo {
     /// acknowledged.
     fn check(mut self, is_writing: bool) -> Verdict {
         self.ledger.stop();
+        // Nothing is to be written while boards are compared one after the other.
+        let paused = self.boards.all.iter().find(|board| board.is_running());
+        let paused = paused.map(|board| board.sql(duties::pause(DUTY, true)));
+        if let Some(Err(reason)) = paused {
+            self.screen.say(format!("The duty was not paused: {reason}"));
+        }
         for thread in self.threads.drain(..) {
             // A writer that ended early shows in what it acknowledged.
             let _ = thread.join();

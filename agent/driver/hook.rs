@@ -15,6 +15,9 @@ use super::clock;
 /// Between two looks at whether a command has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How often it is looked for whether one that was killed has ended.
+const LOOKS_AFTER: u32 = 50;
+
 /// What is systemd's with the agent, and nothing of a command's.
 const NOT_ITS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
@@ -62,7 +65,13 @@ fn ended(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
         // It may have ended just now.
         let _ = kill_process_group(group, Signal::KILL);
     }
-    child.wait()?;
+    // One that may not be killed is not waited for either.
+    for _ in 0..LOOKS_AFTER {
+        if child.try_wait()?.is_some() {
+            break;
+        }
+        std::thread::sleep(LOOK);
+    }
     Ok(None)
 }
 

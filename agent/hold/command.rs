@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     os::unix::{
-        fs::{OpenOptionsExt as _, chown},
+        fs::{OpenOptionsExt as _, fchown},
         process::CommandExt as _,
     },
     path::PathBuf,
@@ -17,7 +17,7 @@ use understudy_core::event::Millis;
 use super::{
     family, pid_of,
     task::{Task, through_exec},
-    user::account,
+    user::{Account, account},
 };
 use crate::driver::clock;
 
@@ -33,11 +33,9 @@ impl Running {
     /// Starts it, in a process group of its own, told which grant it runs under and what
     /// was left for it.
     pub(super) fn start(task: &Task, token: u64, left: &[u8]) -> Result<Self, String> {
-        let said = Note::new("token", 0o644, format!("{token}\n").as_bytes())?;
-        let checkpoint = Note::new("checkpoint", 0o600, left)?;
-        if let Some(user) = &task.user {
-            checkpoint.give_to(user)?;
-        }
+        let owner = task.user.as_deref().map(account).transpose()?;
+        let said = Note::new("token", format!("{token}\n").as_bytes(), owner.as_ref())?;
+        let checkpoint = Note::new("checkpoint", left, owner.as_ref())?;
         let child = through_exec(task.user.as_deref(), &task.command, false)
             .env("UNDERSTUDY_DUTY", &task.name)
             .env("UNDERSTUDY_TOKEN", token.to_string())
@@ -75,8 +73,8 @@ struct Note(PathBuf);
 
 impl Note {
     /// Anybody may have put anything in the folder for such files: it is made anew, under
-    /// a name that nobody foresees.
-    fn new(what: &str, mode: u32, bytes: &[u8]) -> Result<Self, String> {
+    /// a name that nobody foresees. It is for its owner alone, if not this process's user.
+    fn new(what: &str, bytes: &[u8], owner: Option<&Account>) -> Result<Self, String> {
         let path = std::env::temp_dir().join(format!(
             "understudy-{what}-{}-{:x}",
             std::process::id(),
@@ -84,17 +82,13 @@ impl Note {
         ));
         let at = |error: std::io::Error| format!("{}: {error}", path.display());
         let mut file =
-            File::options().write(true).create_new(true).mode(mode).open(&path).map_err(at)?;
+            File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(at)?;
         let note = Self(path.clone());
+        if let Some(owner) = owner {
+            fchown(&file, Some(owner.uid), Some(owner.gid)).map_err(at)?;
+        }
         file.write_all(bytes).map_err(at)?;
         Ok(note)
-    }
-
-    /// It is this user's from now on.
-    fn give_to(&self, user: &str) -> Result<(), String> {
-        let account = account(user)?;
-        chown(&self.0, Some(account.uid), Some(account.gid))
-            .map_err(|error| format!("{} cannot be given to {user}: {error}", self.0.display()))
     }
 }
 

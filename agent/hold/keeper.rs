@@ -34,8 +34,10 @@ use crate::{
 /// All is killed so long before the lease is over.
 const KILL_MS: u64 = 60;
 
-/// What was left for the command is waited for no longer than this.
+/// What was left for the command is waited for no longer than this, and then asked for
+/// again after so long.
 const LEFT_MAX: Duration = Duration::from_millis(500);
+const ASK_AGAIN_MS: u64 = 100;
 
 /// Between two tries to reach the agent, the first and the longest.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -112,7 +114,7 @@ async fn keep(
     };
     let mut keeper = Keeper::new(errand, deadline, agent);
     let how = keeper.serve(terminate, child).await;
-    let token = keeper.end_now();
+    let token = keeper.end_now().or(keeper.unsaid);
     match how {
         How::Lost { .. } => How::Lost { token, quits: keeper.quits },
         How::Asked | How::Away(_) | How::Refused(_) => how,
@@ -237,6 +239,8 @@ struct Keeper<'a> {
     failures: u32,
     /// This process is asked to end.
     quits: bool,
+    /// Nothing runs under this token any more, and the agent did not hear so.
+    unsaid: Option<u64>,
 }
 
 impl<'a> Keeper<'a> {
@@ -254,6 +258,7 @@ impl<'a> Keeper<'a> {
             restart_ms: RESTART_MS,
             failures: 0,
             quits: false,
+            unsaid: None,
         }
     }
 
@@ -337,12 +342,23 @@ impl<'a> Keeper<'a> {
             let failed = self.ending.as_ref().is_some_and(|ending| ending.failed);
             self.end_now();
             self.again = failed.then(|| now.plus(REST_MS));
-            // Where it is not heard, the lease runs out.
-            return say(&mut self.agent, &KeeperWord::Gone { token, failed }).await;
+            let said = say(&mut self.agent, &KeeperWord::Gone { token, failed }).await;
+            // The agent's parent may be there to hear it.
+            self.unsaid = said.is_err().then_some(token);
+            return said;
         }
         let may_start = self.running.is_none() && self.ending.is_none();
         if may_start && self.again.take_if(|again| *again <= now).is_some() {
-            match self.start(token).await {
+            let Some(left) = self.left(until.since(now)).await else {
+                self.again = Some(clock::now().plus(ASK_AGAIN_MS));
+                return Ok(());
+            };
+            if until.since(clock::now()) <= KILL_MS {
+                // The next look finds that it is over, unless it was made longer meanwhile.
+                self.again = Some(Millis(0));
+                return Ok(());
+            }
+            match Running::start(self.task, token, &left) {
                 Ok(running) => self.running = Some(running),
                 Err(reason) => {
                     complain(&format!("understudy hold: {reason}"));
@@ -353,15 +369,17 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    /// Starts the command, with what the holder before left for it.
-    async fn start(&self, token: u64) -> Result<Running, String> {
-        let left = tokio::time::timeout(LEFT_MAX, left(self.control, &self.task.name)).await;
-        let left = left.unwrap_or_else(|_| Err(String::from("the agent does not say")));
-        let left = left.map_err(|reason| format!("what was left cannot be read: {reason}"))?;
-        if self.lease.as_ref().is_none_or(|lease| lease.until.since(clock::now()) <= KILL_MS) {
-            return Err(String::from("the lease was over before the command began"));
-        }
-        Running::start(self.task, token, &left)
+    /// What the holder before left, asked of an agent that may be busy: it is asked again,
+    /// and no fault of the command's.
+    async fn left(&self, lease_ms: u64) -> Option<Vec<u8>> {
+        let limit = LEFT_MAX.min(Duration::from_millis(lease_ms.saturating_sub(2 * KILL_MS)));
+        let asked = tokio::time::timeout(limit, left(self.control, &self.task.name)).await;
+        let asked = asked.unwrap_or_else(|_| Err(String::from("the agent does not say")));
+        asked
+            .inspect_err(|reason| {
+                complain(&format!("understudy hold: what was left cannot be read: {reason}"));
+            })
+            .ok()
     }
 
     /// The command has ended by itself: it is started again, a few times.

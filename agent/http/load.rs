@@ -31,7 +31,7 @@ pub(super) async fn load(
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Answer {
-    let parameters = Parameters::parse(query.as_deref())?;
+    let parameters = Parameters::parse(query.as_deref())?.without_fence()?;
     let replace = parameters.has("replace");
     let wanted = if replace { Wanted::Replacement } else { Wanted::FileOrText };
     let response = match handed_over(&front, wanted, body).await? {

@@ -49,6 +49,7 @@ mod door;
 mod duties;
 mod history;
 mod limits;
+mod listed;
 mod load;
 mod nodes;
 mod parameters;
@@ -224,7 +225,7 @@ async fn execute(
 }
 
 async fn query_get(State(front): State<Front>, RawQuery(query): RawQuery) -> Answer {
-    let parameters = Parameters::parse(query.as_deref())?;
+    let parameters = Parameters::parse(query.as_deref())?.without_fence()?;
     let statements = parameters.q.iter().map(|sql| Statement::new(sql, Vec::new())).collect();
     read(&front, RequestKind::Query, parameters, statements).await
 }
@@ -235,7 +236,7 @@ async fn query_post(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let parameters = Parameters::parse(query.as_deref())?;
+    let parameters = Parameters::parse(query.as_deref())?.without_fence()?;
     let (statements, _room) = statements(&front, &headers, body, true).await?;
     read(&front, RequestKind::Query, parameters, statements).await
 }
@@ -248,7 +249,8 @@ async fn request(
 ) -> Answer {
     let parameters = Parameters::parse(query.as_deref())?;
     let (statements, _room) = statements(&front, &headers, body, false).await?;
-    if statements.iter().all(|statement| parse::only_reads(&statement.sql)) {
+    let only_reads = statements.iter().all(|statement| parse::only_reads(&statement.sql));
+    if only_reads && parameters.fence.is_none() {
         return read(&front, RequestKind::Mixed, parameters, statements).await;
     }
     let request = sql_request(RequestKind::Mixed, &parameters, statements);

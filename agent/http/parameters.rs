@@ -88,6 +88,17 @@ impl Parameters {
         })
     }
 
+    /// Refuses a fence where none is held against the duty.
+    pub(super) fn without_fence(self) -> Result<Self, Response> {
+        match self.fence {
+            None => Ok(self),
+            Some(_) => {
+                let reason = "a fence goes with /db/execute, /db/request and /readings";
+                Err(text(StatusCode::BAD_REQUEST, reason))
+            }
+        }
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.value(name).is_some()
     }

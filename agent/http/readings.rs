@@ -14,15 +14,14 @@ use axum::{
 };
 use serde_json::json;
 use tokio::time::timeout;
-use understudy_core::{
-    duty::Fence,
-    event::{Reply, Request},
-    readings::Level,
-    sql,
-};
+use understudy_core::{duty::Fence, readings::Level};
 
 use super::{
-    Answer, Front, Parameters, body::Taken, level, limits::REFUSED_MAX, nodes, respond, text,
+    Answer, Front, Parameters,
+    body::Taken,
+    limits::REFUSED_MAX,
+    listed::{self, Form},
+    nodes, respond, text,
 };
 use crate::{
     call::Caller,
@@ -210,29 +209,13 @@ pub(super) async fn read(
     let parameters = Parameters::parse(query.as_deref())?;
     let bad = |reason: String| text(StatusCode::BAD_REQUEST, &reason);
     let range = range(&parameters).map_err(bad)?;
-    let accepts = headers.get(header::ACCEPT).and_then(|kind| kind.to_str().ok());
-    let is_csv = match parameters.value("format") {
-        None => accepts.is_some_and(|kind| kind.contains("text/csv")),
-        Some("json") => false,
-        Some("csv") => true,
-        Some(other) => return Err(bad(format!("format is json or csv, not {other}"))),
-    };
-    let level = level(&front, &parameters).await;
-    let request = Request::Read { level, sql: sql::encode(&query::request(&range)) };
-    let unavailable = |reason: &str| text(StatusCode::SERVICE_UNAVAILABLE, reason);
-    let answer = match timeout(parameters.timeout, front.caller.request(request)).await {
-        Ok(Some(Reply::Done { answer, .. })) => answer,
-        Ok(Some(Reply::Refused(refusal))) => return Err(unavailable(&refusal.to_string())),
-        Ok(None) => return Err(unavailable("this board is stopping")),
-        Err(_) => return Err(unavailable("timeout")),
-    };
-    let response = sql::decode(&answer).map_err(|_| unavailable("the answer is unreadable"))?;
-    let rows = query::rows(response).map_err(|reason| unavailable(&reason))?;
-    Ok(if is_csv {
-        respond(StatusCode::OK, "text/csv; charset=utf-8", query::csv(&rows))
-    } else {
-        respond(StatusCode::OK, JSON, query::json(&rows))
-    })
+    let form = Form::wanted(&parameters, &headers)?;
+    let response = listed::asked(&front, &parameters, &query::request(&range)).await?;
+    let rows = query::rows(response).map_err(|reason| listed::unavailable(&reason))?;
+    Ok(form.respond(match form {
+        Form::Csv => query::csv(&rows),
+        Form::Json => query::json(&rows),
+    }))
 }
 
 fn range(parameters: &Parameters) -> Result<Range, String> {

@@ -1,12 +1,12 @@
-//! Which duties another board holds than before. A duty that nobody held meanwhile has
-//! moved too; one that is taken for the first time has not, nor by another start of the
-//! same board.
+//! Which duties have gone from one board to another since the last look. A duty that nobody
+//! held meanwhile has moved too; one that is taken for the first time has not, nor by
+//! another start of the same board.
 
 use std::collections::BTreeMap;
 
 use understudy_core::{
     duty::{Claim, Duty},
-    event::NodeId,
+    event::{Millis, NodeId},
 };
 
 /// A duty that went from one board to another.
@@ -22,18 +22,23 @@ pub struct Move {
     pub to: NodeId,
 }
 
-/// Who had each duty last, by its number.
+/// When each duty moved the last time that was seen, by its number.
 #[derive(Default)]
-pub struct Moves(BTreeMap<u64, NodeId>);
+pub struct Moves(BTreeMap<u64, Millis>);
 
 impl Moves {
-    /// The group's duties are these now: those that have moved.
-    pub fn look(&mut self, duties: &[Duty]) -> Vec<Move> {
-        self.0.retain(|id, _| duties.iter().any(|duty| duty.id == *id));
-        let held = duties.iter().filter_map(|duty| Some((duty, duty.holder?.board)));
-        let moved = held.filter_map(|(duty, to)| {
-            let from = self.0.insert(duty.id, to).filter(|from| *from != to)?;
-            Some(Move { duty: duty.name.clone(), claim: duty.claim(), from, to })
+    /// Duties, each with when and how it moved last, as the node has seen it: those that
+    /// have moved since the last look.
+    pub fn look<'d>(
+        &mut self,
+        duties: impl Iterator<Item = (&'d Duty, Option<(Millis, NodeId, NodeId)>)>,
+    ) -> Vec<Move> {
+        let before = std::mem::take(&mut self.0);
+        let moved = duties.filter_map(|(duty, last)| {
+            let (at, from, to) = last?;
+            self.0.insert(duty.id, at);
+            let is_new = before.get(&duty.id) != Some(&at);
+            is_new.then(|| Move { duty: duty.name.clone(), claim: duty.claim(), from, to })
         });
         moved.collect()
     }
@@ -41,23 +46,20 @@ impl Moves {
 
 #[cfg(test)]
 mod tests {
-    use understudy_core::duty::Incarnation;
-
     use super::*;
 
     #[test]
-    fn a_duty_moves_when_another_board_takes_it() {
+    fn a_move_is_told_once_however_seldom_it_is_looked() {
         let mut moves = Moves::default();
-        let mut look = |token: u64, board: Option<NodeId>| {
-            let holder = board.map(|board| Incarnation { board, boot: token, nonce: 0 });
-            let name = String::from("pump");
-            let duty = Duty { id: 4, name, token, holder, ..Duty::default() };
-            moves.look(&[duty]).into_iter().map(|it| (it.from, it.to)).collect::<Vec<_>>()
+        let duty = Duty { id: 4, name: String::from("pump"), token: 8, ..Duty::default() };
+        let mut look = |last| -> Vec<(u64, u64)> {
+            let moved = moves.look([(&duty, last)].into_iter());
+            moved.into_iter().map(|it| (it.from, it.to)).collect()
         };
-        assert_eq!(look(0, None), []);
-        assert_eq!((look(5, Some(1)), look(6, Some(1)), look(7, None)), (vec![], vec![], vec![]));
-        assert_eq!(look(8, Some(2)), [(1, 2)]);
-        assert_eq!(look(8, Some(2)), []);
-        assert!(moves.look(&[]).is_empty() && moves.0.is_empty(), "it is no more");
+        assert_eq!(look(None), [], "it was taken for the first time, if at all");
+        assert_eq!(look(Some((Millis(9), 1, 2))), [(1, 2)]);
+        assert_eq!(look(Some((Millis(9), 1, 2))), []);
+        assert_eq!(look(Some((Millis(30), 1, 2))), [(1, 2)], "it was back meanwhile");
+        assert!(moves.look(std::iter::empty()).is_empty() && moves.0.is_empty());
     }
 }

@@ -110,7 +110,9 @@ impl Member {
     }
 
     fn tell_of_moves(&mut self, now: Millis) {
-        let moved = self.watching.moves.look(self.node.duties());
+        let duties = self.node.duties().iter();
+        let duties = duties.map(|duty| (duty, self.node.last_move(duty.id)));
+        let moved = self.watching.moves.look(duties);
         for it in moved.into_iter().filter(|_| self.node.leads()) {
             let why = self.node.why_granted(it.claim).unwrap_or_default();
             let from = self.node.name_of(it.from);

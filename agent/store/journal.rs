@@ -379,6 +379,17 @@ impl Journal {
         Ok(())
     }
 
+    /// So many starts are not counted: what they may have given is given by no other.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn skip_starts(&mut self, count: u64) -> Result<(), JournalError> {
+        let boot = self.boot.saturating_add(count);
+        self.in_transaction(|connection| set_meta(connection, "boot", boot.cast_signed()))?;
+        self.boot = boot;
+        Ok(())
+    }
+
     /// This board knows other keys of its group from now on; those that stood here are
     /// overwritten, as far as a file can see to that.
     ///

@@ -91,6 +91,10 @@ impl Kept {
     }
 }
 
+/// This card may be an old one that was put back, and what the group knows of this board
+/// then counts more starts than it has: it goes on above any of those.
+const STARTS_SKIPPED: u64 = 1 << 12;
+
 /// Makes this board the only member of the group that `identity` names, and its key,
 /// of number [`Kept::next_key`], the only one.
 ///
@@ -116,6 +120,7 @@ pub fn go_on_alone(
     let commit = kept.last_index + entries.len() as u64;
     let hard_state = HardState { term, vote: 0, commit };
     let trust = Some(Trust::Confirmed);
+    journal.skip_starts(STARTS_SKIPPED)?;
     journal.found(identity, &Persist { entries, hard_state, trust, ..Persist::default() })
 }
 
@@ -189,7 +194,9 @@ mod tests {
         let kept = kept(path, &restored, 2).unwrap();
         assert_eq!((kept.commit, kept.last_index), (3, 4));
         assert_eq!(kept.others.iter().map(|other| other.id).collect::<Vec<_>>(), [1, 3, 4]);
+        let starts = journal.boot();
         go_on_alone(&mut journal, &kept, &identity(8, 2)).unwrap();
+        assert!(journal.boot() >= starts + STARTS_SKIPPED, "above any that the group knows of");
         drop(journal);
         let mut journal = Journal::open(path, &journal::Options::default()).unwrap();
         assert_eq!(journal.identity().unwrap().group, [8; 16]);

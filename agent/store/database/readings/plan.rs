@@ -147,17 +147,17 @@ impl<'c> Plan<'c> {
         if let Some(reason) = unfit(&reading) {
             return Ok(Fate::Refused(reason));
         }
+        if let Some(id) = &reading.id
+            && let Some(fate) = self.id(id)?
+        {
+            return Ok(fate);
+        }
         if let Some(token) = reading.token
             && !self.is_current(token)?
         {
             return Ok(Fate::Refused(format!(
                 "no duty has token {token} any more: what is taken under it comes too late"
             )));
-        }
-        if let Some(id) = &reading.id
-            && let Some(fate) = self.id(id)?
-        {
-            return Ok(fate);
         }
         let Reading { sensor: name, time, value, id, token, is_far } = reading;
         let Some((sensor, is_new)) = self.sensor(&name)? else {

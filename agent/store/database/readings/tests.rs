@@ -118,9 +118,13 @@ fn what_is_taken_under_a_token_counts_while_a_duty_has_it() {
     grant(&mut boards, 8);
     assert_eq!(stored(&mut boards, 2, 7).len(), 1, "the duty has gone elsewhere");
     assert_eq!(stored(&mut boards, 3, 8), []);
+    let named = Reading { id: Some("x".into()), ..under(8, 1.0) };
+    let repeated = |at: u64| batch(1, number + at, vec![(number + at, named.clone())]);
+    assert_eq!(store(&mut boards, &repeated(8)).refused, []);
     boards.agents("UPDATE _understudy_duty SET board = NULL");
-    assert_eq!(stored(&mut boards, 4, 8).len(), 1, "nobody has it");
-    assert_eq!(boards.one("SELECT count(*) FROM reading"), Value::Integer(2));
+    assert_eq!(store(&mut boards, &repeated(9)).refused, [], "it is stored already");
+    assert_eq!(stored(&mut boards, 12, 8).len(), 1, "nobody has it");
+    assert_eq!(boards.one("SELECT count(*) FROM reading"), Value::Integer(3));
 }
 
 #[test]
