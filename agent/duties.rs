@@ -2,8 +2,9 @@
 //! they are proposed.
 
 use understudy_core::{
-    duty::{ANOTHER, Fence, Fresh, Rules},
+    duty::{ANOTHER, Fresh, Rules},
     event::NodeId,
+    fence::Fence,
     limits::{CHECKPOINT_BYTES_MAX, DUTIES_MAX, DUTY_NEEDS_MAX, SENSOR_NAME_BYTES_MAX},
     member::check_name,
     sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement, Value},

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 
-use understudy_core::{duty::Fence, limits::CHECKPOINT_BYTES_MAX};
+use understudy_core::{fence::Fence, limits::CHECKPOINT_BYTES_MAX};
 
 use super::{ask, responded};
 use crate::{config::Places, control::ControlRequest, duties};

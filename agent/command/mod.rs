@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use understudy_core::{duty::Fence, sql::SqlResponse};
+use understudy_core::{fence::Fence, sql::SqlResponse};
 
 use crate::{
     config::{Config, Places, RunFlags, RunOptions, SAMPLE},

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use understudy_core::{
-    duty::Fence,
+    fence::Fence,
     sql::{Origin, RequestKind, SqlRequest, Statement},
 };
 

@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use crate::{
     duty::Incarnation,
     event::{Millis, Reply, Request},
+    intake::Beginning,
     mutant,
     node::Node,
     sql::{
@@ -30,17 +31,6 @@ use crate::{
 const BEGIN: &str = "INSERT INTO _understudy_start(board, boot, nonce) \
     VALUES (?1, ?2, ?3) ON CONFLICT(board) DO UPDATE SET boot = ?2, nonce = ?3 \
     WHERE boot < ?2 OR boot = ?2 AND nonce = ?3 RETURNING boot";
-
-/// How far this start is with its beginning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Beginning {
-    /// Nobody was asked, or to no avail: not before this moment.
-    Open(Millis),
-    /// The leader is asked.
-    Asked,
-    /// The group has it.
-    Known,
-}
 
 /// The write by which a start begins.
 fn begin(start: Incarnation) -> Vec<u8> {

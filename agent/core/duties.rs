@@ -4,7 +4,7 @@
 //! The leader's part is in `granting`, a holder's in `holding`.
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
     vec::Vec,
 };
@@ -12,7 +12,6 @@ use alloc::{
 use crate::{
     duty::{Claim, Duty, Incarnation},
     event::{Millis, NodeId},
-    fitness::Moves,
     lease::{Ended, Lessee, Lessor, Quiet},
     node::Node,
     rounds::Rounds,
@@ -28,6 +27,9 @@ pub(crate) struct Renewal {
     pub(crate) number: u64,
     pub(crate) claims: Vec<Claim>,
 }
+
+/// The boards that a duty was granted to of late, the last at the end, and when.
+type Moves = VecDeque<(Millis, NodeId)>;
 
 /// What a board said it is ready for.
 pub(crate) struct Ready {

@@ -8,7 +8,7 @@
 //! A duty that has moved often of late stays where it is: a sensor that comes and goes on
 //! two boards in turn does not carry it along.
 
-use alloc::{collections::VecDeque, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 
 use crate::{
     duty::{Duty, Incarnation},
@@ -18,9 +18,6 @@ use crate::{
     node::Node,
     readings::Reading,
 };
-
-/// The boards that a duty was granted to of late, the last at the end, and when.
-pub(crate) type Moves = VecDeque<(Millis, NodeId)>;
 
 impl Node {
     /// Readings have come to this board: of a sensor that a duty wants?

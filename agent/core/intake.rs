@@ -25,7 +25,6 @@ use alloc::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    beginning::Beginning,
     error::Refusal,
     event::{Millis, NodeId, Position, RequestId},
     limits::{
@@ -125,6 +124,17 @@ pub(crate) struct Departure {
     /// What it is answered under.
     pub(crate) flight: u64,
     pub(crate) batch: Batch,
+}
+
+/// How far this start is with its beginning (`beginning`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// Nobody was asked, or to no avail: not before this moment.
+    Open(Millis),
+    /// The leader is asked.
+    Asked,
+    /// The group has it.
+    Known,
 }
 
 /// See the module's description.

@@ -3,10 +3,9 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::{
-    beginning::Beginning,
     error::Refusal,
     event::{Millis, NodeId, Position, Reply, Request, RequestId, SpoolPiece, SpoolWrite},
-    intake::{Intake, Options},
+    intake::{Beginning, Intake, Options},
     limits::{BATCH_READINGS_MAX, INTAKE_READINGS_MAX, SPOOL_AFTER_MS},
     readings::{Arrivals, Batch, Level, Reading, Receipt, first_number},
     restored::SpoolHeld,

@@ -53,6 +53,7 @@ pub mod duty;
 pub mod error;
 pub mod event;
 pub mod fates;
+pub mod fence;
 pub mod history;
 pub mod keys;
 pub mod limits;

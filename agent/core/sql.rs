@@ -7,7 +7,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::duty::Fence;
+use crate::fence::Fence;
 use crate::limits::{AGENT_BYTES_MAX, REQUEST_STATEMENTS_MAX, REQUEST_VALUES_MAX};
 
 /// One SQLite value. Reals keep their bits; text is what SQLite holds, which

@@ -8,8 +8,8 @@ use axum::{
 };
 use serde_json::json;
 use understudy_core::{
-    duty::Fence,
     event::{ReadLevel, Reply, Request},
+    fence::Fence,
     sql::{self, SqlRequest, SqlResponse, StatementOutcome},
 };
 

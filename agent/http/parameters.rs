@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::{http::StatusCode, response::Response};
 
-use understudy_core::duty::Fence;
+use understudy_core::fence::Fence;
 
 use super::{render::Shape, text};
 

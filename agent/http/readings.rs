@@ -14,7 +14,7 @@ use axum::{
 };
 use serde_json::json;
 use tokio::time::timeout;
-use understudy_core::{duty::Fence, readings::Level};
+use understudy_core::{fence::Fence, readings::Level};
 
 use super::{
     Answer, Front, Parameters,

@@ -7,8 +7,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use understudy_core::{
-    duty::{Duty, Fence, Incarnation},
+    duty::{Duty, Incarnation},
     event::NodeId,
+    fence::Fence,
     mutant,
 };
 

@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 
 use understudy_core::{
-    duty::Fence,
     event::{Entry, EntryKind, Outcome},
+    fence::Fence,
     sql::{
         self, Origin, Parameters, RequestKind, SqlRequest, SqlResponse, Statement, StatementOutcome,
     },
