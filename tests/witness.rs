@@ -167,6 +167,8 @@ fn a_witness_without_room_says_so_and_its_owner_may_write_on() {
     });
     assert!(filled, "{:?}", agents.status("w"));
     for board in [leader, "w"] {
+        // Its log is full sooner than a board is missed.
+        agents.wait_to_miss(board, other);
         let said = agents.told(board, &["status"]);
         assert!(said.contains(&format!("One copy only: {other} cannot be heard")), "{said}");
     }
