@@ -18,15 +18,20 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
+use understudy::{
+    control::{ControlRequest, ControlResponse},
+    driver::control,
+};
+use understudy_core::sql::{Origin, RequestKind, SqlRequest};
 use understudy_tests::{agents::Agents, network::Network};
 
 use crate::{
     Spread,
-    group::{BOARDS, Group, TABLE},
-    load,
+    group::{BOARDS, Group},
 };
 
-const INSERT: &str = r#"["INSERT INTO reading(sensor, value) VALUES('probe', 1)"]"#;
+const TABLE: &str = "CREATE TABLE probe(n)";
+const INSERT: &str = "INSERT INTO probe VALUES (1)";
 
 /// Between two probes of a write, and between two looks at the marks.
 const LOOK: Duration = Duration::from_millis(5);
@@ -132,7 +137,7 @@ impl Stage {
         agents.form(&BOARDS);
         let _sentence = agents.told("a", &["duty", "add", "sampler"]);
         let group = Group { agents, boards: &BOARDS };
-        let _made = group.agents.told("a", &["execute", &TABLE[2..TABLE.len() - 2]]);
+        let _made = group.agents.told("a", &["execute", TABLE]);
         Self { group, marks, network }
     }
 
@@ -162,7 +167,7 @@ impl Stage {
     fn lose(&mut self, cause: Cause) -> (f64, f64) {
         let holder = self.settle();
         let other = BOARDS.into_iter().find(|board| *board != holder).expect("there are three");
-        let (http, pid) = (self.group.http(other), self.group.pid(holder));
+        let pid = self.group.pid(holder);
         let status = self.group.agents.status(holder).expect("it answers");
         let parent = status["parent_pid"].to_string();
         let udp = status["udp"].as_str().unwrap_or_default().to_owned();
@@ -174,7 +179,7 @@ impl Stage {
             Cause::Clean => signal("TERM", &parent),
             Cause::Cut => self.cut(&udp, true),
         }
-        let write = probe(http, lost_us);
+        let write = probe(self.group.agents.directory(other).join("control.sock"), lost_us);
         let duty_ms = self.wait_for_another(holder, lost_us);
         let write_ms = write.recv_timeout(GAP_MAX).expect("a write is acknowledged");
         match cause {
@@ -232,14 +237,14 @@ fn boot_us() -> u64 {
 
 /// Writes are tried one after the other without waiting, as from so many sensors: when the
 /// first is acknowledged that was sent after the loss, in milliseconds after it.
-fn probe(http: String, lost_us: u64) -> mpsc::Receiver<f64> {
+fn probe(socket: PathBuf, lost_us: u64) -> mpsc::Receiver<f64> {
     let (acknowledged, first) = mpsc::channel();
     thread::spawn(move || {
         let (told, heard) = mpsc::channel();
         while boot_us() - lost_us < gap_us_max() {
-            let (http, told) = (http.clone(), told.clone());
+            let (socket, told) = (socket.clone(), told.clone());
             thread::spawn(move || {
-                if load::execute(&http, INSERT, GAP_MAX).is_ok() {
+                if write(&socket) {
                     // Only the first is waited for.
                     let _ = told.send((boot_us() - lost_us) as f64 / 1e3);
                 }
@@ -252,4 +257,11 @@ fn probe(http: String, lost_us: u64) -> mpsc::Receiver<f64> {
         }
     });
     first
+}
+
+/// Through the control socket, which is there in whatever network a board is.
+fn write(socket: &Path) -> bool {
+    let request = SqlRequest::one(RequestKind::Execute, Origin::User, INSERT, Vec::new());
+    let answer = control::ask(socket, &ControlRequest::Sql { request, read: false });
+    matches!(answer, Ok(ControlResponse::Sql(response)) if response.failure().is_none())
 }
