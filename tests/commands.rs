@@ -15,6 +15,7 @@ use std::{
 
 use understudy_tests::{
     agents::{Agents, is_running},
+    processes::{children, signal},
     program,
 };
 
@@ -38,16 +39,6 @@ fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         look()
     });
     found.unwrap_or_else(|| panic!("waited in vain for {what}"))
-}
-
-fn signal(name: &str, pid: u32) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
-    assert!(sent.expect("kill runs").success(), "{pid} is there");
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// When something was done, and under which token.

@@ -6,7 +6,6 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::Command,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -18,7 +17,7 @@ use understudy::{
     driver::watch,
     hold::words::{AgentWord, KeeperWord, Opening},
 };
-use understudy_tests::{agents::Agents, program};
+use understudy_tests::{agents::Agents, processes::signal, program};
 
 const BOARDS: [&str; 3] = ["a", "b", "c"];
 
@@ -159,11 +158,6 @@ fn pid(agents: &Agents, board: &str, which: &str) -> String {
     agents.status(board).expect("it runs")[which].to_string()
 }
 
-fn signal(name: &str, pid: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), pid]).status();
-    assert!(sent.expect("kill runs").success());
-}
-
 fn leads(board: &str) -> impl Fn(&Value) -> bool {
     move |status| status["leader"] == *board
 }
@@ -174,7 +168,7 @@ fn when_the_agent_of_the_board_that_holds_a_duty_is_killed_another_takes_it() {
     let mut holder = ledger.wait_for_another("");
     for _ in 0..2 {
         // Its parent is left, and says so.
-        signal("KILL", &pid(&agents, &holder.board, "agent_pid"));
+        signal("KILL", pid(&agents, &holder.board, "agent_pid"));
         assert!(!agents.ended(&holder.board), "a parent ends as its agent does");
         let next = ledger.wait_for_another(&holder.board);
         agents.run(&holder.board);

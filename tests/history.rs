@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -14,6 +14,7 @@ use std::{
 use serde_json::Value;
 use understudy_tests::{
     agents::{Agents, is_running},
+    processes::signal,
     program,
 };
 
@@ -103,20 +104,9 @@ impl Group {
     }
 }
 
-fn signal(name: &str, pid: &Value) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
-    assert!(sent.expect("kill runs").success());
-}
-
 /// The body that HTTP answers.
 fn http(agents: &Agents, board: &str, path: &str) -> String {
-    let status = agents.status(board).expect("it answers");
-    let mut stream =
-        TcpStream::connect(status["http"].as_str().expect("where")).expect("it listens");
-    let head = format!("GET {path} HTTP/1.0\r\n\r\n");
-    stream.write_all(head.as_bytes()).expect("it hears");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
+    let answer = agents.http(board, &format!("GET {path} HTTP/1.1"), "");
     answer.split_once("\r\n\r\n").expect("a head and a body").1.to_owned()
 }
 

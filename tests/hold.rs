@@ -7,12 +7,16 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread,
     time::Duration,
 };
 
-use understudy_tests::{agents::Agents, program};
+use understudy_tests::{
+    agents::Agents,
+    processes::{children, signal},
+    program,
+};
 
 /// Looks at something that comes about soon, one every 20 ms.
 const TRIES: u32 = 1_500;
@@ -123,17 +127,6 @@ fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
         thread::sleep(Duration::from_millis(20));
         look()
     })
-}
-
-fn signal(name: &str, pid: u32) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
-    assert!(sent.expect("kill runs").success(), "{pid} is there");
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let text = fs::read_to_string(Path::new(&path)).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 #[test]

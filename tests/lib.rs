@@ -5,6 +5,7 @@ pub mod ahead;
 pub mod fuzz;
 pub mod namespace;
 pub mod network;
+pub mod processes;
 pub mod program;
 pub mod sim;
 pub mod trace;

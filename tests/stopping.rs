@@ -14,6 +14,7 @@ use std::{
 
 use understudy_tests::{
     agents::{Agents, is_running},
+    processes::signal,
     program,
 };
 
@@ -28,12 +29,6 @@ fn wait(what: &str, mut done: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(20));
     }
     panic!("waited in vain for {what}");
-}
-
-/// `target` is a process id, or one of a group with a minus before it.
-fn signal(name: &str, target: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), "--", target]).status();
-    assert!(sent.expect("kill runs").success(), "{target} is there");
 }
 
 fn numbers(rows: &str) -> Vec<u64> {
@@ -75,7 +70,7 @@ fn a_leader_that_is_asked_to_stop_hands_over_and_loses_no_acknowledged_write() {
         });
         let end = SetOnDrop(&ended);
         wait("the first writes", || !numbers(&agents.told("a", &["query", COUNT])).contains(&0));
-        signal("TERM", &pid.to_string());
+        signal("TERM", pid);
         wait("the leader to end", || !is_running(&pid.to_string()));
         // It ends once it has handed over, and that raises the term; had it just
         // gone, the others would hold on to it for an election timeout.
@@ -131,7 +126,7 @@ fn systemd_is_told_of_start_life_and_end() {
     let serving = next("READY=1");
     assert!(serving.contains("STATUS=serving"), "{serving}");
     let _ = (next("WATCHDOG=1"), next("WATCHDOG=1"));
-    signal("TERM", &child.id().to_string());
+    signal("TERM", child.id());
     let _ = next("STOPPING=1");
     assert!(child.wait().expect("it ends").success());
 }
@@ -191,7 +186,7 @@ fn a_demonstration_cut_short_gives_its_verdict_and_leaves_nothing_behind() {
         demo.write_some();
         let agent = demo.agent_pid();
         // A terminal sends Ctrl-C to the whole group.
-        signal(name, &format!("-{}", demo.child.id()));
+        signal(name, format!("-{}", demo.child.id()));
         let mut said = String::new();
         let out = demo.child.stdout.as_mut().expect("piped");
         out.read_to_string(&mut said).expect("text");

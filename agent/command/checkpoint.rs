@@ -4,8 +4,8 @@ use std::io::{self, Read as _, Write as _};
 
 use understudy_core::{fence::Fence, limits::CHECKPOINT_BYTES_MAX};
 
-use super::{ask, responded};
-use crate::{config::Places, control::ControlRequest, duties};
+use super::sql;
+use crate::{config::Places, duties};
 
 /// Where `understudy hold` says which token its command runs under.
 const TOKEN: &str = "UNDERSTUDY_TOKEN";
@@ -29,7 +29,7 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<(), String> {
     let Arguments { duty, token, print } = arguments;
     if print {
         let request = duties::left(&duty);
-        let done = responded(ask(places, &ControlRequest::Sql { request, read: true })?)?;
+        let done = sql::done(places, request, true)?;
         let left = duties::what_was_left(done)?;
         let left =
             left.ok_or_else(|| format!("nothing was left for {duty}, or there is no such duty"))?;
@@ -40,7 +40,7 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<(), String> {
     let read = io::stdin().take(CHECKPOINT_BYTES_MAX as u64 + 1).read_to_end(&mut data);
     read.map_err(|error| format!("standard input: {error}"))?;
     let request = duties::leave(Fence { duty, token }, data)?;
-    responded(ask(places, &ControlRequest::Sql { request, read: false })?).map(drop)
+    sql::done(places, request, false).map(drop)
 }
 
 fn token_of_environment() -> Result<u64, String> {

@@ -9,10 +9,9 @@ use understudy_core::{
     sql::{SqlRequest, StatementOutcome},
 };
 
-use super::{ask, asked_status, responded};
+use super::{asked_status, sql};
 use crate::{
     config::Places,
-    control::ControlRequest,
     duties,
     retention::duration_s,
     status::{DutyStatus, Status},
@@ -189,7 +188,7 @@ fn remove(places: &Places, name: &str) -> Result<(), String> {
 
 /// One row is changed, or the duty is none.
 fn change(places: &Places, name: &str, request: SqlRequest) -> Result<(), String> {
-    let done = responded(ask(places, &ControlRequest::Sql { request, read: false })?)?;
+    let done = sql::done(places, request, false)?;
     match done.results.first().map(|result| &result.outcome) {
         Some(StatementOutcome::Changed { rows_affected: 0, .. }) => {
             Err(format!("there is no duty {name}: `understudy duty` lists them"))

@@ -2,10 +2,9 @@
 
 use understudy_core::sql::Value;
 
-use super::{ask, something_else};
+use super::sql;
 use crate::{
     config::Places,
-    control::{ControlRequest, ControlResponse},
     history::query::{self, Range, Row},
     terminal,
 };
@@ -36,11 +35,7 @@ pub(super) struct Arguments {
 pub(super) fn run(places: &Places, arguments: Arguments) -> Result<(), String> {
     let Arguments { since, duty, board, limit, csv, json } = arguments;
     let range = Range::new(duty, board, since.as_deref(), limit.as_deref())?;
-    let request = ControlRequest::Sql { request: query::request(&range), read: true };
-    let ControlResponse::Sql(response) = ask(places, &request)? else {
-        return something_else();
-    };
-    let rows = query::rows(response)?;
+    let rows = query::rows(sql::asked(places, query::request(&range), true)?)?;
     if csv {
         return terminal::print(&query::csv(&rows));
     }

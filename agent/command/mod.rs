@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use understudy_core::{fence::Fence, sql::SqlResponse};
+use understudy_core::fence::Fence;
 
 use crate::{
     config::{Config, Places, RunFlags, RunOptions, SAMPLE},
@@ -375,7 +375,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Query { sql } => return sql::query(places, sql),
         Command::Set { name, value } => {
             let request = settings::set(&name, &value)?;
-            responded(ask(places, &ControlRequest::Sql { request, read: false })?)?;
+            sql::done(places, request, false)?;
         }
         Command::Get { name } => {
             let setting = settings::find(&name).ok_or_else(|| settings::unknown(&name))?;
@@ -527,20 +527,10 @@ fn read_token() -> Result<String, String> {
     Ok(token)
 }
 
-fn responded(response: ControlResponse) -> Result<SqlResponse, String> {
-    let ControlResponse::Sql(response) = response else {
-        return something_else();
-    };
-    match response.failure() {
-        Some(reason) => Err(String::from(reason)),
-        None => Ok(response),
-    }
-}
-
 /// The settings that were ever set: name and value.
 fn stored(places: &Places) -> Result<Vec<(String, String)>, String> {
     let request = settings::read_all();
-    let response = responded(ask(places, &ControlRequest::Sql { request, read: true })?)?;
+    let response = sql::done(places, request, true)?;
     settings::rows(response).ok_or_else(|| String::from("the settings cannot be read"))
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use understudy_core::{readings::Level, sql::Value};
 
-use super::{ask, asked_status, plot, something_else};
+use super::{ask, asked_status, plot, something_else, sql};
 use crate::{
     config::{Config, Places},
     control::{ControlRequest, ControlResponse},
@@ -241,11 +241,7 @@ pub(super) fn show(places: &Places, arguments: Show) -> Result<(), String> {
     let Show { sensors, since, until, limit, csv, json, plot } = arguments;
     let is_one = sensors.len() == 1;
     let range = Range::new(sensors, since.as_deref(), until.as_deref(), limit.as_deref())?;
-    let request = ControlRequest::Sql { request: query::request(&range), read: true };
-    let ControlResponse::Sql(response) = ask(places, &request)? else {
-        return something_else();
-    };
-    let rows = query::rows(response)?;
+    let rows = query::rows(sql::asked(places, query::request(&range), true)?)?;
     if csv {
         return terminal::print(&query::csv(&rows));
     }

@@ -2,10 +2,9 @@
 
 use understudy_core::sql::{SqlRequest, SqlResponse, StatementOutcome, Value};
 
-use super::{ask, responded, show};
+use super::{show, sql};
 use crate::{
     config::Places,
-    control::ControlRequest,
     driver::clock,
     retention::{self, shown},
     terminal,
@@ -41,9 +40,7 @@ pub(super) enum Action {
 }
 
 pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String> {
-    let sql = |request: SqlRequest, read: bool| {
-        responded(ask(places, &ControlRequest::Sql { request, read })?)
-    };
+    let sql = |request: SqlRequest, read: bool| sql::done(places, request, read);
     match action {
         None => {
             let rules = rows(sql(retention::read_all(), true)?);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use understudy_core::{
     fence::Fence,
-    sql::{Origin, RequestKind, SqlRequest, Statement},
+    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement},
 };
 
 use super::{ask, show, something_else};
@@ -35,9 +35,32 @@ fn request(kind: RequestKind, sql: Vec<String>) -> SqlRequest {
 
 fn run(places: &Places, request: SqlRequest) -> Result<ExitCode, String> {
     let (read, transaction) = (request.kind == RequestKind::Query, request.transaction);
+    let response = asked(places, request, read)?;
+    Ok(if show::sql(&response, transaction)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Asks for SQL on behalf of another command, as a read or as a write: whatever it says.
+pub(super) fn asked(
+    places: &Places,
+    request: SqlRequest,
+    read: bool,
+) -> Result<SqlResponse, String> {
     let ControlResponse::Sql(response) = ask(places, &ControlRequest::Sql { request, read })?
     else {
         return something_else();
     };
-    Ok(if show::sql(&response, transaction)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(response)
+}
+
+/// The same, where it is to succeed.
+pub(super) fn done(
+    places: &Places,
+    request: SqlRequest,
+    read: bool,
+) -> Result<SqlResponse, String> {
+    let response = asked(places, request, read)?;
+    match response.failure() {
+        Some(reason) => Err(String::from(reason)),
+        None => Ok(response),
+    }
 }

@@ -121,6 +121,7 @@ impl Node {
         self.duties.yields.retain(|claim| rows.iter().any(|duty| duty.claim() == *claim));
         self.duties.reasons.retain(|id, _| rows.iter().any(|duty| duty.id == *id));
         self.duties.rows = rows;
+        self.forget_sensors();
         self.look_at_sensors(now);
         self.duties.changes += 1;
     }

@@ -9,6 +9,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use crate::{
     duty::Incarnation,
     event::{Millis, NodeId, Start},
+    lease::Ended,
     node::Node,
     wire::Frame,
 };
@@ -29,7 +30,7 @@ pub struct Fate {
 #[derive(Default)]
 pub(crate) struct Fates {
     ending: BTreeMap<NodeId, Incarnation>,
-    fallen: BTreeMap<NodeId, Incarnation>,
+    fallen: Ended,
     /// Who led last, and who before that one.
     leaders: (Option<NodeId>, Option<NodeId>),
 }
@@ -38,7 +39,7 @@ impl Fates {
     /// A board has left the group.
     pub(crate) fn forget(&mut self, board: NodeId) {
         self.ending.remove(&board);
-        self.fallen.remove(&board);
+        self.fallen.forget(board);
     }
 }
 
@@ -50,7 +51,7 @@ impl Node {
         let Fates { ending, fallen, .. } = &self.fates;
         let fate = |is_clean| move |start: &Incarnation| Fate { boot: start.boot, is_clean };
         let ending = ending.get(&board).map(fate(true));
-        let fallen = fallen.get(&board).map(fate(false));
+        let fallen = fallen.of(board).map(fate(false));
         match (ending, fallen) {
             (Some(ending), Some(fallen)) if ending.boot > fallen.boot => Some(ending),
             (ending, fallen) => fallen.or(ending),
@@ -80,7 +81,7 @@ impl Node {
     }
 
     pub(crate) fn has_fallen(&self, start: Incarnation) -> bool {
-        self.fates.fallen.get(&start.board) == Some(&start)
+        self.fates.fallen.has(start)
     }
 
     pub(crate) fn is_ending(&self, start: Incarnation) -> bool {
@@ -90,12 +91,8 @@ impl Node {
 
     /// Proof came that this start has ended.
     pub(crate) fn note_fallen(&mut self, start: Incarnation) {
-        if self.membership.member(start.board).is_none() {
-            return;
-        }
-        let known = self.fates.fallen.entry(start.board).or_insert(start);
-        if start.boot >= known.boot {
-            *known = start;
+        if self.membership.member(start.board).is_some() {
+            self.fates.fallen.note(start);
         }
     }
 

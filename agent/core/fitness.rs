@@ -5,29 +5,38 @@
 //! A sensor reports by any reading that this board takes in of it. What is no value (NaN)
 //! is none of those, so a sensor that fails is as silent as one that is unplugged.
 //!
+//! Beside that, a duty may prefer its candidates in order: it goes back to one that comes
+//! before its holder once that was ready for as long as the duty says.
+//!
 //! A duty that has moved often of late stays where it is: a sensor that comes and goes on
 //! two boards in turn does not carry it along.
 
-use alloc::{string::String, vec::Vec};
+use alloc::vec::Vec;
 
 use crate::{
     duty::{Duty, Incarnation},
     event::{Millis, NodeId},
-    limits::{DUTY_MOVES_MAX, DUTY_MOVES_MS, READY_TICKS},
+    limits::{DUTY_MOVES_MAX, DUTY_MOVES_MS},
     mutant,
     node::Node,
     readings::Reading,
 };
 
+/// The sensors that duties want to report.
+fn sensors_of(rows: &[Duty]) -> Vec<&str> {
+    let wanted = rows.iter().filter_map(|duty| duty.rules.fresh.as_ref());
+    wanted.map(|fresh| fresh.sensor.as_str()).collect()
+}
+
 impl Node {
     /// Readings have come to this board: of a sensor that a duty wants?
     pub(crate) fn note_sensors(&mut self, now: Millis, readings: &[Reading]) {
-        let wanted = self.duties.rows.iter().filter_map(|duty| duty.rules.fresh.as_ref());
-        let wanted: Vec<&String> = wanted.map(|fresh| &fresh.sensor).collect();
+        let wanted = sensors_of(&self.duties.rows);
+        let is_wanted = |reading: &&Reading| wanted.contains(&reading.sensor.as_str());
         if wanted.is_empty() {
             return;
         }
-        for reading in readings.iter().filter(|reading| wanted.contains(&&reading.sensor)) {
+        for reading in readings.iter().filter(is_wanted) {
             self.duties.sensors.insert(reading.sensor.clone(), now);
         }
     }
@@ -47,11 +56,12 @@ impl Node {
             self.duties.told = (None, 0);
             self.duties.changes += 1;
         }
-        let rows = &self.duties.rows;
-        let is_wanted = |sensor: &String| {
-            rows.iter().any(|duty| duty.rules.fresh.as_ref().is_some_and(|f| f.sensor == *sensor))
-        };
-        self.duties.sensors.retain(|sensor, _| is_wanted(sensor));
+    }
+
+    /// The rows about duties are others: what is remembered of sensors that none wants goes.
+    pub(crate) fn forget_sensors(&mut self) {
+        let wanted = sensors_of(&self.duties.rows);
+        self.duties.sensors.retain(|sensor, _| wanted.contains(&sensor.as_str()));
     }
 
     /// Is the sensor silent that this duty wants to report here?
@@ -66,11 +76,8 @@ impl Node {
         if holder.board == self.config.id {
             return holder == self.incarnation() && !self.is_ready_for(duty.id);
         }
-        let said = self.duties.ready.get(&holder.board);
-        said.is_some_and(|ready| {
-            let is_fresh = now.since(ready.at) < 3 * READY_TICKS * self.config.timing.tick_ms;
-            is_fresh && ready.start == holder && !ready.duties.contains(&duty.id)
-        })
+        let said = self.said_ready(now, holder.board);
+        said.is_some_and(|ready| ready.start == holder && !ready.duties.contains(&duty.id))
     }
 
     /// Rows about duties are about to be these: which have moved?
@@ -119,8 +126,7 @@ impl Node {
         let Some(Some(rank)) = rank.filter(|_| duty.rules.preempt_ms.is_some()) else {
             return false;
         };
-        let before = duty.candidates.iter().take(rank);
-        before.into_iter().any(|board| self.ready_for(now, *board, duty).is_some())
+        duty.candidates.iter().take(rank).any(|board| self.ready_for(now, *board, duty).is_some())
     }
 
     /// Has such a board waited long enough?

@@ -2,10 +2,11 @@
 //! executes them, and their answers back.
 //!
 //! Each carries (session, sequence): however often it arrives, it is executed
-//! once. A session is one start of one board; of two starts of one count, which are copies
-//! of one card, neither is taken for the other. Each carries the term its receiver was seen to lead in and is dropped
-//! in any other: a copy delayed past a restart or a re-election finds no leader
-//! of that term, so what is recognised needs to live no longer than the term.
+//! once. A session is one start of one board; of two starts of one count, which
+//! are copies of one card, neither is taken for the other. Each carries the term
+//! its receiver was seen to lead in and is dropped in any other: a copy delayed
+//! past a restart or a re-election finds no leader of that term, so what is
+//! recognised needs to live no longer than the term.
 //!
 //! A request is handed to another leader only after a definite "nothing was
 //! changed"; without one its outcome is unknown, and the caller is told so: at

@@ -153,6 +153,13 @@ impl Node {
         Ok(())
     }
 
+    /// What a board said lately that it is ready for.
+    pub(crate) fn said_ready(&self, now: Millis, board: NodeId) -> Option<&Ready> {
+        let is_fresh =
+            |ready: &&Ready| now.since(ready.at) < 3 * READY_TICKS * self.config.timing.tick_ms;
+        self.duties.ready.get(&board).filter(is_fresh)
+    }
+
     /// The start of `board` that is ready for this duty now.
     pub(crate) fn ready_for(&self, now: Millis, board: NodeId, duty: &Duty) -> Option<Incarnation> {
         if self.membership.is_witness(board) {
@@ -161,9 +168,8 @@ impl Node {
         if board == self.config.id {
             return self.is_ready_for(duty.id).then(|| self.incarnation());
         }
-        let ready = self.duties.ready.get(&board)?;
-        let is_fresh = now.since(ready.at) < 3 * READY_TICKS * self.config.timing.tick_ms;
-        let is_here = is_fresh && self.hears(now, board) == Some(true);
+        let ready = self.said_ready(now, board)?;
+        let is_here = self.hears(now, board) == Some(true);
         let has_ended = self.duties.ended.has(ready.start);
         let is_ready = is_here && !has_ended && ready.duties.contains(&duty.id);
         is_ready.then_some(ready.start)

@@ -96,7 +96,7 @@ impl Quiet {
     }
 }
 
-/// The last start known to have ended of each board, and its commands with it.
+/// The last start known to have ended of each board; for duties, its commands with it.
 #[derive(Default)]
 #[cfg_attr(test, derive(Clone, Debug, PartialEq, Eq, Hash))]
 pub(crate) struct Ended(BTreeMap<NodeId, Incarnation>);
@@ -109,8 +109,12 @@ impl Ended {
         }
     }
 
+    pub(crate) fn of(&self, board: NodeId) -> Option<&Incarnation> {
+        self.0.get(&board)
+    }
+
     pub(crate) fn has(&self, start: Incarnation) -> bool {
-        self.0.get(&start.board) == Some(&start)
+        self.of(start.board) == Some(&start)
     }
 
     /// Has the start that this duty was granted to ended?

@@ -10,16 +10,13 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::clock;
+use super::{clock, notify};
 
 /// Between two looks at whether a command has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How often it is looked for whether one that was killed has ended.
 const LOOKS_AFTER: u32 = 50;
-
-/// What is systemd's with the agent, and nothing of a command's.
-const NOT_ITS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
 /// Runs a command with this in its environment and on its standard input, in a process
 /// group of its own; that group is killed when its time is over.
@@ -36,10 +33,8 @@ pub fn run(
     let mut command = Command::new(program);
     command.args(arguments).envs(environment).process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    for name in NOT_ITS {
-        command.env_remove(name);
-    }
-    let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+    let mut child =
+        notify::keep_from(&mut command).spawn().map_err(|error| format!("{program}: {error}"))?;
     if let Some(mut stdin) = child.stdin.take() {
         // It is less than a pipe holds; who does not read it does not want it.
         let _ = writeln!(stdin, "{input}");

@@ -1,7 +1,17 @@
 //! What systemd is told: ready, alive, stopping. Alive only while the loop turns:
 //! whoever holds the loop up holds the watchdog back.
 
+use std::process::Command;
+
 use understudy_core::event::Millis;
+
+/// By what systemd finds its way to the agent, and the agent to systemd.
+const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
+/// What systemd tells the agent is not for a command that is started here.
+pub fn keep_from(command: &mut Command) -> &mut Command {
+    VARIABLES.iter().fold(command, |command, name| command.env_remove(name))
+}
 
 /// Feeds systemd's watchdog, if there is one.
 pub struct Notify {

@@ -7,21 +7,12 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value as Json, json};
-use understudy_core::{
-    readings::unset_of,
-    sql::{Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, Value},
-};
+use understudy_core::sql::{Origin, RequestKind, SqlRequest, SqlResponse, Value};
 
 use crate::{
     driver::clock,
-    readings::query::{csv_field, point, when},
+    readings::query::{csv_field, point, put_time, rows_max, when},
 };
-
-/// Rows given unless told otherwise.
-const LIMIT: u64 = 1_000;
-
-/// And at most: more than are kept.
-const LIMIT_MAX: u64 = 50_000;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,10 +38,7 @@ impl Range {
     ) -> Result<Self, String> {
         let (_, now_us) = clock::boot_and_wall_us();
         let since = since.map(|text| point(text, now_us)).transpose()?;
-        let limit = limit.map_or(Ok(LIMIT), |limit| {
-            let number = limit.parse().ok().filter(|number| (1..=LIMIT_MAX).contains(number));
-            number.ok_or_else(|| format!("limit is 1 to {LIMIT_MAX}"))
-        })?;
+        let limit = rows_max(limit)?;
         Ok(Self { duty, board, since, limit })
     }
 }
@@ -111,17 +99,12 @@ pub struct Row {
 /// # Errors
 /// SQLite's words.
 pub fn rows(response: SqlResponse) -> Result<Vec<Row>, String> {
-    if let Some(error) = response.error {
-        return Err(error);
+    if let Some(error) = response.failure() {
+        return Err(String::from(error));
     }
-    let none = || String::from("the answer is no history");
-    match response.results.into_iter().next().map(|result| result.outcome) {
-        Some(StatementOutcome::Rows { rows, .. }) => {
-            rows.iter().map(|row| row_of(row)).collect::<Option<_>>().ok_or_else(none)
-        }
-        Some(StatementOutcome::Error(error)) => Err(error),
-        Some(StatementOutcome::Changed { .. }) | None => Err(none()),
-    }
+    let rows = response.into_rows();
+    let rows = rows.and_then(|rows| rows.iter().map(|row| row_of(row)).collect());
+    rows.ok_or_else(|| String::from("the answer is no history"))
 }
 
 fn row_of(row: &[Value]) -> Option<Row> {
@@ -160,16 +143,7 @@ impl Row {
         let Self { id, time, board, kind, duty, token, reason, seen_by } = self;
         let mut row = json!({"id": id, "board": board, "kind": kind, "duty": duty,
             "token": token, "reason": reason, "seen_by": seen_by});
-        match unset_of(*time) {
-            None => {
-                row["time"] = json!(self.when());
-                row["time_us"] = json!(time);
-            }
-            Some((boot, boot_ms)) => {
-                row["time"] = Json::Null;
-                row["unset"] = json!({"start": boot, "boot_ms": boot_ms});
-            }
-        }
+        put_time(&mut row, *time);
         row
     }
 }
@@ -197,7 +171,10 @@ pub fn csv(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use understudy_core::{readings::time_unset, sql::StatementResult};
+    use understudy_core::{
+        readings::time_unset,
+        sql::{StatementOutcome, StatementResult},
+    };
 
     use super::*;
 

@@ -24,7 +24,7 @@ use self::{
     deadline::Deadline,
     task::{Errand, FAILURES, GRACE_S, Task},
 };
-use crate::config::Places;
+use crate::{config::Places, driver::notify};
 
 mod command;
 mod deadline;
@@ -129,13 +129,9 @@ fn block_on(work: impl Future<Output = Result<ExitCode, String>>) -> Result<Exit
 fn start_guard(control: &Path, task: &Task) -> Result<Child, String> {
     let parent = Some(std::process::id());
     let errand = Errand { control: control.to_owned(), parent, task: task.clone() };
-    Command::new("/proc/self/exe")
+    notify::keep_from(&mut Command::new("/proc/self/exe"))
         .args(["hold-guard", "--", &task.name])
         .stdin(task::handed(&errand)?)
-        // What systemd tells the agent is not for commands.
-        .env_remove("NOTIFY_SOCKET")
-        .env_remove("WATCHDOG_PID")
-        .env_remove("WATCHDOG_USEC")
         .process_group(0)
         .spawn()
         .map_err(|error| format!("nothing can be kept for {}: {error}", task.name))

@@ -8,12 +8,12 @@ use axum::{
 };
 use serde_json::json;
 use understudy_core::{
-    event::{ReadLevel, Reply, Request},
+    event::{ReadLevel, Request},
     fence::Fence,
     sql::{self, SqlRequest, SqlResponse, StatementOutcome},
 };
 
-use super::{Answer, Front, Parameters, body::Taken, nodes, respond, text};
+use super::{Answer, Front, Parameters, body::Taken, listed, nodes, respond, text};
 use crate::{call::Caller, duties};
 
 /// `GET /duties`
@@ -101,14 +101,7 @@ pub(super) async fn change(
 }
 
 async fn asked(caller: &Caller, request: Request) -> Result<SqlResponse, Response> {
-    let unavailable = |words: &str| text(StatusCode::SERVICE_UNAVAILABLE, words);
-    match caller.request(request).await {
-        Some(Reply::Done { answer, .. }) => {
-            sql::decode(&answer).map_err(|_| unavailable("the answer is unreadable"))
-        }
-        Some(Reply::Refused(refusal)) => Err(unavailable(&refusal.to_string())),
-        None => Err(unavailable("this board is stopping")),
-    }
+    listed::responded(caller.request(request).await)
 }
 
 async fn write(caller: &Caller, name: &str, request: &SqlRequest) -> Answer {

@@ -51,13 +51,18 @@ pub(super) async fn asked(
 ) -> Result<SqlResponse, Response> {
     let level = level(front, parameters).await;
     let request = Request::Read { level, sql: sql::encode(request) };
-    match timeout(parameters.timeout, front.caller.request(request)).await {
-        Ok(Some(Reply::Done { answer, .. })) => {
+    let reply = timeout(parameters.timeout, front.caller.request(request)).await;
+    responded(reply.map_err(|_| unavailable("timeout"))?)
+}
+
+/// What SQL came to, by the agent's reply to it.
+pub(super) fn responded(reply: Option<Reply>) -> Result<SqlResponse, Response> {
+    match reply {
+        Some(Reply::Done { answer, .. }) => {
             sql::decode(&answer).map_err(|_| unavailable("the answer is unreadable"))
         }
-        Ok(Some(Reply::Refused(refusal))) => Err(unavailable(&refusal.to_string())),
-        Ok(None) => Err(unavailable("this board is stopping")),
-        Err(_) => Err(unavailable("timeout")),
+        Some(Reply::Refused(refusal)) => Err(unavailable(&refusal.to_string())),
+        None => Err(unavailable("this board is stopping")),
     }
 }
 

@@ -51,16 +51,8 @@ pub enum What {
 
 impl fmt::Display for What {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::BoardLost => "board lost",
-            Self::BoardBack => "board back",
-            Self::SensorSilent => "sensor silent",
-            Self::SensorBack => "sensor back",
-            Self::QuorumLost => "quorum lost",
-            Self::QuorumBack => "quorum back",
-            Self::DutyMoved => "duty moved",
-            Self::CardFilling => "card filling",
-        })
+        // As it is in the configuration and in JSON.
+        self.serialize(formatter)
     }
 }
 

@@ -16,7 +16,7 @@ use understudy_core::{
 use super::moment::{self, Unit, shown};
 use crate::{driver::clock, time::rfc3339};
 
-/// Readings given unless told otherwise.
+/// Rows given unless told otherwise.
 const LIMIT: u64 = 1_000;
 
 /// And at most, which an answer has room for.
@@ -54,12 +54,17 @@ impl Range {
         }
         let (_, now_us) = clock::boot_and_wall_us();
         let at = |text: Option<&str>| text.map(|text| point(text, now_us)).transpose();
-        let limit = limit.map_or(Ok(LIMIT), |limit| {
-            let number = limit.parse().ok().filter(|number| (1..=LIMIT_MAX).contains(number));
-            number.ok_or_else(|| format!("limit is 1 to {LIMIT_MAX}, not {}", shown(limit)))
-        })?;
+        let limit = rows_max(limit)?;
         Ok(Self { sensors, since: at(since)?, until: at(until)?, limit })
     }
+}
+
+/// How many rows are given at the most, as callers write it.
+pub(crate) fn rows_max(limit: Option<&str>) -> Result<u64, String> {
+    limit.map_or(Ok(LIMIT), |limit| {
+        let number = limit.parse().ok().filter(|number| (1..=LIMIT_MAX).contains(number));
+        number.ok_or_else(|| format!("limit is 1 to {LIMIT_MAX}, not {}", shown(limit)))
+    })
 }
 
 /// Microseconds since 1970 of a time, or of so long before now.
@@ -179,6 +184,20 @@ pub fn when(time: i64) -> String {
     format!("{}.{}Z", second.trim_end_matches('Z'), micros.trim_end_matches('0'))
 }
 
+/// Says in a row of JSON when it was, or where that stands among times of an unset clock.
+pub(crate) fn put_time(row: &mut Json, time: i64) {
+    match unset_of(time) {
+        None => {
+            row["time"] = json!(when(time));
+            row["time_us"] = json!(time);
+        }
+        Some((boot, boot_ms)) => {
+            row["time"] = Json::Null;
+            row["unset"] = json!({"start": boot, "boot_ms": boot_ms});
+        }
+    }
+}
+
 impl Row {
     /// Its time as people read it.
     #[must_use]
@@ -205,16 +224,7 @@ impl Row {
             Value::Text(_) | Value::Blob(_) => json!(self.shown_value()),
         };
         let mut row = json!({"sensor": self.sensor, "value": value, "board": self.board});
-        match unset_of(self.time) {
-            None => {
-                row["time"] = json!(self.when());
-                row["time_us"] = json!(self.time);
-            }
-            Some((boot, boot_ms)) => {
-                row["time"] = Json::Null;
-                row["unset"] = json!({"start": boot, "boot_ms": boot_ms});
-            }
-        }
+        put_time(&mut row, self.time);
         if let Some(token) = self.token {
             row["token"] = json!(token);
         }

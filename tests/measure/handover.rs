@@ -10,7 +10,6 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::mpsc,
     thread,
     time::Duration,
@@ -23,7 +22,7 @@ use understudy::{
     driver::control,
 };
 use understudy_core::sql::{Origin, RequestKind, SqlRequest};
-use understudy_tests::{agents::Agents, network::Network};
+use understudy_tests::{agents::Agents, network::Network, processes::signal};
 
 use crate::{
     Spread,
@@ -219,11 +218,6 @@ impl Stage {
             network.ip(&["rule", what, "pref", pref, "ipproto", "udp", end, port, "blackhole"]);
         }
     }
-}
-
-fn signal(name: &str, pid: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), pid]).status();
-    assert!(sent.is_ok_and(|status| status.success()), "{pid} is there");
 }
 
 fn gap_us_max() -> u64 {
