@@ -92,6 +92,8 @@ fn a_dead_sensor_is_a_dead_board_where_the_duty_says_so() {
     agents.wait(second, "to miss its sensor", is_silent);
     let shown = agents.told(second, &["duty"]);
     assert!(shown.contains("held, though its sensor is silent here"), "{shown}");
+    let shown = agents.told(second, &["status"]);
+    assert!(shown.contains("does not hear flow, which pump asks for, and holds"), "{shown}");
     let stays = agents.status(second).expect("it runs");
     assert_eq!((holder(&stays), &stays["duties"][0]["held"]), (second.to_owned(), &true.into()));
     sensor(third).plug(true);

@@ -260,6 +260,12 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(words) = &status.not_trimmed {
         let _ = writeln!(out, "Old readings: {words}.");
     }
+    for duty in status.duties.iter().filter(|duty| duty.silent) {
+        let sensor = duty.rules.fresh.as_ref().map_or("", |fresh| &fresh.sensor);
+        let held = if duty.held { ", and holds the duty" } else { "" };
+        let name = &duty.name;
+        let _ = writeln!(out, "This board does not hear {sensor}, which {name} asks for{held}.");
+    }
     for (duty, why) in &status.not_kept {
         let _ = writeln!(out, "This board is no candidate for the duty {duty}: {why}.");
     }
