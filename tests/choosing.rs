@@ -116,7 +116,8 @@ fn rules_that_make_no_sense_are_named() {
     let _sentence = agents.told("a", &rules);
     let _sentence = agents.told("a", &["duty", "rules", "pump", "--fresh", "none"]);
     let rules = agents.status("a").expect("it runs")["duties"][0]["rules"].clone();
-    let expected = serde_json::json!({"fresh": null, "needs": [], "preempt_ms": 600_000});
+    let expected =
+        serde_json::json!({"fresh": null, "needs": [], "preempt_ms": 600_000, "keep": false});
     assert_eq!(rules, expected);
     assert!(agents.refused("a", &["duty", "rules", "fan"]).contains("no duty fan"));
 }

@@ -199,6 +199,35 @@ fn a_board_that_stands_still_holds_nothing_when_it_goes_on() {
 }
 
 #[test]
+fn a_duty_that_is_kept_without_a_majority_goes_on_and_says_so() {
+    let (agents, ledger) = group();
+    let rules = ["duty", "rules", "pump", "--without-majority", "keep"];
+    let said = agents.told("a", &rules);
+    assert!(said.contains("Two boards may hold pump at a time"), "{said}");
+    let holder = ledger.wait_for_another("");
+    let others: Vec<&str> = BOARDS.into_iter().filter(|board| *board != holder.board).collect();
+    agents.wait(&holder.board, "to know the rule", |status| {
+        status["duties"][0]["rules"]["keep"] == true
+    });
+    let stopped: Vec<String> =
+        others.iter().map(|other| pid(&agents, other, "agent_pid")).collect();
+    stopped.iter().for_each(|agent| signal("STOP", agent));
+    let held = |status: &Value| status["duties"][0]["held"] == true;
+    agents.wait(&holder.board, "to be alone for more than a lease", |status| {
+        assert!(held(status), "it lets go: {status}");
+        status["leaderless_ms"].as_u64() > Some(3_000)
+    });
+    let shown = agents.told(&holder.board, &["status"]);
+    assert!(shown.contains("goes on with the duty pump without a majority"), "{shown}");
+    let _sentence = agents.told(&holder.board, &["duty"]);
+    stopped.iter().for_each(|agent| signal("CONT", agent));
+    agents.wait(&holder.board, "to follow again, holding it", |status| {
+        held(status) && status["leader"].is_string()
+    });
+    ledger.check();
+}
+
+#[test]
 fn a_duty_goes_where_it_is_wanted_and_rests_while_it_is_paused() {
     let (agents, ledger) = group();
     let holder = ledger.wait_for_another("");

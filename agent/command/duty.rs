@@ -102,6 +102,18 @@ pub(super) struct RuleArguments {
     /// 10m); "none": whoever holds it keeps it.
     #[arg(long, value_name = "TIME")]
     preempt: Option<String>,
+    /// What its holder does once it hears no majority of the group any more: "stop", as is
+    /// the default, or "keep" on with it. The others may have it held elsewhere then: keep
+    /// only what two boards may do at a time.
+    #[arg(long, value_name = "stop|keep")]
+    without_majority: Option<WithoutMajority>,
+}
+
+/// What a holder does without a majority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum WithoutMajority {
+    Stop,
+    Keep,
 }
 
 /// Says that a rule is to be none.
@@ -121,6 +133,9 @@ impl RuleArguments {
             let wrong = || format!("--preempt {preempt}: it is a time such as 30s or 10m, or none");
             rules.preempt_ms =
                 if preempt == NONE { None } else { Some(ms(&preempt).ok_or_else(wrong)?) };
+        }
+        if let Some(without) = self.without_majority {
+            rules.keep = without == WithoutMajority::Keep;
         }
         Ok(rules)
     }
@@ -144,12 +159,15 @@ pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String>
             if status.duties.len() >= DUTIES_MAX {
                 return Err(format!("a group has at most {DUTIES_MAX} duties: remove one first"));
             }
-            change(&name, request)
+            change(&name, request)?;
+            warn_of_two(&name, &rules)
         }
         Action::Rules { name, rules } => {
             let duty = status.duties.iter().find(|duty| duty.name == name);
             let before = duty.map(|duty| duty.rules.clone()).unwrap_or_default();
-            change(&name, duties::choose(&name, &rules.over(before)?))
+            let rules = rules.over(before)?;
+            change(&name, duties::choose(&name, &rules))?;
+            warn_of_two(&name, &rules)
         }
         Action::Remove { name } => remove(places, &name),
         Action::Candidates { name, boards } => {
@@ -166,6 +184,17 @@ pub(super) fn run(places: &Places, action: Option<Action>) -> Result<(), String>
             duties::check_transfer(&status, &name, board)?;
             change(&name, duties::transfer(&name, board))
         }
+    }
+}
+
+/// Says what is given up with `--without-majority keep`.
+fn warn_of_two(name: &str, rules: &Rules) -> Result<(), String> {
+    match rules.keep {
+        false => Ok(()),
+        true => terminal::line(&format!(
+            "Two boards may hold {name} at a time: one that hears no majority keeps it, and the \
+             others have it held elsewhere. A fence still counts for the last grant alone."
+        )),
     }
 }
 
@@ -213,7 +242,8 @@ fn table(status: &Status) -> String {
         let holder =
             duty.holder.as_deref().unwrap_or(if duty.paused { "paused" } else { "nobody" });
         let (name, token, here) = (&duty.name, duty.token, here(status, duty));
-        let _ = writeln!(out, "{name:<20} {holder:<20} {token:>10}  {here}");
+        let kept = if duty.rules.keep { "; kept without a majority" } else { "" };
+        let _ = writeln!(out, "{name:<20} {holder:<20} {token:>10}  {here}{kept}");
     }
     out
 }

@@ -266,6 +266,16 @@ pub(super) fn status(status: &Status) -> String {
         let name = &duty.name;
         let _ = writeln!(out, "This board does not hear {sensor}, which {name} asks for{held}.");
     }
+    for duty in status.duties.iter().filter(|duty| duty.held && duty.rules.keep) {
+        if status.leaderless_ms.is_some() {
+            let name = &duty.name;
+            let _ = writeln!(
+                out,
+                "This board goes on with the duty {name} without a majority: \
+                                   another may do it too."
+            );
+        }
+    }
     for (duty, why) in &status.not_kept {
         let _ = writeln!(out, "This board is no candidate for the duty {duty}: {why}.");
     }

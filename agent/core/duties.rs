@@ -177,7 +177,8 @@ impl Node {
             return;
         }
         let lease_ms = self.config.timing.lease_ms();
-        if self.duties.lessee.expire(now, lease_ms) {
+        let goes_on = self.duties.lessee.go_on(now, lease_ms);
+        if self.duties.lessee.expire(now, lease_ms) || goes_on {
             self.duties.changes += 1;
         }
         self.look_at_sensors(now);

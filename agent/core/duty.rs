@@ -48,6 +48,9 @@ pub struct Rules {
     /// A candidate before its holder in order has it once it was ready for so long,
     /// milliseconds; its holder keeps it where this is none.
     pub preempt_ms: Option<u64>,
+    /// Its holder goes on when it hears no majority, whoever is granted the duty meanwhile:
+    /// two boards may act at a time then.
+    pub keep: bool,
 }
 
 /// A sensor that has to report at a board.

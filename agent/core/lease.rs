@@ -17,6 +17,9 @@
 //!
 //! `lease_model` searches every order of events for two boards that act.
 //!
+//! All of that but for a duty whose rules say `keep`: its holder goes on beyond its lease until
+//! it learns of another grant.
+//!
 //! Left out: who is granted what (`duties`), and that a command is gone when its lease is.
 
 use alloc::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec::Vec};
@@ -260,6 +263,8 @@ pub(crate) struct Lessee {
     /// Grants that it takes up no more, and whether all that it did under them is at an
     /// end.
     over: BTreeMap<Claim, bool>,
+    /// Duties whose holder goes on without a majority.
+    kept: BTreeSet<u64>,
     number: u64,
     /// Renewals that are not answered: number, to whom, when.
     sent: VecDeque<(u64, NodeId, Millis)>,
@@ -273,6 +278,7 @@ impl Lessee {
             claims: BTreeMap::new(),
             held: BTreeMap::new(),
             over: BTreeMap::new(),
+            kept: BTreeSet::new(),
             number: 0,
             sent: VecDeque::new(),
             due: Millis(0),
@@ -289,6 +295,7 @@ impl Lessee {
             let is_it = |duty: &Duty| duty.claim() == *claim && duty.holder == Some(own);
             duties.iter().any(is_it)
         };
+        self.kept = duties.iter().filter(|duty| duty.rules.keep).map(|duty| duty.id).collect();
         self.held.retain(|claim, _| is_own(claim));
         self.claims.retain(|claim, _| is_own(claim));
         let granted = duties.iter().filter(|duty| duty.holder == Some(own)).map(Duty::claim);
@@ -352,6 +359,17 @@ impl Lessee {
             let known = self.held.get(&claim).map_or(Millis(0), |held| held.until);
             self.held.insert(claim, Held { claim, until: until.max(known) });
         }
+    }
+
+    /// Goes on with what is kept without a majority, half a lease at a time; false where
+    /// nothing of that kind was about to run out.
+    pub(crate) fn go_on(&mut self, now: Millis, lease_ms: u64) -> bool {
+        let soon = now.plus(lease_ms / 4);
+        let kept = self.held.values_mut().filter(|held| self.kept.contains(&held.claim.duty));
+        let due: Vec<&mut Held> = kept.filter(|held| held.until <= soon).collect();
+        let has_any = !due.is_empty();
+        due.into_iter().for_each(|held| held.until = now.plus(lease_ms / 2));
+        has_any
     }
 
     /// Takes up no more what ran out, or was not answered for a whole lease.
@@ -468,6 +486,27 @@ mod tests {
         assert_eq!(lessee.renew(Millis(6_000), 1, 100), None);
         lessee.follow(HOLDER, &[duty(8)]);
         assert!(lessee.renew(Millis(6_000), 1, 100).is_some(), "another grant is another");
+    }
+
+    #[test]
+    fn what_is_kept_without_a_majority_goes_on_until_another_grant_is_known() {
+        let kept = |token| Duty {
+            rules: crate::duty::Rules { keep: true, ..Default::default() },
+            ..duty(token)
+        };
+        let mut lessee = asking();
+        lessee.follow(HOLDER, &[kept(7)]);
+        assert!(!lessee.go_on(Millis(5_000), LEASE_MS), "what was never held is not gone on with");
+        lessee.renewed(Millis(1_010), (1, 1), &[CLAIM], &[kept(7)]);
+        for now in (1_100..9_000).step_by(50).map(Millis) {
+            lessee.go_on(now, LEASE_MS);
+            assert!(!lessee.expire(now, LEASE_MS));
+            assert!(until(&lessee, now.0).is_some());
+        }
+        let other = Incarnation { board: 3, ..HOLDER };
+        lessee.follow(HOLDER, &[Duty { holder: Some(other), ..kept(8) }]);
+        assert_eq!(until(&lessee, 9_000), None);
+        assert!(!lessee.go_on(Millis(9_000), LEASE_MS));
     }
 
     #[test]
