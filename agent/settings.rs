@@ -2,6 +2,7 @@
 //! `understudy set` on any board holds for all.
 
 use understudy_core::{
+    duty,
     event::Millis,
     limits::{VOTERS_DEFAULT, VOTERS_MAX},
     node::Node,
@@ -23,13 +24,12 @@ pub struct Setting {
 /// All of them.
 pub const ALL: [Setting; 6] = [
     Setting {
-        name: "profile",
+        name: PROFILE,
         default: "wired",
-        doc: "timing of the group: wired, wifi or radio; every board takes it up within a second",
-        check: |value| match Timing::named(value) {
-            Some(_) => Ok(()),
-            None => Err(format!("profile is wired, wifi or radio, not {value}")),
-        },
+        doc: "timing of the group: wired, wifi or radio, or one of them tuned: \
+              wired,election_ms=500,lease_ms=3000. Every board takes it up by itself, longer \
+              waits at once, shorter ones after a while",
+        check: |value| Timing::parse(value).map(drop),
     },
     Setting {
         name: "voters",
@@ -91,6 +91,9 @@ pub const ALL: [Setting; 6] = [
     },
 ];
 
+/// The setting that says how long things take.
+pub const PROFILE: &str = "profile";
+
 /// The setting that bounds what readings may take.
 pub const READINGS_MB_MAX: &str = "readings_mb_max";
 
@@ -138,7 +141,11 @@ pub fn set(name: &str, value: &str) -> Result<SqlRequest, String> {
     let sql = "INSERT INTO _understudy_setting VALUES (?, ?) \
                ON CONFLICT(name) DO UPDATE SET value = excluded.value";
     let parameters = vec![Value::text(name), Value::text(value)];
-    Ok(SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, parameters))
+    let mut request = SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, parameters);
+    if name == PROFILE {
+        request.statements.push(duty::lengthen(Timing::parse(value)?.lease_ms));
+    }
+    Ok(request)
 }
 
 /// The request that reads all that were set.
@@ -177,7 +184,7 @@ pub fn follow(node: &mut Node, now: Millis, stored: &[(String, String)]) {
 /// The group's timing profile.
 #[must_use]
 pub fn timing(stored: &[(String, String)]) -> Timing {
-    value(stored, "profile").and_then(Timing::named).unwrap_or(Timing::WIRED)
+    value(stored, PROFILE).and_then(|text| Timing::parse(text).ok()).unwrap_or(Timing::WIRED)
 }
 
 /// How many boards of the group vote.

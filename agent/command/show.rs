@@ -237,6 +237,31 @@ fn cell(value: &Value) -> String {
     }
 }
 
+/// What is to be known of this board's part in the group's duties.
+fn of_duties(status: &Status) -> String {
+    let mut out = String::new();
+    for duty in status.duties.iter().filter(|duty| duty.silent) {
+        let sensor = duty.rules.fresh.as_ref().map_or("", |fresh| &fresh.sensor);
+        let held = if duty.held { ", and holds the duty" } else { "" };
+        let name = &duty.name;
+        let _ = writeln!(out, "This board does not hear {sensor}, which {name} asks for{held}.");
+    }
+    for duty in status.duties.iter().filter(|duty| duty.held && duty.rules.keep) {
+        if status.leaderless_ms.is_some() {
+            let name = &duty.name;
+            let _ = writeln!(
+                out,
+                "This board goes on with the duty {name} without a majority: \
+                                   another may do it too."
+            );
+        }
+    }
+    for (duty, why) in &status.not_kept {
+        let _ = writeln!(out, "This board is no candidate for the duty {duty}: {why}.");
+    }
+    out
+}
+
 /// The whole answer to `status`.
 pub(super) fn status(status: &Status) -> String {
     let mut out = super::sentence::sentence(status);
@@ -260,25 +285,7 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(words) = &status.not_trimmed {
         let _ = writeln!(out, "Old readings: {words}.");
     }
-    for duty in status.duties.iter().filter(|duty| duty.silent) {
-        let sensor = duty.rules.fresh.as_ref().map_or("", |fresh| &fresh.sensor);
-        let held = if duty.held { ", and holds the duty" } else { "" };
-        let name = &duty.name;
-        let _ = writeln!(out, "This board does not hear {sensor}, which {name} asks for{held}.");
-    }
-    for duty in status.duties.iter().filter(|duty| duty.held && duty.rules.keep) {
-        if status.leaderless_ms.is_some() {
-            let name = &duty.name;
-            let _ = writeln!(
-                out,
-                "This board goes on with the duty {name} without a majority: \
-                                   another may do it too."
-            );
-        }
-    }
-    for (duty, why) in &status.not_kept {
-        let _ = writeln!(out, "This board is no candidate for the duty {duty}: {why}.");
-    }
+    out.push_str(&of_duties(status));
     if status.http_open {
         out.push_str("HTTP is open to the network without accounts (--http-open).\n");
     }

@@ -176,7 +176,7 @@ impl Node {
         if self.duties.rows.is_empty() {
             return;
         }
-        let lease_ms = self.config.timing.lease_ms();
+        let lease_ms = self.lease_ms();
         let goes_on = self.duties.lessee.go_on(now, lease_ms);
         if self.duties.lessee.expire(now, lease_ms) || goes_on {
             self.duties.changes += 1;

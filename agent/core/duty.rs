@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     member::NodeId,
+    mutant,
     sql::{self, Origin, RequestKind, SqlRequest, Statement, Value},
 };
 
@@ -86,6 +87,14 @@ pub struct Duty {
     pub rules: Rules,
 }
 
+/// Makes every lease that is granted at least so long: safe at any moment, since no grant
+/// comes about that waited for a shorter one.
+#[must_use]
+pub fn lengthen(lease_ms: u64) -> Statement {
+    let sql = "UPDATE _understudy_duty SET lease_ms = ?1 WHERE board IS NOT NULL AND lease_ms < ?1";
+    Statement::new(sql, Vec::from([Value::Integer(lease_ms.cast_signed())]))
+}
+
 impl Duty {
     /// The grant that stands.
     #[must_use]
@@ -103,7 +112,8 @@ impl Duty {
     }
 
     /// The write that grants it to `holder`, or to nobody: as the entry of index `token`,
-    /// which is above any that granted it before.
+    /// which is above any that granted it before. It comes to nothing where another did
+    /// since, or where the lease that was waited for is longer by then.
     /// `history` comes along.
     pub(crate) fn grant(
         &self,
@@ -112,7 +122,7 @@ impl Duty {
         history: Vec<Statement>,
     ) -> Vec<u8> {
         let sql = "UPDATE _understudy_duty SET token = ?1, board = ?2, boot = ?3, nonce = ?4, \
-                   lease_ms = ?5, wanted = NULL WHERE id = ?6 AND token = ?7";
+                   lease_ms = ?5, wanted = NULL WHERE id = ?6 AND token = ?7 AND lease_ms <= ?8";
         let of = |part: fn(Incarnation) -> u64| {
             holder.map_or(Value::Null, |holder| Value::Integer(part(holder).cast_signed()))
         };
@@ -125,6 +135,7 @@ impl Duty {
             integer(lease_ms),
             integer(self.id),
             integer(self.token),
+            integer(if mutant::is(120) { u64::MAX >> 1 } else { self.lease_ms }),
         ]);
         let statements = [Statement::new(sql, values)].into_iter().chain(history).collect();
         sql::encode(&SqlRequest::new(RequestKind::Execute, Origin::Agent, statements))

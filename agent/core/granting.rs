@@ -265,7 +265,7 @@ impl Node {
         let records = self.records_of(now, &duty, (token, holder));
         let of = Some(Claim { duty: duty.id, token });
         let history = history::statements(self.config.id, records, of);
-        let lease_ms = self.config.timing.lease_ms();
+        let lease_ms = self.lease_ms();
         let request = Request::Write(duty.grant((token, holder), lease_ms, history));
         let deadline = now.plus(self.config.timing.request_timeout_ms);
         self.duties.lessor.replace(claim);

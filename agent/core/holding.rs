@@ -79,7 +79,7 @@ impl Node {
 
     pub(crate) fn renew(&mut self, now: Millis) {
         let Some(leader) = self.leader().filter(|_| self.hears_leader(now)) else { return };
-        let renew_ms = self.config.timing.renew_ms();
+        let renew_ms = self.renew_ms();
         let Some((number, claims)) = self.duties.lessee.renew(now, leader, renew_ms) else {
             return;
         };

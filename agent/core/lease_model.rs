@@ -19,6 +19,8 @@
 //! - An agent starts anew, its command running on until its deadline, or until its parent
 //!   has ended it; only then is the parent's word heard.
 //! - A holder ends its command and says so.
+//! - The lease of whatever grant stands is made longer by an entry, as a slower timing profile
+//!   does; a follower may apply that before its leader.
 //! - Time passes in steps, by each board's clock at a rate of its own: 7 or 9 units, where
 //!   8 are right. With a margin of an eighth of the lease that is the very bound.
 //!
@@ -42,6 +44,7 @@ use super::{Ended, Lessee, Lessor, Quiet};
 use crate::{
     duty::{Claim, Duty, Incarnation},
     event::Millis,
+    mutant,
 };
 
 #[path = "lease_model_steps.rs"]
@@ -63,6 +66,8 @@ pub(super) struct Bounds {
     pub(super) grants: u8,
     pub(super) starts: u8,
     pub(super) stops: u8,
+    /// The lease is made twice as long so often.
+    pub(super) lengthens: u8,
     /// Renewals under way at a time.
     pub(super) renewals: usize,
     /// By how much clocks are off, of 8.
@@ -76,6 +81,10 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
+    const fn lease_ms_max(&self) -> u64 {
+        self.lease_ms << self.lengthens
+    }
+
     /// What each clock gains in one step of time: a bit of `pattern` says whether it is fast
     /// or slow.
     fn rates(&self, pattern: u32) -> Vec<u64> {
@@ -101,18 +110,34 @@ enum Role {
     Leader,
 }
 
-/// An entry grants the duty, where that grant still stands, or begins a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Entry {
     term: u64,
-    grant: Option<Grant>,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum What {
+    /// Begins a term.
+    Begin,
+    /// Grants the duty, where that grant still stands, with that lease.
+    Grant(Grant),
+    /// Makes the lease twice as long.
+    Lengthen,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Grant {
     over: u64,
+    over_lease_ms: u64,
     token: u64,
     holder: Incarnation,
+}
+
+impl Grant {
+    fn stands_on(&self, duty: &Duty) -> bool {
+        self.over == duty.token && (self.over_lease_ms >= duty.lease_ms || mutant::is(120))
+    }
 }
 
 /// A command that runs, whatever has become of the agent of its start.
@@ -181,6 +206,7 @@ pub(super) struct World {
     grants: u8,
     starts: u8,
     stops: u8,
+    lengthens: u8,
     /// The highest token that the duty was done under, and whether it ever fell.
     highest: u64,
     fell: bool,
@@ -216,12 +242,29 @@ impl Board {
 
     fn rows(&self, lease_ms: u64) -> Vec<Duty> {
         let mut duty = Duty { id: DUTY, lease_ms, ..Duty::default() };
-        for grant in self.log[..self.applied].iter().filter_map(|entry| entry.grant) {
-            if grant.over == duty.token {
-                (duty.token, duty.holder) = (grant.token, Some(grant.holder));
+        for entry in &self.log[..self.applied] {
+            match entry.what {
+                What::Begin => {}
+                What::Lengthen => duty.lease_ms *= 2,
+                What::Grant(grant) if !grant.stands_on(&duty) => {}
+                What::Grant(grant) => {
+                    (duty.token, duty.holder) = (grant.token, Some(grant.holder));
+                }
             }
         }
         vec![duty]
+    }
+
+    /// Does a grant that counts bring no higher token than the one before?
+    fn has_fallen(&self, lease_ms: u64) -> bool {
+        let board = |applied| Self { applied, ..self.clone() };
+        (0..self.applied).any(|applied| match self.log[applied].what {
+            What::Grant(grant) => {
+                let duty = &board(applied).rows(lease_ms)[0];
+                grant.stands_on(duty) && grant.token <= duty.token
+            }
+            What::Begin | What::Lengthen => false,
+        })
     }
 
     fn end(&self) -> (u64, usize) {
@@ -261,8 +304,9 @@ impl Board {
 impl World {
     /// Board 0 leads, and `holder` is granted the duty, and has not asked yet.
     pub(super) fn new(bounds: &Bounds, holder: usize, pattern: u32) -> Self {
-        let grant = Grant { over: 0, token: 1, holder: incarnation(holder, 1) };
-        let log = vec![Entry { term: 1, grant: Some(grant) }];
+        let over_lease_ms = bounds.lease_ms;
+        let grant = Grant { over: 0, over_lease_ms, token: 1, holder: incarnation(holder, 1) };
+        let log = vec![Entry { term: 1, what: What::Grant(grant) }];
         let boards = (0..bounds.boards).map(|at| Board::new(at, log.clone())).collect();
         let mut world = Self {
             rates: bounds.rates(pattern),
@@ -273,6 +317,7 @@ impl World {
             grants: bounds.grants,
             starts: bounds.starts,
             stops: bounds.stops,
+            lengthens: bounds.lengthens,
             highest: 1,
             fell: false,
         };
@@ -292,25 +337,18 @@ impl World {
     }
 
     /// Do tokens fall, or is one given twice?
-    pub(super) fn tokens_fall(&self) -> bool {
-        let falls = |board: &Board| {
-            let grants = board.log[..board.applied].iter().filter_map(|entry| entry.grant);
-            let mut token = 0;
-            let standing = grants.filter(|grant| {
-                let stands = grant.over == token;
-                token = if stands { grant.token } else { token };
-                stands
-            });
-            !standing.map(|grant| grant.token).collect::<Vec<_>>().is_sorted_by(|a, b| a < b)
-        };
-        self.fell || self.boards.iter().any(falls)
+    pub(super) fn tokens_fall(&self, bounds: &Bounds) -> bool {
+        self.fell || self.boards.iter().any(|board| board.has_fallen(bounds.lease_ms))
     }
 
     /// The term of the grant that a board acts under that is not the first.
     pub(super) fn heir_of_term(&self) -> Option<u64> {
         self.boards.iter().find_map(|board| {
             let token = board.acting?.claim.token;
-            let of = |entry: &&Entry| entry.grant.is_some_and(|grant| grant.token == token);
+            let of = |entry: &&Entry| match entry.what {
+                What::Grant(grant) => grant.token == token,
+                What::Begin | What::Lengthen => false,
+            };
             board.log.iter().find(of).filter(|_| token > 1).map(|entry| entry.term)
         })
     }

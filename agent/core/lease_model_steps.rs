@@ -9,7 +9,7 @@
 use alloc::{vec, vec::Vec};
 
 use super::{
-    Acting, Board, Bounds, Entry, Grant, NOW, Renewal, Role, Stage, Vote, World, incarnation,
+    Acting, Board, Bounds, Entry, Grant, NOW, Renewal, Role, Stage, Vote, What, World, incarnation,
 };
 use crate::{duty::Claim, event::Millis, mutant};
 
@@ -33,6 +33,7 @@ pub(in super::super) enum Step {
         by: usize,
         to: usize,
     },
+    Lengthen(usize),
     /// Where too many renewals are under way, in the place of one.
     Renew {
         from: usize,
@@ -111,6 +112,9 @@ impl World {
         if self.may_grant(bounds, at) {
             steps.extend(all().map(|to| Step::Grant { by: at, to }));
         }
+        if self.lengthens > 0 {
+            steps.push(Step::Lengthen(at));
+        }
         let is_full = self.renewals.len() == bounds.renewals;
         let lost = (0..self.renewals.len()).map(Some).filter(|_| is_full);
         for lost in lost.chain((!is_full).then_some(None)) {
@@ -133,7 +137,7 @@ impl World {
                 let now = pattern.map(|pattern| bounds.rates(pattern));
                 for (board, rate) in self.boards.iter_mut().zip(now.as_ref().unwrap_or(&self.rates))
                 {
-                    board.pass(*rate, bounds.lease_ms);
+                    board.pass(*rate, bounds.lease_ms_max());
                 }
                 true
             }
@@ -143,6 +147,7 @@ impl World {
             Step::Reach { from, to } => self.reach(bounds, from, to),
             Step::Commit(at) => self.commit(bounds, at),
             Step::Grant { by, to } => self.grant(bounds, by, to),
+            Step::Lengthen(by) => self.lengthen(by),
             Step::Renew { from, to, lost } => self.renew(bounds, from, to, lost),
             Step::Arrive(place) => self.arrive(place),
             Step::Answer(place) => self.answer(bounds, place),
@@ -196,7 +201,7 @@ impl World {
 
     fn may_grant(&self, bounds: &Bounds, by: usize) -> bool {
         let board = &self.boards[by];
-        self.grants > 0 && board.applied == board.log.len() && {
+        self.grants > 0 && board.leads_for_sure() && {
             let duty = &board.rows(bounds.lease_ms)[0];
             board.lessor.may_grant(NOW, duty, &board.ended)
         }
@@ -232,7 +237,7 @@ impl World {
             if board.votes.count_ones() as usize > boards / 2 {
                 board.role = Role::Leader;
                 board.lessor.begin(&board.quiet, board.term);
-                board.log.push(Entry { term: board.term, grant: None });
+                board.log.push(Entry { term: board.term, what: What::Begin });
                 board.copied = vec![0; boards];
             }
         }
@@ -243,6 +248,7 @@ impl World {
     fn reach(&mut self, bounds: &Bounds, from: usize, to: usize) -> bool {
         let Board { term, applied, ref log, .. } = self.boards[from];
         let log = log.clone();
+        let applied = applied.max(self.common(from));
         let end = log.len();
         let board = self.wake(to);
         board.quiet.acknowledge(NOW);
@@ -289,14 +295,22 @@ impl World {
         }
         let duty = &board.rows(bounds.lease_ms)[0];
         self.grants -= 1;
-        let (claim, over) = (duty.claim(), duty.token);
+        let (claim, over, over_lease_ms) = (duty.claim(), duty.token, duty.lease_ms);
         let board = self.wake(by);
         let index = board.log.len() as u64 + 1;
         let token = if mutant::is(111) { over } else { index };
-        let grant = Some(Grant { over, token, holder });
-        board.log.push(Entry { term: board.term, grant });
+        let what = What::Grant(Grant { over, over_lease_ms, token, holder });
+        board.log.push(Entry { term: board.term, what });
         board.lessor.replace(claim);
         board.lessor.doubt(claim, index);
+        true
+    }
+
+    /// A leader proposes a longer lease.
+    fn lengthen(&mut self, by: usize) -> bool {
+        self.lengthens -= 1;
+        let board = self.wake(by);
+        board.log.push(Entry { term: board.term, what: What::Lengthen });
         true
     }
 

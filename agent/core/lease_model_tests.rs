@@ -58,7 +58,9 @@ impl Model for Leases {
     fn properties(&self) -> Vec<Property<Self>> {
         Vec::from([
             Property::always(ALONE, |_, world: &World| !world.two_act()),
-            Property::always(RISES, |_, world: &World| !world.tokens_fall()),
+            Property::always(RISES, |model: &Self, world: &World| {
+                !world.tokens_fall(&model.bounds)
+            }),
             Property::sometimes(NEXT, |_, world: &World| world.heir_of_term().is_some()),
             Property::sometimes(HEIR, |_, world: &World| {
                 world.heir_of_term().is_some_and(|term| term > 1)
@@ -78,6 +80,7 @@ const BASE: Bounds = Bounds {
     grants: 1,
     starts: 0,
     stops: 0,
+    lengthens: 0,
     renewals: 1,
     drift: 1,
     wanders: false,
@@ -146,6 +149,11 @@ fn one_board_at_a_time_whoever_gives_up() {
 }
 
 #[test]
+fn one_board_at_a_time_while_the_lease_is_made_longer() {
+    holds_throughout(Bounds { lengthens: 1, grants: 1, ..CALM }, &HARDEST, &[NEXT]);
+}
+
+#[test]
 fn each_planted_bug_comes_to_light() {
     let bugs = [
         (100, CALM),
@@ -161,6 +169,7 @@ fn each_planted_bug_comes_to_light() {
         (111, CALM),
         (112, Bounds { starts: 1, grants: 1, ..CALM }),
         (113, Bounds { stops: 1, grants: 1, ..CALM }),
+        (120, Bounds { lengthens: 1, grants: 1, ..CALM }),
     ];
     for (bug, bounds) in bugs {
         let (name, _) = comes_to_light(bug, bounds, HARDEST[1]);
@@ -187,4 +196,5 @@ fn one_board_at_a_time_within_wider_bounds() {
     still(Bounds { grants: 2, ..BASE });
     still(Bounds { starts: 1, stops: 1, ..BASE });
     still(Bounds { terms: 3, ..BASE });
+    still(Bounds { lengthens: 1, ..BASE });
 }

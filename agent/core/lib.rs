@@ -104,6 +104,7 @@ pub mod spool;
 mod spooling;
 mod starts;
 mod tail;
+mod tempo;
 mod validate;
 mod walls;
 mod witness;

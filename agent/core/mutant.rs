@@ -95,6 +95,7 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 117, name: "a duty that never settles" },
     Mutant { number: 118, name: "a fence not held against the duty where a write is executed" },
     Mutant { number: 119, name: "a stale token's readings stored" },
+    Mutant { number: 120, name: "a grant made by a shorter lease than the duty has" },
 ];
 
 #[cfg(mutants)]

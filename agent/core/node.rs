@@ -42,6 +42,7 @@ use crate::{
     serve::Owed,
     source::Source,
     starts::Starts,
+    tempo::Tempo,
     timing::Timing,
     walls::Walls,
     wire::{Frame, Session},
@@ -160,7 +161,7 @@ pub struct Node {
     pub(crate) database_full: bool,
     pub(crate) database_held: bool,
     pub(crate) stopping: bool,
-    pub(crate) next_tick: Millis,
+    pub(crate) tempo: Tempo,
     pub(crate) ticks: u64,
     /// The commit index that followers have heard of, at the last tick.
     pub(crate) announced: u64,
@@ -231,7 +232,7 @@ impl Node {
             database_full: false,
             database_held: false,
             stopping: false,
-            next_tick: now.plus(config.timing.tick_ms),
+            tempo: Tempo::new(now.plus(config.timing.tick_ms)),
             ticks: 0,
             announced: 0,
             answered: BTreeSet::new(),
@@ -295,7 +296,7 @@ impl Node {
     pub fn deadline(&self) -> (Millis, Reason) {
         let timing = &self.config.timing;
         let all = [
-            (Some(self.next_tick), Reason::Tick),
+            (Some(self.tempo.next_tick), Reason::Tick),
             (self.links.deadline(), Reason::Link),
             (self.reads.deadline(timing.read_retry_ms), Reason::Read),
             (self.writes.deadline(), Reason::Write),
@@ -339,13 +340,6 @@ impl Node {
     pub fn set_voters_max(&mut self, voters: usize) {
         assert!((1..=limits::VOTERS_MAX).contains(&voters), "a number of voters");
         self.voters_max = voters;
-    }
-
-    /// The group has another timing profile: it holds from now on, in the ticks
-    /// this node was started with.
-    pub fn set_timing(&mut self, now: Millis, timing: Timing) {
-        self.config.timing = timing.in_ticks_of(&self.config.timing);
-        self.next_tick = self.next_tick.min(now.plus(self.config.timing.tick_ms));
     }
 
     /// The group's timing profile, as it is in force.
@@ -440,8 +434,8 @@ impl Node {
         let mut outgoing = core::mem::take(&mut self.outgoing);
         self.links.tick(now, &mut outgoing);
         self.outgoing = outgoing;
-        if now >= self.next_tick {
-            self.next_tick = now.plus(self.config.timing.tick_ms);
+        if now >= self.tempo.next_tick {
+            self.tempo.next_tick = now.plus(self.config.timing.tick_ms);
             self.on_tick(now);
         }
         self.expire(now);
@@ -450,6 +444,7 @@ impl Node {
 
     fn on_tick(&mut self, now: Millis) {
         self.ticks += 1;
+        self.take_up_timing(now);
         self.tick_presence(now);
         self.tick_walls(now);
         self.tick_fates(now);

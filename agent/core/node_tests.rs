@@ -129,7 +129,7 @@ fn a_group_takes_up_another_timing_while_it_works() {
         for node in rig.nodes.values_mut() {
             node.set_timing(rig.now, timing);
         }
-        rig.run(3 * timing.election_ms_max());
+        rig.run(Timing::RADIO.election_ms_max() + 3 * timing.election_ms_max());
         assert_eq!(rig.leader(), Some(leader), "nobody campaigns");
         let follower = other(leader);
         let request = timing.tick_ms;

@@ -1,5 +1,16 @@
 //! How long things take: the timing profiles of a group, in ticks and
 //! milliseconds of boot time. One profile holds for all boards of a group.
+//!
+//! A profile can be tuned, within what keeps it consistent: a lease outlives an election,
+//! or every change of leader would cost whoever holds a duty that duty.
+
+use alloc::{format, string::String};
+
+/// Longest lease, milliseconds.
+const LEASE_MS_MAX: u64 = 600_000;
+
+/// Shortest silence after which anybody may campaign in any profile, milliseconds.
+const ELECTION_MS_MIN: u64 = 200;
 
 /// Every duration the core acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +35,9 @@ pub struct Timing {
     pub start_wait_ms: u64,
     /// A peer not heard for so long counts as unreachable.
     pub unreachable_ms: u64,
+    /// How long a renewal lets a duty's holder act: an election, and some lost datagrams,
+    /// pass within it.
+    pub lease_ms: u64,
 }
 
 impl Timing {
@@ -38,6 +52,7 @@ impl Timing {
         request_timeout_ms: 10_000,
         start_wait_ms: 5_000,
         unreachable_ms: 1_000,
+        lease_ms: 1_200,
     };
 
     /// Boards on Wi-Fi, power save and all.
@@ -51,6 +66,7 @@ impl Timing {
         request_timeout_ms: 20_000,
         start_wait_ms: 10_000,
         unreachable_ms: 6_000,
+        lease_ms: 7_500,
     };
 
     /// Slow radio: seconds per round trip.
@@ -64,6 +80,7 @@ impl Timing {
         request_timeout_ms: 60_000,
         start_wait_ms: 60_000,
         unreachable_ms: 40_000,
+        lease_ms: 45_000,
     };
 
     /// The profile of that name: `wired`, `wifi` or `radio`.
@@ -74,6 +91,64 @@ impl Timing {
             "wifi" => Some(Self::WIFI),
             "radio" => Some(Self::RADIO),
             _ => None,
+        }
+    }
+
+    /// Reads a profile, tuned or not: `wired`, `wired,election_ms=600,lease_ms=3000`.
+    /// `election_ms` is the shortest silence after which a follower may campaign; the
+    /// longest, and heartbeats, follow from it. The lease is three times that where it is
+    /// not named.
+    ///
+    /// # Errors
+    /// Says what is none of it, or what does not go together and what would.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let name = parts.next().unwrap_or_default();
+        let mut timing = Self::named(name)
+            .ok_or_else(|| format!("profile is wired, wifi or radio, not {name}"))?;
+        let mut lease_ms = None;
+        for part in parts {
+            let number = part.split_once('=').and_then(|(key, ms)| Some((key, ms.parse().ok()?)));
+            match number {
+                Some(("election_ms", ms)) => timing = timing.with_election(ms)?,
+                Some(("lease_ms", ms)) => lease_ms = Some(ms),
+                _ => {
+                    return Err(format!(
+                        "profile {name}: {part} is neither election_ms=N nor lease_ms=N, in \
+                         milliseconds"
+                    ));
+                }
+            }
+        }
+        timing.lease_ms = lease_ms.unwrap_or(timing.lease_ms);
+        timing.check_lease()?;
+        Ok(timing)
+    }
+
+    fn with_election(self, election_ms: u64) -> Result<Self, String> {
+        let ticks = self.election_ticks_min as u64;
+        // What all else is made for: a board that is elected is not unreachable meanwhile.
+        let max = self.unreachable_ms / self.election_ticks_max as u64 * ticks;
+        if !(ELECTION_MS_MIN..=max).contains(&election_ms) {
+            return Err(format!(
+                "election_ms={election_ms}: {ELECTION_MS_MIN} to {max} go with this profile"
+            ));
+        }
+        let tick_ms = election_ms.div_ceil(ticks);
+        Ok(Self { tick_ms, lease_ms: 3 * tick_ms * ticks, ..self })
+    }
+
+    fn check_lease(&self) -> Result<(), String> {
+        // A holder ends it an eighth early, and may have asked just before the leader died.
+        let least = (self.election_ms_max() + 2 * self.renew_ms()) * 8 / 7 + 1;
+        match (least..=LEASE_MS_MAX).contains(&self.lease_ms) {
+            true => Ok(()),
+            false => Err(format!(
+                "lease_ms={}: an election takes up to {} ms in this profile, so that a lease of \
+                 {least} to {LEASE_MS_MAX} ms outlives it",
+                self.lease_ms,
+                self.election_ms_max()
+            )),
         }
     }
 
@@ -116,13 +191,6 @@ impl Timing {
         self.tick_ms * self.election_ticks_min as u64
     }
 
-    /// How long a renewal lets a duty's holder act: an election, and some lost datagrams,
-    /// pass within it.
-    #[must_use]
-    pub const fn lease_ms(&self) -> u64 {
-        3 * self.election_ms_min()
-    }
-
     /// Between two renewals of a duty.
     #[must_use]
     pub const fn renew_ms(&self) -> u64 {
@@ -161,6 +229,31 @@ mod tests {
             assert!(timing.request_timeout_ms > timing.election_ms_max());
             assert_eq!(timing.election_ticks_max, started.election_ticks_max);
             assert_eq!(wanted.in_ticks_of(&wanted), wanted);
+        }
+    }
+
+    #[test]
+    fn a_profile_is_tuned_within_what_goes_together() {
+        for name in ["wired", "wifi", "radio"] {
+            assert_eq!(Timing::parse(name).ok(), Timing::named(name));
+        }
+        let tuned = Timing::parse("wired,election_ms=480,lease_ms=3000").unwrap();
+        assert_eq!((tuned.election_ms_min(), tuned.lease_ms, tuned.renew_ms()), (480, 3_000, 120));
+        assert_eq!(Timing::parse("wifi,election_ms=2000").unwrap().lease_ms, 6_000);
+        for (text, words) in [
+            ("fast", "wired, wifi or radio, not fast"),
+            ("", "not "),
+            ("wired,", "neither election_ms"),
+            ("wired,tick_ms=3", "tick_ms=3 is neither"),
+            ("wired,lease_ms=soon", "lease_ms=soon is neither"),
+            ("wired,lease_ms=900", "takes up to 700 ms"),
+            ("wired,lease_ms=600001", "to 600000 ms"),
+            ("wired,election_ms=100", "200 to 568"),
+            ("wired,election_ms=600", "200 to 568"),
+            ("radio,election_ms=18000,lease_ms=30000", "outlives it"),
+        ] {
+            let error = Timing::parse(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use understudy::store::database::QueryOutcome;
 use understudy_core::{
-    duty::{Claim, Incarnation},
+    duty::{self, Claim, Incarnation},
     event::{Event, Millis, NodeId, Request},
     mutant,
     node::Node,
@@ -94,7 +94,10 @@ impl World {
             "UPDATE _understudy_duty SET wanted = {wanted}, paused = {}",
             u8::from(is_paused)
         );
-        let statements = vec![Statement::new(sql, Vec::new())];
+        let mut statements = vec![Statement::new(sql, Vec::new())];
+        if self.stirring.chance(100) {
+            statements = vec![duty::lengthen(1_200 + self.stirring.below(1_200))];
+        }
         let request = SqlRequest::new(RequestKind::Execute, Origin::Agent, statements);
         let request = Request::Write(sql::encode(&request));
         self.give(id, Event::Requested { id: self.requests, request });
