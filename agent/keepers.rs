@@ -80,6 +80,8 @@ pub struct Keepers {
     ready: Vec<u64>,
     /// As of which change of the node's.
     seen: Option<u64>,
+    /// This board is too slow to hold anything.
+    is_slow: bool,
     /// The agent is about to end: nothing is to be taken any more.
     is_stopping: bool,
 }
@@ -169,6 +171,11 @@ impl Keepers {
         (self.is_stopping, self.seen) = (true, None);
     }
 
+    /// This board is too slow for the group's timing, or no longer.
+    pub const fn set_slow(&mut self, is_slow: bool) {
+        (self.is_slow, self.seen) = (is_slow, None);
+    }
+
     /// Has anything changed since they were told?
     #[must_use]
     pub fn is_news(&self, node: &Node) -> bool {
@@ -231,7 +238,9 @@ impl Keepers {
             let lacks = format!("this board lacks {}: `capabilities`", self.lacks(duty)?);
             Some((keeper.duty.clone(), lacks))
         });
-        lacking.chain(unknown).chain(cannot).collect()
+        let slow = self.keepers.values().filter(|_| self.is_slow);
+        let slow = slow.map(|keeper| (keeper.duty.clone(), String::from("this board is too slow")));
+        slow.chain(lacking).chain(unknown).chain(cannot).collect()
     }
 
     /// What this board cannot do that a duty needs, if anything.
@@ -247,7 +256,7 @@ impl Keepers {
     fn ready_for(&self, duties: &[Duty]) -> Vec<u64> {
         let is_ready = |duty: &&Duty| {
             let mut keepers = self.keepers.values();
-            let can = !self.is_stopping && self.lacks(duty).is_none();
+            let can = !self.is_stopping && !self.is_slow && self.lacks(duty).is_none();
             can && keepers.any(|keeper| keeper.duty == duty.name && keeper.is_ready)
         };
         duties.iter().filter(is_ready).map(|duty| duty.id).collect()

@@ -499,7 +499,8 @@ impl Member {
                 let not_kept = self.keepers.not_kept(&self.node, &self.facts.kept);
                 let seen =
                     view::status(clock::now(), &self.node, &self.facts, drops, &self.drivers.road);
-                let status = Status { not_kept, ..seen };
+                let slow = self.watching.slowness.why().cloned();
+                let status = Status { not_kept, slow, ..seen };
                 // A caller that went away needs no answer.
                 let _ = reply.send(status);
             }

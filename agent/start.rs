@@ -1,7 +1,7 @@
 //! From options to a running board: takes the directory, waits for a group if
 //! there is none yet, brings the database forward, starts the drivers, runs.
 
-use std::{os::unix::process::CommandExt, path::Path, time::Duration};
+use std::{net::SocketAddr, os::unix::process::CommandExt, path::Path, time::Duration};
 
 use tokio::{
     net::{TcpListener, UnixDatagram, UnixListener},
@@ -27,12 +27,14 @@ use crate::{
     http,
     identity::Identity,
     keyring::Keyring,
+    links::{self, PowerSave},
     load::Loader,
     notices::bell::Bell,
     readings::{datagram, desk::Desk, stream},
     run::{Drivers, Member, Sources},
     seal::{Keys, Seal},
     settings,
+    slow::Syncs,
     store::{
         StoreError,
         database::{self, Database, QueryOutcome},
@@ -198,33 +200,50 @@ async fn member(
             clock: doors.clock.clone(),
         },
     ));
+    let facts = facts(options, (identity, boot), doors.http, road.address());
     let drivers = Drivers {
-        journal: JournalThread::start(journal, report.clone(), halt("journal", directory)),
+        journal: JournalThread::start(
+            journal,
+            report.clone(),
+            facts.syncs.clone(),
+            halt("journal", directory),
+        ),
         database: DatabaseThread::start(database, report, halt("database", directory)),
         road,
         neighbours,
         notify: doors.notify,
         clock: doors.clock,
     };
-    let facts = Facts {
-        identity,
-        started: clock::now(),
-        http: Some(doors.http),
-        http_open: options.http_open,
-        directory: directory.clone(),
-        boot,
-        ends: Ends::begin(directory, boot),
-        bell: Bell::new(options.notify.clone()),
-        not_trimmed: None,
-        capabilities: options.capabilities.clone(),
-        kept: options.duties.iter().map(|task| task.name.clone()).collect(),
-        parent: options.parent,
-    };
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };
     match Member::new(node, first, (seal, keyring), drivers, (facts, will)).run(sources).await {
         None => Ok(()),
         Some((waiting, drivers)) => forget(directory, waiting, drivers).await,
+    }
+}
+
+/// What is true of this board beside its node.
+fn facts(
+    options: &RunOptions,
+    (identity, boot): (Identity, u64),
+    http: SocketAddr,
+    bound: SocketAddr,
+) -> Facts {
+    Facts {
+        identity,
+        started: clock::now(),
+        http: Some(http),
+        http_open: options.http_open,
+        directory: options.directory.clone(),
+        boot,
+        ends: Ends::begin(&options.directory, boot),
+        bell: Bell::new(options.notify.clone()),
+        not_trimmed: None,
+        capabilities: options.capabilities.clone(),
+        kept: options.duties.iter().map(|task| task.name.clone()).collect(),
+        parent: options.parent,
+        syncs: Syncs::default(),
+        power_save: PowerSave::watch(links::interfaces(bound)),
     }
 }
 

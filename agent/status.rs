@@ -126,6 +126,9 @@ pub struct Status {
     /// Duties whose commands are to be kept on this board and are not, and why.
     #[serde(default)]
     pub not_kept: BTreeMap<String, String>,
+    /// Why this board is too slow for the group's timing, and holds no duty, if it is.
+    #[serde(default)]
+    pub slow: Option<String>,
     /// Data directory.
     pub directory: String,
     /// All members, this one included, ascending by id.
@@ -251,6 +254,13 @@ pub struct MemberStatus {
     pub heard_ms: Option<u64>,
     /// Where it was last heard from, or else its first known address.
     pub address: Option<String>,
+    /// About the longest round trip to it of late, milliseconds, as the leader knows it.
+    #[serde(default)]
+    pub round_trip_ms: Option<u64>,
+    /// Its round trips are too long for the group's timing, as the leader sees it: it holds no
+    /// duty.
+    #[serde(default)]
+    pub slow: bool,
     /// Its HTTP address as it last said, if it has one.
     pub http: Option<String>,
     /// Leader's view of how far its log matches; none elsewhere.

@@ -15,9 +15,11 @@ use crate::{
     driver::udp::Road,
     history::ends::Ends,
     identity::Identity,
+    links::PowerSave,
     notices::bell::Bell,
     readers,
     seal::Drop,
+    slow::Syncs,
     status::{DifferenceStatus, DutyStatus, MemberStatus, PullStatus, ScrubStatus, Status},
 };
 
@@ -45,6 +47,10 @@ pub struct Facts {
     pub bell: Bell,
     /// How the start before this one ended.
     pub ends: Ends,
+    /// How long its journal's syncs took.
+    pub syncs: Syncs,
+    /// Which of its links saves power.
+    pub power_save: PowerSave,
     /// Why no old readings are trimmed, as the group's database says.
     pub not_trimmed: Option<String>,
 }
@@ -131,11 +137,11 @@ pub fn status(
         scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),
         readings: node.intake_status(),
         duties: node.duties().iter().map(|duty| duty_status(now, node, duty, &members)).collect(),
-        not_kept: BTreeMap::new(),
         not_trimmed: facts.not_trimmed.clone(),
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
         counters: counters(&seen, drops, road).into_iter().chain(facts.bell.counters()).collect(),
+        ..Status::default()
     }
 }
 
@@ -211,7 +217,7 @@ fn member_status(
 ) -> MemberStatus {
     let is_own = member.id == own;
     let peer = seen.peers.get(&member.id).cloned().unwrap_or_default();
-    let PeerStatus { heard_ms, reachable, matched, http } = peer;
+    let PeerStatus { heard_ms, reachable, matched, round_trip_ms, http } = peer;
     let reachable = if is_own { Some(true) } else { reachable };
     let http = match is_own {
         true => facts.http.map(|address| format!("http://{address}")),
@@ -227,6 +233,8 @@ fn member_status(
         resting: false,
         witness: false,
         leader: seen.leader == Some(member.id),
+        round_trip_ms,
+        slow: seen.slow.contains(&member.id),
         reachable: reachable == Some(true),
         unknown: reachable.is_none(),
         heard_ms: if is_own { Some(0) } else { heard_ms },

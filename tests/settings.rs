@@ -58,3 +58,21 @@ fn rules_of_what_is_kept_are_set_on_one_board_and_told_by_all() {
     let none = agents.ask("b", &["retention", "remove", "green*"]);
     assert!(!none.status.success() && agents.told("b", &["retention"]).contains("no rules"));
 }
+
+#[test]
+fn a_group_is_made_with_the_profile_that_is_named_or_goes_with_its_links() {
+    let mut agents = Agents::new(&program::debug());
+    agents.run("a");
+    let refused = agents.refused("a", &["init", "--profile", "warp"]);
+    assert!(refused.contains("wired, wifi or radio, not warp"), "{refused}");
+    let refused = agents.refused("a", &["init", "--profile", "wifi,lease_ms=900"]);
+    assert!(refused.contains("outlives it"), "{refused}");
+    assert_eq!(agents.status("a").expect("it answers")["role"], "waiting", "nothing was made");
+    let _token = agents.told("a", &["init", "--profile", "wifi,lease_ms=9000"]);
+    assert_eq!(agents.told("a", &["get", "profile"]), "wifi,lease_ms=9000\n");
+    agents.wait("a", "to take it up", is_slow);
+    agents.run("b");
+    let said = agents.told("b", &["init"]);
+    assert!(!said.contains("profile"), "its link is this machine: {said}");
+    assert_eq!(agents.told("b", &["get", "profile"]), "wired\n");
+}

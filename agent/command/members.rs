@@ -1,12 +1,12 @@
 //! Who belongs to the group: the table, and the commands that change it.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, path::Path, time::Duration};
 
-use super::{ask, asked_status, confirmed, show, something_else};
+use super::{ask, asked_status, confirmed, show, something_else, sql};
 use crate::{
     config::{Config, Places, RunFlags, RunOptions},
     control::{ControlRequest, ControlResponse},
-    directory, settings,
+    directory, links, settings,
     status::{MemberStatus, Status},
     terminal,
 };
@@ -146,21 +146,62 @@ pub(super) fn done(places: &Places, request: &ControlRequest, said: &str) -> Res
     }
 }
 
-/// Makes a group, and the token for the next board.
-pub(super) fn init(
-    places: &Places,
+/// `understudy init`
+#[derive(Debug, clap::Args)]
+pub(super) struct Init {
+    /// What to call the group.
+    #[arg(default_value = "group")]
     group: String,
+    /// This board's name, instead of that of its start.
+    #[arg(long)]
     name: Option<String>,
-    expires: &str,
-) -> Result<(), String> {
-    if settings::duration_ms(expires).is_none_or(|ms| ms == 0) {
-        return token(places, expires, 0).map(drop);
+    /// For how long the token holds, in time that the group is up: 10s to 30d. A
+    /// restart of the whole group ends it as well.
+    #[arg(long, default_value = EXPIRES, value_name = "TIME")]
+    expires: String,
+    /// How long things take in the group, as `understudy set profile` has it later: wired
+    /// where this board's only links are cables, else wifi, when absent.
+    #[arg(long, value_name = "PROFILE")]
+    profile: Option<String>,
+}
+
+/// The profile that a group made here has, and why where nobody named it.
+fn profile(status: &Status, named: Option<String>) -> (String, Option<String>) {
+    let bound = status.udp.parse::<SocketAddr>().ok();
+    let interfaces = bound.map(links::interfaces).unwrap_or_default();
+    named.map_or_else(
+        || {
+            let (profile, why) = links::profile(Path::new(links::SYSTEM), &interfaces);
+            (profile.to_owned(), why)
+        },
+        |named| (named, None),
+    )
+}
+
+/// Makes a group, and the token for the next board.
+pub(super) fn init(places: &Places, arguments: Init) -> Result<(), String> {
+    let Init { group, name, expires, profile: named } = arguments;
+    if settings::duration_ms(&expires).is_none_or(|ms| ms == 0) {
+        return token(places, &expires, 0).map(drop);
     }
+    let (profile, why) = profile(&asked_status(places)?, named);
+    let timing = settings::set(settings::PROFILE, &profile)?;
     ask(places, &ControlRequest::Init { group: group.clone(), name })?;
-    let token = token(places, expires, 0).map_err(|reason| {
+    sql::done(places, timing, false).map_err(|reason| {
+        format!(
+            "the group is made, but has not the timing profile {profile}: {reason}. `understudy \
+             set profile {profile}` sets it, `understudy token` makes a token"
+        )
+    })?;
+    if let Some(why) = why {
+        terminal::line(&format!(
+            "Its timing profile is {profile}, since {why}: `understudy set profile` changes it."
+        ))?;
+    }
+    let token = token(places, &expires, 0).map_err(|reason| {
         format!("the group is made, but no token: {reason}. `understudy token` makes one")
     })?;
-    terminal::prose(&show::init(&group, expires, &token))
+    terminal::prose(&show::init(&group, &expires, &token))
 }
 
 #[cfg(test)]

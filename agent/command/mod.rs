@@ -81,18 +81,7 @@ enum Command {
         of_parent: Option<u32>,
     },
     /// Make a new group of this board; the last line printed is a token.
-    Init {
-        /// What to call the group.
-        #[arg(default_value = "group")]
-        group: String,
-        /// This board's name, instead of that of its start.
-        #[arg(long)]
-        name: Option<String>,
-        /// For how long the token holds, in time that the group is up: 10s to 30d. A
-        /// restart of the whole group ends it as well.
-        #[arg(long, default_value = members::EXPIRES, value_name = "TIME")]
-        expires: String,
-    },
+    Init(members::Init),
     /// Make this board a member of the group that printed the token. It gets a copy of
     /// everything, and votes by itself once it has caught up. With --witness it votes and
     /// keeps what of the log another may lack, and no data.
@@ -354,7 +343,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
             let flags = RunFlags { http, http_open, udp, name, parent: of_parent };
             return run(places, flags, arguments.log_level);
         }
-        Command::Init { group, name, expires } => members::init(places, group, name, &expires)?,
+        Command::Init(arguments) => members::init(places, arguments)?,
         Command::Join { token, name, replace: replaces, witness } => {
             let token = token.map_or_else(read_token, Ok)?;
             let answer = ask(places, &ControlRequest::Join { token, replaces, name, witness })?;

@@ -15,6 +15,7 @@ use crate::{
     lease::{Ended, Lessee, Lessor, Quiet},
     node::Node,
     rounds::Rounds,
+    trips::Trips,
     wire::RaftFrame,
 };
 
@@ -53,6 +54,7 @@ pub(crate) struct Duties {
     /// When a sensor was heard last that a duty wants.
     pub(crate) sensors: BTreeMap<String, Millis>,
     pub(crate) moves: BTreeMap<u64, Moves>,
+    pub(crate) trips: Trips,
     /// Duties for which a better board than the holder is ready, and since when.
     pub(crate) better: BTreeMap<u64, Millis>,
     pub(crate) ready: BTreeMap<NodeId, Ready>,
@@ -81,6 +83,7 @@ impl Duties {
             unfit: BTreeSet::new(),
             sensors: BTreeMap::new(),
             moves: BTreeMap::new(),
+            trips: Trips::default(),
             better: BTreeMap::new(),
             ready: BTreeMap::new(),
             told: (None, 0),
@@ -96,6 +99,7 @@ impl Duties {
     pub(crate) fn forget(&mut self, board: NodeId) {
         self.ready.remove(&board);
         self.ended.forget(board);
+        self.trips.forget(board);
     }
 }
 
@@ -182,6 +186,7 @@ impl Node {
             self.duties.changes += 1;
         }
         self.look_at_sensors(now);
+        self.tend_trips(now);
         self.say_ready(now);
         self.renew(now);
     }

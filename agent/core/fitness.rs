@@ -70,9 +70,12 @@ impl Node {
         self.duties.unfit.contains(&duty)
     }
 
-    /// Has its holder said, in the start that it holds this duty in, that it is not ready
-    /// for it? One that has said nothing yet has not.
+    /// Is its holder too slow, or has it said, in the start that it holds this duty in, that
+    /// it is not ready for it? One that has said nothing yet has not.
     pub(crate) fn is_unfit(&self, now: Millis, duty: &Duty, holder: Incarnation) -> bool {
+        if self.slow_boards().contains(&holder.board) {
+            return true;
+        }
         if holder.board == self.config.id {
             return holder == self.incarnation() && !self.is_ready_for(duty.id);
         }

@@ -9,6 +9,7 @@ use crate::{
     readings::{Arrivals, Level, Reading},
     rig::Rig,
     sql::Value,
+    wire,
 };
 
 const IDS: [NodeId; 3] = [1, 2, 3];
@@ -54,6 +55,31 @@ fn report(rig: &mut Rig, boards: &[NodeId], ms: u64) {
             rig.ask(*board, 0, Request::Readings(arrivals));
         }
         rig.run(250);
+    }
+}
+
+#[test]
+fn a_holder_that_cannot_keep_up_lets_go_for_one_that_can() {
+    let (mut rig, [leader, holder, third]) = group(Rules::default());
+    rig.run(21_000);
+    assert!(!is_to_yield(&rig, leader));
+    assert!(rig.nodes[&leader].round_trip_ms(holder).is_some(), "it is asked all the time");
+    let limit_ms = rig.nodes[&leader].round_trip_ms_max();
+    for slow in [Vec::from([holder]), Vec::from([holder, third])] {
+        for _ in 0..25 {
+            let now = rig.now;
+            let node = rig.nodes.get_mut(&leader).unwrap();
+            for board in &slow {
+                let context = wire::read_context(leader, 1, now.0);
+                node.note_round(Millis(now.0 - 2 * limit_ms), context);
+                (0..50).for_each(|_| node.note_trip(now, *board, &context));
+            }
+            rig.run(1_000);
+        }
+        let node = &rig.nodes[&leader];
+        let is_alone = slow.len() == 1;
+        assert_eq!(node.slow_boards(), if is_alone { [holder] } else { [leader] });
+        assert_eq!(is_to_yield(&rig, leader), is_alone, "where most seem slow its own road is");
     }
 }
 

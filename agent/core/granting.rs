@@ -35,6 +35,7 @@ impl Node {
         self.duties.renewals.retain(|_| false);
         self.duties.told = (None, 0);
         self.duties.better.clear();
+        self.forget_trips();
         let term = self.raw.raft.term;
         self.duties.lessor.begin(&self.duties.quiet, term);
     }
@@ -87,6 +88,7 @@ impl Node {
             return;
         }
         if let Some(context) = self.duties.renewals.next(now, self.config.timing.read_retry_ms) {
+            self.note_round(now, context);
             self.raw.read_index(Vec::from(context));
         }
         if !self.knows_duties() {
@@ -162,7 +164,7 @@ impl Node {
 
     /// The start of `board` that is ready for this duty now.
     pub(crate) fn ready_for(&self, now: Millis, board: NodeId, duty: &Duty) -> Option<Incarnation> {
-        if self.membership.is_witness(board) {
+        if self.membership.is_witness(board) || self.slow_boards().contains(&board) {
             return None;
         }
         if board == self.config.id {

@@ -34,8 +34,9 @@ impl Node {
             return self.on_snapshot(now, from, (term, first), at);
         }
         let message = validate::inbound(&self.raw.raft, from, frame.clone())?;
-        if let RaftFrame::HeartbeatAnswer { has_room, .. } = &frame {
+        if let RaftFrame::HeartbeatAnswer { has_room, context, .. } = &frame {
             self.note_room(from, *has_room);
+            context.iter().for_each(|context| self.note_trip(now, from, context));
         }
         // Errors mean "not for me now": an unknown peer's answer, a dropped proposal.
         let _ = self.raw.step(message);

@@ -105,6 +105,7 @@ mod spooling;
 mod starts;
 mod tail;
 mod tempo;
+mod trips;
 mod validate;
 mod walls;
 mod witness;

@@ -194,6 +194,7 @@ impl Node {
             self.reads.rounds.abandon();
         } else if let Some(context) = self.reads.rounds.next(now, self.config.timing.read_retry_ms)
         {
+            self.note_round(now, context);
             self.raw.read_index(Vec::from(context));
         }
         if self.applier.has_fallen_back() {

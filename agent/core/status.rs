@@ -34,6 +34,8 @@ pub struct PeerStatus {
     pub reachable: Option<bool>,
     /// How far its log is known to match, by a leader.
     pub matched: Option<u64>,
+    /// About the longest round trip to it of late, milliseconds, as a leader knows it.
+    pub round_trip_ms: Option<u64>,
     /// Its HTTP address as it last said.
     pub http: String,
 }
@@ -87,6 +89,8 @@ pub struct NodeStatus {
     pub one_copy: bool,
     /// The group writes on then.
     pub one_copy_allowed: bool,
+    /// Boards that cannot keep up with the group's timing, as this leader sees it.
+    pub slow: Vec<NodeId>,
     /// Peers, by id.
     pub peers: BTreeMap<NodeId, PeerStatus>,
     /// Peers' bytes dropped, by reason.
@@ -126,6 +130,7 @@ impl Node {
             witness: self.is_witness(),
             one_copy: self.has_one_copy(now),
             one_copy_allowed: self.may_have_one_copy(),
+            slow: self.slow_boards(),
             peers: self.peers(now),
             dropped: self.dropped.clone(),
         }
@@ -151,6 +156,7 @@ impl Node {
                     heard_ms: self.heard.get(&member.id).map(|at| now.since(*at)),
                     matched: progress.map(|progress| progress.matched),
                     reachable: self.hears(now, member.id),
+                    round_trip_ms: self.round_trip_ms(member.id),
                     http: self.http_of(member.id),
                 };
                 (member.id, peer)

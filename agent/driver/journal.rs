@@ -21,9 +21,11 @@ use understudy_core::{
     limits::{APPEND_BYTES_MAX, JOURNAL_EFFECTS_MAX},
 };
 
+use super::clock;
 use crate::{
     call::Followed,
     identity::Identity,
+    slow::Syncs,
     store::journal::{Journal, JournalError, Persist},
 };
 
@@ -54,6 +56,7 @@ impl JournalThread {
     pub fn start(
         journal: Journal,
         events: Sender<Event>,
+        syncs: Syncs,
         halt: impl Fn(&str) + Send + 'static,
     ) -> Self {
         let (jobs, waiting) = mpsc::sync_channel(JOURNAL_EFFECTS_MAX + FOLLOWS_MAX);
@@ -65,7 +68,7 @@ impl JournalThread {
             .spawn(move || {
                 let (batch, number, identity, is_full) = (Vec::new(), 0, None, false);
                 let follows = waits;
-                Worker { journal, events, halt, follows, batch, number, identity, is_full }
+                Worker { journal, events, halt, syncs, follows, batch, number, identity, is_full }
                     .run(&waiting);
             })
             .expect("a thread can be started");
@@ -135,6 +138,7 @@ struct Worker<H> {
     journal: Journal,
     events: Sender<Event>,
     halt: H,
+    syncs: Syncs,
     /// Listeners that entries are to be read for.
     follows: Arc<AtomicUsize>,
     /// What is to be written next, and the number of its last part.
@@ -237,7 +241,11 @@ impl<H: Fn(&str)> Worker<H> {
         if self.batch.is_empty() {
             return;
         }
-        let full = match self.journal.write(&self.batch) {
+        let began = clock::now();
+        let written = self.journal.write(&self.batch);
+        let now = clock::now();
+        self.syncs.note(now, now.since(began));
+        let full = match written {
             Ok(()) => false,
             Err(JournalError::DiskFull) => true,
             Err(JournalError::Halt(reason)) => return (self.halt)(&reason),
@@ -275,8 +283,9 @@ mod tests {
         let (events, _told) = tokio::sync::mpsc::channel(1);
         let follows = Arc::new(AtomicUsize::new(0));
         let (halt, batch, number, identity, is_full) = (|_: &str| {}, Vec::new(), 0, None, false);
+        let syncs = Syncs::default();
         let mut worker =
-            Worker { journal, events, halt, follows, batch, number, identity, is_full };
+            Worker { journal, events, halt, syncs, follows, batch, number, identity, is_full };
         assert!(matches!(worker.followed(2, 6), Some(Followed::Entries(all)) if all.len() == 2));
         let cut = Some(Cut::Anew(Position { term: 2, index: 5 }));
         worker.batch.push(Persist { cut, ..Persist::default() });

@@ -1,6 +1,7 @@
 //! A member's look at its group: what it sees, now and then, becomes rows of the history
 //! by way of the recorder, and is told to who wants to know by way of the bell.
 
+use tracing::{info, warn};
 use understudy_core::{
     event::{Event, Millis, NodeId, ReadLevel, Reply, Request},
     history::Kind,
@@ -14,6 +15,7 @@ use crate::{
     history::recorder::{Happening, Peer, Recorder, View},
     notices::{Notice, What, card::Card, moves::Moves, sensors::Sensors},
     readings::query::when,
+    slow::{self, Slowness},
     view::Facts,
 };
 
@@ -31,6 +33,7 @@ pub(super) struct Watching {
     sensors: Sensors,
     card: Card,
     card_looked: Option<Millis>,
+    pub(super) slowness: Slowness,
 }
 
 impl Watching {
@@ -43,6 +46,7 @@ impl Watching {
             sensors: Sensors::new(facts.started, facts.bell.wishes()),
             card: Card::default(),
             card_looked: None,
+            slowness: Slowness::default(),
         }
     }
 }
@@ -54,6 +58,7 @@ impl Member {
             return;
         }
         self.watching.looked = now;
+        self.look_whether_slow(now);
         let view = self.group_view(now);
         let happened = self.watching.recorder.look(&view);
         self.tell_of_boards(now, &view, &happened);
@@ -123,6 +128,19 @@ impl Member {
                 reason: format!("{from} had it: {why}"),
                 ..self.notice(now, What::DutyMoved)
             });
+        }
+    }
+
+    fn look_whether_slow(&mut self, now: Millis) {
+        let Facts { syncs, power_save, .. } = &self.facts;
+        let seen = slow::Seen { sync_ms: syncs.p99_ms(now), saves_power: power_save.get() };
+        if self.watching.slowness.look(now, self.node.timing(), &seen) {
+            match self.watching.slowness.why() {
+                Some(reason) => warn!(reason, "this board is too slow, and holds no duty"),
+                None => info!("this board is fast enough again"),
+            }
+            self.keepers.set_slow(self.watching.slowness.why().is_some());
+            self.tell_keepers();
         }
     }
 

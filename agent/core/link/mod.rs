@@ -26,7 +26,7 @@ use crate::{
 mod bitmap;
 mod epochs;
 mod layout;
-mod pace;
+pub(crate) mod pace;
 mod receive;
 mod send;
 
@@ -276,12 +276,6 @@ impl Links {
     #[must_use]
     pub const fn counters(&self) -> LinkCounters {
         self.counters
-    }
-
-    /// Round trip to a peer, milliseconds, once a large frame went there.
-    #[must_use]
-    pub fn round_trip_ms(&self, peer: NodeId) -> Option<u64> {
-        self.links.get(&peer)?.sender.as_ref()?.round_trip_ms()
     }
 
     /// When a large frame on its way to a peer was last seen to get on.

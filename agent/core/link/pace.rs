@@ -71,7 +71,7 @@ const LEAST_MS: u64 = 20_000;
 
 /// Estimates of a peer's round trip, as TCP keeps them (RFC 6298).
 #[derive(Debug, Default)]
-pub(super) struct RoundTrip {
+pub(crate) struct RoundTrip {
     /// Eighths of a millisecond; `None` before the first sample.
     smoothed_8: Option<u64>,
     /// Quarters of a millisecond.
@@ -83,7 +83,7 @@ pub(super) struct RoundTrip {
 }
 
 impl RoundTrip {
-    pub(super) fn sample(&mut self, now: Millis, ms: u64) {
+    pub(crate) fn sample(&mut self, now: Millis, ms: u64) {
         let ms = ms.min(PROBE_MS_MAX);
         match &mut self.smoothed_8 {
             None => {
@@ -109,6 +109,11 @@ impl RoundTrip {
     /// Milliseconds, once known.
     pub(super) fn smoothed_ms(&self) -> Option<u64> {
         self.smoothed_8.map(|smoothed_8| smoothed_8 / 8)
+    }
+
+    /// About the longest there is, milliseconds, once any is known.
+    pub(crate) fn longest_ms(&self) -> Option<u64> {
+        self.smoothed_ms().map(|smoothed| smoothed + self.variation_4)
     }
 
     /// Was the last round trip longer than the road explains?

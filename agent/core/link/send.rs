@@ -147,10 +147,6 @@ impl Sender {
         (!self.transfers.is_empty()).then_some(self.progressed)
     }
 
-    pub(super) fn round_trip_ms(&self) -> Option<u64> {
-        self.round_trip.smoothed_ms()
-    }
-
     /// Takes a frame to be sent; all peers' frames may grow by `room` bytes.
     pub(super) fn take(&mut self, now: Millis, frame: Vec<u8>, room: usize) -> Taken {
         if self.transfers.iter().any(|transfer| transfer.frame == frame) {

@@ -1,0 +1,179 @@
+//! What leads from this board to the others, by the system's files: the group's timing profile
+//! goes by it when the group is made, and power save on it makes a board slow.
+//!
+//! Left out: how fast it is.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::driver::udp::usable_addresses;
+
+/// Where the system has its interfaces.
+pub const SYSTEM: &str = "/sys/class/net";
+
+/// Between two looks at power save, which comes back with every connection.
+const LOOK: Duration = Duration::from_secs(300);
+
+/// What an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// A cable, or this machine itself.
+    Wired,
+    /// Wi-Fi.
+    Wireless,
+    /// Anything else: a tunnel, a modem.
+    Other,
+}
+
+/// What this interface is.
+#[must_use]
+pub fn kind(system: &Path, interface: &str) -> Link {
+    let folder = system.join(interface);
+    if ["wireless", "phy80211"].iter().any(|mark| folder.join(mark).exists()) {
+        return Link::Wireless;
+    }
+    // ARPHRD_ETHER and ARPHRD_LOOPBACK of <linux/if_arp.h>.
+    match fs::read_to_string(folder.join("type")).unwrap_or_default().trim() {
+        "1" | "772" => Link::Wired,
+        _ => Link::Other,
+    }
+}
+
+/// The interfaces by which others reach what is bound there.
+#[must_use]
+pub fn interfaces(bound: SocketAddr) -> Vec<String> {
+    let usable = usable_addresses(bound);
+    let leads = |ip| usable.iter().any(|address| address.ip() == ip);
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut names: Vec<String> = interfaces
+        .into_iter()
+        .filter(|interface| leads(interface.ip()))
+        .map(|interface| interface.name)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// The timing profile that goes with these, and why where it is not that for cables.
+#[must_use]
+pub fn profile(system: &Path, interfaces: &[String]) -> (&'static str, Option<String>) {
+    let not_wired = interfaces.iter().find(|name| kind(system, name) != Link::Wired);
+    match not_wired {
+        None => ("wired", None),
+        Some(name) if kind(system, name) == Link::Wireless => {
+            ("wifi", Some(format!("{name} is Wi-Fi")))
+        }
+        Some(name) => ("wifi", Some(format!("{name} is no cable"))),
+    }
+}
+
+/// Which interface saves power, as was seen last.
+#[derive(Clone, Debug, Default)]
+pub struct PowerSave(Arc<Mutex<Option<String>>>);
+
+impl PowerSave {
+    /// Looks at the wireless ones of these now and then, on a thread of its own; where there
+    /// is none it never does.
+    #[must_use]
+    pub fn watch(interfaces: Vec<String>) -> Self {
+        let seen = Self::default();
+        let wireless = |name: &String| kind(Path::new(SYSTEM), name) == Link::Wireless;
+        let wireless: Vec<String> = interfaces.into_iter().filter(wireless).collect();
+        if !wireless.is_empty() {
+            let told = seen.clone();
+            let look = move || {
+                loop {
+                    told.set(wireless.iter().find(|name| saves_power(&iw(), name)).cloned());
+                    std::thread::sleep(LOOK);
+                }
+            };
+            let thread = std::thread::Builder::new().name(String::from("links"));
+            // Without a thread nothing is known of power save.
+            let _ = thread.stack_size(128 << 10).spawn(look);
+        }
+        seen
+    }
+
+    fn set(&self, interface: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = interface;
+    }
+
+    /// The interface that saves power, if one does.
+    #[must_use]
+    pub fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The program that knows; Raspberry Pi OS has it where not everybody's PATH leads.
+fn iw() -> PathBuf {
+    let places = ["/usr/sbin/iw", "/sbin/iw", "/usr/bin/iw"];
+    places.iter().map(PathBuf::from).find(|place| place.exists()).unwrap_or_default()
+}
+
+fn saves_power(iw: &Path, interface: &str) -> bool {
+    let asked = Command::new(iw)
+        .args(["dev", interface, "get", "power_save"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    asked.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("Power save: on"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn system() -> tempfile::TempDir {
+        let system = tempfile::tempdir().unwrap();
+        for (name, kind) in [("eth0", "1\n"), ("lo", "772\n"), ("wlan0", "1\n"), ("wg0", "65534\n")]
+        {
+            fs::create_dir(system.path().join(name)).unwrap();
+            fs::write(system.path().join(name).join("type"), kind).unwrap();
+        }
+        fs::create_dir(system.path().join("wlan0/wireless")).unwrap();
+        system
+    }
+
+    #[test]
+    fn a_profile_is_that_of_cables_only_where_all_are() {
+        let system = system();
+        let profile = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            profile(system.path(), &names)
+        };
+        assert_eq!(profile(&["lo"]), ("wired", None));
+        assert_eq!(profile(&["eth0"]), ("wired", None));
+        assert_eq!(profile(&["eth0", "wlan0"]), ("wifi", Some("wlan0 is Wi-Fi".into())));
+        assert_eq!(profile(&["wg0"]), ("wifi", Some("wg0 is no cable".into())));
+        assert_eq!(profile(&["gone0"]).0, "wifi", "what is not known is no cable");
+    }
+
+    #[test]
+    fn what_is_bound_to_this_machine_leads_nowhere_else() {
+        let bound = SocketAddr::from(([127, 0, 0, 1], 4_002));
+        assert_eq!(interfaces(bound), ["lo"]);
+    }
+
+    #[test]
+    fn power_save_is_what_iw_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let iw = folder.path().join("iw");
+        for (said, saves) in [("Power save: on", true), ("Power save: off", false)] {
+            fs::write(&iw, format!("#!/bin/sh\n[ \"$2\" = wlan0 ] && echo '{said}'\n")).unwrap();
+            fs::set_permissions(&iw, fs::Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(saves_power(&iw, "wlan0"), saves);
+            assert!(!saves_power(&iw, "wlan1"));
+        }
+        assert!(!saves_power(Path::new(""), "wlan0"));
+    }
+}
