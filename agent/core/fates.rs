@@ -85,7 +85,7 @@ impl Node {
     }
 
     pub(crate) fn is_ending(&self, start: Incarnation) -> bool {
-        let is_own = start == self.incarnation() && self.stopping;
+        let is_own = start == self.incarnation() && self.stopping.is_some();
         is_own || self.fates.ending.get(&start.board) == Some(&start)
     }
 
@@ -104,12 +104,12 @@ impl Node {
     }
 
     pub(crate) fn on_stopping(&mut self, now: Millis) {
-        self.stopping = true;
+        self.stopping = Some(now);
         self.say_ends(now);
     }
 
     pub(crate) fn tick_fates(&mut self, now: Millis) {
-        if self.stopping && self.ticks.is_multiple_of(ENDS_TICKS) {
+        if self.stopping.is_some() && self.ticks.is_multiple_of(ENDS_TICKS) {
             self.say_ends(now);
         }
     }

@@ -59,6 +59,28 @@ fn report(rig: &mut Rig, boards: &[NodeId], ms: u64) {
 }
 
 #[test]
+fn a_board_that_stops_hands_its_duties_on_before_it_stops_leading() {
+    for grants in [true, false] {
+        let (mut rig, [leader, _, third]) = group(Rules::default());
+        let mut duty = rig.nodes[&leader].duties()[0].clone();
+        let holder = |board| Some(Incarnation { board, boot: 1, nonce: 0 });
+        duty.holder = holder(leader);
+        IDS.iter().for_each(|id| rig.event(*id, Event::Duties(Vec::from([duty.clone()]))));
+        rig.event(leader, Event::Stopping);
+        rig.run(900);
+        assert!(rig.nodes[&leader].leads(), "it holds the duty still");
+        if grants {
+            duty.holder = holder(third);
+            IDS.iter().for_each(|id| rig.event(*id, Event::Duties(Vec::from([duty.clone()]))));
+            rig.run(90);
+            assert!(!rig.nodes[&leader].leads());
+        }
+        rig.run(500);
+        assert!(!rig.nodes[&leader].leads(), "it does not wait for long");
+    }
+}
+
+#[test]
 fn a_holder_that_cannot_keep_up_lets_go_for_one_that_can() {
     let (mut rig, [leader, holder, third]) = group(Rules::default());
     rig.run(21_000);

@@ -16,6 +16,9 @@ use crate::{
     wire::Frame,
 };
 
+/// Leadership waits no longer than this for duties to be handed on, milliseconds.
+const HANDS_ON_MS: u64 = 1_000;
+
 impl Node {
     /// This start of this board.
     #[must_use]
@@ -35,6 +38,14 @@ impl Node {
     pub fn is_granted_any(&self) -> bool {
         let own = self.incarnation();
         self.duties.rows.iter().any(|duty| duty.holder == Some(own))
+    }
+
+    /// A board that comes to its end and leads grants what it holds to others first: the next
+    /// leader would begin by looking who waits for what. It does not wait for a command that
+    /// takes its time to end.
+    pub(crate) fn hands_on_duties(&self, now: Millis) -> bool {
+        let is_early = self.stopping.is_some_and(|since| now.since(since) < HANDS_ON_MS);
+        is_early && self.is_granted_any()
     }
 
     /// What this board may act on now, and until when.

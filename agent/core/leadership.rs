@@ -57,7 +57,7 @@ impl Node {
     /// where nobody else could be elected for long: its log may be the only whole one.
     pub(crate) fn may_stand(&self) -> bool {
         self.hindrance() != Some(Refusal::DiskFull)
-            && !self.stopping
+            && self.stopping.is_none()
             && !self.catchup.is_busy()
             && (self.may_lead() || self.is_last_resort())
             && self.standing.may_elect(self.last())
@@ -74,7 +74,7 @@ impl Node {
     /// Nothing keeps this board from leading.
     pub(crate) fn may_lead(&self) -> bool {
         self.hindrance().is_none()
-            && !self.stopping
+            && self.stopping.is_none()
             && !self.catchup.is_busy()
             && (!self.is_fenced() || mutant::is(17))
             && (!self.is_witness() || mutant::is(51))

@@ -160,7 +160,8 @@ pub struct Node {
     pub(crate) disk_full: bool,
     pub(crate) database_full: bool,
     pub(crate) database_held: bool,
-    pub(crate) stopping: bool,
+    /// Since when it comes to its end.
+    pub(crate) stopping: Option<Millis>,
     pub(crate) tempo: Tempo,
     pub(crate) ticks: u64,
     /// The commit index that followers have heard of, at the last tick.
@@ -231,7 +232,7 @@ impl Node {
             disk_full: false,
             database_full: false,
             database_held: false,
-            stopping: false,
+            stopping: None,
             tempo: Tempo::new(now.plus(config.timing.tick_ms)),
             ticks: 0,
             announced: 0,
@@ -473,7 +474,7 @@ impl Node {
         self.tick_source(now);
         self.tick_offers(now);
         self.ask_to_yield(now);
-        if self.leads() && !self.may_lead() {
+        if self.leads() && !self.may_lead() && !self.hands_on_duties(now) {
             self.hand_over(now);
         }
     }
