@@ -19,7 +19,7 @@ use understudy_core::{
 
 use crate::{
     boot::Evidence,
-    driver::{control, udp},
+    driver::{control, mqtt::Broker, road::Transport, udp},
     hold::task::Task,
     http,
     notices::options::{self, NotifyConfig},
@@ -27,10 +27,14 @@ use crate::{
     store::database::Options,
 };
 
+mod brokers;
 mod duties;
 mod sample;
 
-pub use self::sample::SAMPLE;
+pub use self::{
+    brokers::{BrokerConfig, MqttConfig},
+    sample::SAMPLE,
+};
 
 /// Everything the agent is told, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +49,12 @@ pub struct RunOptions {
     pub http_open: bool,
     /// Where datagrams come in.
     pub udp: SocketAddr,
+    /// Which roads lead to the other boards.
+    pub transport: Transport,
+    /// Brokers that datagrams are posted to.
+    pub brokers: Vec<Broker>,
+    /// What all topics of boards begin with.
+    pub topic_prefix: String,
     /// Addresses to announce instead of those of the interfaces.
     pub announce: Vec<String>,
     /// Boards of the group are looked for by multicast.
@@ -72,6 +82,12 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
+    /// Which brokers are posted to, and what topics there begin with.
+    #[must_use]
+    pub fn posts(&self) -> (&[Broker], &str) {
+        (&self.brokers, &self.topic_prefix)
+    }
+
     /// Whether this network is asked for boards of the group: not where datagrams come in
     /// on this machine alone, or the owner says no.
     #[must_use]
@@ -136,6 +152,13 @@ pub struct Config {
     pub log_level: Option<String>,
     /// What this board can do, as duties need it.
     pub capabilities: Vec<String>,
+    /// Which roads lead to the other boards.
+    pub transport: Transport,
+    /// `[mqtt]`
+    pub mqtt: MqttConfig,
+    /// `[[broker]]`
+    #[serde(rename = "broker")]
+    brokers: Vec<toml::Spanned<BrokerConfig>>,
     /// `[http]`
     pub http: HttpConfig,
     /// `[udp]`
@@ -343,6 +366,12 @@ impl Config {
         })?;
         config.check().map_err(|(key, reason)| at(place_of(text, key), &reason))?;
         duties::check(&config.duties).map_err(|(place, reason)| at(Some(place), &reason))?;
+        brokers::check(config.transport, &config.mqtt, &config.brokers).map_err(
+            |(place, reason)| {
+                let key = reason.split([':', ' ']).next().unwrap_or_default();
+                at(place.or_else(|| place_of(text, key)), &reason)
+            },
+        )?;
         Ok(config)
     }
 
@@ -399,6 +428,16 @@ impl Config {
     #[must_use]
     pub fn tasks(&self) -> Vec<Task> {
         self.duties.iter().map(|task| task.get_ref().clone()).collect()
+    }
+
+    /// Brokers that datagrams are posted to.
+    ///
+    /// # Errors
+    /// When a file that one needs cannot be read.
+    pub fn brokers(&self) -> Result<Vec<Broker>, String> {
+        let is_used = self.transport != Transport::Udp;
+        let brokers = self.brokers.iter().filter(|_| is_used);
+        brokers.map(|broker| broker.get_ref().broker()).collect()
     }
 
     /// How much is logged, if the file says so.
@@ -507,6 +546,9 @@ impl RunOptions {
             http,
             http_open: http_open && !http.ip().is_loopback(),
             udp,
+            transport: config.transport,
+            brokers: config.brokers()?,
+            topic_prefix: config.mqtt.topic_prefix.clone(),
             announce: config.udp.announce.clone(),
             mdns: config.udp.mdns,
             name,

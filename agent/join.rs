@@ -25,10 +25,11 @@ use understudy_core::{
 };
 
 use crate::{
+    address::{Address, Mailbox},
     driver::{
         clock,
         mdns::{Neighbours, seen},
-        udp::Road,
+        road::Road,
     },
     seal::{Keys, Opened, Outgoing, Seal},
     survey::{Place, Sight, Survey},
@@ -99,7 +100,7 @@ pub struct Doorstep {
 pub struct Admission {
     key: PublicKey,
     /// Where to answer.
-    pub address: SocketAddr,
+    pub address: Address,
 }
 
 /// What the loop does about a guest's word.
@@ -118,7 +119,7 @@ impl Doorstep {
     pub fn knocked(
         &mut self,
         key: PublicKey,
-        address: SocketAddr,
+        address: Address,
         payload: &[u8],
         membership: &Membership,
     ) -> Knock {
@@ -306,6 +307,7 @@ pub async fn join(
         wish,
         survey,
         neighbours,
+        posts: road.posts(),
         found: BTreeMap::new(),
         attempt: u64::from_le_bytes(seeds.salt),
         answered: None,
@@ -327,11 +329,13 @@ struct Asking<'a> {
     survey: Survey,
     /// Where this network may be asked.
     neighbours: Option<Neighbours>,
+    /// There are brokers to post to.
+    posts: bool,
     /// Boards of the group found there.
     found: BTreeMap<NodeId, Vec<SocketAddr>>,
     attempt: u64,
     /// Who answered, and from where.
-    answered: Option<(PublicKey, SocketAddr)>,
+    answered: Option<(PublicKey, Address)>,
     /// Questions since it last said something.
     unheard: u32,
     members: Vec<Member>,
@@ -384,6 +388,7 @@ impl Asking<'_> {
         let in_vain = |place: &Place| matches!(place.sight, Sight::Foreign | Sight::Rekeyed);
         let asked = self.neighbours.is_none() || self.unheard >= UNHEARD_LOOK + LOOK_MAX;
         self.answered.is_none()
+            && !self.posts
             && self.survey.places().iter().all(in_vain)
             && (sees(Sight::Rekeyed) || asked && self.found.is_empty())
     }
@@ -418,15 +423,17 @@ impl Asking<'_> {
 
     /// Who is asked, and where: all that the token names, there and where boards of the
     /// group are found, until one answers.
-    fn asked_now(&self) -> Vec<(PublicKey, Vec<SocketAddr>)> {
+    fn asked_now(&self) -> Vec<(PublicKey, Vec<Address>)> {
         if let Some((host, address)) = self.answered {
             return vec![(host, vec![address])];
         }
         let places = self.survey.places();
         let hosts = self.token.hosts.iter().map(|host| {
             let named = places.iter().filter(|place| host.addresses.contains(&place.address));
-            let mut found: Vec<_> = named.flat_map(|place| place.found.iter().copied()).collect();
-            found.extend(self.found.values().flatten());
+            let found = named.flat_map(|place| place.found.iter());
+            let found = found.chain(self.found.values().flatten());
+            let mut found: Vec<Address> = found.copied().map(Address::Udp).collect();
+            found.extend(self.posts.then(|| Address::Mqtt(Mailbox::of(&host.key))));
             found.sort_unstable();
             found.dedup();
             (host.key, found)
@@ -434,7 +441,7 @@ impl Asking<'_> {
         hosts.collect()
     }
 
-    fn hear(&mut self, datagram: &[u8], source: SocketAddr, road: &mut Road) -> Heard {
+    fn hear(&mut self, datagram: &[u8], source: Address, road: &mut Road) -> Heard {
         let mut out = Vec::new();
         let hosts = || self.token.hosts.iter().map(|host| host.key);
         let before: Vec<_> = hosts().filter(|key| self.seal.has_host(*key)).collect();
@@ -476,13 +483,16 @@ impl Asking<'_> {
         let mut tried = Vec::new();
         let mut answered = self.answered.map(|(_, address)| address);
         for Place { address, sight, found } in self.survey.places() {
-            let what = match answered.take_if(|answered| found.contains(answered)) {
+            let is_there =
+                |answered: &Address| found.iter().any(|at| Address::Udp(*at) == *answered);
+            let what = match answered.take_if(|answered| is_there(answered)) {
                 Some(_) => undecided.to_owned(),
                 None => sight.to_string(),
             };
             tried.push((address.clone(), what));
         }
-        let asked_too = self.found.values().flatten().filter(|at| answered != Some(**at));
+        let asked_too =
+            self.found.values().flatten().filter(|at| answered != Some(Address::Udp(**at)));
         let silent = "found on this network: no board that the token names answers there";
         tried.extend(asked_too.map(|address| (address.to_string(), silent.to_owned())));
         tried.extend(answered.map(|address| (address.to_string(), undecided.to_owned())));
@@ -495,7 +505,7 @@ mod tests {
     use understudy_core::{limits::NAME_BYTES_MAX, member::MembershipChange};
 
     use super::*;
-    use crate::{identity::GroupKey, seal::public_key, token::Host};
+    use crate::{driver::road::Transport, identity::GroupKey, seal::public_key, token::Host};
 
     const KEY: GroupKey = GroupKey { number: 3, key: [2; 32] };
 
@@ -575,7 +585,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-            let road = Road::bind(loopback).unwrap();
+            let road = Road::bind(loopback, Transport::Udp).unwrap();
             let token = Token {
                 group: [1; 16],
                 group_name: "g".into(),
@@ -588,7 +598,7 @@ mod tests {
             };
             let keys = Keys::of_one([1; 16], KEY, [5; 32]);
             let issuer = tokio::spawn(issuer.issue(road, keys));
-            let mut road = Road::bind(loopback).unwrap();
+            let mut road = Road::bind(loopback, Transport::Udp).unwrap();
             let keys = Keys::of_one(token.group, group_key, [6; 32]);
             let (name, replaces) = (String::from("new"), String::new());
             let addresses = vec!["192.0.2.1:4002".into()];
@@ -661,6 +671,7 @@ mod tests {
                 wish: &wish,
                 survey: Survey::new(&[], &keys(), [0; 8]),
                 neighbours: None,
+                posts: false,
                 found: BTreeMap::new(),
                 attempt: 0,
                 answered: None,
@@ -674,7 +685,8 @@ mod tests {
                 asking.found(board, vec![address; 100]);
             }
             assert!(!asking.is_hopeless());
-            assert_eq!(asking.asked_now(), [(token.hosts[0].key, vec![address])]);
+            let asked = asking.asked_now();
+            assert_eq!(asked, [(token.hosts[0].key, vec![Address::Udp(address)])]);
             assert_eq!(asking.found.len(), MEMBERS_MAX);
             assert!(asking.found.values().all(|addresses| addresses.len() == FOUND_MAX));
             let said = asking.given_up().to_string();

@@ -12,6 +12,7 @@
 //! Dependencies point downward: `command` -> `start` -> `run` -> drivers, seal,
 //! front doors -> `load` -> store -> `call`, `retention`, `settings`, `status`, `identity` -> the core.
 
+pub mod address;
 pub mod boot;
 pub mod call;
 pub mod clock;

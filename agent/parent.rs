@@ -28,13 +28,21 @@ use tokio::{
 };
 
 use crate::{
-    driver::watch,
+    address::Mailbox,
+    driver::{
+        mqtt::{Broker, Brokers},
+        watch,
+    },
     hold::{guards::Guards, task::Task, words::KeeperWord},
     will::{Bequest, Letter},
 };
 
 /// A letter is sent again after these, since datagrams are lost.
 const AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_millis(15), Duration::from_millis(60)];
+
+/// A broker has so long to be there, for each time, and what was posted to leave.
+const POST: Duration = Duration::from_secs(1);
+const POSTED: Duration = Duration::from_millis(200);
 
 /// Commands whose keepers say nothing within this may run on: that they have ended is
 /// said no more. Every lease is over by then.
@@ -51,6 +59,8 @@ const LINE_BYTES_MAX: u64 = 1 << 16;
 struct Estate {
     letters: Vec<Letter>,
     acting: BTreeSet<u64>,
+    /// Of which group, and from which mailbox, letters are posted.
+    post: Option<([u8; 4], Mailbox)>,
     /// Something of what the agent said made no sense.
     is_torn: bool,
 }
@@ -60,7 +70,12 @@ struct Estate {
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn run(control: &Path, tasks: &[Task], arguments: Vec<OsString>) -> Result<ExitCode, String> {
+pub fn run(
+    control: &Path,
+    tasks: &[Task],
+    posts: (&[Broker], &str),
+    arguments: Vec<OsString>,
+) -> Result<ExitCode, String> {
     let words = |error: std::io::Error| format!("the agent cannot be started: {error}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(words)?;
@@ -77,7 +92,8 @@ pub fn run(control: &Path, tasks: &[Task], arguments: Vec<OsString>) -> Result<E
             .spawn()
             .map_err(words)?;
         let guards = Guards::new(control, tasks);
-        watch_over(child, UnixStream::from_std(ours).map_err(words)?, control, guards).await
+        let agent = UnixStream::from_std(ours).map_err(words)?;
+        watch_over(child, agent, (control, posts), guards).await
     });
     runtime.shutdown_background();
     Ok(code_of(ended?))
@@ -92,7 +108,7 @@ fn code_of(ended: ExitStatus) -> ExitCode {
 async fn watch_over(
     mut child: Child,
     agent: UnixStream,
-    control: &Path,
+    (control, posts): (&Path, (&[Broker], &str)),
     mut guards: Guards<'_>,
 ) -> Result<ExitStatus, String> {
     let words = |error: std::io::Error| error.to_string();
@@ -125,7 +141,7 @@ async fn watch_over(
     if ended.success() {
         let _ = guards_end.await;
     } else {
-        let _ = tokio::join!(guards_end, estate.carry_out(control));
+        let _ = tokio::join!(guards_end, estate.carry_out(control, posts));
     }
     Ok(ended)
 }
@@ -167,6 +183,7 @@ impl Estate {
         match bequest {
             Ok(Some(Bequest::Letters(letters))) => self.letters = letters,
             Ok(Some(Bequest::Acting(acting))) => self.acting = acting,
+            Ok(Some(Bequest::Post(tag, from))) => self.post = Some((tag, from)),
             Ok(None) => return false,
             Err(()) => {
                 self.is_torn = true;
@@ -177,19 +194,21 @@ impl Estate {
     }
 
     /// Says that the agent has ended, and then that its commands have.
-    async fn carry_out(self, control: &Path) {
-        let Self { letters, mut acting, is_torn } = self;
+    async fn carry_out(self, control: &Path, posts: (&[Broker], &str)) {
+        let Self { letters, mut acting, post, is_torn } = self;
+        let post = post.and_then(|(tag, from)| Brokers::open(posts, tag, from));
+        let post = post.as_ref();
         if is_torn {
             // Nobody knows what runs: no more is said than is sure.
-            return send(&letters, |letter| &letter.fell).await;
+            return send(&letters, post, |letter| &letter.fell).await;
         }
         if acting.is_empty() {
-            return send(&letters, |letter| &letter.ended).await;
+            return send(&letters, post, |letter| &letter.ended).await;
         }
         let waits = tokio::time::timeout(COMMANDS_END, all_end(control, &mut acting));
-        let (waited, ()) = tokio::join!(waits, send(&letters, |letter| &letter.fell));
+        let (waited, ()) = tokio::join!(waits, send(&letters, post, |letter| &letter.fell));
         if waited == Ok(true) {
-            send(&letters, |letter| &letter.ended).await;
+            send(&letters, post, |letter| &letter.ended).await;
         }
     }
 }
@@ -206,16 +225,29 @@ async fn all_end(control: &Path, acting: &mut BTreeSet<u64>) -> bool {
     true
 }
 
-/// Sends one word of each letter, some times over.
-async fn send(letters: &[Letter], word: impl Fn(&Letter) -> &Vec<u8>) {
+/// Sends one word of each letter, some times over; by post as soon as a broker is there.
+async fn send(letters: &[Letter], post: Option<&Brokers>, word: impl Fn(&Letter) -> &Vec<u8>) {
     let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let sockets = any.map(|any| UdpSocket::bind(SocketAddr::new(any, 0)).ok());
-    for pause in AGAIN {
-        tokio::time::sleep(pause).await;
-        for letter in letters {
-            let socket = &sockets[usize::from(letter.to.is_ipv6())];
-            // A letter that is lost costs time, nothing else.
-            let _ = socket.as_ref().map(|socket| socket.send_to(word(letter), letter.to));
+    let by_post = async {
+        let Some(brokers) = post else { return };
+        for pause in AGAIN {
+            // A broker that is away has had its time then.
+            let _ = tokio::time::timeout(POST, brokers.connected()).await;
+            tokio::time::sleep(pause).await;
+            letters.iter().for_each(|letter| brokers.send(letter.mailbox, word(letter)));
         }
-    }
+        tokio::time::sleep(POSTED).await;
+    };
+    let by_udp = async {
+        for pause in AGAIN {
+            tokio::time::sleep(pause).await;
+            for (letter, to) in letters.iter().filter_map(|letter| Some((letter, letter.to?))) {
+                let socket = &sockets[usize::from(to.is_ipv6())];
+                // A letter that is lost costs time, nothing else.
+                let _ = socket.as_ref().map(|socket| socket.send_to(word(letter), to));
+            }
+        }
+    };
+    tokio::join!(by_post, by_udp);
 }

@@ -6,7 +6,7 @@
 //! by event, datagrams that cannot leave now are lost, callers wait at their own
 //! end of a channel.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
@@ -21,6 +21,7 @@ use understudy_core::{
 };
 
 use crate::{
+    address::Address,
     call::{Call, Followed, KeysNow},
     clock::BoardClock,
     driver::{
@@ -29,7 +30,7 @@ use crate::{
         journal::{FOLLOWS_MAX, JournalThread},
         mdns::{Neighbours, seen},
         notify::Notify,
-        udp::Road,
+        road::Road,
     },
     join::{Admission, Doorstep, Knock},
     keepers::Keepers,
@@ -388,7 +389,7 @@ impl Member {
         }
     }
 
-    fn take_datagram(&mut self, datagram: &[u8], source: SocketAddr) {
+    fn take_datagram(&mut self, datagram: &[u8], source: Address) {
         let now = clock::now();
         let mut out = Vec::new();
         let opened = self.seal.open(now, datagram, source, &mut out);
@@ -411,7 +412,7 @@ impl Member {
         }
     }
 
-    fn take_guest(&mut self, now: Millis, (key, source): (PublicKey, SocketAddr), word: &[u8]) {
+    fn take_guest(&mut self, now: Millis, (key, source): (PublicKey, Address), word: &[u8]) {
         match self.doorstep.knocked(key, source, word, self.node.membership()) {
             Knock::Admit(admission, request) => {
                 let id = self.wait(Waiter::Guest(admission));
@@ -422,7 +423,7 @@ impl Member {
         }
     }
 
-    fn answer_guest(&mut self, now: Millis, (key, source): (PublicKey, SocketAddr), word: &[u8]) {
+    fn answer_guest(&mut self, now: Millis, (key, source): (PublicKey, Address), word: &[u8]) {
         let mut out = Vec::new();
         self.seal.seal_guest(now, key, source, word, &mut out);
         self.transmit(now, out);
@@ -455,7 +456,7 @@ impl Member {
         members.retain(|member| heard(&member.id));
         members.sort_by_key(|member| !member.voter);
         for member in &mut members {
-            let last = self.drivers.road.last_heard(member.id);
+            let last = self.drivers.road.last_address(member.id);
             member.addresses.splice(..0, last.map(|address| address.to_string()));
             member.addresses.dedup();
         }
@@ -548,6 +549,7 @@ impl Member {
         let Some(stored) = settings::rows(response) else { return };
         self.settings.0 = *index;
         settings::follow(&mut self.node, now, &stored);
+        self.drivers.road.set_patience(self.node.timing().leader_silent_ms());
     }
 
     fn wait(&mut self, waiter: Waiter) -> RequestId {

@@ -15,13 +15,14 @@ use understudy_core::{
 };
 
 use crate::{
+    address::Mailbox,
     call::Caller,
     clock::BoardClock,
     config::RunOptions,
     directory,
     driver::{
         clock, control, database::DatabaseThread, journal::JournalThread, keeper, mdns::Neighbours,
-        notify::Notify, socket::Kept, udp::Road,
+        mqtt::Brokers, notify::Notify, road::Road, socket::Kept,
     },
     history::ends::Ends,
     http,
@@ -32,7 +33,7 @@ use crate::{
     notices::bell::Bell,
     readings::{datagram, desk::Desk, stream},
     run::{Drivers, Member, Sources},
-    seal::{Keys, Seal},
+    seal::{Keys, Seal, public_key},
     settings,
     slow::Syncs,
     store::{
@@ -78,7 +79,7 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let _lock = directory::take(&options.directory)?;
     scratch::clear(&options.directory)?;
     let mut journal = Journal::open_own(&options.directory).map_err(|error| error.to_string())?;
-    let mut road = Road::bind(options.udp).map_err(|error| error.to_string())?;
+    let mut road = Road::bind(options.udp, options.transport).map_err(|error| error.to_string())?;
     let listener = TcpListener::bind(options.http)
         .await
         .map_err(|error| format!("HTTP {} cannot be bound: {error}", options.http))?;
@@ -155,8 +156,8 @@ fn on_signal() -> Result<impl Future<Output = ()>, String> {
 /// Everything a member is made of, started and run.
 async fn member(
     options: &RunOptions,
-    (identity, will): (Identity, Will),
-    (mut journal, road, doors): (Journal, Road, Doors),
+    (identity, mut will): (Identity, Will),
+    (mut journal, mut road, doors): (Journal, Road, Doors),
     caller: Caller,
     stop: oneshot::Receiver<()>,
 ) -> Result<(), String> {
@@ -185,6 +186,9 @@ async fn member(
     node.set_intake(options.readings.intake());
     settings::follow(&mut node, clock::now(), &stored);
     let keys = keyring.seal_keys();
+    let mailbox = Mailbox::of(&public_key(&keys.private_key));
+    road.attach(Brokers::open(options.posts(), keys.tag(), mailbox));
+    will.name_post(keys.tag(), mailbox);
     let neighbours = neighbours(options, &keys, identity.node, road.address().port());
     let seal = Seal::new(keys, journal.boot(), u32::from_le_bytes(random()?));
     let (report, events) = mpsc::channel(EVENTS_MAX);

@@ -129,12 +129,32 @@ pub struct Status {
     /// Why this board is too slow for the group's timing, and holds no duty, if it is.
     #[serde(default)]
     pub slow: Option<String>,
+    /// Brokers that datagrams to the others are posted to, as the configuration names them.
+    #[serde(default)]
+    pub brokers: Vec<BrokerStatus>,
     /// Data directory.
     pub directory: String,
     /// All members, this one included, ascending by id.
     pub members: Vec<MemberStatus>,
     /// Counters since start: drops by reason, entries, bytes. Names as printed.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// The line to a broker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BrokerStatus {
+    /// `host:port`
+    pub broker: String,
+    /// It is there.
+    pub connected: bool,
+    /// What is wrong with it, or was last.
+    pub trouble: Option<String>,
+    /// Datagrams posted.
+    pub posted: u64,
+    /// Datagrams heard.
+    pub heard: u64,
+    /// Datagrams that there was no room for, of either kind.
+    pub dropped: u64,
 }
 
 /// How far a board is that takes the database from another.

@@ -12,7 +12,7 @@ use understudy_core::{
 };
 
 use crate::{
-    driver::udp::Road,
+    driver::{mqtt::LineStatus, road::Road},
     history::ends::Ends,
     identity::Identity,
     links::PowerSave,
@@ -20,7 +20,9 @@ use crate::{
     readers,
     seal::Drop,
     slow::Syncs,
-    status::{DifferenceStatus, DutyStatus, MemberStatus, PullStatus, ScrubStatus, Status},
+    status::{
+        BrokerStatus, DifferenceStatus, DutyStatus, MemberStatus, PullStatus, ScrubStatus, Status,
+    },
 };
 
 /// What is true of this board beside its node.
@@ -141,8 +143,15 @@ pub fn status(
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
         counters: counters(&seen, drops, road).into_iter().chain(facts.bell.counters()).collect(),
+        brokers: road.lines().map(|(name, line)| broker_status(name, line)).collect(),
         ..Status::default()
     }
+}
+
+fn broker_status(name: &str, line: LineStatus) -> BrokerStatus {
+    let LineStatus { since, trouble, posted, dropped, heard } = line;
+    let broker = name.to_owned();
+    BrokerStatus { broker, connected: since.is_some(), trouble, posted, heard, dropped }
 }
 
 fn name_of(id: u64, members: &[Member]) -> String {

@@ -16,11 +16,12 @@ use understudy_core::{
 };
 
 use crate::{
+    address::Mailbox,
     call::{Call, Followed, KeysNow},
     clock::BoardClock,
     config::RunOptions,
     control::{ControlRequest, ControlResponse},
-    driver::{clock, control::Wish, mdns::Neighbours, notify::Notify, udp::Road},
+    driver::{clock, control::Wish, mdns::Neighbours, mqtt::Brokers, notify::Notify, road::Road},
     identity::{GroupKey, Identity},
     join::{self, Joined},
     keepers::KeeperCall,
@@ -262,6 +263,11 @@ impl Waiting<'_> {
         let group_key = group_key.ok_or_else(|| String::from("the token has no key"))?;
         let keys = Keys::of_one(token.group, group_key, private_key);
         let neighbours = neighbours(self.options, &keys);
+        road.attach(Brokers::open(
+            self.options.posts(),
+            keys.tag(),
+            Mailbox::of(&public_key(&private_key)),
+        ));
         let joining = join::join(&token, &wish, keys, (road, neighbours), seeds);
         tokio::pin!(joining);
         self.joins = Some(token.group_name.clone());

@@ -14,9 +14,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
-use understudy_core::{event::Millis, member::Member};
+use understudy_core::{
+    event::Millis,
+    member::{Member, PublicKey},
+};
 
-use crate::{driver::udp::Road, seal::Seal};
+use crate::{address::Mailbox, driver::road::Road, seal::Seal};
 
 /// Between two looks at where the others are.
 const LOOK_MS: u64 = 1_000;
@@ -28,13 +31,17 @@ pub enum Bequest {
     Letters(Vec<Letter>),
     /// Commands may run under these tokens.
     Acting(BTreeSet<u64>),
+    /// Where there are brokers letters are posted too: in the group of this tag, from here.
+    Post([u8; 4], Mailbox),
 }
 
 /// For one board.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Letter {
-    /// Where it was last heard.
-    pub to: SocketAddr,
+    /// Where it was last heard by UDP, if it was.
+    pub to: Option<SocketAddr>,
+    /// Its mailbox.
+    pub mailbox: Mailbox,
     /// The agent has ended.
     pub fell: Vec<u8>,
     /// And all that it ran.
@@ -45,7 +52,7 @@ pub struct Letter {
 #[derive(Default)]
 pub struct Will {
     parent: Option<UnixStream>,
-    addresses: Vec<SocketAddr>,
+    places: Vec<(Option<SocketAddr>, PublicKey)>,
     acting: BTreeSet<u64>,
     looked: Millis,
 }
@@ -73,18 +80,25 @@ impl Will {
             return;
         }
         self.looked = now;
-        let place = |member: &Member| Some((road.last_heard(member.id)?, member.key));
-        let places: Vec<_> = members.iter().filter_map(place).collect();
-        let addresses: Vec<SocketAddr> = places.iter().map(|(to, _)| *to).collect();
-        if addresses == self.addresses {
+        let heard = members.iter().filter(|member| road.last_heard(member.id).is_some());
+        let places: Vec<_> =
+            heard.map(|member| (road.last_address(member.id), member.key)).collect();
+        if places == self.places {
             return;
         }
-        self.addresses = addresses;
-        let letter = |(to, key)| {
-            let fell = seal.obituary(&key, start, false)?;
-            Some(Letter { to, fell, ended: seal.obituary(&key, start, true)? })
+        let letter = |(to, key): &(Option<SocketAddr>, PublicKey)| {
+            let fell = seal.obituary(key, start, false)?;
+            let (to, mailbox) = (*to, Mailbox::of(key));
+            Some(Letter { to, mailbox, fell, ended: seal.obituary(key, start, true)? })
         };
-        self.leave(&Bequest::Letters(places.into_iter().filter_map(letter).collect()));
+        let letters = places.iter().filter_map(letter).collect();
+        self.places = places;
+        self.leave(&Bequest::Letters(letters));
+    }
+
+    /// Letters are posted in the group of this tag, from this mailbox.
+    pub fn name_post(&mut self, tag: [u8; 4], from: Mailbox) {
+        self.leave(&Bequest::Post(tag, from));
     }
 
     /// Commands are about to run under these tokens, and no others.

@@ -48,6 +48,14 @@ impl Ledger {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// A keeper on each of these boards.
+    pub(crate) fn keep(&self, agents: &Agents, boards: &[&'static str], duty: &'static str) {
+        for board in boards {
+            let socket = agents.directory(board).join("control.sock");
+            keep(socket, board, duty, self.clone());
+        }
+    }
+
     /// The command that runs now, on a board other than that.
     pub(crate) fn wait_for_another(&self, board: &str) -> Run {
         for _ in 0..TRIES {
@@ -147,10 +155,7 @@ pub(crate) fn group() -> (Agents, Ledger) {
     agents.form(&BOARDS);
     let _sentence = agents.told("a", &["duty", "add", "pump"]);
     let ledger = Ledger::default();
-    for board in BOARDS {
-        let socket = agents.directory(board).join("control.sock");
-        keep(socket, board, "pump", ledger.clone());
-    }
+    ledger.keep(&agents, &BOARDS, "pump");
     (agents, ledger)
 }
 

@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod ahead;
+pub mod broker;
 pub mod fuzz;
 pub mod namespace;
 pub mod network;

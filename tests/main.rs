@@ -17,6 +17,7 @@ mod joining;
 mod keys;
 mod listening;
 mod membership;
+mod mqtt;
 mod neighbours;
 mod reading;
 mod readings_kill;

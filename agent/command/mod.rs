@@ -330,6 +330,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The process above the agent.
+fn run_parent(places: &Places) -> Result<ExitCode, String> {
+    let config = Config::read(places)?;
+    let (brokers, arguments) = (config.brokers()?, std::env::args_os().skip(1).collect());
+    let posts = (brokers.as_slice(), config.mqtt.topic_prefix.as_str());
+    parent::run(&places.control, &config.tasks(), posts, arguments)
+}
+
 fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> {
     match arguments.command {
         Command::Run { http, http_open, udp, name, die_with_parent, of_parent } => {
@@ -337,8 +345,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
                 die_with(of_parent)?;
             }
             if of_parent.is_none() {
-                let tasks = Config::read(places)?.tasks();
-                return parent::run(&places.control, &tasks, std::env::args_os().skip(1).collect());
+                return run_parent(places);
             }
             let flags = RunFlags { http, http_open, udp, name, parent: of_parent };
             return run(places, flags, arguments.log_level);

@@ -15,7 +15,7 @@ use crate::{
     readings::datagram,
     recover::Report,
     settings,
-    status::{ClockStatus, MemberStatus, Status},
+    status::{BrokerStatus, ClockStatus, MemberStatus, Status},
     terminal,
 };
 
@@ -298,6 +298,10 @@ pub(super) fn status(status: &Status) -> String {
         let _ = writeln!(out, "Old readings: {words}.");
     }
     out.push_str(&of_duties(status));
+    for broker in status.brokers.iter().filter(|broker| !broker.connected) {
+        let why = broker.trouble.as_deref().unwrap_or("it has not answered yet");
+        let _ = writeln!(out, "The broker {} is not there: {why}.", broker.broker);
+    }
     if status.http_open {
         out.push_str("HTTP is open to the network without accounts (--http-open).\n");
     }
@@ -317,6 +321,9 @@ pub(super) fn status(status: &Status) -> String {
         let _ = writeln!(out, "http       {http}");
     }
     let _ = writeln!(out, "udp        {}", status.udp);
+    for BrokerStatus { broker, posted, heard, dropped, .. } in &status.brokers {
+        let _ = writeln!(out, "broker     {broker}: {posted} out, {heard} in, {dropped} lost here");
+    }
     let _ = writeln!(out, "directory  {}", status.directory);
     if let Some(scrub) = &status.scrub {
         out.push('\n');

@@ -16,6 +16,23 @@ pub const SAMPLE: &str = "\
 # rules NAME --needs lte`) goes to no board without.
 #capabilities = [\"lte\", \"relay\"]
 
+# How boards reach each other: by \"udp\", by \"mqtt\" through the brokers below, or by
+# \"both\": MQTT then brings what UDP does not.
+#transport = \"udp\"
+
+[mqtt]
+# What the topics of the boards begin with.
+#topic_prefix = \"understudy\"
+
+# A broker, by mqtt://HOST:PORT, or mqtts:// where it is encrypted; up to four, and
+# everything is posted to all. It need not be trusted: what it carries is sealed. `ca` is a
+# file of certificates that vouch for it, if it is not known to the system.
+#[[broker]]
+#url = \"mqtts://192.168.1.9:8883\"
+#user = \"sensors\"
+#password = \"...\"
+#ca = \"/etc/understudy/ca.pem\"
+
 [http]
 # Where rqlite's API is served. An address beyond loopback needs `open = true`,
 # because there are no accounts yet.

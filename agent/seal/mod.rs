@@ -47,7 +47,10 @@ use self::{
     peer::{Due, Peer},
     session::Session,
 };
-use crate::identity::{GroupId, GroupKey};
+use crate::{
+    address::Address,
+    identity::{GroupId, GroupKey},
+};
 
 mod copy;
 mod gate;
@@ -85,9 +88,6 @@ const TAG_BYTES: usize = 16;
 /// stay silent: as long as a join lasts.
 const GUESTS_MAX: usize = 8;
 const GUEST_MS_MAX: u64 = 20_000;
-
-/// Where datagrams go and come from, whatever the road.
-pub type Address = std::net::SocketAddr;
 
 /// Noise's one-way pattern X: who made it is proven, and only its receiver can read it.
 const X_PATTERN: &str = "Noise_X_25519_ChaChaPoly_BLAKE2s";

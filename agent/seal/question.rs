@@ -108,7 +108,7 @@ mod tests {
         let keys =
             |group, number| Keys::of_one([group; 16], GroupKey { number, key: [7; 32] }, [1; 32]);
         let mut board = Seal::new(keys(1, 4), 1, 5);
-        let source = Address::from(([127, 0, 0, 1], 9));
+        let source = Address::Udp(([127, 0, 0, 1], 9).into());
         for (group, number, answerer) in [
             (1, 4, Answerer::Ours),
             (1, 3, Answerer::Ahead),

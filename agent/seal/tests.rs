@@ -22,7 +22,8 @@ fn member(id: NodeId, private: u8) -> Member {
 }
 
 fn address(id: NodeId) -> Address {
-    Address::from(([127, 0, 0, 1], u16::try_from(4_000 + id).unwrap()))
+    let port = u16::try_from(4_000 + id).unwrap();
+    Address::Udp(([127, 0, 0, 1], port).into())
 }
 
 /// The planted bug that this run is to find.

@@ -1,0 +1,126 @@
+//! A real MQTT broker for tests: mosquitto, as a process of its own on a port of its own.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+/// Looks at something that comes about soon, one every 50 ms.
+const TRIES: u32 = 200;
+
+/// See the module's description. Ended when dropped.
+pub struct Broker {
+    folder: tempfile::TempDir,
+    enter: Vec<String>,
+    running: Option<Child>,
+    /// Where it listens.
+    pub port: u16,
+}
+
+impl Broker {
+    /// One that runs; none where mosquitto is not installed, which is said.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn new(settings: &str) -> Option<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        drop(listener);
+        let mut broker = Self::at(port, "127.0.0.1", settings, Vec::new())?;
+        broker.start();
+        let is_there = (0..TRIES).any(|_| {
+            thread::sleep(Duration::from_millis(50));
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        assert!(is_there, "the broker comes up: {}", broker.log());
+        Some(broker)
+    }
+
+    /// One that is to run after these words, on that address.
+    ///
+    /// # Panics
+    /// When nothing can be written.
+    #[must_use]
+    pub fn at(port: u16, address: &str, settings: &str, enter: Vec<String>) -> Option<Self> {
+        if !["/usr/sbin/mosquitto", "/usr/bin/mosquitto"]
+            .iter()
+            .any(|it| fs::exists(it).is_ok_and(|is| is))
+        {
+            eprintln!("skipped: mosquitto is not installed (apt-get install mosquitto)");
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let access = match settings.contains("password_file") {
+            true => "allow_anonymous false",
+            false => "allow_anonymous true",
+        };
+        let text = format!(
+            "listener {port} {address}\n{access}\nuser root\nset_tcp_nodelay true\npersistence false\n\
+             log_dest file {}\n{settings}\n",
+            folder.path().join("log").display()
+        );
+        fs::write(folder.path().join("mosquitto.conf"), text).expect("its configuration");
+        Some(Self { folder, enter, running: None, port })
+    }
+
+    /// The URL of it on this machine.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+
+    /// A file of its own.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When that cannot be.
+    pub fn start(&mut self) {
+        let program = [String::from("mosquitto")];
+        let words: Vec<&String> = self.enter.iter().chain(&program).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
+            .arg("-c")
+            .arg(self.file("mosquitto.conf"))
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.running = Some(child.expect("mosquitto starts"));
+    }
+
+    /// Ends it, as kill -9 does.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        let mut child = self.running.take().expect("it runs");
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.file("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.running {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
