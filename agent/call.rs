@@ -10,6 +10,7 @@ use understudy_core::{
 };
 
 use crate::{
+    checks::Finding,
     hold::words::{AgentWord, KeeperWord},
     identity::GroupKey,
     keepers::KeeperCall,
@@ -38,6 +39,8 @@ pub enum Call {
     Follow(u64, oneshot::Sender<Followed>),
     /// Of the keeper of a command.
     Keeper(KeeperCall),
+    /// A check of this board has come to something else.
+    Checked(Finding),
     /// Forget the group; answered when what was of it is gone from the disk.
     Forget(oneshot::Sender<()>),
 }
@@ -203,6 +206,13 @@ impl Caller {
             None => KeeperCall::Left(keeper),
         };
         self.0.send(Call::Keeper(call)).await.ok()
+    }
+
+    /// A check has come to something else: false where that is not heard now. Nothing
+    /// waits.
+    #[must_use]
+    pub fn checked(&self, finding: Finding) -> bool {
+        self.0.try_send(Call::Checked(finding)).is_ok()
     }
 
     /// Has this board forget its group; `None` when the loop has ended before.

@@ -19,6 +19,7 @@ use understudy_core::{
 
 use crate::{
     boot::Evidence,
+    checks::Check,
     driver::{control, mqtt::Broker, road::Transport, udp},
     hold::task::Task,
     http,
@@ -28,6 +29,7 @@ use crate::{
 };
 
 mod brokers;
+mod checks;
 mod duties;
 mod sample;
 
@@ -73,6 +75,8 @@ pub struct RunOptions {
     pub clock_set_by: Vec<Evidence>,
     /// What this board can do, as duties need it.
     pub capabilities: Vec<String>,
+    /// What says whether it can do more.
+    pub checks: Vec<Check>,
     /// What is done here while this board holds a duty.
     pub duties: Vec<Task>,
     /// Who is told of what.
@@ -171,6 +175,9 @@ pub struct Config {
     pub readings: ReadingsConfig,
     /// `[clock]`
     pub clock: ClockConfig,
+    /// `[[check]]`
+    #[serde(rename = "check")]
+    checks: Vec<toml::Spanned<Check>>,
     /// `[[duty]]`
     #[serde(rename = "duty")]
     duties: Vec<toml::Spanned<Task>>,
@@ -365,6 +372,8 @@ impl Config {
             at(error.span(), advice.as_deref().unwrap_or_else(|| error.message()))
         })?;
         config.check().map_err(|(key, reason)| at(place_of(text, key), &reason))?;
+        checks::check(&config.checks, &config.capabilities)
+            .map_err(|(place, reason)| at(Some(place), &reason))?;
         duties::check(&config.duties).map_err(|(place, reason)| at(Some(place), &reason))?;
         brokers::check(config.transport, &config.mqtt, &config.brokers).map_err(
             |(place, reason)| {
@@ -438,6 +447,12 @@ impl Config {
         let is_used = self.transport != Transport::Udp;
         let brokers = self.brokers.iter().filter(|_| is_used);
         brokers.map(|broker| broker.get_ref().broker()).collect()
+    }
+
+    /// What says whether this board can do more than it always can.
+    #[must_use]
+    pub fn checks(&self) -> Vec<Check> {
+        self.checks.iter().map(|check| check.get_ref().clone()).collect()
     }
 
     /// How much is logged, if the file says so.
@@ -558,6 +573,7 @@ impl RunOptions {
             readings_directory: places.readings(config),
             clock_set_by: config.clock.clock_set_by.clone(),
             capabilities: config.capabilities.clone(),
+            checks: config.checks(),
             duties: config.tasks(),
             notify: config.notify.clone(),
             parent: flags.parent,

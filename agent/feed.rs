@@ -310,6 +310,7 @@ mod tests {
                     | Call::Keys(_)
                     | Call::NewKey(_)
                     | Call::Keeper(_)
+                    | Call::Checked(_)
                     | Call::Forget(_) => panic!("a listener asks for no such thing"),
                 }
             }

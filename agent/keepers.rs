@@ -19,7 +19,11 @@ use understudy_core::{
     node::Node,
 };
 
-use crate::hold::words::{AgentWord, KeeperWord};
+use crate::{
+    checks::{Finding, Health},
+    hold::words::{AgentWord, KeeperWord},
+    status::CheckStatus,
+};
 
 /// Words on their way to a keeper that does not read.
 pub const WORDS_MAX: usize = 32;
@@ -69,8 +73,10 @@ struct Taken {
 /// See the module's description.
 #[derive(Default)]
 pub struct Keepers {
-    /// What this board can do, by its configuration.
+    /// What this board can do, by its configuration,
     capabilities: Vec<String>,
+    /// and what as long as a check says so.
+    health: Health,
     keepers: BTreeMap<u64, Keeper>,
     last: u64,
     /// Grants under which a command may still run whose keeper was lost, and whose process
@@ -87,10 +93,23 @@ pub struct Keepers {
 }
 
 impl Keepers {
-    /// Of a board that can do this.
+    /// Of a board that can do this, and more as its checks say.
     #[must_use]
-    pub fn new(capabilities: Vec<String>) -> Self {
-        Self { capabilities, ..Self::default() }
+    pub fn new(capabilities: Vec<String>, health: Health) -> Self {
+        Self { capabilities, health, ..Self::default() }
+    }
+
+    /// A check has come to something else.
+    pub fn checked(&mut self, now: Millis, finding: Finding) {
+        if self.health.take(now, finding) {
+            self.seen = None;
+        }
+    }
+
+    /// What became of the board's checks.
+    #[must_use]
+    pub fn checks(&self, now: Millis) -> Vec<CheckStatus> {
+        self.health.status(now)
     }
 
     /// Something happened to a keeper: what the node is to hear of it.
@@ -235,8 +254,10 @@ impl Keepers {
             cannot.filter_map(|keeper| Some((keeper.duty.clone(), keeper.cannot.clone()?)));
         let lacking = self.keepers.values().filter_map(|keeper| {
             let duty = node.duties().iter().find(|duty| duty.name == keeper.duty)?;
-            let lacks = format!("this board lacks {}: `capabilities`", self.lacks(duty)?);
-            Some((keeper.duty.clone(), lacks))
+            let need = self.lacks(duty)?;
+            let why = self.health.why_not(need);
+            let why = why.unwrap_or_else(|| String::from("`capabilities`"));
+            Some((keeper.duty.clone(), format!("this board lacks {need}: {why}")))
         });
         let slow = self.keepers.values().filter(|_| self.is_slow);
         let slow = slow.map(|keeper| (keeper.duty.clone(), String::from("this board is too slow")));
@@ -245,7 +266,8 @@ impl Keepers {
 
     /// What this board cannot do that a duty needs, if anything.
     fn lacks<'d>(&self, duty: &'d Duty) -> Option<&'d String> {
-        duty.rules.needs.iter().find(|need| !self.capabilities.contains(need))
+        let has = |need: &String| self.capabilities.contains(need) || self.health.gives(need);
+        duty.rules.needs.iter().find(|need| !has(need))
     }
 
     fn keeper_of(&mut self, duty: &str) -> Option<&mut Keeper> {

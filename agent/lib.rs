@@ -15,6 +15,7 @@
 pub mod address;
 pub mod boot;
 pub mod call;
+pub mod checks;
 pub mod clock;
 pub mod command;
 pub mod config;

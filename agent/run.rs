@@ -23,6 +23,7 @@ use understudy_core::{
 use crate::{
     address::Address,
     call::{Call, Followed, KeysNow},
+    checks::{Health, Runs},
     clock::BoardClock,
     driver::{
         clock,
@@ -108,6 +109,8 @@ pub struct Drivers {
     pub notify: Notify,
     /// The board's clock.
     pub clock: BoardClock,
+    /// What says whether the board can do more.
+    pub checks: Runs,
 }
 
 /// A member at work.
@@ -148,7 +151,8 @@ impl Member {
         (facts, will): (Facts, Will),
     ) -> Self {
         let watching = Watching::new(&facts);
-        let keepers = Keepers::new(facts.capabilities.clone());
+        let health = Health::new(facts.started, &facts.checks);
+        let keepers = Keepers::new(facts.capabilities.clone(), health);
         let mut member = Self {
             node,
             seal,
@@ -187,6 +191,7 @@ impl Member {
                 break;
             }
             if let Some(waiting) = self.forgets.take() {
+                self.drivers.checks.end();
                 return Some((waiting, self.drivers));
             }
             let wake = Duration::from_millis(self.node.deadline().0.since(now));
@@ -239,6 +244,7 @@ impl Member {
                 }
             }
         }
+        self.drivers.checks.end();
         self.drivers.database.close();
         self.facts.ends.end();
         None
@@ -494,6 +500,10 @@ impl Member {
                 events.into_iter().for_each(|event| self.happen(event));
                 self.tell_keepers();
             }
+            Call::Checked(finding) => {
+                self.keepers.checked(clock::now(), finding);
+                self.tell_keepers();
+            }
             Call::Forget(reply) => self.forgets = Some(reply),
             Call::Status(reply) => {
                 let drops = self.seal.drops();
@@ -501,7 +511,8 @@ impl Member {
                 let seen =
                     view::status(clock::now(), &self.node, &self.facts, drops, &self.drivers.road);
                 let slow = self.watching.slowness.why().cloned();
-                let status = Status { not_kept, slow, ..seen };
+                let checks = self.keepers.checks(clock::now());
+                let status = Status { not_kept, checks, slow, ..seen };
                 // A caller that went away needs no answer.
                 let _ = reply.send(status);
             }

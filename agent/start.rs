@@ -17,6 +17,7 @@ use understudy_core::{
 use crate::{
     address::Mailbox,
     call::Caller,
+    checks::Runs,
     clock::BoardClock,
     config::RunOptions,
     directory,
@@ -217,6 +218,7 @@ async fn member(
         neighbours,
         notify: doors.notify,
         clock: doors.clock,
+        checks: Runs::start(&options.checks, &caller),
     };
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };
@@ -244,6 +246,7 @@ fn facts(
         bell: Bell::new(options.notify.clone()),
         not_trimmed: None,
         capabilities: options.capabilities.clone(),
+        checks: options.checks.clone(),
         kept: options.duties.iter().map(|task| task.name.clone()).collect(),
         parent: options.parent,
         syncs: Syncs::default(),

@@ -132,6 +132,9 @@ pub struct Status {
     /// Brokers that datagrams to the others are posted to, as the configuration names them.
     #[serde(default)]
     pub brokers: Vec<BrokerStatus>,
+    /// The checks of this board's configuration.
+    #[serde(default)]
+    pub checks: Vec<CheckStatus>,
     /// Data directory.
     pub directory: String,
     /// All members, this one included, ascending by id.
@@ -245,6 +248,19 @@ pub struct DutyStatus {
     /// The sensor that is to report for it is silent on this board.
     #[serde(default)]
     pub silent: bool,
+}
+
+/// A check of this board's: what it can do as long as a command says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// The capability it gives.
+    pub name: String,
+    /// The board has that now.
+    pub healthy: bool,
+    /// Milliseconds since that changed, or since the agent started.
+    pub since_ms: u64,
+    /// How its last run ended; none before that.
+    pub last: Option<String>,
 }
 
 /// One member as this board sees it.

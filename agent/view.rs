@@ -12,6 +12,7 @@ use understudy_core::{
 };
 
 use crate::{
+    checks::Check,
     driver::{mqtt::LineStatus, road::Road},
     history::ends::Ends,
     identity::Identity,
@@ -43,6 +44,8 @@ pub struct Facts {
     pub parent: Option<u32>,
     /// What this board can do, by its configuration.
     pub capabilities: Vec<String>,
+    /// What says whether it can do more.
+    pub checks: Vec<Check>,
     /// Duties whose commands the configuration has kept.
     pub kept: Vec<String>,
     /// Who is told of what.

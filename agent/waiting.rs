@@ -181,7 +181,7 @@ impl Waiting<'_> {
             Call::Keeper(KeeperCall::Came { reply, .. }) => {
                 let _ = reply.send(Err(String::from(NO_GROUP)));
             }
-            Call::Keeper(KeeperCall::Said(..) | KeeperCall::Left(_)) => {}
+            Call::Checked(_) | Call::Keeper(KeeperCall::Said(..) | KeeperCall::Left(_)) => {}
             Call::Forget(reply) => {
                 let _ = reply.send(());
             }

@@ -151,7 +151,13 @@ fn say(agent: &mut &UnixStream, word: &impl serde::Serialize) -> std::io::Result
 
 /// Three boards with a duty that each of them is ready for.
 pub(crate) fn group() -> (Agents, Ledger) {
+    group_with(|_, _| {})
+}
+
+/// The same, of boards that are configured first.
+pub(crate) fn group_with(configure: impl Fn(&Agents, &str)) -> (Agents, Ledger) {
     let mut agents = Agents::new(&program::debug());
+    BOARDS.iter().for_each(|board| configure(&agents, board));
     agents.form(&BOARDS);
     let _sentence = agents.told("a", &["duty", "add", "pump"]);
     let ledger = Ledger::default();

@@ -2,6 +2,7 @@
 
 mod backup;
 mod catchup;
+mod checks;
 mod choosing;
 mod cluster;
 mod commands;

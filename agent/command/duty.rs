@@ -94,8 +94,8 @@ pub(super) struct RuleArguments {
     /// reports; where none does it stays. "none" for no such sensor.
     #[arg(long, value_name = "SENSOR TIME")]
     fresh: Option<String>,
-    /// A board must be able to do this, by `capabilities` of its configuration; "none" for
-    /// nothing.
+    /// A board must be able to do this, by `capabilities` or a `[[check]]` of its
+    /// configuration; "none" for nothing.
     #[arg(long, value_delimiter = ',', value_name = "CAPABILITY,...")]
     needs: Option<Vec<String>>,
     /// A candidate that comes before the holder has it once it was ready for so long (30s,

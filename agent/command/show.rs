@@ -12,10 +12,11 @@ use crate::{
     boot::Evidence,
     config::{Places, RunOptions},
     control::ControlResponse,
+    hold::task,
     readings::datagram,
     recover::Report,
     settings,
-    status::{BrokerStatus, ClockStatus, MemberStatus, Status},
+    status::{BrokerStatus, CheckStatus, ClockStatus, MemberStatus, Status},
     terminal,
 };
 
@@ -155,6 +156,12 @@ pub(super) fn options(places: &Places, options: &RunOptions) -> String {
         options.udp,
         options.name.as_deref().unwrap_or("(host name)")
     );
+    for check in &options.checks {
+        let fails = task::check(check.user.as_deref(), &check.command).err();
+        let fails = fails.map_or_else(String::new, |why| format!(" ({why})"));
+        let (every, command) = (check.interval_s, check.command.join(" "));
+        let _ = writeln!(out, "check          {}: {command}, every {every} s{fails}", check.name);
+    }
     for task in &options.duties {
         let fails = task.check().and_then(|()| task.check_hooks()).err();
         let fails = fails.map_or_else(String::new, |why| format!(" ({why})"));
@@ -256,6 +263,9 @@ fn of_duties(status: &Status) -> String {
             );
         }
     }
+    for check in &status.checks {
+        let _ = writeln!(out, "{}", check_line(check));
+    }
     if let Some(why) = &status.slow {
         let _ = writeln!(out, "This board is too slow and holds no duty: {why}.");
     }
@@ -336,6 +346,23 @@ pub(super) fn status(status: &Status) -> String {
         }
     }
     out
+}
+
+fn check_line(check: &CheckStatus) -> String {
+    let CheckStatus { name, healthy, since_ms, last } = check;
+    let state = if *healthy { "healthy" } else { "not healthy" };
+    let last = last.as_deref().unwrap_or("it has not ended yet");
+    format!("The check {name} is {state} for {}: {last}.", lasting(*since_ms))
+}
+
+/// How long something lasts, roughly.
+fn lasting(ms: u64) -> String {
+    match ms / 1_000 {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
 }
 
 /// What this board keeps of readings for itself, and what was lost of them.

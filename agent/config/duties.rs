@@ -37,16 +37,9 @@ fn check_task(task: &Task) -> Result<(), String> {
     }
     let Task { command, on_take, on_lose, .. } = task;
     for (key, command) in [("command", command), ("on_take", on_take), ("on_lose", on_lose)] {
-        if command.first().is_some_and(|program| !program.starts_with('/')) {
-            return Err(format!("{key} = {:?}: it begins with an absolute path", command[0]));
-        }
-        if command.iter().any(|word| word.contains('\0')) {
-            return Err(format!("{key}: no command line has a NUL in it"));
-        }
+        check_command(key, command)?;
     }
-    if task.user.as_ref().is_some_and(|user| user.is_empty() || user.contains([':', '\0', '\n'])) {
-        return Err(String::from("user is a user's name, or number"));
-    }
+    check_user(task.user.as_deref())?;
     if task.grace_ms > GRACE_MS_MAX {
         return Err(format!("grace_ms = {}: 0 to {GRACE_MS_MAX} are possible", task.grace_ms));
     }
@@ -57,6 +50,31 @@ fn check_task(task: &Task) -> Result<(), String> {
         post::url(webhook).map_err(|reason| format!("webhook: {reason}"))?;
     }
     Ok(())
+}
+
+/// Can this be a command line?
+///
+/// # Errors
+/// Says why not, by its key.
+pub(super) fn check_command(key: &str, command: &[String]) -> Result<(), String> {
+    if command.first().is_some_and(|program| !program.starts_with('/')) {
+        return Err(format!("{key} = {:?}: it begins with an absolute path", command[0]));
+    }
+    match command.iter().any(|word| word.contains('\0')) {
+        true => Err(format!("{key}: no command line has a NUL in it")),
+        false => Ok(()),
+    }
+}
+
+/// Can this be a user?
+///
+/// # Errors
+/// Says what one is.
+pub(super) fn check_user(user: Option<&str>) -> Result<(), String> {
+    match user.is_some_and(|user| user.is_empty() || user.contains([':', '\0', '\n'])) {
+        true => Err(String::from("user is a user's name, or number")),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub const SAMPLE: &str = "\
 
 # What this board can do that others may not: a duty that needs it (`understudy duty
 # rules NAME --needs lte`) goes to no board without.
-#capabilities = [\"lte\", \"relay\"]
+#capabilities = [\"relay\"]
 
 # How boards reach each other: by \"udp\", by \"mqtt\" through the brokers below, or by
 # \"both\": MQTT then brings what UDP does not.
@@ -88,6 +88,24 @@ pub const SAMPLE: &str = "\
 # by the clock of another board until its own is set. Until then readings are kept in
 # order by boot time, and put right afterwards.
 #clock_set_by = [\"ntp\", \"rtc\", \"step\"]
+
+# What this board can do only as long as a command says so: while the check is healthy the
+# board has the capability of its name, and none of that name stands above. The command, by
+# its absolute path, is run by the agent's own user unless another is named; it says yes by
+# ending with 0, and its last line on standard error is shown as the reason. There can be
+# several.
+#[[check]]
+#name = \"lte\"
+#command = [\"/bin/ping\", \"-c1\", \"-W3\", \"-Iwwan0\", \"9.9.9.9\"]
+#user = \"nobody\"
+# From the start of one run to the next (until the first verdict 1 s), and how long a run
+# may take before it is killed, with all of its process group.
+#interval_s = 10
+#timeout_s = 5
+# So many successes in a row make it healthy, which it is not at the start, and so many
+# failures in a row end that.
+#rise = 2
+#fall = 3
 
 # What this board does while it holds a duty (`understudy duty add sampler` makes that,
 # once for the group): a command, by its absolute path, and who runs it, if not the

@@ -93,7 +93,11 @@ impl Task {
     }
 }
 
-fn check(user: Option<&str>, command: &[String]) -> Result<(), String> {
+/// Can this command be run now, by this user?
+///
+/// # Errors
+/// Says why it cannot.
+pub(crate) fn check(user: Option<&str>, command: &[String]) -> Result<(), String> {
     let mut tried = through_exec(user, command, true);
     let tried = tried.stdin(Stdio::null()).output();
     let tried = tried.map_err(|error| format!("nothing can be started here: {error}"))?;
@@ -107,7 +111,7 @@ fn check(user: Option<&str>, command: &[String]) -> Result<(), String> {
 
 /// What starts a command for a user, or only tries whether it could: `exec` in a process
 /// of its own.
-pub(super) fn through_exec(user: Option<&str>, command: &[String], only_check: bool) -> Command {
+pub(crate) fn through_exec(user: Option<&str>, command: &[String], only_check: bool) -> Command {
     let mut started = Command::new("/proc/self/exe");
     started.arg("hold-exec");
     if only_check {

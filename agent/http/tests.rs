@@ -55,6 +55,7 @@ fn over_the_wire(
                     | Call::NewKey(_)
                     | Call::Follow(..)
                     | Call::Keeper(_)
+                    | Call::Checked(_)
                     | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }
@@ -645,6 +646,7 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
                     | Call::NewKey(_)
                     | Call::Follow(..)
                     | Call::Keeper(_)
+                    | Call::Checked(_)
                     | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }
