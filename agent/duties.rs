@@ -184,6 +184,9 @@ pub fn check_transfer(status: &Status, name: &str, board: NodeId) -> Result<(), 
     let Some(duty) = status.duties.iter().find(|duty| duty.name == name) else { return Ok(()) };
     let member = status.members.iter().find(|member| member.id == board);
     let Some(member) = member else { return Ok(()) };
+    if member.drained {
+        return Err(format!("{0} is drained: `understudy undrain {0}` ends that", member.name));
+    }
     if !duty.candidates.is_empty() && !duty.candidates.contains(&member.name) {
         return Err(format!(
             "{} may not hold {name}: `understudy duty candidates {name} BOARD...` says who may",

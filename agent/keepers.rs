@@ -261,7 +261,12 @@ impl Keepers {
         });
         let slow = self.keepers.values().filter(|_| self.is_slow);
         let slow = slow.map(|keeper| (keeper.duty.clone(), String::from("this board is too slow")));
-        slow.chain(lacking).chain(unknown).chain(cannot).collect()
+        let is_drained = node.is_drained(node.incarnation().board);
+        let drained = self.keepers.values().filter(|_| is_drained).map(|keeper| {
+            let why = "this board is drained (`understudy undrain` ends that)";
+            (keeper.duty.clone(), why.to_owned())
+        });
+        slow.chain(drained).chain(lacking).chain(unknown).chain(cannot).collect()
     }
 
     /// What this board cannot do that a duty needs, if anything.

@@ -1,12 +1,14 @@
 //! Settings of the group: replicated rows, checked before they are proposed. One
 //! `understudy set` on any board holds for all.
 
+use std::collections::BTreeSet;
+
 use understudy_core::{
     duty,
-    event::Millis,
+    event::{Millis, NodeId},
     limits::{VOTERS_DEFAULT, VOTERS_MAX},
     node::Node,
-    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Value},
+    sql::{Origin, RequestKind, SqlRequest, SqlResponse, Statement, Value},
     timing::Timing,
 };
 
@@ -148,6 +150,39 @@ pub fn set(name: &str, value: &str) -> Result<SqlRequest, String> {
     Ok(request)
 }
 
+/// What stands before a board's id in the row that says that it is drained. It is no
+/// setting of the group: nobody but `understudy drain` sets it.
+const DRAIN: &str = "drain:";
+
+/// The request that has a board hold no duty and not lead, or ends that. What was said of
+/// boards that are no members any more goes with it.
+#[must_use]
+pub fn drain(board: NodeId, is_drained: bool) -> SqlRequest {
+    let name = Value::text(&format!("{DRAIN}{board}"));
+    let (sql, values) = match is_drained {
+        true => (
+            "INSERT INTO _understudy_setting VALUES (?1, ?2) ON CONFLICT(name) DO NOTHING",
+            vec![name, Value::text("yes")],
+        ),
+        false => ("DELETE FROM _understudy_setting WHERE name = ?1", vec![name]),
+    };
+    let mut request = SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, values);
+    let gone = format!(
+        "DELETE FROM _understudy_setting WHERE name LIKE '{DRAIN}%' AND CAST(substr(name, {}) AS INTEGER) NOT IN \
+         (SELECT id FROM _understudy_member)",
+        DRAIN.len() + 1
+    );
+    request.statements.push(Statement::new(gone, Vec::new()));
+    request
+}
+
+/// The boards that are drained.
+#[must_use]
+pub fn drained(stored: &[(String, String)]) -> BTreeSet<NodeId> {
+    let ids = stored.iter().filter_map(|(name, _)| name.strip_prefix(DRAIN)?.parse().ok());
+    ids.collect()
+}
+
 /// The request that reads all that were set.
 #[must_use]
 pub fn read_all() -> SqlRequest {
@@ -178,7 +213,10 @@ pub fn follow(node: &mut Node, now: Millis, stored: &[(String, String)]) {
     node.set_scrub_interval(scrub_interval_ms(stored));
     node.set_replace_after(replace_after_ms(stored));
     node.set_one_copy(value(stored, "one_copy") == Some("allow"));
-    node.set_settings(stored.to_vec());
+    node.set_drained(drained(stored));
+    // A witness holds no duty, and leads only where nobody else can.
+    let told = stored.iter().filter(|(name, _)| !name.starts_with(DRAIN));
+    node.set_settings(told.cloned().collect());
 }
 
 /// The group's timing profile.
@@ -232,6 +270,14 @@ mod tests {
             let refused = set("scrub_interval", value).unwrap_err();
             assert!(refused.contains("from 10s to 30d"), "{value}: {refused}");
         }
+    }
+
+    #[test]
+    fn drained_boards_are_rows_and_no_settings() {
+        let row = |name: &str| (name.to_owned(), "yes".to_owned());
+        let stored = [row("drain:3"), row("voters"), row("drain:"), row("drain:x"), row("drain:7")];
+        assert_eq!(drained(&stored), BTreeSet::from([3, 7]));
+        assert!(set("drain:3", "yes").unwrap_err().contains("no setting drain:3"));
     }
 
     #[test]

@@ -275,6 +275,9 @@ pub struct MemberStatus {
     /// It does not vote because somebody wished so.
     #[serde(default)]
     pub resting: bool,
+    /// It holds no duty and does not lead, because somebody wished so.
+    #[serde(default)]
+    pub drained: bool,
     /// A witness: it keeps none of the data.
     #[serde(default)]
     pub witness: bool,

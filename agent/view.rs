@@ -92,6 +92,7 @@ pub fn status(
     let name = |id| members.iter().find(|member| member.id == id).map(|member| member.name.clone());
     let shown = |member: &Member| MemberStatus {
         resting: node.membership().resting.contains(&member.id),
+        drained: node.is_drained(member.id),
         witness: node.membership().is_witness(member.id) || member.id == own && node.is_witness(),
         ..member_status(member, own, &seen, facts, road)
     };
@@ -243,6 +244,7 @@ fn member_status(
         name: member.name.clone(),
         voter: member.voter,
         resting: false,
+        drained: false,
         witness: false,
         leader: seen.leader == Some(member.id),
         round_trip_ms,

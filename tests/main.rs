@@ -9,6 +9,7 @@ mod commands;
 mod copies;
 mod damage;
 mod divergence;
+mod drain;
 mod duties;
 mod fence;
 mod fuzzing;

@@ -54,8 +54,9 @@ fn table(status: &Status) -> String {
             None => String::from("-"),
         };
         let address = member.address.as_deref().unwrap_or("-");
+        let drained = if member.drained { " (drained)" } else { "" };
         let (name, votes) = (&member.name, votes(member));
-        let _ = writeln!(out, "{name:<20} {votes:<16} {heard:<11} {behind:<8} {address}");
+        let _ = writeln!(out, "{name:<20} {votes:<16} {heard:<11} {behind:<8} {address}{drained}");
     }
     out
 }

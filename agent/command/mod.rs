@@ -25,6 +25,7 @@ use crate::{
 
 mod backup;
 mod checkpoint;
+mod drain;
 mod duty;
 mod exchange;
 mod history;
@@ -146,6 +147,16 @@ enum Command {
     Demote {
         /// Which.
         board: String,
+    },
+    /// Make a board free for maintenance: it hands on every duty, and leadership, and takes
+    /// neither until `undrain`, also when it is started again. It keeps its vote and its
+    /// data. Waits until it is free; what stays, for want of another board that is ready,
+    /// is named, and goes as soon as there is one.
+    Drain(drain::Arguments),
+    /// Have a board hold duties and lead again that was drained.
+    Undrain {
+        /// Which; this one when absent.
+        board: Option<String>,
     },
     /// Take this board out of its group, which goes on without it, and delete the group's
     /// data here. If it leads, another board takes over first.
@@ -363,6 +374,9 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         | Command::Transfer { .. }
         | Command::Promote { .. }
         | Command::Demote { .. }
+        | Command::Rename { .. }
+        | Command::Drain(_)
+        | Command::Undrain { .. }
         | Command::Leave
         | Command::Reset { .. }) => of_membership(command, places)?,
         Command::Execute { sql, transaction, fence } => {
@@ -378,10 +392,6 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
             terminal::line(value_of(&stored(places)?, setting))?;
         }
         Command::Settings => terminal::prose(&show::settings(&stored(places)?))?,
-        Command::Rename { mut names } => {
-            let name = names.pop().unwrap_or_default();
-            ask(places, &ControlRequest::Rename { board: names.pop(), name })?;
-        }
         Command::Scrub => return scrub::run(places),
         Command::Repair { from } => scrub::repair(places, &from)?,
         Command::Recover { sure } => recover(places, sure)?,
@@ -450,6 +460,12 @@ fn of_membership(command: Command, places: &Places) -> Result<(), String> {
             let said = format!("{board} follows, without a vote.");
             members::done(places, &ControlRequest::Vote { board, voter: false }, &said)
         }
+        Command::Rename { mut names } => {
+            let name = names.pop().unwrap_or_default();
+            ask(places, &ControlRequest::Rename { board: names.pop(), name }).map(drop)
+        }
+        Command::Drain(arguments) => drain::drain(places, arguments),
+        Command::Undrain { board } => drain::undrain(places, board),
         Command::Leave => members::leave(places),
         Command::Reset { yes } => members::reset(places, yes),
         _ => Ok(()),

@@ -412,7 +412,8 @@ fn member_line(status: &Status, member: &MemberStatus) -> String {
         (false, true, false) => "heard",
     };
     let address = member.address.as_deref().unwrap_or("-");
-    let text = format!("{:<20} {:<10} {address}", member.name, state);
+    let drained = if member.drained { " (drained)" } else { "" };
+    let text = format!("{:<20} {:<10} {address}{drained}", member.name, state);
     text.trim_end().to_owned()
 }
 

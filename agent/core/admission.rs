@@ -460,6 +460,12 @@ impl Node {
         if to == self.config.id {
             return Ok(Verdict::Stands(Vec::new()));
         }
+        if self.is_drained(to) {
+            return refuse(format!(
+                "{0} cannot lead: it is drained (`understudy undrain {0}` ends that)",
+                member.name
+            ));
+        }
         if self.is_here(now, to) && self.successors().iter().any(|(id, _)| *id == to) {
             return Ok(Verdict::Transfer(to));
         }

@@ -10,6 +10,7 @@ use alloc::{
 };
 
 use crate::{
+    drain::Drain,
     duty::{Claim, Duty, Incarnation},
     event::{Millis, NodeId},
     lease::{Ended, Lessee, Lessor, Quiet},
@@ -55,6 +56,7 @@ pub(crate) struct Duties {
     pub(crate) sensors: BTreeMap<String, Millis>,
     pub(crate) moves: BTreeMap<u64, Moves>,
     pub(crate) trips: Trips,
+    pub(crate) drain: Drain,
     /// Duties for which a better board than the holder is ready, and since when.
     pub(crate) better: BTreeMap<u64, Millis>,
     pub(crate) ready: BTreeMap<NodeId, Ready>,
@@ -84,6 +86,7 @@ impl Duties {
             sensors: BTreeMap::new(),
             moves: BTreeMap::new(),
             trips: Trips::default(),
+            drain: Drain::default(),
             better: BTreeMap::new(),
             ready: BTreeMap::new(),
             told: (None, 0),

@@ -8,7 +8,8 @@
 //! Who is granted a duty: of the boards that said lately that they are ready for it, the
 //! one that is wanted, then the one the duty prefers, then the one that holds least, then
 //! the lowest number. Who has it keeps it, unless it is wanted elsewhere, its sensor is
-//! silent there, or it is to go back to whom it prefers (`fitness`).
+//! silent there, or it is to go back to whom it prefers (`fitness`), or its board is drained
+//! (`drain`).
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -164,7 +165,8 @@ impl Node {
 
     /// The start of `board` that is ready for this duty now.
     pub(crate) fn ready_for(&self, now: Millis, board: NodeId, duty: &Duty) -> Option<Incarnation> {
-        if self.membership.is_witness(board) || self.slow_boards().contains(&board) {
+        let is_out = self.membership.is_witness(board) || self.is_drained(board);
+        if is_out || self.slow_boards().contains(&board) {
             return None;
         }
         if board == self.config.id {
@@ -178,7 +180,7 @@ impl Node {
     }
 
     /// Who is to hold this duty next, if anybody can.
-    fn choose(&self, now: Millis, duty: &Duty) -> Option<Incarnation> {
+    pub(crate) fn choose(&self, now: Millis, duty: &Duty) -> Option<Incarnation> {
         if duty.is_paused {
             return None;
         }
@@ -226,7 +228,7 @@ impl Node {
                 && duty.rank(*board).is_some()
                 && self.ready_for(now, *board, duty).is_some()
         };
-        let is_candidate = duty.rank(holder.board).is_some();
+        let is_candidate = duty.rank(holder.board).is_some() && !self.is_drained(holder.board);
         let is_better_elsewhere = self.is_unfit(now, duty, holder) || self.is_preempted(now, duty);
         let goes_on = is_candidate && (!is_better_elsewhere || self.is_restless(now, duty));
         duty.is_paused

@@ -199,6 +199,7 @@ impl Node {
                 _ if duty.is_paused => "paused".to_owned(),
                 Some(ANOTHER) => "released".to_owned(),
                 Some(wanted) => format!("transferred to {}", self.name_of(wanted)),
+                None if self.is_drained(holder.board) => "that board is drained".to_owned(),
                 None if self.is_unfit(now, duty, holder) => match duty.rules.fresh {
                     Some(_) => "its sensor is silent there".to_owned(),
                     None => "that board is not ready for it any more".to_owned(),

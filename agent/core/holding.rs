@@ -30,7 +30,8 @@ impl Node {
     /// Is this board ready for this duty?
     #[must_use]
     pub fn is_ready_for(&self, duty: u64) -> bool {
-        self.duties.own_ready.contains(&duty) && !self.duties.unfit.contains(&duty)
+        let is_kept = self.duties.own_ready.contains(&duty) && !self.duties.unfit.contains(&duty);
+        is_kept && !self.is_drained(self.config.id)
     }
 
     /// Is any duty granted to this start of this board?
@@ -135,7 +136,8 @@ impl Node {
             return;
         }
         self.duties.told = (Some(leader), self.ticks);
-        let duties = self.duties.own_ready.difference(&self.duties.unfit).copied().collect();
+        let kept = self.duties.own_ready.iter().copied();
+        let duties = kept.filter(|duty| self.is_ready_for(*duty)).collect();
         let Incarnation { boot, nonce, .. } = self.incarnation();
         let start = Start { boot, nonce };
         self.say(now, leader, &Frame::Ready { start, duties });

@@ -53,13 +53,14 @@ impl Node {
     }
 
     /// Nothing keeps this board from standing for election. One that could only
-    /// hand over, its rows being wrong or none, or its database held by a reader, does so
+    /// hand over, its rows being wrong or none, or its database held by a reader, or that is
+    /// drained, does so
     /// where nobody else could be elected for long: its log may be the only whole one.
     pub(crate) fn may_stand(&self) -> bool {
         self.hindrance() != Some(Refusal::DiskFull)
             && self.stopping.is_none()
             && !self.catchup.is_busy()
-            && (self.may_lead() || self.is_last_resort())
+            && (self.may_lead() && !self.leaves_leading() || self.is_last_resort())
             && self.standing.may_elect(self.last())
     }
 
@@ -131,10 +132,15 @@ impl Node {
         }
     }
 
-    /// Voters that can be heard, whose rows are right, and that have most.
+    /// Voters that can be heard, whose rows are right, and that have most; among those that
+    /// have caught up, the ones that are not drained.
     pub(crate) fn able_successors(&self, now: Millis) -> Vec<NodeId> {
         let mut able = self.successors();
         able.retain(|(id, _)| self.is_here(now, *id));
+        let is_preferred = |id: NodeId| !self.is_drained(id) && self.is_able(now, id);
+        if able.iter().any(|(id, _)| is_preferred(*id)) {
+            able.retain(|(id, _)| is_preferred(*id));
+        }
         let most = able.iter().map(|(_, matched)| *matched).max();
         able.retain(|(_, matched)| Some(*matched) == most);
         able.into_iter().map(|(id, _)| id).collect()

@@ -76,6 +76,7 @@ mod apply;
 pub mod beginning;
 mod bytes;
 mod catchup;
+mod drain;
 mod duties;
 mod fitness;
 mod forward;

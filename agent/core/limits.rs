@@ -125,6 +125,9 @@ pub const RENEWALS_OPEN_MAX: usize = 16;
 /// Renewals that wait for a leader's round: those of all boards.
 pub const RENEWALS_WAITING_MAX: usize = 2 * MEMBERS_MAX;
 
+/// Ticks between two offers of leadership by a drained leader.
+pub const DRAIN_TICKS: u64 = 100;
+
 /// Ticks between two words of a board on the duties it is ready for.
 pub const READY_TICKS: u64 = 20;
 

@@ -474,6 +474,7 @@ impl Node {
         self.tick_source(now);
         self.tick_offers(now);
         self.ask_to_yield(now);
+        self.tick_drain(now);
         if self.leads() && !self.may_lead() && !self.hands_on_duties(now) {
             self.hand_over(now);
         }

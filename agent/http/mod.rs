@@ -142,6 +142,7 @@ fn endpoints(caller: Caller, loader: Loader, desk: Desk, bounds: &Bounds) -> Rou
         .route(READINGS, get(readings::read).post(readings::write))
         .route("/readings/stream", get(stream::stream))
         .route("/history", get(history::read))
+        .route("/nodes/{name}/{change}", post(nodes::change))
         .route("/duties", get(duties::all))
         .route("/duties/{name}", get(duties::one))
         .route(
@@ -169,7 +170,9 @@ async fn enter(mut request: HttpRequest, next: Next) -> Response {
         let reason = "a web page of another origin may not write here";
         return text(StatusCode::FORBIDDEN, reason);
     }
-    if let Some(uri) = routed(request.uri()) {
+    // Nothing is posted to rqlite's nodes: that is to one of them.
+    let is_of_node = writes && request.uri().path().starts_with("/nodes/");
+    if let Some(uri) = routed(request.uri()).filter(|_| !is_of_node) {
         *request.uri_mut() = uri;
     }
     next.run(request).await

@@ -1,8 +1,9 @@
-//! `/status`, `/nodes` and `/readyz`: this board's view in rqlite's words; `/remove`.
+//! `/status`, `/nodes` and `/readyz`: this board's view in rqlite's words; `/remove`, and
+//! `/nodes/NAME/drain`, which rqlite does not have.
 
 use axum::{
     body::Body,
-    extract::{RawQuery, State},
+    extract::{Path, RawQuery, State},
     http::StatusCode,
     response::Response,
 };
@@ -11,11 +12,13 @@ use understudy_core::{
     error::Refusal,
     event::{Reply, Request},
     member::MemberRequest,
+    sql,
 };
 
-use super::{Answer, Parameters, json as respond_json, render, text};
+use super::{Answer, Parameters, json as respond_json, listed, render, text};
 use crate::{
     call::Caller,
+    duties, settings,
     status::{MemberStatus, Status},
 };
 
@@ -142,6 +145,7 @@ fn node(member: &MemberStatus) -> Value {
     node.insert("version".into(), json!(super::VERSION));
     node.insert("voter".into(), json!(member.voter));
     node.insert("witness".into(), json!(member.witness));
+    node.insert("drained".into(), json!(member.drained));
     node.insert("reachable".into(), json!(member.reachable));
     node.insert("leader".into(), json!(member.leader));
     node.insert("time".into(), json!(0.0));
@@ -178,6 +182,31 @@ pub(super) async fn readyz(State(caller): State<Caller>, RawQuery(query): RawQue
     let sync = if parameters.has("sync") { "\n[+]sync ok" } else { "" };
     let body = format!("[+]node ok\n[+]leader ok\n[+]store ok{sync}\n[+]db ok");
     Ok(text(StatusCode::OK, &body))
+}
+
+/// `POST /nodes/NAME/drain` and `/undrain`. It is done when the group has it written down:
+/// what the board has goes elsewhere from then on.
+pub(super) async fn change(
+    State(caller): State<Caller>,
+    Path((board, what)): Path<(String, String)>,
+) -> Answer {
+    with_data(&caller).await?;
+    let is_drained = match what.as_str() {
+        "drain" => true,
+        "undrain" => false,
+        other => {
+            let why = format!("{other} is neither drain nor undrain");
+            return Err(text(StatusCode::BAD_REQUEST, &why));
+        }
+    };
+    let status = seen(&caller).await?;
+    let id = duties::id(&status, &board).map_err(|why| text(StatusCode::NOT_FOUND, &why))?;
+    let request = Request::Write(sql::encode(&settings::drain(id, is_drained)));
+    let response = listed::responded(caller.request(request).await)?;
+    match response.failure() {
+        Some(why) => Err(listed::unavailable(why)),
+        None => Ok(text(StatusCode::OK, "")),
+    }
 }
 
 /// A body that names a board is shorter than this, bytes.
