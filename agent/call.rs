@@ -10,6 +10,7 @@ use understudy_core::{
 };
 
 use crate::{
+    bulletin::Listening,
     checks::Finding,
     hold::words::{AgentWord, KeeperWord},
     identity::GroupKey,
@@ -39,6 +40,8 @@ pub enum Call {
     Follow(u64, oneshot::Sender<Followed>),
     /// Of the keeper of a command.
     Keeper(KeeperCall),
+    /// How duties stand, and every change of that; or why nobody tells, in words.
+    Listen(oneshot::Sender<Result<Listening, String>>),
     /// A check of this board has come to something else.
     Checked(Finding),
     /// Forget the group; answered when what was of it is gone from the disk.
@@ -206,6 +209,12 @@ impl Caller {
             None => KeeperCall::Left(keeper),
         };
         self.0.send(Call::Keeper(call)).await.ok()
+    }
+
+    /// How duties stand and every change from there on, or why nobody tells; `None` when
+    /// the loop has ended.
+    pub async fn listen_to_duties(&self) -> Option<Result<Listening, String>> {
+        self.ask(Call::Listen).await
     }
 
     /// A check has come to something else: false where that is not heard now. Nothing

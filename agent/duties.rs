@@ -12,6 +12,9 @@ use understudy_core::{
 
 use crate::{retention::duration_s, status::Status};
 
+/// What stands in the place of a duty's name over HTTP.
+const STREAM: &str = "stream";
+
 /// The request that makes a duty; it changes no row where there is one of that name, or
 /// no room for another.
 ///
@@ -19,6 +22,9 @@ use crate::{retention::duration_s, status::Status};
 /// Says what is wrong with its name.
 pub fn add(name: &str, candidates: &[NodeId], rules: &Rules) -> Result<SqlRequest, String> {
     check_name("duty", name).map_err(|refusal| refusal.to_string())?;
+    if name == STREAM {
+        return Err(format!("no duty is called {STREAM}: GET /duties/{STREAM} has all of them"));
+    }
     let sql = format!(
         "INSERT INTO _understudy_duty(name, token, lease_ms, candidates, paused, rules) \
          SELECT ?1, 0, 0, ?2, 0, ?3 WHERE (SELECT count(*) FROM _understudy_duty) < {DUTIES_MAX} \

@@ -311,6 +311,7 @@ mod tests {
                     | Call::NewKey(_)
                     | Call::Keeper(_)
                     | Call::Checked(_)
+                    | Call::Listen(_)
                     | Call::Forget(_) => panic!("a listener asks for no such thing"),
                 }
             }

@@ -12,23 +12,23 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 use understudy_core::{
     duty::Incarnation,
-    error::Refusal,
     event::{Effect, Event, Millis, NodeId, ReadLevel, Reply, Request, RequestId},
     limits::DATAGRAM_BYTES_MAX,
-    member::{Member as Row, MemberRequest, PublicKey},
+    member::{MemberRequest, PublicKey},
     node::{Effects, Node},
     sql::{self, SqlResponse},
 };
 
 use crate::{
     address::Address,
-    call::{Call, Followed, KeysNow},
+    bulletin::Bulletin,
+    call::{Call, Followed},
     checks::{Health, Runs},
     clock::BoardClock,
     driver::{
         clock,
         database::DatabaseThread,
-        journal::{FOLLOWS_MAX, JournalThread},
+        journal::JournalThread,
         mdns::{Neighbours, seen},
         notify::Notify,
         road::Road,
@@ -39,12 +39,12 @@ use crate::{
     retention,
     seal::{Opened, Outgoing, Seal, To},
     settings,
-    status::Status,
     tending::Tender,
     view::{self, Facts},
     will::Will,
 };
 
+mod calls;
 mod watching;
 
 use self::watching::Watching;
@@ -136,6 +136,7 @@ pub struct Member {
     keepers: Keepers,
     will: Will,
     watching: Watching,
+    bulletin: Bulletin,
     /// Who waits for entries, and from which on.
     follows: Vec<(u64, oneshot::Sender<Followed>)>,
 }
@@ -171,6 +172,7 @@ impl Member {
             keepers,
             will,
             watching,
+            bulletin: Bulletin::default(),
             follows: Vec::new(),
         };
         member.learn_members();
@@ -265,6 +267,7 @@ impl Member {
         }
         self.let_follow();
         self.tell_keepers();
+        self.tell_listeners();
     }
 
     /// Keepers of commands hear what their duties came to, and the node what that did.
@@ -276,6 +279,13 @@ impl Member {
         self.will.name_acting(self.keepers.acting(now, &self.node));
         let events = self.keepers.follow(now, &self.node);
         events.into_iter().for_each(|event| self.happen(event));
+    }
+
+    /// Who listens to duties hears how they stand.
+    fn tell_listeners(&mut self) {
+        let (node, facts) = (&self.node, &self.facts);
+        let duties = || view::duties(clock::now(), node, facts);
+        self.bulletin.look(node.duty_changes(), duties);
     }
 
     /// Gives entries to those who wait for them.
@@ -451,82 +461,6 @@ impl Member {
         let mut out = Vec::new();
         self.seal.ask_whether_gone(&mut out);
         self.transmit(now, out);
-    }
-
-    /// Other boards that can let a newcomer in: those who vote first.
-    fn hosts(&self) -> Vec<Row> {
-        let status = self.node.status(clock::now());
-        let heard =
-            |id: &NodeId| status.peers.get(id).is_some_and(|peer| peer.reachable == Some(true));
-        let mut members = self.node.membership().members.clone();
-        members.retain(|member| heard(&member.id));
-        members.sort_by_key(|member| !member.voter);
-        for member in &mut members {
-            let last = self.drivers.road.last_address(member.id);
-            member.addresses.splice(..0, last.map(|address| address.to_string()));
-            member.addresses.dedup();
-        }
-        members
-    }
-
-    fn take_call(&mut self, call: Call) {
-        match call {
-            Call::Hosts(reply) => {
-                // A caller that went away needs no answer.
-                let _ = reply.send(self.hosts());
-            }
-            Call::Keys(reply) => {
-                let keys = KeysNow {
-                    keys: self.keyring.token_keys(),
-                    newest: self.node.membership().keys.newest(),
-                    applied: self.node.applied().index,
-                };
-                // A caller that went away needs no answer.
-                let _ = reply.send(keys);
-            }
-            Call::NewKey(reply) => {
-                // A caller that went away needs no answer.
-                let _ = reply.send(self.keyring.make(&self.node.membership().members));
-            }
-            Call::Follow(_, reply) if self.follows.len() >= FOLLOWS_MAX => {
-                let _ = reply.send(Followed::Busy);
-            }
-            Call::Follow(low, reply) => {
-                self.follows.push((low, reply));
-                self.let_follow();
-            }
-            Call::Keeper(call) => {
-                let events = self.keepers.take(&self.node, call);
-                events.into_iter().for_each(|event| self.happen(event));
-                self.tell_keepers();
-            }
-            Call::Checked(finding) => {
-                self.keepers.checked(clock::now(), finding);
-                self.tell_keepers();
-            }
-            Call::Forget(reply) => self.forgets = Some(reply),
-            Call::Status(reply) => {
-                let drops = self.seal.drops();
-                let not_kept = self.keepers.not_kept(&self.node, &self.facts.kept);
-                let seen =
-                    view::status(clock::now(), &self.node, &self.facts, drops, &self.drivers.road);
-                let slow = self.watching.slowness.why().cloned();
-                let checks = self.keepers.checks(clock::now());
-                let status = Status { not_kept, checks, slow, ..seen };
-                // A caller that went away needs no answer.
-                let _ = reply.send(status);
-            }
-            Call::Request(_, reply) if self.callers.len() >= CALLERS_MAX => {
-                let _ = reply.send(Reply::Refused(Refusal::Busy));
-            }
-            Call::Backup(backup, reply) => {
-                self.drivers.database.copy(backup, reply);
-            }
-            Call::Request(request, reply) => {
-                let id = self.wait(Waiter::Caller(reply));
-                self.happen(Event::Requested { id, request });
-            }
-        }
     }
 
     /// Settings are rows like any other: what was applied since the last look may

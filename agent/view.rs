@@ -142,7 +142,7 @@ pub fn status(
         pulls: seen.pulls.map(|pulls| pull_status(pulls, &members)),
         scrub: seen.scrub.as_ref().map(|scrub| scrub_status(scrub, &seen.fenced, &members)),
         readings: node.intake_status(),
-        duties: node.duties().iter().map(|duty| duty_status(now, node, duty, &members)).collect(),
+        duties: duties_of(now, node, &members),
         not_trimmed: facts.not_trimmed.clone(),
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
@@ -156,6 +156,16 @@ fn broker_status(name: &str, line: LineStatus) -> BrokerStatus {
     let LineStatus { since, trouble, posted, dropped, heard } = line;
     let broker = name.to_owned();
     BrokerStatus { broker, connected: since.is_some(), trouble, posted, heard, dropped }
+}
+
+/// The group's duties, as this board sees them.
+#[must_use]
+pub fn duties(now: Millis, node: &Node, facts: &Facts) -> Vec<DutyStatus> {
+    duties_of(now, node, &members(node, facts))
+}
+
+fn duties_of(now: Millis, node: &Node, members: &[Member]) -> Vec<DutyStatus> {
+    node.duties().iter().map(|duty| duty_status(now, node, duty, members)).collect()
 }
 
 fn name_of(id: u64, members: &[Member]) -> String {

@@ -178,6 +178,9 @@ impl Waiting<'_> {
             Call::Follow(_, reply) => {
                 let _ = reply.send(Followed::Busy);
             }
+            Call::Listen(reply) => {
+                let _ = reply.send(Err(String::from(NO_GROUP)));
+            }
             Call::Keeper(KeeperCall::Came { reply, .. }) => {
                 let _ = reply.send(Err(String::from(NO_GROUP)));
             }

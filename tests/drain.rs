@@ -21,8 +21,9 @@ fn is_drained(status: &Value, board: &str) -> bool {
 /// The board that leads, which is made to hold the duty as well.
 fn leader_that_holds(agents: &Agents) -> &'static str {
     agents.wait("a", "to see a holder", |status| !holder(status).is_empty());
-    let leader = agents.status("a").expect("it runs")["leader"].as_str().unwrap().to_owned();
-    let leader = BOARDS.into_iter().find(|board| *board == leader).expect("one of them");
+    let status = agents.status("a").expect("it runs");
+    let leader = BOARDS.into_iter().find(|board| status["leader"] == **board);
+    let leader = leader.expect("one of them");
     let _sentence = agents.told(leader, &["duty", "transfer", "pump", leader]);
     agents.wait(leader, "to hold it", |status| status["duties"][0]["held"] == true);
     leader

@@ -11,6 +11,7 @@ mod damage;
 mod divergence;
 mod drain;
 mod duties;
+mod duty_stream;
 mod fence;
 mod fuzzing;
 mod history;

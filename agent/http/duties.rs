@@ -117,6 +117,6 @@ fn refused(why: &str) -> Response {
     text(StatusCode::BAD_REQUEST, why)
 }
 
-fn unknown(name: &str) -> Response {
+pub(super) fn unknown(name: &str) -> Response {
     text(StatusCode::NOT_FOUND, &format!("there is no duty {name}"))
 }

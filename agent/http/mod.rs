@@ -47,6 +47,7 @@ mod backup;
 mod body;
 mod door;
 mod duties;
+mod duty_stream;
 mod history;
 mod limits;
 mod listed;
@@ -144,6 +145,7 @@ fn endpoints(caller: Caller, loader: Loader, desk: Desk, bounds: &Bounds) -> Rou
         .route("/history", get(history::read))
         .route("/nodes/{name}/{change}", post(nodes::change))
         .route("/duties", get(duties::all))
+        .route("/duties/stream", get(duty_stream::stream))
         .route("/duties/{name}", get(duties::one))
         .route(
             "/duties/{name}/checkpoint",

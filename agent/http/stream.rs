@@ -16,18 +16,19 @@ use axum::{
     body::{Body, Bytes, HttpBody},
     extract::{RawQuery, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
 };
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::{Answer, Front, Parameters, nodes, respond, text};
+use super::{Answer, Front, Parameters, nodes, text};
 use crate::feed::{Ended, Feed, Heard, Place};
 
 /// Words for the road when there is nothing to tell, so that both ends know the other.
-const QUIET: Duration = Duration::from_secs(10);
+pub(super) const QUIET: Duration = Duration::from_secs(10);
 
 /// Pieces on their way to a listener that is slow.
-const PIECES_MAX: usize = 4;
+pub(super) const PIECES_MAX: usize = 4;
 
 pub(super) async fn stream(
     State(front): State<Front>,
@@ -49,13 +50,22 @@ pub(super) async fn stream(
     let feed = feed.map_err(|words| text(StatusCode::SERVICE_UNAVAILABLE, &words))?;
     let (pieces, listener) = mpsc::channel(PIECES_MAX);
     tokio::spawn(tell(feed, pieces));
-    let mut response = respond(StatusCode::OK, "text/event-stream", Body::new(Events(listener)));
+    Ok(respond(listener))
+}
+
+/// What a listener gets at a time.
+pub(super) type Piece = Bytes;
+
+/// Server-sent events, as they come.
+pub(super) fn respond(pieces: mpsc::Receiver<Piece>) -> Response {
+    let body = Body::new(Events(pieces));
+    let mut response = super::respond(StatusCode::OK, "text/event-stream", body);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
 }
 
 /// Tells all there is to tell until nobody listens.
-async fn tell(mut feed: Feed, pieces: mpsc::Sender<Bytes>) {
+async fn tell(mut feed: Feed, pieces: mpsc::Sender<Piece>) {
     // Head and first line leave at once: who connected knows that it listens.
     let mut piece = String::from(": readings\n\n");
     loop {
@@ -102,7 +112,7 @@ fn write(piece: &mut String, heard: &Heard) {
 }
 
 /// What a listener gets, as it comes.
-struct Events(mpsc::Receiver<Bytes>);
+struct Events(mpsc::Receiver<Piece>);
 
 impl HttpBody for Events {
     type Data = Bytes;

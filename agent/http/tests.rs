@@ -56,6 +56,7 @@ fn over_the_wire(
                     | Call::Follow(..)
                     | Call::Keeper(_)
                     | Call::Checked(_)
+                    | Call::Listen(_)
                     | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }
@@ -647,6 +648,7 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
                     | Call::Follow(..)
                     | Call::Keeper(_)
                     | Call::Checked(_)
+                    | Call::Listen(_)
                     | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }
