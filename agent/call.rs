@@ -12,7 +12,7 @@ use understudy_core::{
 use crate::{
     bulletin::Listening,
     checks::Finding,
-    hold::words::{AgentWord, KeeperWord},
+    hold::words::{AgentWord, KeeperWord, Opening},
     identity::GroupKey,
     keepers::KeeperCall,
     status::Status,
@@ -195,10 +195,10 @@ impl Caller {
     /// why it is not wanted; `None` when the loop has ended.
     pub async fn keeper(
         &self,
-        (duty, pid, cannot): (String, u32, Option<String>),
+        opening: Opening,
         words: mpsc::Sender<AgentWord>,
     ) -> Option<Result<u64, String>> {
-        self.ask(|reply| Call::Keeper(KeeperCall::Came { duty, pid, cannot, words, reply })).await
+        self.ask(|reply| Call::Keeper(KeeperCall::Came { opening, words, reply })).await
     }
 
     /// It has said something, or is gone where it said nothing; `None` when the loop has

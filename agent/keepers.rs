@@ -3,7 +3,8 @@
 //!
 //! A keeper is told of a lease only what the node believes at that moment, and a duty
 //! counts as given up only when its keeper has said that the command is gone. Where a
-//! keeper is lost with a command that may run, nobody knows: the lease runs out.
+//! keeper is lost with a command that may run, nobody knows: the lease runs out. One that
+//! waits is ready only while it goes on saying so: whoever stands still can take nothing.
 //!
 //! Left out: what is said over the wire (`hold::words`), and how a command is made to end
 //! (`hold`).
@@ -21,7 +22,7 @@ use understudy_core::{
 
 use crate::{
     checks::{Finding, Health},
-    hold::words::{AgentWord, KeeperWord},
+    hold::words::{AgentWord, KeeperWord, Opening, SILENT_MS},
     status::CheckStatus,
 };
 
@@ -37,12 +38,8 @@ pub enum KeeperCall {
     /// There is one; it is answered with the number it has from now on, or why it is not
     /// wanted.
     Came {
-        /// The duty's name.
-        duty: String,
-        /// The process that answers for the command.
-        pid: u32,
-        /// Why its command cannot be run here, if it cannot.
-        cannot: Option<String>,
+        /// What it said first.
+        opening: Opening,
         /// Where it hears.
         words: mpsc::Sender<AgentWord>,
         /// Its number.
@@ -60,6 +57,10 @@ struct Keeper {
     words: mpsc::Sender<AgentWord>,
     cannot: Option<String>,
     is_ready: bool,
+    /// It says so again and again while it waits,
+    beats: bool,
+    /// and was heard last then.
+    heard: Millis,
     taken: Option<Taken>,
 }
 
@@ -88,6 +89,8 @@ pub struct Keepers {
     seen: Option<u64>,
     /// This board is too slow to hold anything.
     is_slow: bool,
+    /// The next moment at which one that waits may count as standing still.
+    silent_at: Option<Millis>,
     /// The agent is about to end: nothing is to be taken any more.
     is_stopping: bool,
 }
@@ -113,11 +116,11 @@ impl Keepers {
     }
 
     /// Something happened to a keeper: what the node is to hear of it.
-    pub fn take(&mut self, node: &Node, call: KeeperCall) -> Vec<Event> {
+    pub fn take(&mut self, now: Millis, node: &Node, call: KeeperCall) -> Vec<Event> {
         self.seen = None;
         match call {
-            KeeperCall::Came { duty, pid, cannot, words, reply } => {
-                let (told, events) = match self.welcome(node, (duty, pid, cannot), words) {
+            KeeperCall::Came { opening, words, reply } => {
+                let (told, events) = match self.welcome(now, node, opening, words) {
                     Ok((id, events)) => (Ok(id), events),
                     Err(reason) => (Err(reason), Vec::new()),
                 };
@@ -125,17 +128,22 @@ impl Keepers {
                 let _ = reply.send(told);
                 events
             }
-            KeeperCall::Said(id, word) => self.heard(id, word),
+            KeeperCall::Said(id, word) => self.heard(now, id, word),
             KeeperCall::Left(id) => self.left(id),
         }
     }
 
     fn welcome(
         &mut self,
+        now: Millis,
         node: &Node,
-        (duty, pid, cannot): (String, u32, Option<String>),
+        opening: Opening,
         words: mpsc::Sender<AgentWord>,
     ) -> Result<(u64, Vec<Event>), String> {
+        let (duty, pid, cannot, beats) = match opening {
+            Opening::Hold { duty, pid, beats } => (duty, pid, None, beats),
+            Opening::Cannot { duty, pid, why } => (duty, pid, Some(why), false),
+        };
         let Some(row) = node.duties().iter().find(|row| row.name == duty) else {
             return Err(no_duty(node, &duty));
         };
@@ -154,14 +162,16 @@ impl Keepers {
         self.lost.retain(|claim, lost| !is_his(claim, lost));
         self.last += 1;
         let is_ready = cannot.is_none();
-        let keeper = Keeper { duty, pid, words, cannot, is_ready, taken: None };
+        let (heard, taken) = (now, None);
+        let keeper = Keeper { duty, pid, words, cannot, is_ready, beats, heard, taken };
         keeper.say(AgentWord::Waits);
         self.keepers.insert(self.last, keeper);
         Ok((self.last, events))
     }
 
-    fn heard(&mut self, id: u64, word: KeeperWord) -> Vec<Event> {
+    fn heard(&mut self, now: Millis, id: u64, word: KeeperWord) -> Vec<Event> {
         let Some(keeper) = self.keepers.get_mut(&id) else { return Vec::new() };
+        keeper.heard = now;
         match word {
             KeeperWord::Ready(is_ready) => {
                 keeper.is_ready = is_ready && keeper.cannot.is_none();
@@ -197,13 +207,16 @@ impl Keepers {
 
     /// Has anything changed since they were told?
     #[must_use]
-    pub fn is_news(&self, node: &Node) -> bool {
-        self.seen != Some(node.duty_changes())
+    pub fn is_news(&self, now: Millis, node: &Node) -> bool {
+        let is_silent = self.silent_at.is_some_and(|at| at <= now);
+        is_silent || self.seen != Some(node.duty_changes())
     }
 
     /// Tells keepers what has changed for them, and the node what it is to hear of that.
     pub fn follow(&mut self, now: Millis, node: &Node) -> Vec<Event> {
         self.seen = Some(node.duty_changes());
+        let silent_at = self.keepers.values().filter_map(Keeper::silent_at);
+        self.silent_at = silent_at.filter(|at| *at > now).min();
         // Of what was granted anew since, the lease is long over.
         let stands = |claim: &Claim| node.duties().iter().any(|duty| duty.claim() == *claim);
         self.lost.retain(|claim, _| stands(claim));
@@ -214,7 +227,7 @@ impl Keepers {
             let name = node.duties().iter().find(|duty| duty.id == held.claim.duty);
             let keeper = name.and_then(|duty| self.keeper_of(&duty.name));
             let is_wanted =
-                |keeper: &&mut Keeper| keeper.taken.is_some() || keeper.is_ready && !stops;
+                |keeper: &&mut Keeper| keeper.taken.is_some() || keeper.is_ready(now) && !stops;
             match keeper.filter(is_wanted) {
                 Some(keeper) => keeper.hold(*held),
                 // It left just when the duty came: nothing was ever done under this grant.
@@ -224,7 +237,7 @@ impl Keepers {
         for keeper in self.keepers.values_mut() {
             keeper.end_what_is_over(node, &held, stops);
         }
-        let ready = self.ready_for(node.duties());
+        let ready = self.ready_for(now, node.duties());
         if ready != self.ready {
             self.ready.clone_from(&ready);
             events.push(Event::Ready(ready));
@@ -245,7 +258,12 @@ impl Keepers {
     /// Why commands that are to be kept here are not, by duties: of those that the
     /// configuration names, and of any that has a keeper.
     #[must_use]
-    pub fn not_kept(&self, node: &Node, configured: &[String]) -> BTreeMap<String, String> {
+    pub fn not_kept(
+        &self,
+        now: Millis,
+        node: &Node,
+        configured: &[String],
+    ) -> BTreeMap<String, String> {
         let exists = |name: &&String| node.duties().iter().any(|duty| duty.name == **name);
         let unknown = configured.iter().filter(|name| !exists(name));
         let unknown = unknown.map(|name| (name.clone(), no_duty(node, name)));
@@ -261,12 +279,19 @@ impl Keepers {
         });
         let slow = self.keepers.values().filter(|_| self.is_slow);
         let slow = slow.map(|keeper| (keeper.duty.clone(), String::from("this board is too slow")));
+        let silent = self.keepers.values().filter(|keeper| keeper.is_silent(now));
+        let silent = silent.map(|keeper| {
+            let (pid, silent_s) = (keeper.pid, SILENT_MS / 1_000);
+            let why = format!("its keeper, process {pid}, has said nothing for {silent_s} s");
+            (keeper.duty.clone(), why)
+        });
         let is_drained = node.is_drained(node.incarnation().board);
         let drained = self.keepers.values().filter(|_| is_drained).map(|keeper| {
             let why = "this board is drained (`understudy undrain` ends that)";
             (keeper.duty.clone(), why.to_owned())
         });
-        slow.chain(drained).chain(lacking).chain(unknown).chain(cannot).collect()
+        let of_board = slow.chain(drained).chain(lacking);
+        of_board.chain(silent).chain(unknown).chain(cannot).collect()
     }
 
     /// What this board cannot do that a duty needs, if anything.
@@ -280,11 +305,11 @@ impl Keepers {
     }
 
     /// Duties that a keeper here would take now, by their numbers.
-    fn ready_for(&self, duties: &[Duty]) -> Vec<u64> {
+    fn ready_for(&self, now: Millis, duties: &[Duty]) -> Vec<u64> {
         let is_ready = |duty: &&Duty| {
             let mut keepers = self.keepers.values();
             let can = !self.is_stopping && !self.is_slow && self.lacks(duty).is_none();
-            can && keepers.any(|keeper| keeper.duty == duty.name && keeper.is_ready)
+            can && keepers.any(|keeper| keeper.duty == duty.name && keeper.is_ready(now))
         };
         duties.iter().filter(is_ready).map(|duty| duty.id).collect()
     }
@@ -298,6 +323,21 @@ fn no_duty(node: &Node, name: &str) -> String {
 }
 
 impl Keeper {
+    /// From when on it stands still, where it says nothing more: one that runs something is
+    /// watched by its guard.
+    fn silent_at(&self) -> Option<Millis> {
+        let waits = self.beats && self.taken.is_none();
+        waits.then(|| self.heard.plus(SILENT_MS))
+    }
+
+    fn is_silent(&self, now: Millis) -> bool {
+        self.silent_at().is_some_and(|at| at <= now)
+    }
+
+    fn is_ready(&self, now: Millis) -> bool {
+        self.is_ready && !self.is_silent(now)
+    }
+
     /// Where it does not read it hears nothing; what it was told last ends by itself.
     fn say(&self, word: AgentWord) {
         let _ = self.words.try_send(word);

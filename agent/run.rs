@@ -273,7 +273,7 @@ impl Member {
     /// Keepers of commands hear what their duties came to, and the node what that did.
     fn tell_keepers(&mut self) {
         let now = clock::now();
-        if !self.keepers.is_news(&self.node) {
+        if !self.keepers.is_news(now, &self.node) {
             return;
         }
         self.will.name_acting(self.keepers.acting(now, &self.node));

@@ -230,6 +230,67 @@ fn a_board_that_cannot_run_it_is_no_candidate_and_says_why() {
     stage.check();
 }
 
+/// A board that waits with its command, and the keeper of that.
+fn one_that_waits(stage: &Stage) -> (&'static str, u32) {
+    let (holder, _) = stage.wait_for_another(0);
+    let board = BOARDS.into_iter().find(|board| *board != holder).expect("there are three");
+    wait_for_readiness(stage, board, true);
+    (board, stage.guard_and_keeper(board).1)
+}
+
+fn wait_for_readiness(stage: &Stage, board: &str, is_ready: bool) {
+    stage
+        .agents
+        .wait(board, "to be ready or not", |status| status["duties"][0]["ready"] == is_ready);
+}
+
+#[test]
+fn a_keeper_that_stands_still_while_it_waits_is_not_ready() {
+    let stage = Stage::of_three();
+    let (board, keeper) = one_that_waits(&stage);
+    signal("STOP", keeper);
+    wait_for_readiness(&stage, board, false);
+    let said = stage.agents.told(board, &["duty"]);
+    let words = format!("not ready: its keeper, process {keeper}, has said nothing for 15 s");
+    assert!(said.contains(&words), "{said}");
+    signal("CONT", keeper);
+    wait_for_readiness(&stage, board, true);
+    stage.check();
+}
+
+#[test]
+fn a_command_that_vanishes_while_its_board_waits_is_missed() {
+    let stage = Stage::of_three();
+    let (board, _) = one_that_waits(&stage);
+    let script = stage.agents.directory(board).join("stubborn");
+    fs::remove_file(&script).expect("it is there");
+    wait_for_readiness(&stage, board, false);
+    stage.agents.wait(board, "to say why", |status| {
+        status["not_kept"]["pump"].as_str().is_some_and(|why| why.contains("there is no command"))
+    });
+    write_script(&script);
+    wait_for_readiness(&stage, board, true);
+    stage.check();
+}
+
+#[test]
+fn news_that_there_is_no_time_for_when_the_agent_ends_are_named() {
+    let mut stage = Stage::new(&["a"], |directory| {
+        let hook = format!("echo $$ >> {}; exec sleep 1000", path(directory, "hook"));
+        let hooks =
+            format!("on_take = [\"/bin/sh\", \"-c\", {hook:?}]\non_lose = [\"/bin/true\"]\n");
+        duty(&["/bin/sleep", "1000"]) + &hooks
+    });
+    let hook = stage.agents.directory("a").join("hook");
+    wait("the hook", || hook.exists().then_some(()));
+    let status = stage.agents.status("a").expect("it runs");
+    let token = status["duties"][0]["token"].as_u64().expect("a number");
+    stage.agents.stop("a");
+    let words = format!("pump: nobody was told any more that it is gone (token {token})");
+    stage.wait_for_log("a", &words);
+    stage.wait_for_log("a", "pump: a notification was cut short");
+}
+
 #[test]
 fn a_duty_that_the_group_does_not_have_is_named() {
     let mut agents = Agents::new(&program::debug());

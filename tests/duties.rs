@@ -111,7 +111,7 @@ fn keep(socket: PathBuf, board: &'static str, duty: &'static str, ledger: Ledger
 }
 
 fn converse(mut agent: &UnixStream, board: &str, duty: &str, ledger: &Ledger) {
-    let opening = Opening::Hold { duty: duty.to_owned(), pid: std::process::id() };
+    let opening = Opening::Hold { duty: duty.to_owned(), pid: std::process::id(), beats: false };
     if say(&mut agent, &opening).is_err() {
         return;
     }
@@ -298,7 +298,7 @@ fn what_cannot_be_done_about_a_duty_is_said() {
     for duty in ["lamp", "pump"] {
         let agent = UnixStream::connect(socket(&agents)).unwrap();
         let _first = (duty == "pump").then(|| begin(&socket(&agents), duty));
-        let opening = Opening::Hold { duty: duty.to_owned(), pid: 1 };
+        let opening = Opening::Hold { duty: duty.to_owned(), pid: 1, beats: false };
         say(&mut &agent, &opening).unwrap();
         let mut line = String::new();
         BufReader::new(&agent).read_line(&mut line).unwrap();
@@ -353,7 +353,8 @@ fn socket(agents: &Agents) -> PathBuf {
 /// A keeper that waits.
 fn begin(socket: &Path, duty: &str) -> UnixStream {
     let agent = UnixStream::connect(socket).expect("the agent listens");
-    say(&mut &agent, &Opening::Hold { duty: duty.to_owned(), pid: 1 }).expect("it reads");
+    say(&mut &agent, &Opening::Hold { duty: duty.to_owned(), pid: 1, beats: false })
+        .expect("it reads");
     let mut line = String::new();
     BufReader::new(&agent).read_line(&mut line).expect("it answers");
     assert!(line.contains("Waits") || line.contains("Take"), "{line}");

@@ -17,12 +17,8 @@ const LINE_BYTES_MAX: usize = 4_096;
 
 /// Serves one until either end has enough.
 pub async fn serve(mut stream: BufReader<UnixStream>, opening: Opening, caller: Caller) {
-    let who = match opening {
-        Opening::Hold { duty, pid } => (duty, pid, None),
-        Opening::Cannot { duty, pid, why } => (duty, pid, Some(why)),
-    };
     let (words, mut heard) = mpsc::channel(WORDS_MAX);
-    match caller.keeper(who, words).await {
+    match caller.keeper(opening, words).await {
         None => {}
         Some(Err(reason)) => {
             // It may not listen any more.

@@ -98,7 +98,8 @@ impl Guard<'_> {
     /// Does what is due.
     fn act(&mut self, now: Millis) -> Result<(), String> {
         let is_late = self.kill_at().is_some_and(|at| at <= now);
-        if is_late || self.ends.is_some_and(|by| by <= now) {
+        let is_over = self.ends.is_some_and(|by| by <= now);
+        if is_late || is_over {
             self.kill_all(now);
         }
         while let (Some((pid, how)), _) = family::bury() {
@@ -116,6 +117,10 @@ impl Guard<'_> {
         }
         let token = self.deadline.get().map(|(_, token)| token);
         self.heralds.follow(token.filter(|token| *token > 0));
+        match is_over {
+            true => self.heralds.give_up(),
+            false => self.heralds.start_next(),
+        }
         if self.keeper.is_none() && self.ends.is_none() && self.again <= now {
             self.keeper = Some(self.start_keeper()?);
         }

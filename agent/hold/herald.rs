@@ -79,7 +79,6 @@ impl<'a> Heralds<'a> {
             }
             self.told = token;
         }
-        self.start_next();
     }
 
     fn queue(&mut self, event: Event, token: u64) {
@@ -96,13 +95,25 @@ impl<'a> Heralds<'a> {
         self.waiting.push_back(News { duty, event, token, hook, user, webhook });
     }
 
-    fn start_next(&mut self) {
+    /// Whoever has waited longest is told, where nobody is being told.
+    pub(super) fn start_next(&mut self) {
         while self.running.is_none() {
             let Some(news) = self.waiting.pop_front() else { return };
             match start(&news) {
                 Ok(pid) => self.running = pid,
                 Err(reason) => complain(&format!("understudy hold: {}: {reason}", news.duty)),
             }
+        }
+    }
+
+    /// There is no time left for those that wait.
+    pub(super) fn give_up(&mut self) {
+        for News { duty, event, token, .. } in self.waiting.drain(..) {
+            let what = if event == Event::Take { "has come" } else { "is gone" };
+            complain(&format!(
+                "understudy hold: {duty}: nobody was told any more that it {what} (token {token}): \
+                 what ran for news before that took too long"
+            ));
         }
     }
 
@@ -246,5 +257,7 @@ mod tests {
         heralds.follow(Some(7));
         heralds.follow(None);
         assert_eq!(heard(&heralds), [(Event::Take, 7)], "there is no on_lose");
+        heralds.give_up();
+        assert!(heard(&heralds).is_empty());
     }
 }

@@ -20,9 +20,9 @@ use understudy_core::event::Millis;
 use super::{
     command::Running,
     deadline::Deadline,
-    family,
+    family, look_for,
     task::{Errand, Task},
-    words::{AgentWord, KeeperWord, Opening},
+    words::{AgentWord, BEAT_MS, KeeperWord, Opening},
 };
 use crate::{
     control::{ControlRequest, ControlResponse, LINE_BYTES_MAX},
@@ -44,7 +44,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// Between two looks whether a command that cannot be run can be.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(BEAT_MS);
 
 /// A command that ends sooner has failed.
 const FAILED_MS: u64 = 10_000;
@@ -108,7 +108,7 @@ async fn keep(
     (terminate, child): (&mut Listener, &mut Listener),
 ) -> How {
     let (duty, pid) = (errand.task.name.clone(), std::process::id());
-    let agent = match reach(&errand.control, &Opening::Hold { duty, pid }).await {
+    let agent = match reach(&errand.control, &Opening::Hold { duty, pid, beats: true }).await {
         Ok(agent) => agent,
         Err(reason) => return How::Away(reason),
     };
@@ -235,6 +235,8 @@ struct Keeper<'a> {
     ending: Option<Ending>,
     /// When to start it again, or to be ready again.
     again: Option<Millis>,
+    /// When to show again that it is there, while it waits.
+    beat: Millis,
     restart_ms: u64,
     failures: u32,
     /// This process is asked to end.
@@ -255,6 +257,7 @@ impl<'a> Keeper<'a> {
             running: None,
             ending: None,
             again: None,
+            beat: Millis(0),
             restart_ms: RESTART_MS,
             failures: 0,
             quits: false,
@@ -265,6 +268,9 @@ impl<'a> Keeper<'a> {
     async fn serve(&mut self, terminate: &mut Listener, child: &mut Listener) -> How {
         loop {
             let now = clock::now();
+            if self.is_beat_due(now) && self.has_vanished() {
+                return LOST;
+            }
             if let Err(error) = self.act(now).await {
                 complain(&format!("understudy hold: the agent does not listen: {error}"));
                 return LOST;
@@ -314,6 +320,16 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    fn is_beat_due(&self, now: Millis) -> bool {
+        self.lease.is_none() && self.beat <= now
+    }
+
+    /// Can the command not be run any more? What is cheap is looked at first: nothing is
+    /// started for it every few seconds.
+    fn has_vanished(&self) -> bool {
+        look_for(&self.task.command[0]).is_err() && self.task.check().is_err()
+    }
+
     /// Asks the command to end, and gives it its grace.
     fn begin_to_end(&mut self, failed: bool) {
         if self.ending.is_some() || self.lease.is_none() {
@@ -328,8 +344,11 @@ impl<'a> Keeper<'a> {
     /// Does what is due.
     async fn act(&mut self, now: Millis) -> std::io::Result<()> {
         let Some(Lease { until, token }) = self.lease else {
-            if self.again.take_if(|again| *again <= now).is_some() {
-                return say(&mut self.agent, &KeeperWord::Ready(true)).await;
+            let is_rested = self.again.take_if(|again| *again <= now).is_some();
+            if is_rested || self.is_beat_due(now) {
+                self.beat = now.plus(BEAT_MS);
+                let is_ready = self.again.is_none();
+                return say(&mut self.agent, &KeeperWord::Ready(is_ready)).await;
             }
             return Ok(());
         };
@@ -411,7 +430,8 @@ impl<'a> Keeper<'a> {
         let kill = self.lease.as_ref().map(|lease| Millis(lease.until.0.saturating_sub(KILL_MS)));
         let again = self.again.filter(|_| self.running.is_none());
         let ending = self.ending.as_ref().map(|ending| ending.by);
-        kill.into_iter().chain(again).chain(ending).min().map(|at| at.max(now))
+        let beat = self.lease.is_none().then_some(self.beat);
+        kill.into_iter().chain(again).chain(ending).chain(beat).min().map(|at| at.max(now))
     }
 }
 

@@ -6,6 +6,13 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A keeper that waits shows that it is there so often: one wake-up of it, and of its agent,
+/// in five seconds.
+pub const BEAT_MS: u64 = 5_000;
+
+/// One that waits and was not heard for so long, three of its words, is not ready.
+pub const SILENT_MS: u64 = 3 * BEAT_MS;
+
 /// What the agent says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentWord {
@@ -48,7 +55,8 @@ pub enum KeeperWord {
         /// It ended by itself more often than it may: the duty is better done elsewhere.
         failed: bool,
     },
-    /// The command can be run here, or for now cannot.
+    /// The command can be run here, or for now cannot; said again every [`BEAT_MS`] while
+    /// it waits.
     Ready(bool),
 }
 
@@ -61,6 +69,9 @@ pub enum Opening {
         duty: String,
         /// The process that answers for the command.
         pid: u32,
+        /// It says so again and again while it waits; one of before does not.
+        #[serde(default)]
+        beats: bool,
     },
     /// It would, but the command cannot be run here: this board is no candidate, and says
     /// why. Once it can be the keeper begins anew.

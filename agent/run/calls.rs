@@ -58,7 +58,7 @@ impl Member {
                 self.let_follow();
             }
             Call::Keeper(call) => {
-                let events = self.keepers.take(&self.node, call);
+                let events = self.keepers.take(clock::now(), &self.node, call);
                 events.into_iter().for_each(|event| self.happen(event));
                 self.tell_keepers();
             }
@@ -74,7 +74,7 @@ impl Member {
             Call::Forget(reply) => self.forgets = Some(reply),
             Call::Status(reply) => {
                 let drops = self.seal.drops();
-                let not_kept = self.keepers.not_kept(&self.node, &self.facts.kept);
+                let not_kept = self.keepers.not_kept(clock::now(), &self.node, &self.facts.kept);
                 let seen =
                     view::status(clock::now(), &self.node, &self.facts, drops, &self.drivers.road);
                 let checks = self.keepers.checks(clock::now());
