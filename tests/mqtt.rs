@@ -1,8 +1,19 @@
 //! A group by MQTT: real boards, real brokers, both killed, and boards that nothing but the
 //! broker connects.
 
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
-use understudy_tests::{agents::Agents, broker::Broker, program};
+use understudy_tests::{agents::Agents, broker::Broker, network::Network, program};
 
 use super::duties::Ledger;
 
@@ -114,4 +125,103 @@ fn what_is_wrong_with_a_broker_is_said_and_the_agent_runs() {
     let agents = agents_without(&[String::from("mqtt://127.0.0.1:1")]);
     agents.wait("a", "to find nobody", |status| status["brokers"][0]["trouble"].is_string());
     assert!(agents.told("a", &["status"]).contains("it cannot be reached"));
+}
+
+#[test]
+fn where_udp_no_longer_gets_through_the_brokers_do_and_back_again() {
+    let Some(network) = Network::new() else { return };
+    let Some(mut broker) = Broker::at(1_883, "0.0.0.0", "", network.enter()) else { return };
+    broker.start();
+    // Rules that come before what is known of this machine's own addresses.
+    network.ip(&["rule", "add", "pref", "100", "lookup", "local"]);
+    network.ip(&["rule", "del", "pref", "0"]);
+    let mut agents = Agents::on(&program::debug(), &network);
+    for board in BOARDS {
+        agents.configure(board, &configuration("both", &[String::from("mqtt://10.80.0.1")]));
+    }
+    agents.form(&BOARDS);
+    let _made = agents.told("a", &["execute", "CREATE TABLE t(a)"]);
+    let _made = agents.told("a", &["duty", "add", "pump"]);
+    let ledger = Ledger::default();
+    ledger.keep(&agents, &BOARDS, "pump");
+    ledger.wait_for_another("");
+    let road = |agents: &Agents| -> Vec<bool> {
+        let status = agents.status(leader(agents)).expect("it answers");
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        let others = members.iter().filter(|member| member["leader"] == false);
+        others.map(|member| member["address"].to_string().contains("mqtt")).collect()
+    };
+    for cut in ["add", "del"] {
+        network.ip(&["rule", cut, "pref", "50", "ipproto", "udp", "blackhole"]);
+        let is_so = (0..400).any(|_| {
+            thread::sleep(Duration::from_millis(50));
+            road(&agents) == [cut == "add"; 2]
+        });
+        assert!(is_so, "{cut}: {:?}", agents.status(leader(&agents)));
+        for board in BOARDS {
+            write(&agents, board, 1);
+        }
+    }
+    for board in BOARDS {
+        assert!(read(&agents, board).contains("1 1 1 1 1 1"));
+    }
+    ledger.check();
+}
+
+/// Somebody with a login who posts all that goes by once more, changed, as it was, and as it
+/// was a while ago: so many times altogether.
+fn hostile(port: u16) -> Arc<AtomicUsize> {
+    let posted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&posted);
+    thread::spawn(move || {
+        let (client, mut connection) =
+            Client::new(MqttOptions::new("hostile", "127.0.0.1", port), 4_096);
+        let _ = client.try_subscribe("understudy/#", QoS::AtMostOnce);
+        let (mut own, mut old) = (BTreeSet::new(), Vec::new());
+        for event in connection.iter().map_while(Result::ok) {
+            let Event::Incoming(Packet::Publish(publish)) = event else { continue };
+            let payload = publish.payload.to_vec();
+            let is_own = own.contains(&payload) || payload.len() < 20;
+            if is_own || count.load(Ordering::Relaxed) > 20_000 {
+                continue;
+            }
+            let mut changed = payload.clone();
+            *changed.last_mut().expect("it has bytes") ^= 1;
+            old.push((publish.topic.clone(), payload.clone()));
+            let before = old[old.len() / 2].clone();
+            for (topic, payload) in
+                [(publish.topic.clone(), changed), (publish.topic, payload), before]
+            {
+                own.insert(payload.clone());
+                let _ = client.try_publish(topic, QoS::AtMostOnce, false, payload);
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    posted
+}
+
+#[test]
+fn whoever_changes_and_repeats_what_goes_through_a_broker_changes_nothing() {
+    let Some(broker) = Broker::new("") else { return };
+    let mut agents = boards("mqtt", &[&broker]);
+    agents.form(&BOARDS);
+    let _made = agents.told("a", &["execute", "CREATE TABLE t(a)"]);
+    let posted = hostile(broker.port);
+    for number in 0..20 {
+        write(&agents, BOARDS[number as usize % 3], number);
+    }
+    let all: Vec<String> = (0..20).map(|number: u32| number.to_string()).collect();
+    for board in BOARDS {
+        let read = agents.told(
+            board,
+            &["query", "SELECT group_concat(a, ' ') FROM (SELECT a FROM t ORDER BY a)"],
+        );
+        assert!(read.contains(&all.join(" ")), "{board}: {read}");
+    }
+    assert!(posted.load(Ordering::Relaxed) > 50);
+    let counters = agents.status("b").expect("it answers")["counters"].clone();
+    for reason in ["datagrams_forged", "datagrams_replayed"] {
+        assert!(counters[reason].as_u64() > Some(0), "{reason}: {counters}");
+    }
 }

@@ -266,7 +266,7 @@ impl Peer {
         let next = self.next.iter_mut().map(|(_, session)| session);
         let known = self.session.iter_mut().chain(&mut self.last).chain(next);
         let session = known.into_iter().find(|session| session.local == local);
-        let payload = session.ok_or(Drop::Unknown)?.open(datagram)?;
+        let payload = session.ok_or(Drop::Unknown)?.open(now, datagram)?;
         self.heard(now, !payload.is_empty());
         if let Some(place) = self.next.iter().position(|(_, session)| session.local == local) {
             // Its caller has given up those it made before.

@@ -60,10 +60,10 @@ impl Session {
         datagram
     }
 
-    pub(super) fn open(&mut self, datagram: &[u8]) -> Result<Vec<u8>, Drop> {
+    pub(super) fn open(&mut self, now: Millis, datagram: &[u8]) -> Result<Vec<u8>, Drop> {
         let counter =
             datagram[5..DATA_HEADER_BYTES].try_into().map_or(u64::MAX, u64::from_le_bytes);
-        if !self.window.is_fresh(counter) {
+        if !self.window.is_fresh(now, counter) {
             return Err(Drop::Replayed);
         }
         let mut payload = vec![0; datagram.len() - DATA_HEADER_BYTES - TAG_BYTES];

@@ -1,7 +1,13 @@
 //! Which counters of a session were seen: each is taken once, and those far
-//! behind the newest not at all (the idea of RFC 6479).
+//! behind the newest not at all (the idea of RFC 6479). Nor is what was sent before something
+//! that came a while ago: whoever holds datagrams back cannot bring them in between those
+//! that another road has brought.
 
-use understudy_core::limits::REPLAY_WINDOW;
+use understudy_core::{event::Millis, limits::REPLAY_WINDOW};
+
+/// What was overtaken so long ago is not taken any more, milliseconds; up to twice as long
+/// ago it may be.
+const AGE_MS_MAX: u64 = 15_000;
 
 const WORDS: usize = REPLAY_WINDOW / 64 + 1;
 
@@ -10,11 +16,14 @@ pub(super) struct Window {
     /// One above the newest counter taken.
     next: u64,
     seen: [u64; WORDS],
+    /// What `next` was at that moment, and below which nothing is taken.
+    mark: (Millis, u64),
+    floor: u64,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { next: 0, seen: [0; WORDS] }
+        Self { next: 0, seen: [0; WORDS], mark: (Millis(0), 0), floor: 0 }
     }
 }
 
@@ -25,10 +34,21 @@ fn place(counter: u64) -> (usize, u64) {
 
 impl Window {
     /// May this counter still be taken?
-    pub(super) fn is_fresh(&self, counter: u64) -> bool {
+    pub(super) fn is_fresh(&mut self, now: Millis, counter: u64) -> bool {
+        self.mark(now);
         let (word, bit) = place(counter);
+        if counter < self.floor {
+            return false;
+        }
         counter >= self.next
             || (self.next - counter <= REPLAY_WINDOW as u64 && self.seen[word] & bit == 0)
+    }
+
+    fn mark(&mut self, now: Millis) {
+        let (at, next) = self.mark;
+        if now.since(at) >= AGE_MS_MAX {
+            (self.floor, self.mark) = (next, (now, self.next));
+        }
     }
 
     /// Takes it, after its message was found genuine.
@@ -57,12 +77,28 @@ mod tests {
     #[test]
     fn each_counter_is_taken_once_within_the_window_and_not_at_all_behind_it() {
         let mut window = Window::default();
+        let is_fresh = |window: &mut Window, counter| window.is_fresh(Millis(0), counter);
         window.take(5_000);
-        assert!(!window.is_fresh(5_000));
-        assert!(window.is_fresh(5_000 - REPLAY_WINDOW as u64 + 1));
-        assert!(!window.is_fresh(5_000 - REPLAY_WINDOW as u64));
+        assert!(!is_fresh(&mut window, 5_000));
+        assert!(is_fresh(&mut window, 5_000 - REPLAY_WINDOW as u64 + 1));
+        assert!(!is_fresh(&mut window, 5_000 - REPLAY_WINDOW as u64));
         window.take(4_500);
-        assert!(!window.is_fresh(4_500));
+        assert!(!is_fresh(&mut window, 4_500));
+    }
+
+    #[test]
+    fn what_was_held_back_for_long_while_others_came_is_not_taken() {
+        let mut window = Window::default();
+        for (ms, counter) in [(100_000, 0), (100_010, 9), (110_000, 20), (116_000, 21)] {
+            assert!(window.is_fresh(Millis(ms), counter));
+            window.take(counter);
+        }
+        assert!(window.is_fresh(Millis(116_001), 15), "it was overtaken six seconds ago");
+        assert!(window.is_fresh(Millis(131_500), 22));
+        window.take(22);
+        assert!(!window.is_fresh(Millis(131_501), 8), "and that half a minute ago");
+        assert!(!window.is_fresh(Millis(146_600), 15));
+        assert!(window.is_fresh(Millis(900_000), 23), "silence is no fault");
     }
 
     proptest! {
@@ -74,7 +110,7 @@ mod tests {
                 let newest = taken.last().copied().unwrap_or(0);
                 let near = taken.is_empty() || counter + REPLAY_WINDOW as u64 > newest;
                 let fresh = near && !taken.contains(&counter);
-                prop_assert_eq!(window.is_fresh(counter), fresh, "{}", counter);
+                prop_assert_eq!(window.is_fresh(Millis(0), counter), fresh, "{}", counter);
                 if fresh {
                     window.take(counter);
                     taken.insert(counter);
