@@ -149,6 +149,7 @@ impl Road {
     /// Sends to an address, or loses it.
     pub fn send_to(&mut self, address: Address, datagram: &[u8]) {
         match (address, &self.brokers) {
+            (Address::Udp(_), _) if self.transport == Transport::Mqtt => {}
             (Address::Udp(address), _) => self.socket.send_to(address, datagram),
             (Address::Mqtt(mailbox), Some(brokers)) => brokers.send(mailbox, datagram),
             (Address::Mqtt(_), None) => {}
