@@ -5,6 +5,7 @@
 //! is what the commands above it printed. `UPDATE_SCRIPTS=1 cargo test` rewrites
 //! the expected lines: read the difference before you keep it.
 
+mod duties;
 mod group;
 mod store;
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use understudy_core::{
+    duty::{self, Claim},
     event::{
         Cut, Effect, Entry, EntryKind, Millis, Position, ReadLevel, Reply, Request, SpoolWrite,
         Trust,
@@ -111,7 +112,7 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Fetch { low, high, .. } => format!("fetch {low}..{high}"),
         Effect::FetchSpool { after, .. } => format!("fetch spool after {after}"),
         Effect::Execute { base, requests, .. } => {
-            let requests: Vec<_> = requests.iter().map(|request| bytes(request)).collect();
+            let requests: Vec<_> = requests.iter().map(|request| write_asked(request)).collect();
             format!("execute on {}: {}", position(*base), requests.join(", "))
         }
         Effect::Apply { entries, .. } => format!("apply {}", range(entries)),
@@ -121,6 +122,22 @@ pub fn effect(effect: &Effect) -> String {
         Effect::RoleChanged { leads: true } => "leads".to_owned(),
         Effect::RoleChanged { leads: false } => "leads no longer".to_owned(),
     }
+}
+
+/// What is to be written: a grant in words.
+fn write_asked(request: &[u8]) -> String {
+    let Some(duty::Grant { claim, holder, .. }) = duty::grants(request) else {
+        return bytes(request);
+    };
+    let whom = holder.map_or("nobody".to_owned(), |holder| format!("n{}", holder.board));
+    format!("grant {} to {whom}", claims(&[claim]))
+}
+
+/// `duty under token`, of each.
+#[must_use]
+pub fn claims(claims: &[Claim]) -> String {
+    let claims = claims.iter().map(|Claim { duty, token }| format!("duty {duty} under {token}"));
+    claims.collect::<Vec<_>>().join(", ")
 }
 
 /// What a caller asks.
@@ -223,10 +240,10 @@ pub fn frame(frame: &Frame) -> String {
             let full = if *is_full { ", full" } else { "" };
             format!("tail from {first}{full}, lacks {lacks}")
         }
-        Frame::Renew { number, claims } => format!("renew {number}: {claims:?}"),
-        Frame::Renewed { number, claims } => format!("renewed {number}: {claims:?}"),
-        Frame::Stopped { claims } => format!("stopped {claims:?}"),
-        Frame::Yield { claims } => format!("yield {claims:?}"),
+        Frame::Renew { number, claims: about } => format!("renew {number}: {}", claims(about)),
+        Frame::Renewed { number, claims: about } => format!("renewed {number}: {}", claims(about)),
+        Frame::Stopped { claims: about } => format!("stopped {}", claims(about)),
+        Frame::Yield { claims: about } => format!("yield {}", claims(about)),
         Frame::Ends { start } => format!("start {} ends", start.boot),
         Frame::Ready { start, duties } => format!("start {} ready for {duties:?}", start.boot),
     }

@@ -12,8 +12,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     member::NodeId,
     mutant,
-    sql::{self, Origin, RequestKind, SqlRequest, Statement, Value},
+    sql::{self, Origin, Parameters, RequestKind, SqlRequest, Statement, Value},
 };
+
+/// Comes to nothing where another grant has taken the place of that one, or its lease has
+/// become longer than was waited for.
+const GRANT: &str = "UPDATE _understudy_duty SET token = ?1, board = ?2, boot = ?3, nonce = ?4, \
+    lease_ms = ?5, wanted = NULL WHERE id = ?6 AND token = ?7 AND lease_ms <= ?8";
 
 /// No board: whoever else is ready.
 pub const ANOTHER: NodeId = 0;
@@ -121,8 +126,6 @@ impl Duty {
         lease_ms: u64,
         history: Vec<Statement>,
     ) -> Vec<u8> {
-        let sql = "UPDATE _understudy_duty SET token = ?1, board = ?2, boot = ?3, nonce = ?4, \
-                   lease_ms = ?5, wanted = NULL WHERE id = ?6 AND token = ?7 AND lease_ms <= ?8";
         let of = |part: fn(Incarnation) -> u64| {
             holder.map_or(Value::Null, |holder| Value::Integer(part(holder).cast_signed()))
         };
@@ -137,7 +140,40 @@ impl Duty {
             integer(self.token),
             integer(if mutant::is(120) { u64::MAX >> 1 } else { self.lease_ms }),
         ]);
-        let statements = [Statement::new(sql, values)].into_iter().chain(history).collect();
+        let statements = [Statement::new(GRANT, values)].into_iter().chain(history).collect();
         sql::encode(&SqlRequest::new(RequestKind::Execute, Origin::Agent, statements))
     }
+}
+
+/// A grant, as the write says it that makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The grant that comes.
+    pub claim: Claim,
+    /// Whom it is to, if anybody.
+    pub holder: Option<Incarnation>,
+    /// As in [`Duty::lease_ms`].
+    pub lease_ms: u64,
+    /// The token that goes.
+    pub before: u64,
+}
+
+/// The grant that this write makes, if it is such a one: for what stands in for a database
+/// in tests.
+#[must_use]
+pub fn grants(request: &[u8]) -> Option<Grant> {
+    let request = sql::decode::<SqlRequest>(request).ok()?;
+    let statement = request.statements.first().filter(|statement| statement.sql == GRANT)?;
+    let Parameters::Positional(values) = &statement.parameters else { return None };
+    let number = |place: usize| match values.get(place) {
+        Some(Value::Integer(number)) => Some(number.cast_unsigned()),
+        _ => None,
+    };
+    let holder = number(1).zip(number(2)).zip(number(3));
+    Some(Grant {
+        claim: Claim { duty: number(5)?, token: number(0)? },
+        holder: holder.map(|((board, boot), nonce)| Incarnation { board, boot, nonce }),
+        lease_ms: number(4)?,
+        before: number(6)?,
+    })
 }

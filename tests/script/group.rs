@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use understudy_core::{
+    duty::{self, Claim, Incarnation},
     event::{Effect, Event, Millis, NodeId, ReadLevel, Request},
     member::{Member, MemberRequest, Membership},
     node::{Config, Effects, Node},
@@ -37,7 +38,17 @@ pub(crate) struct Group {
     /// Frames to lose: sender, receiver, words they contain, how many.
     lose: Vec<(NodeId, NodeId, String, u64)>,
     printed: String,
-    quiet: bool,
+    tells: Tells,
+}
+
+/// What is printed of all that happens.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Tells {
+    #[default]
+    All,
+    /// What becomes of duties, and who comes to lead.
+    Duties,
+    Nothing,
 }
 
 #[derive(Default)]
@@ -50,6 +61,10 @@ struct Board {
     stalled: Vec<Effect>,
     /// Times its database fell back: see [`Effect::resets`].
     resets: u64,
+    /// What it holds, and whether it is asked to end that.
+    holds: BTreeMap<Claim, bool>,
+    /// The last grant of each duty that it acted under.
+    acted: BTreeMap<u64, Claim>,
 }
 
 type Printed = Result<String, String>;
@@ -63,11 +78,8 @@ impl Group {
             ("nodes", [count]) => self.nodes(number(count)?),
             ("group", [count]) => self.group(number(count)?),
             ("run", [ms]) => self.run(number(ms)?),
-            ("quietly", [ms]) => {
-                self.quiet = true;
-                self.run(number(ms)?);
-                self.quiet = false;
-            }
+            ("quietly", [ms]) => self.run_telling(Tells::Nothing, number(ms)?),
+            ("watch", [ms]) => self.run_telling(Tells::Duties, number(ms)?),
             ("write", [node, id, ..]) => {
                 let text = rest.splitn(3, ' ').nth(2).ok_or("a write wants a text")?;
                 let request = Request::Write(text.as_bytes().to_vec());
@@ -103,13 +115,27 @@ impl Group {
             ("stall", [node]) => self.board(node)?.stalls = Some(is_disk_work),
             ("stall-database", [node]) => self.board(node)?.stalls = Some(is_database_work),
             ("go-on", [node]) => self.go_on(self.known(node)?),
-            ("crash", [node]) => self.board(node)?.node = None,
+            ("crash", [node]) => {
+                let board = self.board(node)?;
+                (board.node, board.holds) = (None, BTreeMap::new());
+            }
             ("restart", [node]) => self.start(self.known(node)?),
             ("lose-transaction", [node]) => self.lose_transaction(self.known(node)?, false),
             ("lose-empty-transaction", [node]) => self.lose_transaction(self.known(node)?, true),
             ("disk-full", [node]) => self.event(self.known(node)?, Event::DiskFull(true)),
             ("disk-free", [node]) => self.event(self.known(node)?, Event::DiskFull(false)),
             ("stop", [node]) => self.event(self.known(node)?, Event::Stopping),
+            ("ready", [node, duties @ ..]) => {
+                let duties = duties.iter().map(|duty| number(duty)).collect::<Result<_, _>>()?;
+                self.event(self.known(node)?, Event::Ready(duties));
+            }
+            ("gone", [node, duty]) => {
+                let acted = self.board(node)?.acted.remove(&number(duty)?);
+                let claim = acted.ok_or(format!("n{node} did not act under any grant of that"))?;
+                self.event(self.known(node)?, Event::GaveUp(claim));
+            }
+            ("fell", [node]) => self.tell_end(self.known(node)?, Event::Fell)?,
+            ("ended", [node]) => self.tell_end(self.known(node)?, Event::Ended)?,
             // All that is applied is durable, and next to nothing is kept behind it.
             ("forget", [node]) => self.forget(self.known(node)?),
             ("state", []) => self.state(),
@@ -129,7 +155,7 @@ impl Group {
     }
 
     fn print(&mut self, line: &str) {
-        if !self.quiet {
+        if self.tells == Tells::All {
             self.printed += &format!("{:>6} {line}\n", self.now);
         }
     }
@@ -154,11 +180,71 @@ impl Group {
 
     /// Nodes that have found their leader.
     fn group(&mut self, count: u64) {
-        self.quiet = true;
+        self.tells = Tells::Nothing;
         self.nodes(count);
         self.run(1_000);
-        self.quiet = false;
+        self.tells = Tells::All;
         self.state();
+    }
+
+    fn run_telling(&mut self, tells: Tells, ms: u64) {
+        self.tells = tells;
+        self.run(ms);
+        self.tells = Tells::All;
+    }
+
+    /// Proof that a board's last start has ended that did end comes to all others.
+    fn tell_end(&mut self, id: NodeId, event: fn(Incarnation) -> Event) -> Result<(), String> {
+        let board = &self.boards[&id];
+        let boot = board.boot - u64::from(board.node.is_some());
+        if boot == 0 {
+            return Err(format!("no start of n{id} has ended"));
+        }
+        let start = Incarnation { board: id, boot, nonce: 0 };
+        for to in self.boards.keys().copied().filter(|to| *to != id).collect::<Vec<_>>() {
+            self.event(to, event(start));
+        }
+        Ok(())
+    }
+
+    /// Says what of duties has changed at a node.
+    ///
+    /// # Panics
+    /// When two nodes hold one duty at a time.
+    fn look_at_duties(&mut self, id: NodeId) {
+        let now = Millis(self.now);
+        let board = self.boards.get_mut(&id).expect("it is known");
+        let node = board.node.as_ref();
+        let held: Vec<_> = node.iter().flat_map(|node| node.held_duties(now)).collect();
+        let yields = |claim| node.is_some_and(|node| node.yields(claim));
+        let holds: BTreeMap<_, _> =
+            held.iter().map(|held| (held.claim, yields(held.claim))).collect();
+        let before = std::mem::replace(&mut board.holds, holds.clone());
+        board.acted.extend(holds.keys().map(|claim| (claim.duty, *claim)));
+        for claim in before.keys().filter(|claim| !holds.contains_key(claim)) {
+            self.print_of_duty(&format!("n{id} holds {} no longer", trace::claims(&[*claim])));
+        }
+        for held in held.iter().filter(|held| !before.contains_key(&held.claim)) {
+            let (claim, until) = (trace::claims(&[held.claim]), held.until.0);
+            self.print_of_duty(&format!("n{id} holds {claim}, until {until} at first"));
+        }
+        for (claim, _) in holds.iter().filter(|(claim, asked)| {
+            **asked && !before.get(claim).is_some_and(|was_asked| *was_asked)
+        }) {
+            self.print_of_duty(&format!("n{id} is to end {}", trace::claims(&[*claim])));
+        }
+        for (other, board) in self.boards.iter().filter(|(other, _)| **other != id) {
+            let acts = board.node.iter().flat_map(|node| node.held_duties(now));
+            let same =
+                acts.filter(|acts| held.iter().any(|held| held.claim.duty == acts.claim.duty));
+            assert_eq!(same.count(), 0, "n{id} and n{other} hold one duty at {now:?}");
+        }
+    }
+
+    fn print_of_duty(&mut self, line: &str) {
+        if self.tells != Tells::Nothing {
+            self.printed += &format!("{:>6} {line}\n", self.now);
+        }
     }
 
     fn start(&mut self, id: NodeId) {
@@ -184,6 +270,7 @@ impl Group {
         };
         let effects = node.handle(now, event);
         self.carry_out(id, effects);
+        self.look_at_duties(id);
     }
 
     fn plan(&mut self, delay: u64, id: NodeId, event: Event) {
@@ -231,8 +318,11 @@ impl Group {
     fn carry_out(&mut self, id: NodeId, effects: Effects) {
         for effect in effects {
             if !is_dull(&effect) {
-                let told = trace::effect(&effect);
-                self.print(&format!("n{id} {}{told}", arrow(&effect)));
+                let line = format!("n{id} {}{}", arrow(&effect), trace::effect(&effect));
+                match is_of_duties(&effect) {
+                    true => self.print_of_duty(&line),
+                    false => self.print(&line),
+                }
             }
             let board = self.boards.get_mut(&id).expect("it is known");
             if board.stalls.is_some_and(|stalls| stalls(&effect)) {
@@ -255,6 +345,10 @@ impl Group {
                 let is_install = matches!(work, Work::Install { .. });
                 let Some(done) = board.store.pages(work, &self.membership) else { return };
                 let applied = board.store.applied().index;
+                let duties = board.store.take_duties();
+                if let Some(duties) = duties {
+                    self.plan(STEP_MS, id, Event::Duties(duties));
+                }
                 self.plan(STEP_MS, id, Event::Pages { number, done });
                 if is_install {
                     self.plan(2 * STEP_MS, id, Event::DatabaseDurable(applied));
@@ -276,7 +370,11 @@ impl Group {
                 (0, Event::Executed { number, executed: board.store.execute(base, &requests) })
             }
             Effect::Apply { number, entries, .. } => {
-                (0, Event::Applied { number, outcomes: board.store.apply(&entries) })
+                let outcomes = board.store.apply(&entries);
+                if let Some(duties) = board.store.take_duties() {
+                    self.plan(0, id, Event::Duties(duties));
+                }
+                (0, Event::Applied { number, outcomes })
             }
             Effect::Query { number, .. } => {
                 (0, Event::Queried { number, answer: board.store.rows().into_bytes() })
@@ -356,6 +454,10 @@ impl Group {
         let board = self.boards.get_mut(&id).expect("it is known");
         board.resets += 1;
         let applied = if is_empty { board.store.applied() } else { board.store.reset() };
+        let duties = self.boards.get_mut(&id).and_then(|board| board.store.take_duties());
+        if let Some(duties) = duties {
+            self.event(id, Event::Duties(duties));
+        }
         self.event(id, Event::DatabaseReset { applied, ended_by: None });
     }
 
@@ -450,6 +552,13 @@ const fn is_disk_work(effect: &Effect) -> bool {
 
 const fn is_database_work(effect: &Effect) -> bool {
     effect.resets().is_some()
+}
+
+/// Does it make a grant, or is it about who leads and so may make one?
+fn is_of_duties(effect: &Effect) -> bool {
+    let is_grant = |request: &Vec<u8>| duty::grants(request).is_some();
+    matches!(effect, Effect::Execute { requests, .. } if requests.iter().any(is_grant))
+        || matches!(effect, Effect::RoleChanged { .. })
 }
 
 /// Heartbeats say nothing that a script is about.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use understudy_core::{
     beginning::{answer, begins},
     change::{Change, Segment},
-    duty::Incarnation,
+    duty::{Duty, Incarnation},
     event::{
         Cut, Entry, EntryKind, Executed, HardState, Memory, NodeId, Outcome, Position, SpoolPiece,
         SpoolWrite, Trust,
@@ -17,6 +17,8 @@ use understudy_core::{
     restored::{Restored, SpoolHeld, TermRun},
     sql,
 };
+
+use crate::script::duties;
 
 /// Bytes of a change's base: term and index.
 const BASE_BYTES: usize = 16;
@@ -38,6 +40,8 @@ pub(crate) struct Store {
     spool: BTreeMap<u64, (u64, Vec<u8>)>,
     /// Readings that are stored: whose, and which number.
     stored: BTreeSet<(NodeId, u64)>,
+    /// Duties as they were told last.
+    told: Vec<Duty>,
 }
 
 impl Store {
@@ -115,6 +119,7 @@ impl Store {
             self.stored.clear();
         }
         self.apply(&self.read(self.applied.index + 1, self.hard_state.commit + 1));
+        self.told = duties::of(&self.rows);
         let commit = self.hard_state.commit.max(self.applied.index);
         let mut terms: Vec<TermRun> = Vec::new();
         for entry in &self.entries {
@@ -134,6 +139,7 @@ impl Store {
             suspect: false,
             trust: Trust::default(),
             spool: self.spool_held(),
+            duties: duties::of(&self.rows),
             ..Restored::default()
         };
         (self.boot, restored)
@@ -227,8 +233,16 @@ impl Store {
             let text = format!("start {boot} of n{board}").into_bytes();
             return Executed { change: on(base, &text), answers: vec![Ok(answer(true))] };
         }
-        let answers = requests.iter().cloned().map(Ok).collect();
-        Executed { change: on(base, &requests.join(&b'\n')), answers }
+        let (texts, answers) = duties::execute(&self.rows, requests);
+        let answers = answers.into_iter().map(Ok).collect();
+        Executed { change: on(base, texts.join("\n").as_bytes()), answers }
+    }
+
+    /// The group's duties, when they have changed since they were told last.
+    pub(crate) fn take_duties(&mut self) -> Option<Vec<Duty>> {
+        let duties = duties::of(&self.rows);
+        let told = std::mem::replace(&mut self.told, duties.clone());
+        (told != duties).then_some(duties)
     }
 
     pub(crate) const fn applied(&self) -> Position {
