@@ -14,6 +14,7 @@ mod duties;
 mod duty_stream;
 mod fence;
 mod fuzzing;
+mod groups;
 mod history;
 mod hold;
 mod joining;

@@ -22,7 +22,9 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use understudy_core::duty::Rules;
 
-pub use self::sampler::{Arguments as SamplerArguments, run as sample};
+pub use self::sampler::{
+    Arguments as SamplerArguments, Mark, marks, next_holder, run as sample, two_holders,
+};
 use self::{
     boards::{Boards, READY_MS_MAX},
     check::{TABLE, Tally, Verdict},
@@ -247,7 +249,7 @@ impl Demo {
         let mut next = None;
         self.watch(READY_MS_MAX, |demo| {
             let marks = demo.boards.marks();
-            next = sampler::next_holder(&marks, killed, killed_us).cloned();
+            next = next_holder(&marks, killed, killed_us).cloned();
             next.is_some()
         });
         let Some(next) = next else {
@@ -333,7 +335,7 @@ impl Demo {
                 .collect();
             let verdict = Verdict {
                 takeover_ms: self.takeover_ms,
-                two_holders: sampler::two_holders(&self.boards.marks()),
+                two_holders: two_holders(&self.boards.marks()),
                 is_orphaned: self.is_orphaned,
                 ..Verdict::new(&acknowledged, &tallies, self.gap_ms, is_writing)
             };

@@ -40,11 +40,13 @@ pub struct Arguments {
 
 /// One mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+pub struct Mark {
     /// Boot time, microseconds.
-    pub(super) at_us: u64,
-    pub(super) token: u64,
-    pub(super) board: String,
+    pub at_us: u64,
+    /// Of the grant.
+    pub token: u64,
+    /// Whose command left it.
+    pub board: String,
 }
 
 /// Samples until it is ended.
@@ -85,7 +87,8 @@ fn sample(source: &Source, token: u64) -> Option<String> {
 }
 
 /// All marks so far, in order of time.
-pub(super) fn marks(path: &Path) -> Vec<Mark> {
+#[must_use]
+pub fn marks(path: &Path) -> Vec<Mark> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let mark = |line: &str| {
         let mut words = line.splitn(3, ' ');
@@ -98,7 +101,8 @@ pub(super) fn marks(path: &Path) -> Vec<Mark> {
 }
 
 /// How often somebody acted who had been followed by another already.
-pub(super) fn two_holders(marks: &[Mark]) -> u64 {
+#[must_use]
+pub fn two_holders(marks: &[Mark]) -> u64 {
     let mut latest = 0;
     let is_late = |mark: &&Mark| {
         latest = latest.max(mark.token);
@@ -108,7 +112,8 @@ pub(super) fn two_holders(marks: &[Mark]) -> u64 {
 }
 
 /// When another than `board` first acted after that, and who.
-pub(super) fn next_holder<'m>(marks: &'m [Mark], board: &str, after_us: u64) -> Option<&'m Mark> {
+#[must_use]
+pub fn next_holder<'m>(marks: &'m [Mark], board: &str, after_us: u64) -> Option<&'m Mark> {
     marks.iter().find(|mark| mark.at_us >= after_us && mark.board != board)
 }
 
