@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{ahead::Ahead, network::Network};
+use crate::{ahead::Ahead, network::Network, slow_disk::SlowDisk};
 
 /// A port of its own on this machine.
 const LOOPBACK: &str = "127.0.0.1:0";
@@ -48,6 +48,8 @@ pub struct Agents {
     /// Where each board's datagrams come in: the same after a restart, as on a
     /// board of one's own.
     udp: BTreeMap<String, String>,
+    /// What their data is on, where that is slower than it is.
+    pub disk: Option<SlowDisk>,
 }
 
 impl Agents {
@@ -74,6 +76,7 @@ impl Agents {
             folder,
             running: Vec::new(),
             udp: BTreeMap::new(),
+            disk: None,
         }
     }
 
@@ -146,6 +149,7 @@ impl Agents {
             .arg(self.directory(board))
             .args(["run", "--die-with-parent", "--name", board])
             .args(["--http", LOOPBACK, "--udp", udp])
+            .envs(self.disk.iter_mut().flat_map(|disk| disk.environment(board)))
             .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(log.expect("a file for its log"))

@@ -9,4 +9,5 @@ pub mod network;
 pub mod processes;
 pub mod program;
 pub mod sim;
+pub mod slow_disk;
 pub mod trace;

@@ -24,6 +24,12 @@ const ROLES: [&str; 4] = ["all", "leader", "follower", "learner"];
 const COUNTERS: [&str; 4] =
     ["datagrams_sent", "datagrams_sent_bytes", "datagrams_received", "datagrams_received_bytes"];
 
+/// In which a duty is measured.
+const PROFILES: [&str; 3] = ["wired", "wifi", "radio"];
+
+/// A board that is ready for the duty, and does nothing.
+const DUTY: &str = "[[duty]]\nname = \"pump\"\ncommand = [\"sleep\", \"86400\"]\n";
+
 /// What one board sends and takes in per second, in the order of [`COUNTERS`].
 type Rates = [f64; COUNTERS.len()];
 
@@ -49,6 +55,41 @@ pub(crate) fn run(program: &Path, seconds: u64, boards: usize) -> Value {
         "measure": "idle", "seconds": seconds, "three": three, "boards": boards, "large": large,
         "ratio_board": board, "ratio_leader": leader,
     })
+}
+
+/// What a duty costs that is held, for as long as nothing happens: beside the same three
+/// boards without one, per profile, held by the board that leads and by one that follows.
+pub(crate) fn duty(program: &Path, seconds: u64) -> Value {
+    let mut report = json!({ "measure": "idle", "seconds": seconds });
+    for profile in PROFILES {
+        let group = Group::configured(program, DUTY);
+        let leader = group.leader();
+        let _set = group.agents.told(&leader, &["set", "profile", profile]);
+        let _ = group.agents.told(&leader, &["token", "revoke"]);
+        thread::sleep(SETTLED);
+        let without = sent(&group, seconds);
+        eprintln!("{profile}: three boards send {} a second without a duty", shown(without));
+        let _sentence = group.agents.told(&leader, &["duty", "add", "pump"]);
+        for who in ["leader", "follower"] {
+            let board = BOARDS.into_iter().find(|board| (*board == leader) == (who == "leader"));
+            let board = board.expect("there are three");
+            let _sentence = group.agents.told(&leader, &["duty", "transfer", "pump", board]);
+            let holds = |status: &Value| status["duties"][0]["held"] == true;
+            group.agents.wait(board, "to hold the duty", holds);
+            thread::sleep(SETTLED);
+            let with = sent(&group, seconds);
+            let ratio = [with[0] / without[0], with[1] / without[1]];
+            eprintln!(
+                "{profile}: {} with one held by the {who}: {:.2} times the datagrams, {:.2} times \
+                 the bytes",
+                shown(with),
+                ratio[0],
+                ratio[1]
+            );
+            report[profile][who] = json!({ "with": with, "without": without, "ratio": ratio });
+        }
+    }
+    report
 }
 
 /// Per role, what one board of it sends and takes in.
@@ -81,6 +122,18 @@ fn idle(program: &Path, seconds: u64, boards: usize) -> Value {
         }
     }
     Value::Object(report)
+}
+
+/// Datagrams that all boards together send in a second, and their bytes.
+fn sent(group: &Group, seconds: u64) -> [f64; 2] {
+    let before = counted(group);
+    thread::sleep(Duration::from_secs(seconds));
+    let rates = before.iter().zip(counted(group)).map(|pair| rates(pair).1);
+    rates.fold([0.0; 2], |sum, rates| [sum[0] + rates[0], sum[1] + rates[1]])
+}
+
+fn shown([datagrams, bytes]: [f64; 2]) -> String {
+    format!("{bytes:.0} B in {datagrams:.1} datagrams")
 }
 
 fn counted(group: &Group) -> Vec<Counted> {

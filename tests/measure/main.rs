@@ -4,8 +4,9 @@
 //!     cargo measure throughput [--rounds N] [--seconds S] [--json]
 //!     cargo measure footprint  [--seconds S] [--json]
 //!     cargo measure takeover   [--rounds N] [--boards N] [--json]
-//!     cargo measure takeover   --kills N [--json]
+//!     cargo measure takeover   --kills N [--disk slow] [--json]
 //!     cargo measure idle       [--seconds S] [--boards N] [--json]
+//!     cargo measure idle       --duty [--seconds S] [--json]
 //!     cargo measure codec      [--rounds N] [--json]
 //!     cargo measure air        [--csv FILE --time COLUMN --value COLUMN [--sensor COLUMN]] [--json]
 //!     cargo measure scrub      [--rounds N] [--json]
@@ -56,6 +57,10 @@ struct Arguments {
     flood_seconds: Option<u64>,
     rate: Option<u64>,
     window_ms: Option<u64>,
+    /// Beside the disk as it is, one as slow as a card.
+    is_disk_slow: bool,
+    /// What a duty costs that is held.
+    is_of_duty: bool,
     json: bool,
     csv: Option<readings::Csv>,
 }
@@ -76,6 +81,10 @@ impl Arguments {
                 "--time" => time = Some(name()?),
                 "--sensor" => sensor = Some(name()?),
                 "--value" => value = Some(name()?),
+                "--disk" => match name()?.as_str() {
+                    "slow" => arguments.is_disk_slow = true,
+                    other => return Err(format!("--disk can be slow, not {other}")),
+                },
                 _ => {}
             }
             let mut number = || -> Result<u64, String> {
@@ -97,7 +106,8 @@ impl Arguments {
                 "--window" => arguments.window_ms = Some(number()?),
                 "--boards" => arguments.boards = Some(larger(number()?)?),
                 "--json" => arguments.json = true,
-                "--csv" | "--time" | "--sensor" | "--value" => {}
+                "--duty" => arguments.is_of_duty = true,
+                "--csv" | "--time" | "--sensor" | "--value" | "--disk" => {}
                 other => return Err(format!("unknown argument {other}")),
             }
         }
@@ -109,6 +119,10 @@ impl Arguments {
             (None, None, None) if sensor.is_none() => None,
             (None, _, _) => return Err(String::from("--time, --sensor, --value want --csv")),
         };
+        let takes_over = arguments.what == "takeover" && arguments.kills.is_some();
+        if arguments.is_disk_slow && !takes_over {
+            return Err(String::from("--disk slow wants takeover --kills N"));
+        }
         if arguments.csv.is_some() && arguments.what != "air" {
             return Err(format!("{} reads no --csv, only air does", arguments.what));
         }
@@ -155,9 +169,11 @@ fn measure(arguments: &Arguments) -> Result<Value, String> {
         }
         "footprint" => footprint::run(&program::release(), seconds.unwrap_or(60)),
         "takeover" if arguments.kills.is_some() => {
-            handover::run(&program::release(), arguments.kills.unwrap_or(1))
+            let kills = arguments.kills.unwrap_or(1);
+            handover::run(&program::release(), kills, arguments.is_disk_slow)?
         }
         "takeover" => takeover::run(&program::release(), rounds.unwrap_or(5), arguments.boards),
+        "idle" if arguments.is_of_duty => idle::duty(&program::release(), seconds.unwrap_or(60)),
         "idle" => {
             let boards = arguments.boards.unwrap_or(group::BOARDS_MAX);
             idle::run(&program::release(), seconds.unwrap_or(60), boards)
