@@ -31,6 +31,7 @@ mod script;
 mod seeds;
 mod settings;
 mod sql;
+mod stalling;
 mod stopping;
 mod terminal;
 mod tidy;

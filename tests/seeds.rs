@@ -3,7 +3,7 @@
 
 use std::sync::PoisonError;
 
-use understudy_tests::sim::{self, Roads};
+use understudy_tests::sim::{self, Roads, Stall};
 
 /// One after the other: SQLite's randomness, which a seed sets, is the process's.
 #[test]
@@ -14,6 +14,29 @@ fn seeds_hold_all_rules_and_repeat_themselves() {
         assert_eq!(report.violation, None, "cargo sim --seed {seed} --verbose");
         assert!(report.crashes > 0 && report.acknowledged > 0 && report.reads > 0, "{report:?}");
         assert_eq!(sim::run(seed, false).trace, report.trace, "seed {seed}, run twice");
+    }
+}
+
+/// Longer than a duty's lease and an election.
+const IDLE_MS_MAX: u64 = 2_000;
+
+/// Whether it is the disk of the board that does a duty, of the one that leads, or of both:
+/// one that stalls for seconds costs one hand-over at the most, and nobody waits for it.
+#[test]
+fn a_disk_that_stalls_for_seven_seconds_costs_at_most_one_hand_over() {
+    let _alone = crate::sql::RANDOMNESS.write().unwrap_or_else(PoisonError::into_inner);
+    for (leads, acts) in [(true, true), (true, false), (false, true)] {
+        for (database, seed) in [(true, 1), (false, 2)] {
+            let stall = Stall { leads, acts, database };
+            let came = stall.run(seed);
+            assert_eq!(came.violation, None, "{stall:?} with seed {seed}");
+            assert!(came.hand_overs <= 1, "{stall:?} with seed {seed}: {came:?}");
+            assert!(came.idle_ms <= IDLE_MS_MAX, "{stall:?} with seed {seed}: {came:?}");
+            assert!(came.waited_ms > 6_000, "it does stall: {stall:?}: {came:?}");
+            let [during, after] = came.acknowledged;
+            let may_wait = leads && database;
+            assert!(after > 0 && (may_wait || during > 20), "writes go on: {stall:?}: {came:?}");
+        }
     }
 }
 

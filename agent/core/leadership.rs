@@ -181,8 +181,9 @@ const fn mix(value: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use crate::{
-        event::{Event, NodeId},
-        rig::Rig,
+        event::{Event, NodeId, Reply},
+        rig::{Rig, write},
+        timing::Timing,
     };
 
     /// A leader, and two that follow it.
@@ -196,6 +197,22 @@ mod tests {
         let (mut rig, leader, held, other) = group();
         rig.event(held, Event::DatabaseHeld(true));
         rig.hand_on(leader, held, other);
+    }
+
+    /// Its followers hear it all the while: but for that nobody would take its place.
+    #[test]
+    fn a_board_whose_disk_stalls_hands_leadership_over_and_writes_go_on() {
+        let (mut rig, leader, ..) = group();
+        rig.stalled.push(leader);
+        rig.ask(leader, 1, write("a"));
+        rig.run(Timing::WIRED.election_ms_min());
+        assert_eq!(rig.leader(), Some(leader), "for a while a disk may be slow");
+        rig.run(2 * Timing::WIRED.election_ms_max());
+        let next = rig.leader().expect("another leads");
+        assert_ne!(next, leader);
+        rig.ask(next, 2, write("b"));
+        rig.run(200);
+        assert!(matches!(rig.answer_of(2), Some(Reply::Done { .. })));
     }
 
     #[test]

@@ -475,7 +475,8 @@ impl Node {
         self.tick_offers(now);
         self.ask_to_yield(now);
         self.tick_drain(now);
-        if self.leads() && !self.may_lead() && !self.hands_on_duties(now) {
+        let is_to_go = !self.may_lead() && !self.hands_on_duties(now) || self.disk_stalls();
+        if self.leads() && is_to_go {
             self.hand_over(now);
         }
     }

@@ -48,6 +48,8 @@ pub(crate) struct Pending {
     entries: Vec<Position>,
     /// Readings that are in the spool with it.
     spooled: Vec<u64>,
+    /// The tick at which the journal got it.
+    tick: u64,
 }
 
 impl Pending {
@@ -231,6 +233,7 @@ impl Node {
             trust: trust.is_some(),
             entries: entries.iter().map(Entry::position).collect(),
             spooled,
+            tick: self.ticks,
         });
         self.effects.push(Effect::Persist {
             number,
@@ -246,6 +249,14 @@ impl Node {
     fn current_hard_state(&self) -> HardState {
         let hs = self.raw.raft.hard_state();
         HardState { term: hs.term, vote: hs.vote, commit: hs.commit }
+    }
+
+    /// The journal has not come back for so long that an election takes no longer. A board
+    /// that leads applies nothing meanwhile: it answers no write, and no renewal of a
+    /// duty's lease behind one.
+    pub(crate) fn disk_stalls(&self) -> bool {
+        let ticks_max = self.config.timing.election_ticks_max as u64;
+        self.pending.front().is_some_and(|pending| self.ticks - pending.tick >= ticks_max)
     }
 
     /// The journal has everything up to `number`.

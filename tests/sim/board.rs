@@ -108,6 +108,8 @@ pub(crate) struct Board {
     pub(crate) has_jumped: bool,
     /// The group writes on with one copy.
     pub(crate) one_copy: bool,
+    /// Until when no sync of these threads comes to an end, and so nothing they begin.
+    pub(crate) stalls_until: [u64; 2],
 }
 
 /// What runs while the power is on.
@@ -228,6 +230,7 @@ impl Board {
             pair: None,
             has_jumped: false,
             one_copy: false,
+            stalls_until: [0; 2],
         }
     }
 

@@ -62,13 +62,25 @@ impl World {
                 let bound = BOUNDS_MS[usize::try_from(self.calls.below(4)).unwrap_or(0)];
                 self.read(id, ReadLevel::None { freshness_ms: Some(bound) })
             }
-            _ => {
-                self.check.writes.insert(request, Fate::Open);
-                let is_first = self.outcome.acknowledged == 0;
-                let with_tables = is_first || request.is_multiple_of(TABLES_EVERY);
-                (Asked::Write(request), insert(request, with_tables))
-            }
+            _ => self.write(request),
         };
+        let epoch = self.boards[&id].epoch;
+        self.asked.insert((id, epoch, request), asked);
+        self.give(id, Event::Requested { id: request, request: wish });
+    }
+
+    fn write(&mut self, request: RequestId) -> (Asked, Request) {
+        self.check.writes.insert(request, Fate::Open);
+        let is_first = self.outcome.acknowledged == 0;
+        let with_tables = is_first || request.is_multiple_of(TABLES_EVERY);
+        (Asked::Write(request), insert(request, with_tables))
+    }
+
+    /// A caller writes at this board, and does nothing that anybody could mind.
+    pub(crate) fn call_to_write(&mut self, id: NodeId) {
+        self.requests += 1;
+        let request = self.requests;
+        let (asked, wish) = self.write(request);
         let epoch = self.boards[&id].epoch;
         self.asked.insert((id, epoch, request), asked);
         self.give(id, Event::Requested { id: request, request: wish });

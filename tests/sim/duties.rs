@@ -24,6 +24,10 @@ const ADD: [&str; 2] = [
     "INSERT OR IGNORE INTO _understudy_duty VALUES (2, 'uplink', 0, NULL, NULL, NULL, 0, '2,1', 0, NULL, '')",
 ];
 
+fn bare(sql: &str) -> Statement {
+    Statement::new(sql, Vec::new())
+}
+
 /// A command that runs.
 struct Acting {
     claim: Claim,
@@ -77,30 +81,51 @@ impl World {
         }
     }
 
-    fn add_duties(&mut self, id: NodeId) {
+    pub(crate) fn add_duties(&mut self, id: NodeId) {
+        self.change_duties(id, ADD.map(bare).to_vec());
+    }
+
+    fn change_duties(&mut self, id: NodeId, statements: Vec<Statement>) {
         self.requests += 1;
-        let statements = ADD.map(|sql| Statement::new(sql, Vec::new())).to_vec();
         let request = SqlRequest::new(RequestKind::Execute, Origin::Agent, statements);
         let request = Request::Write(sql::encode(&request));
         self.give(id, Event::Requested { id: self.requests, request });
+    }
+
+    /// All duties are to go to this board, which is told so.
+    pub(crate) fn want_at(&mut self, id: NodeId) {
+        self.change_duties(id, vec![bare(&format!("UPDATE _understudy_duty SET wanted = {id}"))]);
+    }
+
+    /// Who does this duty now.
+    pub(crate) fn doer(&self, duty: u64) -> Option<NodeId> {
+        let runs = |((board, known), acting): &(&(NodeId, u64), &Acting)| {
+            *known == duty && self.boards[board].time(self.now) < acting.until
+        };
+        self.duties.acting.iter().find(runs).map(|((board, _), _)| *board)
+    }
+
+    /// Who did this duty so far, one after the other: a board that was followed by itself
+    /// is there once.
+    pub(crate) fn doers(&self, duty: u64) -> Vec<NodeId> {
+        let is_of = |token: &u64| self.duties.tokens.get(token) == Some(&duty);
+        let takers = self.duties.takers.iter().filter(|(token, _)| is_of(token));
+        let mut boards: Vec<NodeId> = takers.map(|(_, board)| *board).collect();
+        boards.dedup();
+        boards
     }
 
     /// A person wants a duty to go to some board, or nobody to do it for now.
     fn want(&mut self, id: NodeId) {
         let wanted = self.stirring.below(self.boards.len() as u64) + 1;
         let is_paused = !self.heals && self.stirring.chance(300);
-        self.requests += 1;
-        let sql = format!(
-            "UPDATE _understudy_duty SET wanted = {wanted}, paused = {}",
-            u8::from(is_paused)
-        );
-        let mut statements = vec![Statement::new(sql, Vec::new())];
         if self.stirring.chance(100) {
-            statements = vec![duty::lengthen(1_200 + self.stirring.below(1_200))];
+            let lease_ms = 1_200 + self.stirring.below(1_200);
+            return self.change_duties(id, vec![duty::lengthen(lease_ms)]);
         }
-        let request = SqlRequest::new(RequestKind::Execute, Origin::Agent, statements);
-        let request = Request::Write(sql::encode(&request));
-        self.give(id, Event::Requested { id: self.requests, request });
+        let paused = u8::from(is_paused);
+        let sql = format!("UPDATE _understudy_duty SET wanted = {wanted}, paused = {paused}");
+        self.change_duties(id, vec![bare(&sql)]);
     }
 
     /// The agent is killed; its files are as they were, and its parent lives.

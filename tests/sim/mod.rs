@@ -6,7 +6,7 @@
 //! (`world`, `agenda`), the drivers' threads (`threads`), the callers (`calls`), sensors
 //! (`readings`),
 //! what goes wrong (`faults`, `deposed`), who comes and goes (`moves`), which groups have a
-//! witness (`witnesses`). Not in the loop: sockets, the seal, HTTP. What must hold stands
+//! witness (`witnesses`), a disk that stalls (`stall`). Not in the loop: sockets, the seal, HTTP. What must hold stands
 //! in `check`.
 
 mod agenda;
@@ -23,6 +23,7 @@ mod locks;
 mod moves;
 mod random;
 mod readings;
+mod stall;
 mod threads;
 mod vfs;
 mod witnesses;
@@ -31,6 +32,7 @@ mod world;
 pub use large::{Crossing, Held, Roads};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+pub use stall::{Stall, Stalled};
 
 /// What a seed came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

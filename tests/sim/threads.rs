@@ -78,7 +78,8 @@ impl World {
             _ => self.disks.below(2),
         };
         let epoch = self.boards[&board].epoch;
-        self.plan_in(takes, Happening::Work { board, epoch, thread });
+        let stalled = self.boards[&board].stalls_until[thread].saturating_sub(self.now);
+        self.plan_in(takes.max(stalled), Happening::Work { board, epoch, thread });
     }
 
     pub(crate) fn work(&mut self, id: NodeId, epoch: u64, thread: usize) {
