@@ -28,7 +28,7 @@ const COUNTERS: [&str; 4] =
 const PROFILES: [&str; 3] = ["wired", "wifi", "radio"];
 
 /// A board that is ready for the duty, and does nothing.
-const DUTY: &str = "[[duty]]\nname = \"pump\"\ncommand = [\"sleep\", \"86400\"]\n";
+const DUTY: &str = "[[duty]]\nname = \"pump\"\ncommand = [\"/bin/sleep\", \"86400\"]\n";
 
 /// What one board sends and takes in per second, in the order of [`COUNTERS`].
 type Rates = [f64; COUNTERS.len()];
