@@ -51,7 +51,8 @@ pub(super) fn drain(places: &Places, arguments: Arguments) -> Result<(), String>
         }
         std::thread::sleep(LOOK);
     }
-    let left = left.join("\n");
+    let unknown = || String::from("  this board has not heard yet that it is drained");
+    let left = if left.is_empty() { unknown() } else { left.join("\n") };
     Err(format!(
         "{board} is drained, and after {wait} not yet free:\n{left}\nWhat is left goes as soon as it \
          can. `understudy undrain {board}` ends the drain."
@@ -77,6 +78,11 @@ fn is_drained(status: &Status, board: &str) -> bool {
 /// Which board that is.
 fn set(places: &Places, board: Option<String>, is_drained: bool) -> Result<String, String> {
     let status = asked_status(places)?;
+    if status.witness {
+        let words =
+            "this board is the witness, which does not know who holds what: say it on another";
+        return Err(String::from(words));
+    }
     let board = board.unwrap_or_else(|| status.board.clone());
     let id = duties::id(&status, &board)?;
     sql::done(places, settings::drain(id, is_drained), false)?;

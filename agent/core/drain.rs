@@ -127,6 +127,18 @@ mod tests {
     }
 
     #[test]
+    fn the_history_says_why_a_duty_went_from_a_drained_board() {
+        let (mut rig, [holder, leader, third]) = group();
+        drain(&mut rig, &[holder]);
+        let (now, next) = (rig.now, rig.nodes[&third].incarnation());
+        let node = rig.nodes.get_mut(&leader).unwrap();
+        let duty = node.duties()[0].clone();
+        node.duties.lessor.stopped(duty.claim());
+        let records = node.records_of(now, &duty, (20, Some(next)));
+        assert_eq!(records[0].reason, "that board is drained");
+    }
+
+    #[test]
     fn a_duty_that_moved_often_of_late_goes_from_a_drained_board_all_the_same() {
         let (mut rig, [holder, leader, third]) = group();
         for board in [third, holder, third, holder] {

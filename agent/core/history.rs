@@ -201,8 +201,11 @@ impl Node {
                 Some(wanted) => format!("transferred to {}", self.name_of(wanted)),
                 None if self.is_drained(holder.board) => "that board is drained".to_owned(),
                 None if self.is_unfit(now, duty, holder) => match duty.rules.fresh {
-                    Some(_) => "its sensor is silent there".to_owned(),
-                    None => "that board is not ready for it any more".to_owned(),
+                    // Of what it needs the leader does not know which is missing.
+                    Some(_) if duty.rules.needs.is_empty() => {
+                        "its sensor is silent there".to_owned()
+                    }
+                    Some(_) | None => "that board is not ready for it any more".to_owned(),
                 },
                 None if self.is_preempted(now, duty) => "a better board was ready".to_owned(),
                 None if !goes_on => "that board may hold it no longer".to_owned(),

@@ -140,11 +140,12 @@ impl Watched {
     /// Waits until it ends by itself, or kills it. One that was asked something leaves
     /// nothing behind.
     fn ended(&mut self, stop: Option<BorrowedFd<'_>>) -> io::Result<Ended> {
-        let (pid, why) = (self.pid()?, self.watch(stop)?);
-        if stop.is_some() || !matches!(why, Why::Exit) {
+        let (pid, why) = (self.pid()?, self.watch(stop));
+        if stop.is_some() || !matches!(why, Ok(Why::Exit)) {
             // It is not buried yet, so no other group has its number; it may be empty.
             let _ = kill_process_group(pid, Signal::KILL);
         }
+        let why = why?;
         if let Why::Exit = why {
             self.hear_rest()?;
             return self.child.wait().map(Ended::Itself);
