@@ -151,6 +151,6 @@ fn a_check_runs_as_its_user_and_one_that_cannot_be_run_says_why() {
     assert!(said.contains("check          lte: /bin/sh"), "{said}");
     assert!(said.contains("gps: /no/such/command, every 10 s (there is no command"), "{said}");
     agents.configure("b", &format!("capabilities = [\"lte\"]\n{text}"));
-    let said = agents.refused("b", &["run"]);
+    let said = agents.refused("b", &["config", "check"]);
     assert!(said.contains("line 2: [[check]] \"lte\": `capabilities` names it too"), "{said}");
 }

@@ -229,7 +229,14 @@ pub const STOPPED: &str = "stopped by its operator";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::Event, rig::Rig};
+    use alloc::collections::BTreeSet;
+
+    use crate::{
+        duties::Ready,
+        duty::{Fresh, Rules},
+        event::Event,
+        rig::Rig,
+    };
 
     fn duty(holder: Incarnation) -> Duty {
         let name = "pump".to_owned();
@@ -275,6 +282,19 @@ mod tests {
             (&wanted, &format!("transferred to board-{other}")[..]),
         ] {
             assert_eq!(told(&mut rig, leader, duty)[0], lose(reason));
+        }
+
+        // The board has said that it is not ready, and not for want of what.
+        let said = Ready { start: holder, duties: BTreeSet::new(), at: rig.now };
+        rig.nodes.get_mut(&leader).unwrap().duties.ready.insert(board, said);
+        let fresh = Some(Fresh { sensor: "flow".to_owned(), within_ms: 1_000 });
+        for (needs, reason) in [
+            (Vec::new(), "its sensor is silent there"),
+            (Vec::from(["lte".to_owned()]), "that board is not ready for it any more"),
+        ] {
+            let rules = Rules { fresh: fresh.clone(), needs, ..Rules::default() };
+            let duty = Duty { rules, ..plain.clone() };
+            assert_eq!(told(&mut rig, leader, &duty)[0], lose(reason));
         }
 
         rig.event(board, Event::Stopping);
