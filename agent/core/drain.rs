@@ -159,10 +159,13 @@ mod tests {
         drain(&mut rig, &IDS);
         rig.run(5_000);
         assert_eq!(rig.leader(), Some(other), "all are drained");
-        drain(&mut rig, &[other, third]);
+        let term = rig.nodes[&other].term();
         rig.cut = Vec::from([leader]);
+        rig.run(2_000);
+        drain(&mut rig, &[other, third]);
         rig.run(5_000);
         assert_eq!(rig.leader(), Some(other), "who is not drained cannot be heard");
+        assert_eq!(rig.nodes[&other].term(), term, "nor is it offered to one that is");
         rig.cut = Vec::from([other]);
         drain(&mut rig, &[leader, third]);
         rig.run(20_000);
@@ -176,7 +179,10 @@ mod tests {
             let term = rig.nodes[&leader].term();
             drain(&mut rig, &[drained]);
             rig.cut = Vec::from([leader]);
-            rig.run(3_000);
+            for _ in 0..300 {
+                rig.run(10);
+                assert_ne!(rig.leader(), Some(drained), "not even for a moment");
+            }
             assert_eq!(rig.leader(), Some(next));
             rig.cut = Vec::new();
             drain(&mut rig, &[one, two]);
