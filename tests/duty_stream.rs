@@ -14,7 +14,10 @@ use crate::duties::group;
 /// A line comes within this: when there is nothing to tell, a comment.
 const LINE_MAX: Duration = Duration::from_secs(60);
 
-/// Lines of a stream before what is waited for.
+/// Comments that nothing is new, one every 10 s, before what is waited for.
+const QUIET_MAX: u32 = 12;
+
+/// Lines of a stream before that.
 const LINES_MAX: u32 = 10_000;
 
 struct Listener(BufReader<TcpStream>);
@@ -36,10 +39,14 @@ impl Listener {
 
     /// The next line that begins so, without that.
     fn next(&mut self, first: &str) -> String {
+        let mut quiet = 0;
         for _ in 0..LINES_MAX {
-            if let Some(rest) = self.line().strip_prefix(first) {
+            let line = self.line();
+            if let Some(rest) = line.strip_prefix(first) {
                 return rest.to_owned();
             }
+            quiet += u32::from(line.starts_with(": nothing new"));
+            assert!(quiet < QUIET_MAX, "nothing comes any more: {first}");
         }
         panic!("no line begins with {first}");
     }
