@@ -29,6 +29,10 @@ use crate::{
 /// Words on their way to a keeper that does not read.
 pub const WORDS_MAX: usize = 32;
 
+/// What nobody has done for so long, and for two leases, a slow board takes as well,
+/// milliseconds.
+const FORSAKEN_MS: u64 = 3_000;
+
 /// A keeper hears of a longer lease when it is longer by so much, milliseconds.
 const TELL_MS: u64 = 200;
 
@@ -87,8 +91,10 @@ pub struct Keepers {
     ready: Vec<u64>,
     /// As of which change of the node's.
     seen: Option<u64>,
-    /// This board is too slow to hold anything.
+    /// This board is too slow to hold what another could.
     is_slow: bool,
+    /// Since when nobody has done which duty.
+    forsaken: BTreeMap<u64, Millis>,
     /// The next moment at which one that waits may count as standing still.
     silent_at: Option<Millis>,
     /// The agent is about to end: nothing is to be taken any more.
@@ -200,9 +206,18 @@ impl Keepers {
         (self.is_stopping, self.seen) = (true, None);
     }
 
-    /// This board is too slow for the group's timing, or no longer.
-    pub const fn set_slow(&mut self, is_slow: bool) {
-        (self.is_slow, self.seen) = (is_slow, None);
+    /// This board is too slow for the group's timing, or is not: while it is it takes only
+    /// what nobody else has for a while.
+    pub fn set_slow(&mut self, now: Millis, node: &Node, is_slow: bool) {
+        if is_slow || self.is_slow {
+            (self.is_slow, self.seen) = (is_slow, None);
+        }
+        let forsaken = node.duties().iter().filter(|duty| node.is_forsaken(now, duty));
+        let forsaken: BTreeSet<u64> = forsaken.map(|duty| duty.id).collect();
+        self.forsaken.retain(|duty, _| forsaken.contains(duty));
+        for duty in forsaken {
+            self.forsaken.entry(duty).or_insert(now);
+        }
     }
 
     /// Has anything changed since they were told?
@@ -278,7 +293,12 @@ impl Keepers {
             Some((keeper.duty.clone(), format!("this board lacks {need}: {why}")))
         });
         let slow = self.keepers.values().filter(|_| self.is_slow);
-        let slow = slow.map(|keeper| (keeper.duty.clone(), String::from("this board is too slow")));
+        let slow = slow.map(|keeper| {
+            (
+                keeper.duty.clone(),
+                String::from("this board is too slow, and takes only what nobody else does"),
+            )
+        });
         let silent = self.keepers.values().filter(|keeper| keeper.is_silent(now));
         let silent = silent.map(|keeper| {
             let (pid, silent_s) = (keeper.pid, SILENT_MS / 1_000);
@@ -304,11 +324,18 @@ impl Keepers {
         self.keepers.values_mut().find(|keeper| keeper.duty == duty)
     }
 
+    /// Has nobody done this duty for longer than a quick board takes to take it over?
+    fn has_nobody_else(&self, now: Millis, duty: &Duty) -> bool {
+        let since = self.forsaken.get(&duty.id);
+        since.is_some_and(|since| now.since(*since) >= FORSAKEN_MS.max(2 * duty.lease_ms))
+    }
+
     /// Duties that a keeper here would take now, by their numbers.
     fn ready_for(&self, now: Millis, duties: &[Duty]) -> Vec<u64> {
         let is_ready = |duty: &&Duty| {
             let mut keepers = self.keepers.values();
-            let can = !self.is_stopping && !self.is_slow && self.lacks(duty).is_none();
+            let can = !self.is_stopping && self.lacks(duty).is_none();
+            let can = can && (!self.is_slow || self.has_nobody_else(now, duty));
             can && keepers.any(|keeper| keeper.duty == duty.name && keeper.is_ready(now))
         };
         duties.iter().filter(is_ready).map(|duty| duty.id).collect()

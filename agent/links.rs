@@ -79,18 +79,18 @@ pub fn profile(system: &Path, interfaces: &[String]) -> (&'static str, Option<St
 pub struct PowerSave(Arc<Mutex<Option<String>>>);
 
 impl PowerSave {
-    /// Looks at the wireless ones of these now and then, on a thread of its own; where there
-    /// is none it never does.
+    /// Looks now and then, on a thread of its own, at what leads to what is bound there, where
+    /// all of that is wireless; a board without Wi-Fi never does.
     #[must_use]
-    pub fn watch(interfaces: Vec<String>) -> Self {
+    pub fn watch(bound: SocketAddr) -> Self {
         let seen = Self::default();
-        let wireless = |name: &String| kind(Path::new(SYSTEM), name) == Link::Wireless;
-        let wireless: Vec<String> = interfaces.into_iter().filter(wireless).collect();
-        if !wireless.is_empty() {
+        let system = Path::new(SYSTEM);
+        if has_wireless(system) {
             let told = seen.clone();
             let look = move || {
                 loop {
-                    told.set(wireless.iter().find(|name| saves_power(&iw(), name)).cloned());
+                    let wireless = only_wireless(system, interfaces(bound));
+                    told.set(wireless.into_iter().find(|name| saves_power(&iw(), name)));
                     std::thread::sleep(LOOK);
                 }
             };
@@ -110,6 +110,19 @@ impl PowerSave {
     pub fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+fn has_wireless(system: &Path) -> bool {
+    let names = fs::read_dir(system).into_iter().flatten().flatten();
+    names.into_iter().any(|entry| {
+        entry.file_name().to_str().is_some_and(|name| kind(system, name) == Link::Wireless)
+    })
+}
+
+/// These, where no cable leads there as well.
+fn only_wireless(system: &Path, interfaces: Vec<String>) -> Vec<String> {
+    let is_wireless = |name: &String| kind(system, name) == Link::Wireless;
+    if interfaces.iter().all(is_wireless) { interfaces } else { Vec::new() }
 }
 
 /// The program that knows; Raspberry Pi OS has it where not everybody's PATH leads.
@@ -156,6 +169,18 @@ mod tests {
         assert_eq!(profile(&["eth0", "wlan0"]), ("wifi", Some("wlan0 is Wi-Fi".into())));
         assert_eq!(profile(&["wg0"]), ("wifi", Some("wg0 is no cable".into())));
         assert_eq!(profile(&["gone0"]).0, "wifi", "what is not known is no cable");
+    }
+
+    #[test]
+    fn power_save_matters_where_all_goes_by_wifi() {
+        let system = system();
+        let only = |names: &[&str]| {
+            only_wireless(system.path(), names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        assert_eq!((only(&["wlan0"]), only(&["eth0", "wlan0"])), (vec!["wlan0".into()], vec![]));
+        assert!(has_wireless(system.path()));
+        fs::remove_dir_all(system.path().join("wlan0")).unwrap();
+        assert!(!has_wireless(system.path()));
     }
 
     #[test]

@@ -206,10 +206,12 @@ impl Estate {
             return send(&letters, post, |letter| &letter.ended).await;
         }
         let waits = tokio::time::timeout(COMMANDS_END, all_end(control, &mut acting));
-        let (waited, ()) = tokio::join!(waits, send(&letters, post, |letter| &letter.fell));
-        if waited == Ok(true) {
-            send(&letters, post, |letter| &letter.ended).await;
-        }
+        let ended = async {
+            if waits.await == Ok(true) {
+                send(&letters, post, |letter| &letter.ended).await;
+            }
+        };
+        tokio::join!(ended, send(&letters, post, |letter| &letter.fell));
     }
 }
 

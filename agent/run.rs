@@ -467,6 +467,7 @@ impl Member {
     /// have changed them. A board whose rows are wrong elsewhere follows them too;
     /// a witness, which keeps none, is told of them.
     fn look_at_settings(&mut self, now: Millis) {
+        self.drivers.road.set_patience(self.node.timing().leader_silent_ms());
         if self.node.is_witness() {
             if let Some(told) = self.node.take_settings() {
                 settings::follow(&mut self.node, now, &told);
@@ -494,7 +495,6 @@ impl Member {
         let Some(stored) = settings::rows(response) else { return };
         self.settings.0 = *index;
         settings::follow(&mut self.node, now, &stored);
-        self.drivers.road.set_patience(self.node.timing().leader_silent_ms());
     }
 
     fn wait(&mut self, waiter: Waiter) -> RequestId {

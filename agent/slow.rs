@@ -1,6 +1,7 @@
 //! Is this board fast enough for its group's timing profile? One whose disk takes longer to
 //! sync than others wait before they campaign, or whose Wi-Fi sleeps, loses what it holds
-//! with the next hiccup: it says so and holds no duty, until it has been fast for a while.
+//! with the next hiccup: it says so and takes no duty that another could have, until it has
+//! been fast for a while.
 //!
 //! Left out: round trips, which the leader measures (`understudy_core`).
 
@@ -71,7 +72,7 @@ impl Slowness {
     pub fn look(&mut self, now: Millis, timing: &Timing, seen: &Seen) -> bool {
         let found = reason(timing, seen, self.why.is_some());
         if found.is_some() == self.why.is_some() {
-            self.since = None;
+            (self.since, self.why) = (None, found);
             return false;
         }
         let since = *self.since.get_or_insert(now);

@@ -29,7 +29,7 @@ use crate::{
     http,
     identity::Identity,
     keyring::Keyring,
-    links::{self, PowerSave},
+    links::PowerSave,
     load::Loader,
     notices::bell::Bell,
     readings::{datagram, desk::Desk, stream},
@@ -250,7 +250,7 @@ fn facts(
         kept: options.duties.iter().map(|task| task.name.clone()).collect(),
         parent: options.parent,
         syncs: Syncs::default(),
-        power_save: PowerSave::watch(links::interfaces(bound)),
+        power_save: PowerSave::watch(bound),
     }
 }
 

@@ -267,15 +267,18 @@ fn of_duties(status: &Status) -> String {
         let _ = writeln!(out, "{}", check_line(check));
     }
     if let Some(why) = &status.slow {
-        let _ = writeln!(out, "This board is too slow and holds no duty: {why}.");
+        let _ = writeln!(
+            out,
+            "This board is too slow for duties, and takes only what nobody else does: {why}."
+        );
     }
     for member in status.members.iter().filter(|member| member.slow) {
         let (name, ms) = (&member.name, member.round_trip_ms);
         let trip = ms.map_or_else(String::new, |ms| format!(" (up to {ms} ms)"));
         let _ = writeln!(
             out,
-            "{name} is too slow and holds no duty: round trips{trip} are too long for the group's \
-             timing: `understudy set profile` with a slower one."
+            "{name} is too slow for duties, and takes only what nobody else does: round trips{trip} \
+             are too long for the group's timing: `understudy set profile` with a slower one."
         );
     }
     for (duty, why) in &status.not_kept {

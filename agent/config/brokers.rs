@@ -52,10 +52,11 @@ impl BrokerConfig {
     /// Host, port, and whether it is encrypted.
     fn place(&self) -> Result<(String, u16, bool), String> {
         let wrong = || {
+            // Before that may stand a password.
+            let shown = self.url.rsplit('@').next().unwrap_or_default();
             format!(
-                "url = {:?}: it is mqtt://HOST or mqtts://HOST, with :PORT where that is not \
-                 {PORT} or {PORT_TLS}",
-                self.url
+                "url = {shown:?}: it is mqtt://HOST or mqtts://HOST, with :PORT where that is not \
+                 {PORT} or {PORT_TLS}; `user` and `password` are keys of their own"
             )
         };
         let (scheme, rest) = self.url.split_once("://").ok_or_else(wrong)?;
@@ -159,7 +160,7 @@ mod tests {
                 "line 2: [[broker]] url = \"hub\": it is",
             ),
             (String::from("[[broker]]\nurl = \"mqtt://\""), "mqtt://HOST"),
-            (String::from("[[broker]]\nurl = \"mqtt://a:b@hub\""), "mqtt://HOST"),
+            (String::from("[[broker]]\nurl = \"mqtt://a:b@hub\""), "url = \"hub\": it is"),
             (String::from("[[broker]]\nurl = \"mqtt://hub:0\""), "mqtt://HOST"),
             (format!("{broker}password = \"p\""), "there is no user"),
             (format!("{broker}ca = \"/x\""), "mqtts:// alone"),

@@ -70,12 +70,18 @@ impl Node {
         self.duties.unfit.contains(&duty)
     }
 
-    /// Is its holder too slow, or has it said, in the start that it holds this duty in, that
-    /// it is not ready for it? One that has said nothing yet has not.
+    /// Does nobody do this duty, as far as this board knows?
+    #[must_use]
+    pub fn is_forsaken(&self, now: Millis, duty: &Duty) -> bool {
+        let is_gone = |holder: Incarnation| {
+            holder.board != self.config.id && self.hears(now, holder.board) == Some(false)
+        };
+        duty.holder.is_none_or(is_gone) && !duty.is_paused
+    }
+
+    /// Has its holder said, in the start that it holds this duty in, that it is not ready
+    /// for it? One that has said nothing yet has not.
     pub(crate) fn is_unfit(&self, now: Millis, duty: &Duty, holder: Incarnation) -> bool {
-        if self.slow_boards().contains(&holder.board) {
-            return true;
-        }
         if holder.board == self.config.id {
             return holder == self.incarnation() && !self.is_ready_for(duty.id);
         }

@@ -92,9 +92,12 @@ fn a_holder_that_cannot_keep_up_lets_go_for_one_that_can() {
             let now = rig.now;
             let node = rig.nodes.get_mut(&leader).unwrap();
             for board in &slow {
-                let context = wire::read_context(leader, 1, now.0);
-                node.note_round(Millis(now.0 - 2 * limit_ms), context);
-                (0..50).for_each(|_| node.note_trip(now, *board, &context));
+                for round in 0..10 {
+                    let context = wire::read_context(leader, *board, now.0 + round);
+                    node.forget_round();
+                    node.note_round(Millis(now.0 - 2 * limit_ms), context);
+                    node.note_trip(now, *board, &context);
+                }
             }
             rig.run(1_000);
         }

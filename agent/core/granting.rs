@@ -6,7 +6,8 @@
 //! that waited for it makes it.
 //!
 //! Who is granted a duty: of the boards that said lately that they are ready for it, the
-//! one that is wanted, then the one the duty prefers, then the one that holds least, then
+//! one that is wanted, then one that keeps up with the group's timing (`trips`), then the one
+//! the duty prefers, then the one that holds least, then
 //! the lowest number. Who has it keeps it, unless it is wanted elsewhere, its sensor is
 //! silent there, or it is to go back to whom it prefers (`fitness`), or its board is drained
 //! (`drain`).
@@ -85,7 +86,8 @@ impl Node {
 
     /// Begins the next round, and answers what is confirmed.
     pub(crate) fn serve_duties(&mut self, now: Millis) {
-        if !self.leads() {
+        // Before that raft-rs drops a round without a word.
+        if !self.leads() || !self.raw.raft.commit_to_current_term() {
             return;
         }
         if let Some(context) = self.duties.renewals.next(now, self.config.timing.read_retry_ms) {
@@ -159,14 +161,13 @@ impl Node {
     /// What a board said lately that it is ready for.
     pub(crate) fn said_ready(&self, now: Millis, board: NodeId) -> Option<&Ready> {
         let is_fresh =
-            |ready: &&Ready| now.since(ready.at) < 3 * READY_TICKS * self.config.timing.tick_ms;
+            |ready: &&Ready| now.since(ready.at) < 3 * READY_TICKS * self.longest_tick_ms();
         self.duties.ready.get(&board).filter(is_fresh)
     }
 
     /// The start of `board` that is ready for this duty now.
     pub(crate) fn ready_for(&self, now: Millis, board: NodeId, duty: &Duty) -> Option<Incarnation> {
-        let is_out = self.membership.is_witness(board) || self.is_drained(board);
-        if is_out || self.slow_boards().contains(&board) {
+        if self.membership.is_witness(board) || self.is_drained(board) {
             return None;
         }
         if board == self.config.id {
@@ -188,6 +189,7 @@ impl Node {
             let is_it = |duty: &&Duty| duty.holder.is_some_and(|holder| holder.board == board);
             self.duties.rows.iter().filter(is_it).count()
         };
+        let slow = self.slow_boards();
         let members = self.membership.members.iter().map(|member| member.id);
         let ready = members.filter_map(|board| {
             let holder = self.ready_for(now, board, duty)?;
@@ -195,7 +197,8 @@ impl Node {
                 Some(ANOTHER) => duty.holder.is_none_or(|holder| holder.board != board),
                 wanted => wanted == Some(board),
             };
-            Some((!is_wanted, duty.rank(board)?, holds(board), holder))
+            let is_slow = slow.contains(&board);
+            Some((!is_wanted, is_slow, duty.rank(board)?, holds(board), holder))
         });
         ready.min().map(|(.., holder)| holder)
     }
@@ -228,13 +231,17 @@ impl Node {
                 && duty.rank(*board).is_some()
                 && self.ready_for(now, *board, duty).is_some()
         };
+        let slow = self.slow_boards();
+        let is_quick = |board: &NodeId| is_ready(board) && !slow.contains(board);
         let is_candidate = duty.rank(holder.board).is_some() && !self.is_drained(holder.board);
         let is_better_elsewhere = self.is_unfit(now, duty, holder) || self.is_preempted(now, duty);
         let goes_on = is_candidate && (!is_better_elsewhere || self.is_restless(now, duty));
+        let is_too_slow = slow.contains(&holder.board) && !self.is_restless(now, duty);
+        let mut members = self.membership.members.iter().map(|member| member.id);
         duty.is_paused
             || duty.wanted.is_some_and(|board| is_ready(&board))
-            || (!goes_on || duty.wanted == Some(ANOTHER))
-                && self.membership.members.iter().any(|member| is_ready(&member.id))
+            || (!goes_on || duty.wanted == Some(ANOTHER)) && members.any(|board| is_ready(&board))
+            || is_too_slow && members.any(|board| is_quick(&board))
     }
 
     /// The next grant to make, if there is any: of which duty, and to whom.

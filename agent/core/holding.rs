@@ -91,7 +91,10 @@ impl Node {
 
     pub(crate) fn renew(&mut self, now: Millis) {
         let Some(leader) = self.leader().filter(|_| self.hears_leader(now)) else { return };
-        let renew_ms = self.renew_ms();
+        let own = self.incarnation();
+        let held = self.duties.rows.iter().filter(|duty| duty.holder == Some(own));
+        // A grant may be of another timing than this board's.
+        let renew_ms = held.map(|duty| duty.lease_ms / 8).fold(self.renew_ms(), u64::min);
         let Some((number, claims)) = self.duties.lessee.renew(now, leader, renew_ms) else {
             return;
         };

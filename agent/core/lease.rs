@@ -265,6 +265,8 @@ pub(crate) struct Lessee {
     over: BTreeMap<Claim, bool>,
     /// Duties whose holder goes on without a majority.
     kept: BTreeSet<u64>,
+    /// Until when what it goes on with was confirmed.
+    confirmed: BTreeMap<Claim, Millis>,
     number: u64,
     /// Renewals that are not answered: number, to whom, when.
     sent: VecDeque<(u64, NodeId, Millis)>,
@@ -279,6 +281,7 @@ impl Lessee {
             held: BTreeMap::new(),
             over: BTreeMap::new(),
             kept: BTreeSet::new(),
+            confirmed: BTreeMap::new(),
             number: 0,
             sent: VecDeque::new(),
             due: Millis(0),
@@ -297,6 +300,14 @@ impl Lessee {
         };
         self.kept = duties.iter().filter(|duty| duty.rules.keep).map(|duty| duty.id).collect();
         self.held.retain(|claim, _| is_own(claim));
+        // What is kept no longer is held as long as was confirmed.
+        self.confirmed.retain(|claim, until| {
+            let is_kept = self.kept.contains(&claim.duty);
+            if let Some(held) = self.held.get_mut(claim).filter(|_| !is_kept) {
+                held.until = *until;
+            }
+            is_kept
+        });
         self.claims.retain(|claim, _| is_own(claim));
         let granted = duties.iter().filter(|duty| duty.holder == Some(own)).map(Duty::claim);
         for claim in granted.filter(|claim| !self.over.contains_key(claim)) {
@@ -356,6 +367,7 @@ impl Lessee {
             let until = Millis(from.plus(duty.lease_ms).0.saturating_sub(margin_ms(duty.lease_ms)));
             let Some(asked) = self.claims.get_mut(&claim).filter(|_| now < until) else { continue };
             *asked = None;
+            self.confirmed.remove(&claim);
             let known = self.held.get(&claim).map_or(Millis(0), |held| held.until);
             self.held.insert(claim, Held { claim, until: until.max(known) });
         }
@@ -368,7 +380,10 @@ impl Lessee {
         let kept = self.held.values_mut().filter(|held| self.kept.contains(&held.claim.duty));
         let due: Vec<&mut Held> = kept.filter(|held| held.until <= soon).collect();
         let has_any = !due.is_empty();
-        due.into_iter().for_each(|held| held.until = now.plus(lease_ms / 2));
+        for held in due {
+            self.confirmed.entry(held.claim).or_insert(held.until);
+            held.until = now.plus(lease_ms / 2);
+        }
         has_any
     }
 
@@ -391,6 +406,7 @@ impl Lessee {
     /// It renews this grant no more: its lease runs out.
     pub(crate) fn let_go(&mut self, claim: Claim) {
         self.held.remove(&claim);
+        self.confirmed.remove(&claim);
         if self.claims.remove(&claim).is_some() {
             self.over.insert(claim, false);
         }
@@ -503,6 +519,9 @@ mod tests {
             assert!(!lessee.expire(now, LEASE_MS));
             assert!(until(&lessee, now.0).is_some());
         }
+        let mut changed = lessee.clone();
+        changed.follow(HOLDER, &[duty(7)]);
+        assert_eq!(until(&changed, 9_000), None, "what was confirmed is long over");
         let other = Incarnation { board: 3, ..HOLDER };
         lessee.follow(HOLDER, &[Duty { holder: Some(other), ..kept(8) }]);
         assert_eq!(until(&lessee, 9_000), None);

@@ -49,6 +49,11 @@ impl Node {
         self.tempo.wanted.as_ref().map_or(&self.config.timing, |(wanted, _)| wanted)
     }
 
+    /// The longest tick that a board of the group may have now, milliseconds.
+    pub(crate) fn longest_tick_ms(&self) -> u64 {
+        self.config.timing.tick_ms.max(self.wanted_timing().tick_ms)
+    }
+
     /// For how long a duty is granted, milliseconds.
     pub(crate) fn lease_ms(&self) -> u64 {
         self.config.timing.lease_ms.max(self.wanted_timing().lease_ms)

@@ -129,25 +129,38 @@ impl Timing {
         let ticks = self.election_ticks_min as u64;
         // What all else is made for: a board that is elected is not unreachable meanwhile.
         let max = self.unreachable_ms / self.election_ticks_max as u64 * ticks;
-        if !(ELECTION_MS_MIN..=max).contains(&election_ms) {
-            return Err(format!(
-                "election_ms={election_ms}: {ELECTION_MS_MIN} to {max} go with this profile"
-            ));
+        let min = ELECTION_MS_MIN.max(self.election_ms_min() / 4);
+        if !(min..=max).contains(&election_ms) {
+            return Err(format!("election_ms={election_ms}: {min} to {max} go with this profile"));
         }
         let tick_ms = election_ms.div_ceil(ticks);
-        Ok(Self { tick_ms, lease_ms: 3 * tick_ms * ticks, ..self })
+        let scaled = |ms: u64| (ms * tick_ms).div_ceil(self.tick_ms);
+        Ok(Self {
+            tick_ms,
+            lease_ms: 3 * tick_ms * ticks,
+            read_retry_ms: scaled(self.read_retry_ms),
+            forward_retry_ms: scaled(self.forward_retry_ms),
+            ..self
+        })
+    }
+
+    /// The longest that an election takes on any board, whichever profile it was started with.
+    fn longest_election_ms(self) -> u64 {
+        let started = [Self::WIRED, Self::WIFI, Self::RADIO];
+        let longest = started.map(|started| self.in_ticks_of(&started).election_ms_max());
+        longest.into_iter().fold(self.election_ms_max(), u64::max)
     }
 
     fn check_lease(&self) -> Result<(), String> {
         // A holder ends it an eighth early, and may have asked just before the leader died.
-        let least = (self.election_ms_max() + 2 * self.renew_ms()) * 8 / 7 + 1;
+        let election_ms = self.longest_election_ms();
+        let least = (election_ms + 2 * self.renew_ms()) * 8 / 7 + 1;
         match (least..=LEASE_MS_MAX).contains(&self.lease_ms) {
             true => Ok(()),
             false => Err(format!(
-                "lease_ms={}: an election takes up to {} ms in this profile, so that a lease of \
-                 {least} to {LEASE_MS_MAX} ms outlives it",
-                self.lease_ms,
-                self.election_ms_max()
+                "lease_ms={}: an election takes up to {election_ms} ms in this profile, so that a \
+                 lease of {least} to {LEASE_MS_MAX} ms outlives it",
+                self.lease_ms
             )),
         }
     }
@@ -246,11 +259,12 @@ mod tests {
             ("wired,", "neither election_ms"),
             ("wired,tick_ms=3", "tick_ms=3 is neither"),
             ("wired,lease_ms=soon", "lease_ms=soon is neither"),
-            ("wired,lease_ms=900", "takes up to 700 ms"),
+            ("wired,lease_ms=900", "takes up to 840 ms"),
             ("wired,lease_ms=600001", "to 600000 ms"),
             ("wired,election_ms=100", "200 to 568"),
             ("wired,election_ms=600", "200 to 568"),
             ("radio,election_ms=18000,lease_ms=30000", "outlives it"),
+            ("radio,election_ms=200", "3750 to"),
         ] {
             let error = Timing::parse(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");

@@ -6,6 +6,9 @@
 //! no longer so once they were short for as long. Where most of the others seem slow, it is
 //! the leader's own road that is.
 //!
+//! Boards that vote and keep the data are measured. A slow board holds a duty only where no
+//! other is ready.
+//!
 //! Left out: how long a board's disk takes, which that board knows itself.
 
 use alloc::{
@@ -27,13 +30,23 @@ const ROUNDS_MAX: usize = 64;
 /// For so long trips are long, or short, before that counts, milliseconds.
 const STEADY_MS: u64 = 20_000;
 
-/// Where nobody renews anything a round is asked this often, milliseconds.
+/// Where nobody renews anything a round is asked this often, milliseconds, or with every
+/// heartbeat where those are rarer.
 const ASK_MS: u64 = 1_000;
+
+/// Between two rounds whose answers are looked at, milliseconds: those of many reads are too
+/// many to remember.
+const NOTE_MS: u64 = 200;
+
+/// What is known of a board is worth nothing after so long, milliseconds.
+const KNOWN_MS: u64 = 60_000;
 
 /// What is known of one board.
 #[derive(Default)]
 struct Trip {
     time: RoundTrip,
+    /// The last round that it answered, which heartbeats repeat, and when.
+    last: Option<(ReadContext, Millis)>,
     is_slow: bool,
     /// Since when its trips have not fitted that.
     since: Option<Millis>,
@@ -59,6 +72,8 @@ impl Trips {
 
     /// Long trips make a board slow, short ones make it none; those between change nothing.
     fn judge(&mut self, now: Millis, long_ms: u64) {
+        let is_known = |trip: &Trip| trip.last.is_none_or(|(_, at)| now.since(at) < KNOWN_MS);
+        self.of.retain(|_, trip| is_known(trip));
         for trip in self.of.values_mut() {
             let Some(ms) = trip.time.longest_ms() else { continue };
             let fits = if trip.is_slow { ms >= long_ms / 2 } else { ms <= long_ms };
@@ -73,7 +88,7 @@ impl Trips {
     fn slow(&self, own: NodeId) -> Vec<NodeId> {
         let slow = self.of.iter().filter(|(_, trip)| trip.is_slow).map(|(board, _)| *board);
         let slow: Vec<NodeId> = slow.collect();
-        match self.of.len() > 1 && 2 * slow.len() > self.of.len() {
+        match 2 * slow.len() > self.of.len() + 1 {
             true => Vec::from([own]),
             false => slow,
         }
@@ -84,17 +99,31 @@ impl Node {
     /// A round is asked of all boards now.
     pub(crate) fn note_round(&mut self, now: Millis, context: ReadContext) {
         let asked = &mut self.duties.trips.asked;
+        if asked.back().is_some_and(|(_, at)| now.since(*at) < NOTE_MS) {
+            return;
+        }
         if asked.len() == ROUNDS_MAX {
             asked.pop_front();
         }
         asked.push_back((context, now));
     }
 
+    /// The next round is noted whenever it is asked.
+    #[cfg(test)]
+    pub(crate) fn forget_round(&mut self) {
+        self.duties.trips.asked.clear();
+    }
+
     /// A board has answered one.
     pub(crate) fn note_trip(&mut self, now: Millis, from: NodeId, context: &ReadContext) {
         let asked = self.duties.trips.asked.iter().find(|(known, _)| known == context);
-        if let Some(ms) = asked.map(|(_, at)| now.since(*at)).filter(|_| self.leads()) {
-            self.duties.trips.of.entry(from).or_default().time.sample(now, ms);
+        let asked = asked.map(|(_, at)| now.since(*at));
+        let is_voter = self.membership.data_voters().contains(&from);
+        let Some(ms) = asked.filter(|_| self.leads() && is_voter) else { return };
+        let trip = self.duties.trips.of.entry(from).or_default();
+        if trip.last.is_none_or(|(known, _)| known != *context) {
+            trip.last = Some((*context, now));
+            trip.time.sample(now, ms);
         }
     }
 
@@ -108,7 +137,10 @@ impl Node {
         if !self.leads() {
             return;
         }
-        if self.duties.trips.asked_at().is_none_or(|at| now.since(at) >= ASK_MS) {
+        let timing = &self.config.timing;
+        let ask_ms = ASK_MS.max(timing.tick_ms * timing.heartbeat_ticks as u64);
+        let is_due = self.duties.trips.asked_at().is_none_or(|at| now.since(at) >= ask_ms);
+        if is_due && self.duties.renewals.len() == 0 {
             let (from, number, claims) = (self.config.id, 0, Vec::new());
             self.duties.renewals.gather(Renewal { from, number, claims });
         }
@@ -166,10 +198,16 @@ mod tests {
 
     #[test]
     fn where_most_seem_slow_the_leader_is() {
-        let mut known = trips(&[(2, 900), (3, 900), (4, 10)]);
-        known.judge(Millis(1_000), 200);
-        known.judge(Millis(21_000), 200);
-        assert_eq!(known.slow(1), [1]);
+        for (known, slow) in [
+            (&[(2, 900), (3, 900)][..], [1].as_slice()),
+            (&[(2, 900), (3, 900), (4, 10)], &[2, 3]),
+            (&[(2, 900), (3, 900), (4, 900), (5, 10)], &[1]),
+        ] {
+            let mut known = trips(known);
+            known.judge(Millis(1_000), 200);
+            known.judge(Millis(21_000), 200);
+            assert_eq!(known.slow(1), slow);
+        }
         let mut known = trips(&[(2, 900)]);
         known.judge(Millis(1_000), 200);
         known.judge(Millis(21_000), 200);

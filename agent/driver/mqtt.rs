@@ -19,7 +19,7 @@ use std::{
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
-    Packet, QoS, TlsConfiguration, Transport,
+    Packet, QoS, StateError, TlsConfiguration, Transport,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -33,14 +33,16 @@ use crate::address::Mailbox;
 const HEARD_MAX: usize = 256;
 const POSTED_MAX: usize = 256;
 
-/// A packet has no more than a datagram and its topic, bytes.
+/// A packet that goes out has no more than a datagram and its topic, bytes. What comes in may
+/// be somebody's nonsense: a larger one would end the line.
 const PACKET_BYTES_MAX: usize = 2 * DATAGRAM_BYTES_MAX;
+const NONSENSE_BYTES_MAX: usize = 1 << 16;
 
 /// A broker that says nothing for so long is gone, roughly, and is asked this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Seconds that a connection may take to come about.
-const CONNECT_S: u64 = 5;
+const CONNECT_S: u64 = 15;
 
 /// Between two looks at whether a broker is there.
 const CONNECTED_LOOK: Duration = Duration::from_millis(2);
@@ -195,7 +197,7 @@ fn presence(root: &str, own: Mailbox) -> String {
 fn options(broker: &Broker, root: &str, own: Mailbox) -> MqttOptions {
     let mut options = MqttOptions::new(format!("us-{own}"), &broker.host, broker.port);
     options.set_clean_session(true).set_keep_alive(KEEP_ALIVE).set_inflight(16);
-    options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
+    options.set_max_packet_size(NONSENSE_BYTES_MAX, PACKET_BYTES_MAX);
     options.set_last_will(LastWill::new(presence(root, own), "offline", QoS::AtMostOnce, true));
     if let Some((user, password)) = &broker.account {
         options.set_credentials(user, password);
@@ -228,16 +230,17 @@ impl Listener {
         let mut pause = AGAIN;
         while !self.tell.is_closed() {
             match events.poll().await {
-                Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                    pause = AGAIN;
-                    self.connected();
-                }
-                Ok(Event::Incoming(Packet::Publish(publish))) => {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => self.connected(),
+                Ok(Event::Incoming(Packet::Publish(publish))) if !publish.retain => {
                     self.hear(&publish.topic, &publish.payload);
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    self.lost(&error);
+                    if self.lost(&error) {
+                        pause = AGAIN;
+                    }
+                    // What waited is old, and a broker could have more and more of it wait.
+                    events.pending.clear();
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(AGAIN_MAX);
                 }
@@ -270,7 +273,8 @@ impl Listener {
         }
     }
 
-    fn lost(&mut self, error: &ConnectionError) {
+    /// True when the line had been there for a while.
+    fn lost(&mut self, error: &ConnectionError) -> bool {
         let mut status = self.status.lock();
         let lasted = status.since.take().map(|since| clock::now().since(since));
         self.drops = match lasted {
@@ -278,7 +282,12 @@ impl Listener {
             Some(_) => 0,
             None => self.drops,
         };
-        let trouble = match self.drops >= DROPS_MAX {
+        let is_ended = matches!(
+            error,
+            ConnectionError::Io(_)
+                | ConnectionError::MqttState(StateError::Io(_) | StateError::ConnectionAborted)
+        );
+        let trouble = match self.drops >= DROPS_MAX && is_ended {
             true => format!(
                 "it ends every connection soon: has another board a copy of this one's card, or \
                  another program the client id us-{}? ({error})",
@@ -290,6 +299,7 @@ impl Listener {
             warn!(broker = self.name, trouble, "the broker is not there");
         }
         status.trouble = Some(trouble);
+        lasted.is_some_and(|ms| ms >= DROP_MS)
     }
 }
 
@@ -306,7 +316,7 @@ fn words(error: &ConnectionError) -> String {
         return format!("it cannot be reached: {error}");
     }
     if let ConnectionError::Tls(error) = error {
-        return format!("it is not who the certificates say: {error}");
+        return format!("no encrypted line comes about: {error}");
     }
     error.to_string()
 }

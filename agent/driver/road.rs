@@ -64,8 +64,9 @@ type Resolved = (NodeId, Vec<SocketAddr>);
 #[derive(Default)]
 struct Place {
     mailbox: Option<Mailbox>,
-    /// Where it was heard last, by whatever road.
+    /// Where it was heard last, by whatever road, and when.
     road: Option<Address>,
+    word: Option<Millis>,
     /// Where it was heard last by UDP, and when.
     last: Option<SocketAddr>,
     heard: Option<Millis>,
@@ -169,6 +170,8 @@ impl Road {
     fn post(&self, now: Millis, node: NodeId, datagram: &[u8]) {
         let (Some(brokers), Some(place)) = (&self.brokers, self.book.get(&node)) else { return };
         let is_heard = place.heard.is_some_and(|at| now.since(at) <= self.patience_ms);
+        // What others send by UDP says nothing of what this board sends.
+        let is_heard = is_heard && self.transport == Transport::Both;
         if let Some(mailbox) = place.mailbox.filter(|_| !is_heard) {
             brokers.send(mailbox, datagram);
         }
@@ -179,7 +182,9 @@ impl Road {
         let silent = place.heard.is_none_or(|heard| now.since(heard) > SILENT_MS);
         let due = place.tried.is_none_or(|tried| now.since(tried) >= TRY_MS);
         let mut addresses: Vec<SocketAddr> = place.last.into_iter().collect();
-        if place.last.is_none() || (silent && due) {
+        // One that is heard by post need not be called again and again.
+        let is_new = place.last.is_none() && place.road.is_none();
+        if is_new || (silent && due) {
             place.tried = Some(now);
             let known = place.known.iter().chain(&place.seen);
             addresses.extend(known.filter(|known| Some(**known) != place.last));
@@ -202,7 +207,7 @@ impl Road {
     /// A member's authenticated datagram came from there.
     pub fn heard(&mut self, now: Millis, node: NodeId, source: Address) {
         let place = self.book.entry(node).or_default();
-        place.road = Some(source);
+        (place.road, place.word) = (Some(source), Some(now));
         if let Address::Udp(source) = source {
             place.last = Some(source);
             place.heard = Some(now);
@@ -220,7 +225,7 @@ impl Road {
     /// changed?
     #[must_use]
     pub fn misses_any(&self, now: Millis, own: NodeId) -> bool {
-        let missing = |place: &Place| place.heard.is_none_or(|heard| now.since(heard) > MISSING_MS);
+        let missing = |place: &Place| place.word.is_none_or(|word| now.since(word) > MISSING_MS);
         self.book.iter().any(|(node, place)| *node != own && missing(place))
     }
 

@@ -136,12 +136,13 @@ impl Member {
         let seen = slow::Seen { sync_ms: syncs.p99_ms(now), saves_power: power_save.get() };
         if self.watching.slowness.look(now, self.node.timing(), &seen) {
             match self.watching.slowness.why() {
-                Some(reason) => warn!(reason, "this board is too slow, and holds no duty"),
+                Some(reason) => warn!(reason, "this board is too slow for duties"),
                 None => info!("this board is fast enough again"),
             }
-            self.keepers.set_slow(self.watching.slowness.why().is_some());
-            self.tell_keepers();
         }
+        let is_slow = self.watching.slowness.why().is_some();
+        self.keepers.set_slow(now, &self.node, is_slow);
+        self.tell_keepers();
     }
 
     fn look_at_card(&mut self, now: Millis) {
