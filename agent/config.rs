@@ -444,9 +444,18 @@ impl Config {
     /// # Errors
     /// When a file that one needs cannot be read.
     pub fn brokers(&self) -> Result<Vec<Broker>, String> {
-        let is_used = self.transport != Transport::Udp;
-        let brokers = self.brokers.iter().filter(|_| is_used);
-        brokers.map(|broker| broker.get_ref().broker()).collect()
+        match self.transport {
+            Transport::Udp => Ok(Vec::new()),
+            Transport::Mqtt | Transport::Both => {
+                self.brokers.iter().map(|broker| broker.get_ref().broker()).collect()
+            }
+        }
+    }
+
+    /// Brokers that are named, whether anything is posted to them or not.
+    #[must_use]
+    pub fn named_brokers(&self) -> Vec<BrokerConfig> {
+        self.brokers.iter().map(|broker| broker.get_ref().clone()).collect()
     }
 
     /// What says whether this board can do more than it always can.

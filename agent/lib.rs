@@ -23,6 +23,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod directory;
+pub mod doctor;
 pub mod driver;
 pub mod duties;
 pub mod feed;

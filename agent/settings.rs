@@ -27,7 +27,7 @@ pub struct Setting {
 pub const ALL: [Setting; 6] = [
     Setting {
         name: PROFILE,
-        default: "wired",
+        default: WIRED,
         doc: "timing of the group: wired, wifi or radio, or one of them tuned: \
               wired,election_ms=500,lease_ms=3000. Every board takes it up by itself, longer \
               waits at once, shorter ones after a while",
@@ -93,8 +93,10 @@ pub const ALL: [Setting; 6] = [
     },
 ];
 
-/// The setting that says how long things take.
+/// The setting that says how long things take, and what it is by default.
 pub const PROFILE: &str = "profile";
+/// See [`PROFILE`].
+pub const WIRED: &str = "wired";
 
 /// The setting that bounds what readings may take.
 pub const READINGS_MB_MAX: &str = "readings_mb_max";

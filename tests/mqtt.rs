@@ -226,3 +226,29 @@ fn whoever_changes_and_repeats_what_goes_through_a_broker_changes_nothing() {
         assert!(counters[reason].as_u64() > Some(0), "{reason}: {counters}");
     }
 }
+
+#[test]
+fn the_doctor_says_whether_a_broker_will_do_and_what_is_to_be_done() {
+    let (Some(fine), Some(closed)) = (Broker::new(""), Broker::new("password_file /dev/null"))
+    else {
+        return;
+    };
+    let agents = Agents::new(&program::debug());
+    agents.configure("a", &configuration("udp", &[fine.url(), closed.url()]));
+    let output = agents.ask("a", &["doctor", "mqtt"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success());
+    assert!(said.contains(&format!("{}: fine: 20 datagrams of 1200 bytes", fine.url())), "{said}");
+    assert!(said.contains(&format!("{}: it does not know this account", closed.url())), "{said}");
+    let said = agents.told("a", &["doctor", "mqtt", "--broker", &fine.url()]);
+    assert!(said.contains("fine"), "{said}");
+    // Its list lets everybody listen, and nobody post.
+    let list = closed.file("list");
+    std::fs::write(&list, "topic read understudy/#\n").expect("a file");
+    let Some(strict) = Broker::new(&format!("acl_file {}", list.display())) else { return };
+    let output = agents.ask("a", &["doctor", "mqtt", "--broker", &strict.url()]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && said.contains("readwrite understudy/#"), "{said}");
+    let refused = agents.refused("b", &["doctor", "mqtt"]);
+    assert!(refused.contains("names no [[broker]]"), "{refused}");
+}

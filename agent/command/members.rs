@@ -188,12 +188,15 @@ pub(super) fn init(places: &Places, arguments: Init) -> Result<(), String> {
     let (profile, why) = profile(&asked_status(places)?, named);
     let timing = settings::set(settings::PROFILE, &profile)?;
     ask(places, &ControlRequest::Init { group: group.clone(), name })?;
-    sql::done(places, timing, false).map_err(|reason| {
-        format!(
-            "the group is made, but has not the timing profile {profile}: {reason}. `understudy \
-             set profile {profile}` sets it, `understudy token` makes a token"
-        )
-    })?;
+    // What holds by default needs no entry.
+    if profile != settings::WIRED {
+        sql::done(places, timing, false).map_err(|reason| {
+            format!(
+                "the group is made, but has not the timing profile {profile}: {reason}. \
+                 `understudy set profile {profile}` sets it, `understudy token` makes a token"
+            )
+        })?;
+    }
     if let Some(why) = why {
         terminal::line(&format!(
             "Its timing profile is {profile}, since {why}: `understudy set profile` changes it."

@@ -25,6 +25,7 @@ use crate::{
 
 mod backup;
 mod checkpoint;
+mod doctor;
 mod drain;
 mod duty;
 mod exchange;
@@ -301,6 +302,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at what this board depends on, and say what to do about it.
+    Doctor {
+        #[command(subcommand)]
+        action: doctor::Action,
+    },
     /// The configuration of this board.
     Config {
         /// Print a commented sample.
@@ -414,6 +420,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Restore(arguments) => restore::run(places, &arguments)?,
         Command::Status { json } => return status(places, json),
         Command::Config { doc, action } => config(places, doc, action.is_some())?,
+        Command::Doctor { action } => return doctor::run(places, action),
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),
         Command::DemoSampler(arguments) => demo::sample(&arguments)?,
     }

@@ -294,9 +294,12 @@ impl Lessee {
         while self.over.len() > OVER_MAX {
             self.over.pop_first();
         }
+        // Rows below a grant that was applied here have fallen back for a while: what holds is
+        // not taken away by that, and nobody renews it meanwhile.
         let is_own = |claim: &Claim| {
             let is_it = |duty: &Duty| duty.claim() == *claim && duty.holder == Some(own);
-            duties.iter().any(is_it)
+            let is_below = |duty: &Duty| duty.id == claim.duty && duty.token < claim.token;
+            duties.iter().any(|duty| is_it(duty) || is_below(duty))
         };
         self.kept = duties.iter().filter(|duty| duty.rules.keep).map(|duty| duty.id).collect();
         self.held.retain(|claim, _| is_own(claim));
@@ -502,6 +505,19 @@ mod tests {
         assert_eq!(lessee.renew(Millis(6_000), 1, 100), None);
         lessee.follow(HOLDER, &[duty(8)]);
         assert!(lessee.renew(Millis(6_000), 1, 100).is_some(), "another grant is another");
+    }
+
+    #[test]
+    fn what_is_held_stays_while_rows_fall_back_and_runs_out_as_it_would() {
+        let mut lessee = asking();
+        lessee.renewed(Millis(1_010), (1, 1), &[CLAIM], &[duty(7)]);
+        let end = until(&lessee, 1_010).unwrap();
+        lessee.follow(HOLDER, &[Duty { holder: None, ..duty(3) }]);
+        assert_eq!(until(&lessee, 1_020), Some(end));
+        lessee.follow(HOLDER, &[duty(7)]);
+        assert!(lessee.renew(Millis(1_200), 1, 100).is_some());
+        lessee.follow(HOLDER, &[Duty { holder: None, ..duty(8) }]);
+        assert_eq!(until(&lessee, 1_210), None, "nobody's is not this board's");
     }
 
     #[test]

@@ -14,7 +14,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use understudy_core::sql::SqlRequest;
 
-use super::sampler::{self, DUTY, Mark};
+use super::{
+    post::Post,
+    sampler::{self, DUTY, Mark},
+};
 use crate::{
     control::{ControlRequest, ControlResponse},
     directory,
@@ -48,11 +51,14 @@ pub(super) struct Board {
 pub(super) struct Boards {
     folder: PathBuf,
     pub(super) all: Vec<Board>,
+    /// Through which they reach each other, if not by UDP.
+    post: Option<Post>,
 }
 
 impl Boards {
-    /// Starts three agents and makes them one group.
-    pub(super) fn start() -> Result<Self, String> {
+    /// Starts three agents and makes them one group: by UDP, or by MQTT through a broker that
+    /// may be named.
+    pub(super) fn start(by_mqtt: Option<Option<String>>) -> Result<Self, String> {
         let folder = std::env::temp_dir().join(format!("understudy-demo-{}", std::process::id()));
         // It will hold a group's key, in a folder that everybody may write to.
         fs::DirBuilder::new()
@@ -65,9 +71,12 @@ impl Boards {
             child: None,
             is_killed: false,
         };
-        let mut boards = Self { all: NAMES.into_iter().map(board).collect(), folder };
+        let all = NAMES.into_iter().map(board).collect();
+        let mut boards = Self { all, folder, post: None };
+        boards.post = by_mqtt.map(|named| Post::open(&boards.folder, named)).transpose()?;
+        let roads = boards.post.as_ref().map_or_else(String::new, Post::configuration);
         for board in &mut boards.all {
-            board.configure(&boards.folder.join(MARKS))?;
+            board.configure(&roads, &boards.folder.join(MARKS))?;
             board.run()?;
         }
         let init = ControlRequest::Init { group: "demo".into(), name: None };
@@ -91,6 +100,11 @@ impl Boards {
             })
         })?;
         Ok(boards)
+    }
+
+    /// The broker through which they reach each other, if there is one.
+    pub(super) fn broker(&self) -> Option<&str> {
+        self.post.as_ref().map(Post::url)
     }
 
     /// Waits until `done`, or says what was waited for.
@@ -153,13 +167,14 @@ impl Drop for Boards {
 }
 
 impl Board {
-    /// Says what it does while it holds the duty.
-    fn configure(&self, marks: &Path) -> Result<(), String> {
+    /// Says how it reaches the others, and what it does while it holds the duty.
+    fn configure(&self, roads: &str, marks: &Path) -> Result<(), String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let readings = self.directory.join(datagram::NAME);
         let words = [&program, Path::new("demo-sampler"), Path::new(self.name), &readings, marks];
         let command: Vec<String> = words.iter().map(|word| word.display().to_string()).collect();
-        let text = format!("[[duty]]\nname = \"{DUTY}\"\ncommand = {command:?}\ngrace_ms = 200\n");
+        let text =
+            format!("{roads}[[duty]]\nname = \"{DUTY}\"\ncommand = {command:?}\ngrace_ms = 200\n");
         let path = self.directory.join("understudy.toml");
         let at = |error: std::io::Error| format!("{}: {error}", path.display());
         fs::DirBuilder::new().mode(0o700).create(&self.directory).map_err(at)?;

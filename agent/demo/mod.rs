@@ -38,6 +38,7 @@ use crate::{driver::clock, duties, terminal};
 mod boards;
 mod check;
 mod client;
+mod post;
 mod sampler;
 mod screen;
 mod writers;
@@ -51,6 +52,12 @@ pub struct Arguments {
     /// The last line as JSON.
     #[arg(long)]
     json: bool,
+    /// The boards reach each other through an MQTT broker alone: mosquitto, if it is installed.
+    #[arg(long)]
+    mqtt: bool,
+    /// Through this broker: mqtt://HOST or mqtt://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
 }
 
 /// Until the kill, from there to the restart, and after it, milliseconds.
@@ -137,7 +144,11 @@ struct Demo {
 impl Demo {
     fn start(arguments: &Arguments, ends: Arc<AtomicBool>) -> Result<Self, String> {
         terminal::complain("Starting three boards on this machine...");
-        let boards = Boards::start()?;
+        let by_mqtt = arguments.mqtt || arguments.broker.is_some();
+        let boards = Boards::start(by_mqtt.then(|| arguments.broker.clone()))?;
+        if let Some(url) = boards.broker() {
+            terminal::complain(&format!("They reach each other through {url} alone."));
+        }
         let places: Vec<Place> = boards.all.iter().map(|_| Place::default()).collect();
         let mut demo = Self {
             boards,

@@ -117,8 +117,6 @@ impl Brokers {
         if brokers.is_empty() {
             return None;
         }
-        // Another part of the program may have been first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let root = format!("{prefix}/{:08x}", u32::from_be_bytes(tag));
         let (tell, heard) = mpsc::channel(HEARD_MAX);
         let line = |broker: &Broker| {
@@ -199,6 +197,14 @@ fn options(broker: &Broker, root: &str, own: Mailbox) -> MqttOptions {
     options.set_clean_session(true).set_keep_alive(KEEP_ALIVE).set_inflight(16);
     options.set_max_packet_size(NONSENSE_BYTES_MAX, PACKET_BYTES_MAX);
     options.set_last_will(LastWill::new(presence(root, own), "offline", QoS::AtMostOnce, true));
+    dress(&mut options, broker);
+    options
+}
+
+/// Adds the account there and what it is encrypted with.
+pub fn dress(options: &mut MqttOptions, broker: &Broker) {
+    // Another part of the program may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     if let Some((user, password)) = &broker.account {
         options.set_credentials(user, password);
     }
@@ -206,7 +212,6 @@ fn options(broker: &Broker, root: &str, own: Mailbox) -> MqttOptions {
         let tls = TlsConfiguration::Simple { ca, alpn: None, client_auth: None };
         options.set_transport(Transport::Tls(tls));
     }
-    options
 }
 
 /// What follows one line.
@@ -304,7 +309,8 @@ impl Listener {
 }
 
 /// What is wrong with the line, for whoever set it up.
-fn words(error: &ConnectionError) -> String {
+#[must_use]
+pub fn words(error: &ConnectionError) -> String {
     use ConnectReturnCode::{BadUserNamePassword, NotAuthorized};
     if let ConnectionError::ConnectionRefused(BadUserNamePassword | NotAuthorized) = error {
         return String::from("it does not know this account: `user` and `password` of [[broker]]");
