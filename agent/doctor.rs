@@ -128,8 +128,11 @@ impl Patient {
                 .try_publish(&self.topic, QoS::AtMostOnce, false, datagram.clone())
                 .map_err(no_room)?;
             let is_it = |packet: &Packet| matches!(packet, Packet::Publish(publish) if publish.payload == datagram);
-            if self.until("a datagram", is_it).await.is_err() {
-                return Err(self.not_allowed("post"));
+            if let Err(reason) = self.until("a datagram", is_it).await {
+                return Err(match round {
+                    0 => format!("{} ({reason})", self.not_allowed("post")),
+                    _ => format!("datagram {} of {ROUNDS} was lost: {reason}", round + 1),
+                });
             }
             trips.push(Duration::from_nanos(clock::nanoseconds().saturating_sub(sent_ns)));
         }

@@ -190,6 +190,12 @@ pub fn check_transfer(status: &Status, name: &str, board: NodeId) -> Result<(), 
     let Some(duty) = status.duties.iter().find(|duty| duty.name == name) else { return Ok(()) };
     let member = status.members.iter().find(|member| member.id == board);
     let Some(member) = member else { return Ok(()) };
+    if member.slow || member.id == status.id && status.slow.is_some() {
+        return Err(format!(
+            "{} is too slow for duties, as `understudy status` says: it would not keep {name}",
+            member.name
+        ));
+    }
     if member.drained {
         return Err(format!("{0} is drained: `understudy undrain {0}` ends that", member.name));
     }

@@ -212,8 +212,18 @@ impl Keepers {
         if is_slow || self.is_slow {
             (self.is_slow, self.seen) = (is_slow, None);
         }
-        let forsaken = node.duties().iter().filter(|duty| node.is_forsaken(now, duty));
-        let forsaken: BTreeSet<u64> = forsaken.map(|duty| duty.id).collect();
+        // What has come here just now others withdraw from first.
+        let own = node.incarnation();
+        let has_come = |duty: &Duty| {
+            let since = self.forsaken.get(&duty.id).copied();
+            let is_early = since.is_some_and(|since| {
+                now.since(since) < 2 * FORSAKEN_MS.max(2 * duty.lease_ms) + FORSAKEN_MS
+            });
+            duty.holder == Some(own) && is_early
+        };
+        let is_so = |duty: &&Duty| node.is_forsaken(now, duty) || has_come(duty);
+        let forsaken: BTreeSet<u64> =
+            node.duties().iter().filter(is_so).map(|duty| duty.id).collect();
         self.forsaken.retain(|duty, _| forsaken.contains(duty));
         for duty in forsaken {
             self.forsaken.entry(duty).or_insert(now);

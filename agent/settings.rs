@@ -224,7 +224,10 @@ pub fn follow(node: &mut Node, now: Millis, stored: &[(String, String)]) {
 /// The group's timing profile.
 #[must_use]
 pub fn timing(stored: &[(String, String)]) -> Timing {
-    value(stored, PROFILE).and_then(|text| Timing::parse(text).ok()).unwrap_or(Timing::WIRED)
+    let text = value(stored, PROFILE).unwrap_or(WIRED);
+    // What another version let through counts as what it is based on.
+    let base = || Timing::named(text.split(',').next().unwrap_or_default());
+    Timing::parse(text).ok().or_else(base).unwrap_or(Timing::WIRED)
 }
 
 /// How many boards of the group vote.
@@ -288,6 +291,8 @@ mod tests {
         assert_eq!((voters(&stored), voters(&[])), (3, VOTERS_DEFAULT));
         assert_eq!(find("voters").unwrap().default, VOTERS_DEFAULT.to_string());
         assert_eq!(timing(&stored), Timing::WIRED);
+        let from_elsewhere = [(PROFILE.to_owned(), "wifi,colour=red".to_owned())];
+        assert_eq!(timing(&from_elsewhere), Timing::WIFI);
         assert_eq!(Some(scrub_interval_ms(&[])), duration_ms("1h"));
         assert_eq!(Some(replace_after_ms(&[])), duration_ms("24h"));
         for (value, ms) in [("0", 0), ("10s", 10_000), ("5m", 300_000), ("30d", 2_592_000_000)] {

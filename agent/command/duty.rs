@@ -301,5 +301,7 @@ mod tests {
         assert!(ids(&status, &["b".into()]).unwrap_err().contains("no board b"));
         assert!(ids(&status, &["w".into()]).unwrap_err().contains("witness"));
         assert!(duties::check_transfer(&status, "pump", 1).unwrap_err().contains("may not hold"));
+        let slow = Status { id: 1, slow: Some("its disk".into()), ..status };
+        assert!(duties::check_transfer(&slow, "pump", 1).unwrap_err().contains("too slow"));
     }
 }

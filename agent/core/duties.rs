@@ -122,6 +122,7 @@ impl Node {
     /// The rows about duties are these.
     pub(crate) fn on_duties(&mut self, now: Millis, rows: Vec<Duty>) {
         let own = self.incarnation();
+        self.tell_new_holders(&rows);
         self.duties.lessor.follow(now, &self.duties.rows, &rows);
         self.duties.lessee.follow(own, &rows);
         self.note_moves(now, &rows);
@@ -131,6 +132,18 @@ impl Node {
         self.forget_sensors();
         self.look_at_sensors(now);
         self.duties.changes += 1;
+    }
+
+    /// Whoever was granted a duty just now need not wait for the next tick to hear so.
+    fn tell_new_holders(&mut self, rows: &[Duty]) {
+        if !self.leads() {
+            return;
+        }
+        let known = &self.duties.rows;
+        let is_new = |duty: &&Duty| known.iter().all(|known| known.claim() != duty.claim());
+        let holders = rows.iter().filter(is_new).filter_map(|duty| duty.holder);
+        let others = holders.map(|holder| holder.board).filter(|board| *board != self.config.id);
+        self.answered.extend(others);
     }
 
     /// Proof came that the agent of this start has ended. If it led, nobody waits for it

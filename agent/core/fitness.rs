@@ -73,8 +73,12 @@ impl Node {
     /// Does nobody do this duty, as far as this board knows?
     #[must_use]
     pub fn is_forsaken(&self, now: Millis, duty: &Duty) -> bool {
+        let own = self.incarnation();
+        // Of a start that another has come after, nobody renews anything any more.
         let is_gone = |holder: Incarnation| {
-            holder.board != self.config.id && self.hears(now, holder.board) == Some(false)
+            let is_past = self.boot_of(holder.board) > holder.boot;
+            let is_away = holder.board != own.board && self.hears(now, holder.board) == Some(false);
+            is_past || is_away
         };
         duty.holder.is_none_or(is_gone) && !duty.is_paused
     }
@@ -135,7 +139,10 @@ impl Node {
         let Some(Some(rank)) = rank.filter(|_| duty.rules.preempt_ms.is_some()) else {
             return false;
         };
-        duty.candidates.iter().take(rank).any(|board| self.ready_for(now, *board, duty).is_some())
+        let slow = self.slow_boards();
+        let is_better =
+            |board: &NodeId| !slow.contains(board) && self.ready_for(now, *board, duty).is_some();
+        duty.candidates.iter().take(rank).any(is_better)
     }
 
     /// Has such a board waited long enough?

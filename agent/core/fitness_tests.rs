@@ -81,6 +81,27 @@ fn a_board_that_stops_hands_its_duties_on_before_it_stops_leading() {
 }
 
 #[test]
+fn a_board_that_is_preferred_and_cannot_keep_up_does_not_get_the_duty_back() {
+    let (mut rig, [leader, holder, third]) =
+        group(Rules { preempt_ms: Some(1_000), ..Rules::default() });
+    for second in 0..30 {
+        let limit_ms = rig.nodes[&leader].round_trip_ms_max();
+        let now = rig.now;
+        let node = rig.nodes.get_mut(&leader).unwrap();
+        for round in 0..10 {
+            let context = wire::read_context(leader, third, now.0 + round);
+            node.forget_round();
+            node.note_round(Millis(now.0 - 2 * limit_ms), context);
+            node.note_trip(now, third, &context);
+        }
+        rig.run(1_000);
+        let is_slow = rig.nodes[&leader].slow_boards().contains(&third);
+        assert!(!is_slow || !is_to_yield(&rig, leader), "{holder} has it: {second} s");
+    }
+    assert_eq!(rig.nodes[&leader].slow_boards(), [third]);
+}
+
+#[test]
 fn a_holder_that_cannot_keep_up_lets_go_for_one_that_can() {
     let (mut rig, [leader, holder, third]) = group(Rules::default());
     rig.run(21_000);

@@ -287,9 +287,5 @@ impl Node {
     pub(crate) fn on_granted(&mut self, claim: Claim) {
         let last_index = self.raw.raft.raft_log.last_index();
         self.duties.lessor.doubt(claim, last_index);
-        // Whoever has it now need not wait for the next tick to hear so.
-        let duty = self.duties.rows.iter().find(|duty| duty.id == claim.duty);
-        let holder = duty.and_then(|duty| duty.holder).map(|holder| holder.board);
-        self.answered.extend(holder.filter(|board| *board != self.config.id));
     }
 }

@@ -298,7 +298,8 @@ impl Lessee {
         // not taken away by that, and nobody renews it meanwhile.
         let is_own = |claim: &Claim| {
             let is_it = |duty: &Duty| duty.claim() == *claim && duty.holder == Some(own);
-            let is_below = |duty: &Duty| duty.id == claim.duty && duty.token < claim.token;
+            let is_below =
+                |duty: &Duty| duty.id == claim.duty && (1..claim.token).contains(&duty.token);
             duties.iter().any(|duty| is_it(duty) || is_below(duty))
         };
         self.kept = duties.iter().filter(|duty| duty.rules.keep).map(|duty| duty.id).collect();
@@ -309,7 +310,7 @@ impl Lessee {
             if let Some(held) = self.held.get_mut(claim).filter(|_| !is_kept) {
                 held.until = *until;
             }
-            is_kept
+            is_kept && self.held.contains_key(claim)
         });
         self.claims.retain(|claim, _| is_own(claim));
         let granted = duties.iter().filter(|duty| duty.holder == Some(own)).map(Duty::claim);
@@ -334,7 +335,9 @@ impl Lessee {
         leader: NodeId,
         renew_ms: u64,
     ) -> Option<(u64, Vec<Claim>)> {
-        if self.claims.is_empty() || now < self.due {
+        // Another leader does not answer what the one before was asked.
+        let is_asked = self.sent.back().is_none_or(|(_, to, _)| *to == leader);
+        if self.claims.is_empty() || now < self.due && is_asked {
             return None;
         }
         self.due = now.plus(renew_ms);
@@ -508,6 +511,15 @@ mod tests {
     }
 
     #[test]
+    fn another_leader_is_asked_at_once_and_the_same_again_in_time() {
+        let mut lessee = asking();
+        assert_eq!(lessee.renew(Millis(1_010), 1, 100), None);
+        assert!(lessee.renew(Millis(1_010), 3, 100).is_some());
+        assert_eq!(lessee.renew(Millis(1_020), 3, 100), None);
+        assert!(lessee.renew(Millis(1_110), 3, 100).is_some());
+    }
+
+    #[test]
     fn what_is_held_stays_while_rows_fall_back_and_runs_out_as_it_would() {
         let mut lessee = asking();
         lessee.renewed(Millis(1_010), (1, 1), &[CLAIM], &[duty(7)]);
@@ -516,6 +528,9 @@ mod tests {
         assert_eq!(until(&lessee, 1_020), Some(end));
         lessee.follow(HOLDER, &[duty(7)]);
         assert!(lessee.renew(Millis(1_200), 1, 100).is_some());
+        let mut other = lessee.clone();
+        other.follow(HOLDER, &[Duty { holder: None, ..duty(0) }]);
+        assert_eq!(until(&other, 1_205), None, "another duty may get the number of a former one");
         lessee.follow(HOLDER, &[Duty { holder: None, ..duty(8) }]);
         assert_eq!(until(&lessee, 1_210), None, "nobody's is not this board's");
     }

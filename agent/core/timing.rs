@@ -120,7 +120,7 @@ impl Timing {
                 }
             }
         }
-        timing.lease_ms = lease_ms.unwrap_or(timing.lease_ms);
+        timing.lease_ms = lease_ms.unwrap_or(timing.lease_ms.max(timing.lease_ms_min()));
         timing.check_lease()?;
         Ok(timing)
     }
@@ -151,10 +151,13 @@ impl Timing {
         longest.into_iter().fold(self.election_ms_max(), u64::max)
     }
 
-    fn check_lease(&self) -> Result<(), String> {
+    fn lease_ms_min(&self) -> u64 {
         // A holder ends it an eighth early, and may have asked just before the leader died.
-        let election_ms = self.longest_election_ms();
-        let least = (election_ms + 2 * self.renew_ms()) * 8 / 7 + 1;
+        (self.longest_election_ms() + 2 * self.renew_ms()) * 8 / 7 + 1
+    }
+
+    fn check_lease(&self) -> Result<(), String> {
+        let (election_ms, least) = (self.longest_election_ms(), self.lease_ms_min());
         match (least..=LEASE_MS_MAX).contains(&self.lease_ms) {
             true => Ok(()),
             false => Err(format!(
@@ -253,6 +256,10 @@ mod tests {
         let tuned = Timing::parse("wired,election_ms=480,lease_ms=3000").unwrap();
         assert_eq!((tuned.election_ms_min(), tuned.lease_ms, tuned.renew_ms()), (480, 3_000, 120));
         assert_eq!(Timing::parse("wifi,election_ms=2000").unwrap().lease_ms, 6_000);
+        for election_ms in 200..=568 {
+            let fine = Timing::parse(&alloc::format!("wired,election_ms={election_ms}"));
+            assert!(fine.is_ok(), "{fine:?}");
+        }
         for (text, words) in [
             ("fast", "wired, wifi or radio, not fast"),
             ("", "not "),

@@ -32,16 +32,16 @@ pub(super) fn bury() -> (Option<Ended>, bool) {
 /// Kills all of them, and returns when none is left.
 pub(super) fn kill_all() {
     loop {
-        for pid in descendants() {
-            // It may have ended by itself.
-            let _ = kill_process(pid, Signal::KILL);
-        }
         loop {
             match bury() {
                 (Some(_), _) => {}
                 (None, true) => break,
                 (None, false) => return,
             }
+        }
+        for pid in descendants() {
+            // It may have ended by itself.
+            let _ = kill_process(pid, Signal::KILL);
         }
         thread::sleep(PAUSE);
     }

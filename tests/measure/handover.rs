@@ -214,7 +214,7 @@ impl Stage {
     /// Until another board acts, and until one acknowledges a write, milliseconds.
     fn lose(&mut self, cause: Cause) -> (f64, f64) {
         let holder = self.settle();
-        let other = BOARDS.into_iter().find(|board| *board != holder).expect("there are three");
+        let other = BOARDS.into_iter().rfind(|board| *board != holder).expect("there are three");
         let pid = self.group.pid(holder);
         let status = self.group.agents.status(holder).expect("it answers");
         let parent = status["parent_pid"].to_string();
