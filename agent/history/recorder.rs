@@ -245,15 +245,20 @@ impl Recorder {
 
     /// Keeps what this board would write.
     fn keep(&mut self, view: &View, happened: &[Happening]) {
-        if view.leader.is_some() && !view.leads {
-            self.waiting.clear();
-            self.untold.clear();
-            return;
+        let mut happened = happened.to_vec();
+        if let Some(leader) = view.leader.filter(|_| !view.leads) {
+            // It writes what it sees, but not its own end: that is for whoever leads next.
+            let is_its_end = |kind: Kind, board: NodeId| {
+                board == leader && matches!(kind, Kind::CleanEnd | Kind::UncleanEnd)
+            };
+            self.waiting.retain(|record| is_its_end(record.kind, record.board));
+            self.untold.retain(|it| is_its_end(it.kind, it.board));
+            happened.retain(|it| is_its_end(it.kind, it.board));
         }
         let room = WAITING_MAX.saturating_sub(self.untold.len());
         let of_boards = |it: &&Happening| !matches!(it.kind, Kind::QuorumLost | Kind::QuorumBack);
         self.untold.extend(happened.iter().filter(of_boards).take(room).cloned());
-        for Happening { kind, board, reason } in happened {
+        for Happening { kind, board, reason } in &happened {
             if self.waiting.len() == WAITING_MAX {
                 self.waiting.remove(0);
             }

@@ -268,3 +268,26 @@ fn rows_of_an_unset_clock_are_put_right_once_when_it_is_set() {
     recorder.look(&view(40_000));
     assert_eq!((recorder.due(&view(40_000)), recorder.due(&view(41_000))), (None, None));
 }
+
+#[test]
+fn the_end_of_a_leader_is_written_by_whoever_leads_next_also_where_it_was_seen_before_that() {
+    let ended = |mut view: View| {
+        view.peers[0].fate = Some(Fate { boot: 9, is_clean: true });
+        view
+    };
+    let mut recorder = recorder();
+    let _first = recorder.look(&following(0));
+    let _seen = recorder.look(&ended(following(250)));
+    let _again = recorder.look(&ended(following(500)));
+    let _leads = recorder.look(&ended(view(750)));
+    assert!(recorder.due(&view(750)).is_none());
+    let written = written(&recorder.due(&view(20_000)).expect("it is time"));
+    assert!(written.iter().any(|row| row.contains(STOPPED)), "{written:?}");
+    let mut other = Recorder::new(String::new());
+    let _seen = other.look(&ended(following(250)));
+    let _follows = other.look(&View { leader: Some(3), ..ended(following(500)) });
+    let _leads = other.look(&ended(view(750)));
+    assert!(other.due(&view(750)).is_none());
+    let records = other.due(&view(20_000)).map(|request| self::written(&request));
+    assert!(records.is_none_or(|rows| rows.iter().all(|row| !row.contains(STOPPED))), "twice");
+}
