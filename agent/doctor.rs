@@ -96,12 +96,7 @@ impl Patient {
         let topic = format!("{prefix}/doctor/{}", std::process::id());
         let mut options = MqttOptions::new(name, &broker.host, broker.port);
         options.set_clean_session(true).set_keep_alive(STEP);
-        mqtt::dress(&mut options, broker);
-        let (client, mut events) = AsyncClient::new(options, ROUNDS);
-        let mut network = events.network_options();
-        network.set_tcp_nodelay(true);
-        network.set_connection_timeout(STEP.as_secs());
-        events.set_network_options(network);
+        let (client, events) = mqtt::open_line(options, broker, (ROUNDS, STEP));
         Self { client, events, topic }
     }
 

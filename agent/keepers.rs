@@ -209,8 +209,12 @@ impl Keepers {
     /// This board is too slow for the group's timing, or is not: while it is it takes only
     /// what nobody else has for a while.
     pub fn set_slow(&mut self, now: Millis, node: &Node, is_slow: bool) {
-        if is_slow || self.is_slow {
-            (self.is_slow, self.seen) = (is_slow, None);
+        if !is_slow && !self.is_slow {
+            return;
+        }
+        (self.is_slow, self.seen) = (is_slow, None);
+        if !is_slow {
+            return self.forsaken.clear();
         }
         // What has come here just now others withdraw from first.
         let own = node.incarnation();

@@ -91,8 +91,7 @@ impl Node {
             return;
         }
         if let Some(context) = self.duties.renewals.next(now, self.config.timing.read_retry_ms) {
-            self.note_round(now, context);
-            self.raw.read_index(Vec::from(context));
+            self.ask_round(now, context);
         }
         if !self.knows_duties() {
             return;
@@ -208,6 +207,7 @@ impl Node {
         if !self.leads() || !self.ticks.is_multiple_of(YIELD_TICKS) {
             return;
         }
+        self.judge_trips(now);
         self.look_for_better(now);
         let mut asked: BTreeMap<NodeId, Vec<Claim>> = BTreeMap::new();
         for duty in &self.duties.rows {

@@ -194,8 +194,7 @@ impl Node {
             self.reads.rounds.abandon();
         } else if let Some(context) = self.reads.rounds.next(now, self.config.timing.read_retry_ms)
         {
-            self.note_round(now, context);
-            self.raw.read_index(Vec::from(context));
+            self.ask_round(now, context);
         }
         if self.applier.has_fallen_back() {
             // No caller may see the database go backwards.

@@ -94,7 +94,7 @@ impl Timing {
         }
     }
 
-    /// Reads a profile, tuned or not: `wired`, `wired,election_ms=600,lease_ms=3000`.
+    /// Reads a profile, tuned or not: `wired`, `wired,election_ms=500,lease_ms=3000`.
     /// `election_ms` is the shortest silence after which a follower may campaign; the
     /// longest, and heartbeats, follow from it. The lease is three times that where it is
     /// not named.

@@ -96,6 +96,12 @@ impl Trips {
 }
 
 impl Node {
+    /// Asks a round of all boards: of the leader, where this board does not lead.
+    pub(crate) fn ask_round(&mut self, now: Millis, context: ReadContext) {
+        self.note_round(now, context);
+        self.raw.read_index(Vec::from(context));
+    }
+
     /// A round is asked of all boards now.
     pub(crate) fn note_round(&mut self, now: Millis, context: ReadContext) {
         let asked = &mut self.duties.trips.asked;
@@ -132,7 +138,7 @@ impl Node {
         self.duties.trips = Trips::default();
     }
 
-    /// Asks where nobody renews anything, and judges.
+    /// Asks where nobody renews anything.
     pub(crate) fn tend_trips(&mut self, now: Millis) {
         if !self.leads() {
             return;
@@ -144,6 +150,10 @@ impl Node {
             let (from, number, claims) = (self.config.id, 0, Vec::new());
             self.duties.renewals.gather(Renewal { from, number, claims });
         }
+    }
+
+    /// Says anew which boards are slow.
+    pub(crate) fn judge_trips(&mut self, now: Millis) {
         self.duties.trips.judge(now, self.round_trip_ms_max());
     }
 

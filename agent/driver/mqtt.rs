@@ -41,8 +41,8 @@ const NONSENSE_BYTES_MAX: usize = 1 << 16;
 /// A broker that says nothing for so long is gone, roughly, and is asked this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// Seconds that a connection may take to come about.
-const CONNECT_S: u64 = 15;
+/// A connection may take so long to come about.
+const CONNECT: Duration = Duration::from_secs(15);
 
 /// Between two looks at whether a broker is there.
 const CONNECTED_LOOK: Duration = Duration::from_millis(2);
@@ -120,7 +120,8 @@ impl Brokers {
         let root = format!("{prefix}/{:08x}", u32::from_be_bytes(tag));
         let (tell, heard) = mpsc::channel(HEARD_MAX);
         let line = |broker: &Broker| {
-            let (client, events) = AsyncClient::new(options(broker, &root, own), POSTED_MAX);
+            let options = options(broker, &root, own);
+            let (client, events) = open_line(options, broker, (POSTED_MAX, CONNECT));
             let status = Shared::default();
             let name = format!("{}:{}", broker.host, broker.port);
             let listener = Listener {
@@ -197,12 +198,17 @@ fn options(broker: &Broker, root: &str, own: Mailbox) -> MqttOptions {
     options.set_clean_session(true).set_keep_alive(KEEP_ALIVE).set_inflight(16);
     options.set_max_packet_size(NONSENSE_BYTES_MAX, PACKET_BYTES_MAX);
     options.set_last_will(LastWill::new(presence(root, own), "offline", QoS::AtMostOnce, true));
-    dress(&mut options, broker);
     options
 }
 
-/// Adds the account there and what it is encrypted with.
-pub fn dress(options: &mut MqttOptions, broker: &Broker) {
+/// A line to a broker with these options, its account and what it is encrypted with, which
+/// comes about as its events are polled. So many requests wait at the most.
+#[must_use]
+pub fn open_line(
+    mut options: MqttOptions,
+    broker: &Broker,
+    (requests_max, connect): (usize, Duration),
+) -> (AsyncClient, EventLoop) {
     // Another part of the program may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Some((user, password)) = &broker.account {
@@ -212,6 +218,12 @@ pub fn dress(options: &mut MqttOptions, broker: &Broker) {
         let tls = TlsConfiguration::Simple { ca, alpn: None, client_auth: None };
         options.set_transport(Transport::Tls(tls));
     }
+    let (client, mut events) = AsyncClient::new(options, requests_max);
+    let mut network = events.network_options();
+    network.set_tcp_nodelay(true);
+    network.set_connection_timeout(connect.as_secs());
+    events.set_network_options(network);
+    (client, events)
 }
 
 /// What follows one line.
@@ -228,10 +240,6 @@ struct Listener {
 
 impl Listener {
     async fn listen(mut self, mut events: EventLoop) {
-        let mut network = events.network_options();
-        network.set_tcp_nodelay(true);
-        network.set_connection_timeout(CONNECT_S);
-        events.set_network_options(network);
         let mut pause = AGAIN;
         while !self.tell.is_closed() {
             match events.poll().await {
