@@ -19,6 +19,7 @@ use understudy_core::{
 
 use crate::{
     boot::Evidence,
+    bridge::Part,
     checks::Check,
     driver::{control, mqtt::Broker, road::Transport, udp},
     hold::task::Task,
@@ -28,12 +29,14 @@ use crate::{
     store::database::Options,
 };
 
+mod bridge;
 mod brokers;
 mod checks;
 mod duties;
 mod sample;
 
 pub use self::{
+    bridge::{PublishConfig, SubscribeConfig},
     brokers::{BrokerConfig, MqttConfig},
     sample::SAMPLE,
 };
@@ -79,6 +82,8 @@ pub struct RunOptions {
     pub checks: Vec<Check>,
     /// What is done here while this board holds a duty.
     pub duties: Vec<Task>,
+    /// And what the agent does then itself.
+    pub parts: Vec<Part>,
     /// Who is told of what.
     pub notify: Vec<NotifyConfig>,
     /// Process id of the parent that says when this agent has ended.
@@ -163,6 +168,10 @@ pub struct Config {
     /// `[[broker]]`
     #[serde(rename = "broker")]
     brokers: Vec<toml::Spanned<BrokerConfig>>,
+    /// `[[subscribe]]`
+    subscribe: Vec<toml::Spanned<SubscribeConfig>>,
+    /// `[publish]`
+    publish: Option<toml::Spanned<PublishConfig>>,
     /// `[http]`
     pub http: HttpConfig,
     /// `[udp]`
@@ -381,6 +390,7 @@ impl Config {
                 at(place.or_else(|| place_of(text, key)), &reason)
             },
         )?;
+        bridge::check(&config).map_err(|(place, reason)| at(Some(place), &reason))?;
         Ok(config)
     }
 
@@ -447,7 +457,8 @@ impl Config {
         match self.transport {
             Transport::Udp => Ok(Vec::new()),
             Transport::Mqtt | Transport::Both => {
-                self.brokers.iter().map(|broker| broker.get_ref().broker()).collect()
+                let all = self.brokers.iter().map(toml::Spanned::get_ref);
+                all.filter(|broker| broker.boards).map(BrokerConfig::broker).collect()
             }
         }
     }
@@ -584,6 +595,7 @@ impl RunOptions {
             capabilities: config.capabilities.clone(),
             checks: config.checks(),
             duties: config.tasks(),
+            parts: config.parts()?,
             notify: config.notify.clone(),
             parent: flags.parent,
         })

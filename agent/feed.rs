@@ -130,6 +130,12 @@ impl Feed {
         Ok(Self { caller, after, is_another, wanted, names })
     }
 
+    /// Behind which place it goes on.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        self.after
+    }
+
     /// Goes on with this entry, where those before it are gone.
     pub fn skip_to(&mut self, first: u64) {
         self.after = Place { index: first.saturating_sub(1), reading: u64::MAX, ..self.after };

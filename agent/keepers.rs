@@ -278,9 +278,17 @@ impl Keepers {
     /// holds, and of what is not known to be at an end.
     #[must_use]
     pub fn acting(&self, now: Millis, node: &Node) -> BTreeSet<u64> {
-        let taken = self.keepers.values().filter_map(|keeper| keeper.taken.as_ref());
+        let others = self.keepers.values().filter(|keeper| !keeper.is_own());
+        let taken = others.filter_map(|keeper| keeper.taken.as_ref());
         let known = taken.map(|taken| taken.claim).chain(self.lost.keys().copied());
-        let held = node.held_duties(now).map(|held| held.claim);
+        // What the agent does itself ends with it.
+        let own = self.keepers.values().filter(|keeper| keeper.is_own());
+        let own: BTreeSet<&String> = own.map(|keeper| &keeper.duty).collect();
+        let is_own = |held: &Held| {
+            let duty = node.duties().iter().find(|duty| duty.id == held.claim.duty);
+            duty.is_some_and(|duty| own.contains(&duty.name))
+        };
+        let held = node.held_duties(now).filter(|held| !is_own(held)).map(|held| held.claim);
         known.chain(held).map(|claim| claim.token).collect()
     }
 
@@ -373,6 +381,11 @@ impl Keeper {
 
     fn is_silent(&self, now: Millis) -> bool {
         self.silent_at().is_some_and(|at| at <= now)
+    }
+
+    /// Is it the agent itself?
+    fn is_own(&self) -> bool {
+        self.pid == std::process::id()
     }
 
     fn is_ready(&self, now: Millis) -> bool {

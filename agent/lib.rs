@@ -14,6 +14,7 @@
 
 pub mod address;
 pub mod boot;
+pub mod bridge;
 pub mod bulletin;
 pub mod call;
 pub mod checks;

@@ -16,6 +16,7 @@ use understudy_core::{
 
 use crate::{
     address::Mailbox,
+    bridge::{Bridge, Group},
     call::Caller,
     checks::Runs,
     clock::BoardClock,
@@ -93,7 +94,7 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let (wisher, wishes) = mpsc::channel(WISHES_MAX);
     let mut doors = Doors { wishes, calls, http, notify: Notify::new(), clock };
     let loader = Loader::new(caller.clone(), options.directory.clone());
-    let router = http::router(caller.clone(), loader, desk);
+    let router = http::router(caller.clone(), loader, desk.clone());
     tokio::spawn(http::serve(listener, router.clone()));
     let converse = move |stream| http::converse(stream, router.clone());
     let kept = caller.clone();
@@ -116,7 +117,8 @@ async fn board(options: RunOptions) -> Result<(), String> {
         }
     };
     let (stopped, stopping) = oneshot::channel();
-    let member = member(&options, (identity, will), (journal, road, doors), caller, stopping);
+    let own = (journal, road, doors);
+    let member = member(&options, (identity, will), own, (caller, desk), stopping);
     tokio::pin!(member);
     let mut stopped = Some(stopped);
     loop {
@@ -159,7 +161,7 @@ async fn member(
     options: &RunOptions,
     (identity, mut will): (Identity, Will),
     (mut journal, mut road, doors): (Journal, Road, Doors),
-    caller: Caller,
+    (caller, desk): (Caller, Desk),
     stop: oneshot::Receiver<()>,
 ) -> Result<(), String> {
     let directory = &options.directory;
@@ -188,8 +190,9 @@ async fn member(
     settings::follow(&mut node, clock::now(), &stored);
     let keys = keyring.seal_keys();
     let mailbox = Mailbox::of(&public_key(&keys.private_key));
-    road.attach(Brokers::open(options.posts(), keys.tag(), mailbox));
-    will.name_post(keys.tag(), mailbox);
+    let tag = keys.tag();
+    road.attach(Brokers::open(options.posts(), tag, mailbox));
+    will.name_post(tag, mailbox);
     let neighbours = neighbours(options, &keys, identity.node, road.address().port());
     let seal = Seal::new(keys, journal.boot(), u32::from_le_bytes(random()?));
     let (report, events) = mpsc::channel(EVENTS_MAX);
@@ -205,7 +208,8 @@ async fn member(
             clock: doors.clock.clone(),
         },
     ));
-    let facts = facts(options, (identity, boot), doors.http, road.address());
+    let bridge = Bridge::start(&options.parts, &group(&identity, tag), &caller, &desk);
+    let facts = facts(options, (identity, boot), (doors.http, road.address()), bridge);
     let drivers = Drivers {
         journal: JournalThread::start(
             journal,
@@ -232,8 +236,8 @@ async fn member(
 fn facts(
     options: &RunOptions,
     (identity, boot): (Identity, u64),
-    http: SocketAddr,
-    bound: SocketAddr,
+    (http, bound): (SocketAddr, SocketAddr),
+    bridge: Bridge,
 ) -> Facts {
     Facts {
         identity,
@@ -247,11 +251,24 @@ fn facts(
         not_trimmed: None,
         capabilities: options.capabilities.clone(),
         checks: options.checks.clone(),
-        kept: options.duties.iter().map(|task| task.name.clone()).collect(),
+        kept: kept(options),
+        bridge,
         parent: options.parent,
         syncs: Syncs::default(),
         power_save: PowerSave::watch(bound),
     }
+}
+
+/// The group, as it is called where others than boards look.
+fn group(identity: &Identity, tag: [u8; 4]) -> Group {
+    let tag = format!("{:08x}", u32::from_be_bytes(tag));
+    Group { name: identity.group_name.clone(), tag, node: identity.node }
+}
+
+/// Duties for which something is done here.
+fn kept(options: &RunOptions) -> Vec<String> {
+    let commands = options.duties.iter().map(|task| &task.name);
+    commands.chain(options.parts.iter().map(|part| &part.duty)).cloned().collect()
 }
 
 /// The command line has its answer by then.

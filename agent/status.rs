@@ -132,6 +132,9 @@ pub struct Status {
     /// Brokers that datagrams to the others are posted to, as the configuration names them.
     #[serde(default)]
     pub brokers: Vec<BrokerStatus>,
+    /// What this board does at brokers for others than boards, as its configuration has it.
+    #[serde(default)]
+    pub bridges: Vec<BridgeStatus>,
     /// The checks of this board's configuration.
     #[serde(default)]
     pub checks: Vec<CheckStatus>,
@@ -158,6 +161,33 @@ pub struct BrokerStatus {
     pub heard: u64,
     /// Datagrams that there was no room for, of either kind.
     pub dropped: u64,
+}
+
+/// A part that the agent plays at a broker while its board holds the duty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BridgeStatus {
+    /// The duty.
+    pub duty: String,
+    /// `host:port`
+    pub broker: String,
+    /// `subscribe` or `publish`.
+    pub does: String,
+    /// The broker is there: only while the board holds the duty.
+    pub connected: bool,
+    /// What is wrong with it, or was last.
+    pub trouble: Option<String>,
+    /// Lines to it that came about.
+    pub lines: u64,
+    /// Messages taken or told.
+    pub messages: u64,
+    /// Readings in them.
+    pub readings: u64,
+    /// Messages, or parts of them, that were not taken.
+    pub refused: u64,
+    /// Why the last of those was not.
+    pub refusal: Option<String>,
+    /// Up to where the log was told, for one that publishes.
+    pub place: Option<String>,
 }
 
 /// How far a board is that takes the database from another.

@@ -12,6 +12,7 @@ use understudy_core::{
 };
 
 use crate::{
+    bridge::Bridge,
     checks::Check,
     driver::{mqtt::LineStatus, road::Road},
     history::ends::Ends,
@@ -56,6 +57,8 @@ pub struct Facts {
     pub syncs: Syncs,
     /// Which of its links saves power.
     pub power_save: PowerSave,
+    /// What it does at brokers for others than boards.
+    pub bridge: Bridge,
     /// Why no old readings are trimmed, as the group's database says.
     pub not_trimmed: Option<String>,
 }
@@ -147,6 +150,7 @@ pub fn status(
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
         counters: counters(&seen, drops, road).into_iter().chain(facts.bell.counters()).collect(),
+        bridges: facts.bridge.status(),
         brokers: road.lines().map(|(name, line)| broker_status(name, line)).collect(),
         ..Status::default()
     }

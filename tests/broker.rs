@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::processes::signal;
+
 /// Looks at something that comes about soon, one every 50 ms.
 const TRIES: u32 = 200;
 
@@ -59,10 +61,10 @@ impl Broker {
             true => "allow_anonymous false",
             false => "allow_anonymous true",
         };
+        let place = folder.path().display();
         let text = format!(
-            "listener {port} {address}\n{access}\nuser root\nset_tcp_nodelay true\npersistence false\n\
-             log_dest file {}\n{settings}\n",
-            folder.path().join("log").display()
+            "listener {port} {address}\n{access}\nuser root\nset_tcp_nodelay true\n\
+             persistence_location {place}/\nlog_dest file {place}/log\n{settings}\n"
         );
         fs::write(folder.path().join("mosquitto.conf"), text).expect("its configuration");
         Some(Self { folder, enter, running: None, port })
@@ -96,6 +98,16 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn();
         self.running = Some(child.expect("mosquitto starts"));
+    }
+
+    /// Asks it to end, and waits: what it is to keep it has then written.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn stop(&mut self) {
+        let mut child = self.running.take().expect("it runs");
+        signal("TERM", child.id());
+        child.wait().expect("it ends");
     }
 
     /// Ends it, as kill -9 does.

@@ -23,6 +23,7 @@ mod listening;
 mod membership;
 mod mqtt;
 mod neighbours;
+mod publishing;
 mod reading;
 mod readings_kill;
 mod recover;

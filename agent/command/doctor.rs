@@ -25,7 +25,7 @@ pub(super) fn run(places: &Places, action: Action) -> Result<ExitCode, String> {
     let Action::Mqtt { broker } = action;
     let config = Config::read(places)?;
     let brokers = match broker {
-        Some(url) => vec![BrokerConfig { url, user: None, password: None, ca: None }],
+        Some(url) => vec![BrokerConfig { url, user: None, password: None, ca: None, boards: true }],
         None => config.named_brokers(),
     };
     if brokers.is_empty() {

@@ -32,6 +32,13 @@ pub struct BrokerConfig {
     /// Certificates that vouch for it, a PEM file; those of the system otherwise.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+    /// Datagrams are posted to it, where they are to any.
+    #[serde(default = "is_for_boards")]
+    pub boards: bool,
+}
+
+const fn is_for_boards() -> bool {
+    true
 }
 
 /// `[mqtt]`
@@ -126,7 +133,8 @@ pub(super) fn check(
         let reason = format!("topic_prefix = {prefix:?}: it is a topic without + and #, 64 bytes");
         return Err((None, reason));
     }
-    match transport != Transport::Udp && brokers.is_empty() {
+    let has_none = !brokers.iter().any(|broker| broker.get_ref().boards);
+    match transport != Transport::Udp && has_none {
         true => {
             let reason = "transport: there is no [[broker]] with its url to post to";
             Err((None, String::from(reason)))

@@ -33,6 +33,22 @@ pub const SAMPLE: &str = "\
 #password = \"...\"
 #ca = \"/etc/understudy/ca.pem\"
 
+# What the group tells the world at a broker, the first above unless another is named by its
+# url: of the boards with such a part the one that has the duty does it (`understudy duty add
+# mqtt-out` makes that, once for the group). In topics {group}, {tag} (of the group, where
+# names are not enough), {sensor} and {duty} stand for those; one that is \"\" is not used.
+#[publish]
+#broker = \"mqtts://192.168.1.9:8883\"
+#duty = \"mqtt-out\"
+#readings = \"understudy/{group}/reading/{sensor}\"
+#duties = \"understudy/{group}/duty/{duty}\"
+# Whether anybody does it: online or offline.
+#availability = \"understudy/{group}/available\"
+# With this Home Assistant knows all sensors and duties by themselves, and with the other calls
+# a sensor unavailable that has reported nothing for so long.
+#home_assistant = \"homeassistant\"
+#expire_after_s = 300
+
 [http]
 # Where rqlite's API is served. An address beyond loopback needs `open = true`,
 # because there are no accounts yet.

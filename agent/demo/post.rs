@@ -39,7 +39,8 @@ impl Post {
     }
 
     fn named(url: String) -> Result<Self, String> {
-        let broker = BrokerConfig { url: url.clone(), user: None, password: None, ca: None };
+        let broker =
+            BrokerConfig { url: url.clone(), user: None, password: None, ca: None, boards: true };
         let broker = broker.broker().map_err(|reason| format!("--broker: {reason}"))?;
         let place = (broker.host.as_str(), broker.port);
         let at = |reason: String| format!("the broker {url} cannot be reached: {reason}");

@@ -69,6 +69,14 @@ pub struct Broker {
     pub authorities: Option<Vec<u8>>,
 }
 
+impl Broker {
+    /// What it is called: `host:port`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
 /// What is known of a line to a broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LineStatus {
@@ -123,7 +131,7 @@ impl Brokers {
             let options = options(broker, &root, own);
             let (client, events) = open_line(options, broker, (POSTED_MAX, CONNECT));
             let status = Shared::default();
-            let name = format!("{}:{}", broker.host, broker.port);
+            let name = broker.name();
             let listener = Listener {
                 name: name.clone(),
                 client: client.clone(),

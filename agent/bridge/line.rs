@@ -1,0 +1,156 @@
+//! One connection to a broker, for as long as it lasts: acknowledged messages (QoS 1) in
+//! either direction, and an end that is said once. Who needs another opens another: nothing
+//! of the former is left in it, as rumqttc leaves what was never acknowledged where the next
+//! connection trips over it.
+//!
+//! A task of its own polls the connection, so that one that is not read for a while is not
+//! lost; what it has heard waits, so much and no more.
+
+use std::time::Duration;
+
+use rumqttc::{
+    AsyncClient, ClientError, Event, EventLoop, LastWill, MqttOptions, Packet, Publish,
+    SubscribeReasonCode,
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use crate::driver::mqtt::{self, Broker};
+
+/// Messages not acknowledged yet, in either direction; more wait where they are.
+pub const OPEN_MAX: u16 = 64;
+
+/// What was heard and waits.
+const HEARD_MAX: usize = 2 * OPEN_MAX as usize;
+
+/// A message, bytes: what sensors say, and a large one would end the line.
+const PACKET_BYTES_MAX: usize = 1 << 18;
+
+/// A broker that says nothing for so long is gone, roughly, and is asked this often.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// A connection may take so long to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// What is heard of a line.
+#[derive(Debug)]
+pub enum Said {
+    /// It is there.
+    Up {
+        /// The broker kept what was subscribed to, and what came meanwhile.
+        is_kept: bool,
+    },
+    /// Somebody posted this.
+    Came(Publish),
+    /// The broker has a message for good.
+    Acknowledged,
+    /// It takes a subscription, or refuses it.
+    Subscribed {
+        /// It takes all of it.
+        is_taken: bool,
+    },
+    /// The line is not there any more, or never was: why, in words.
+    Lost(String),
+}
+
+/// See the module's description.
+pub struct Line {
+    /// Whatever goes out.
+    pub client: AsyncClient,
+    heard: mpsc::Receiver<Said>,
+    task: JoinHandle<()>,
+}
+
+impl Line {
+    /// A line under this name, whose broker keeps what it is for where `is_kept`; it comes
+    /// about by itself. Messages that come are to be acknowledged by whoever takes them.
+    #[must_use]
+    pub fn open(broker: &Broker, name: &str, is_kept: bool, will: Option<LastWill>) -> Self {
+        let mut options = MqttOptions::new(name, &broker.host, broker.port);
+        options.set_clean_session(!is_kept).set_keep_alive(KEEP_ALIVE).set_manual_acks(true);
+        options.set_inflight(OPEN_MAX).set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
+        if let Some(will) = will {
+            options.set_last_will(will);
+        }
+        let waiting = usize::from(OPEN_MAX);
+        let (client, events) = mqtt::open_line(options, broker, (waiting, CONNECT));
+        let (tell, heard) = mpsc::channel(HEARD_MAX);
+        let task = tokio::spawn(follow(events, tell));
+        Self { client, heard, task }
+    }
+
+    /// What is heard next; after its end always that.
+    pub async fn next(&mut self) -> Said {
+        let ended = || Said::Lost(String::from("the line has ended"));
+        self.heard.recv().await.unwrap_or_else(ended)
+    }
+
+    /// Waits until it is there: whether the broker kept what it was for.
+    ///
+    /// # Errors
+    /// Why it does not come about, in words.
+    pub async fn up(&mut self) -> Result<bool, String> {
+        loop {
+            match self.next().await {
+                Said::Up { is_kept } => return Ok(is_kept),
+                Said::Lost(why) => return Err(why),
+                Said::Came(_) | Said::Acknowledged | Said::Subscribed { .. } => {}
+            }
+        }
+    }
+
+    /// Ends it in order: its last will is not carried out.
+    pub async fn close(mut self) {
+        // It may have ended otherwise meanwhile.
+        if self.client.disconnect().await.is_ok() {
+            while !matches!(self.next().await, Said::Lost(_)) {}
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// In words, why nothing goes out.
+#[must_use]
+pub fn not_out(_ended: &ClientError) -> String {
+    String::from("the line has ended")
+}
+
+/// Can this broker be reached under this name, with the account that is given?
+///
+/// # Errors
+/// Why not, in words.
+pub async fn reach(broker: &Broker, name: &str) -> Result<(), String> {
+    let mut line = Line::open(broker, name, false, None);
+    line.up().await?;
+    line.close().await;
+    Ok(())
+}
+
+async fn follow(mut events: EventLoop, tell: mpsc::Sender<Said>) {
+    loop {
+        let said = match events.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(answer))) => {
+                Said::Up { is_kept: answer.session_present }
+            }
+            Ok(Event::Incoming(Packet::Publish(publish))) => Said::Came(publish),
+            Ok(Event::Incoming(Packet::PubAck(_))) => Said::Acknowledged,
+            Ok(Event::Incoming(Packet::SubAck(answer))) => {
+                let is_taken = !answer.return_codes.contains(&SubscribeReasonCode::Failure);
+                Said::Subscribed { is_taken }
+            }
+            Ok(_) => continue,
+            Err(error) => {
+                // Nobody may listen any more.
+                let _ = tell.send(Said::Lost(mqtt::words(&error))).await;
+                return;
+            }
+        };
+        if tell.send(said).await.is_err() {
+            return;
+        }
+    }
+}

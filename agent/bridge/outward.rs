@@ -1,0 +1,148 @@
+//! The part that tells the world: each reading as it is committed and each change of a duty,
+//! as JSON on topics of their own, and what makes Home Assistant know them.
+//!
+//! Whoever plays it goes on behind what was told before, on whichever board that was, and
+//! tells again what that told after it had left its place last: each message has its
+//! index, the same whoever tells it. Nothing counts as told that the broker has not
+//! acknowledged.
+
+use super::{
+    Group, Patience, Stage,
+    part::{self, Player, Turn},
+    position::Position,
+    telling,
+    topic::Topic,
+};
+
+/// What is told, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    readings: Option<Topic>,
+    duties: Option<Topic>,
+    availability: Topic,
+    /// What Home Assistant's discovery topics begin with, if it is to know.
+    pub home_assistant: Option<String>,
+    /// It calls a sensor unavailable that was not heard for so long, seconds.
+    pub expire_after_s: Option<u64>,
+}
+
+impl Publication {
+    /// On topics of these templates, each by its key.
+    ///
+    /// # Errors
+    /// Names the key that is wrong, and why.
+    pub fn new(
+        [readings, duties, availability]: [&str; 3],
+        (home_assistant, expire_after_s): (Option<&str>, Option<u64>),
+    ) -> Result<Self, String> {
+        let group = ["group", "tag"];
+        let publication = Self {
+            readings: Topic::parse("readings", readings, &["group", "tag", "sensor"])?,
+            duties: Topic::parse("duties", duties, &["group", "tag", "duty"])?,
+            availability: Topic::parse("availability", availability, &group)?
+                .ok_or("availability = \"\": it is where the publisher says that it is there")?,
+            home_assistant: home_assistant.map(String::from),
+            expire_after_s,
+        };
+        let prefix = Topic::parse("home_assistant", home_assistant.unwrap_or("-"), &[])?;
+        if prefix.is_none() {
+            return Err(String::from("home_assistant = \"\": it is its prefix, or is not there"));
+        }
+        let apart = |topic: &Option<Topic>, name| {
+            topic.as_ref().is_none_or(|topic| topic.has(name)) || home_assistant.is_none()
+        };
+        for (key, is_so, name) in [
+            ("readings", apart(&publication.readings, "sensor"), "sensor"),
+            ("duties", apart(&publication.duties, "duty"), "duty"),
+        ] {
+            if !is_so {
+                return Err(format!("{key}: Home Assistant needs {{{name}}} in it"));
+            }
+        }
+        Ok(publication)
+    }
+
+    /// Where readings of a sensor are told, if any are.
+    #[must_use]
+    pub fn reading_topic(&self, group: &Group, sensor: &str) -> Option<String> {
+        let topic = self.readings.as_ref()?;
+        let with = [("group", group.name.as_str()), ("tag", &group.tag), ("sensor", sensor)];
+        Some(topic.filled(&with))
+    }
+
+    /// Where it is told who has a duty, if it is.
+    #[must_use]
+    pub fn duty_topic(&self, group: &Group, duty: &str) -> Option<String> {
+        let topic = self.duties.as_ref()?;
+        let with = [("group", group.name.as_str()), ("tag", &group.tag), ("duty", duty)];
+        Some(topic.filled(&with))
+    }
+
+    /// Where whoever tells all that says whether it is there.
+    #[must_use]
+    pub fn availability_topic(&self, group: &Group) -> String {
+        self.availability.filled(&[("group", &group.name), ("tag", &group.tag)])
+    }
+}
+
+/// Plays the part for as long as the agent runs.
+pub async fn play(stage: Stage, publication: Publication) {
+    part::play(Publisher { stage, publication }).await;
+}
+
+struct Publisher {
+    stage: Stage,
+    publication: Publication,
+}
+
+impl Player for Publisher {
+    fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    async fn act(&self, mut turn: Turn) -> Result<(), String> {
+        let (stage, token) = (&self.stage, turn.token);
+        let mut position = Position::read(stage).await?;
+        let ended = tokio::select! {
+            () = turn.over() => Ok(()),
+            ended = self.keep_telling(token, &mut position) => ended,
+        };
+        stage.progress.found(None);
+        // Where it cannot be left, what was told since is told again.
+        let _ = position.leave(stage, token).await;
+        ended
+    }
+}
+
+impl Publisher {
+    async fn keep_telling(&self, token: u64, position: &mut Position) -> Result<(), String> {
+        let mut patience = Patience::new(&self.stage);
+        loop {
+            let telling = telling::session(&self.stage, &self.publication, token, position);
+            let Err(why) = telling.await;
+            patience.wait(&self.stage, why).await?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(topics: [&str; 3], home_assistant: Option<&str>) -> String {
+        Publication::new(topics, (home_assistant, None)).unwrap_err()
+    }
+
+    #[test]
+    fn topics_that_tell_nothing_apart_are_named() {
+        let fine = ["r/{sensor}", "d/{duty}", "a/{group}"];
+        assert!(Publication::new(fine, (Some("homeassistant"), None)).is_ok());
+        assert!(Publication::new(["r", "", "a"], (None, None)).is_ok());
+        assert!(wrong(["r", "d/{duty}", "a"], Some("h")).contains("readings: Home Assistant"));
+        assert!(wrong(["r/{sensor}", "d", "a"], Some("h")).contains("duties: Home Assistant"));
+        assert!(wrong(["r", "d", ""], None).contains("availability = \"\""));
+        assert!(wrong(["r/{board}", "d", "a"], None).contains("group or tag or sensor"));
+        assert!(wrong(fine, Some("")).contains("home_assistant"));
+        assert!(wrong(fine, Some("h/+")).contains("home_assistant"));
+    }
+}

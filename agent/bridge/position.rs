@@ -1,0 +1,115 @@
+//! Up to where the world was told: left by whoever publishes as the checkpoint of its duty,
+//! so that the next board goes on there. What was told after it was left last is told
+//! again, and no more than that: see [`Position::is_due`].
+
+use serde::{Deserialize, Serialize};
+use understudy_core::{
+    event::{Millis, ReadLevel},
+    fence::Fence,
+};
+
+use super::{Stage, sql};
+use crate::{duties, feed::Place};
+
+/// Left at the latest after so many messages,
+const MESSAGES_MAX: u64 = 1_000;
+
+/// or so long after the first of them, milliseconds: each time is an entry of the log.
+const OPEN_MS_MAX: u64 = 60_000;
+
+/// See the module's description. Fields only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Left {
+    /// The last reading, as [`Place`] is written; none before the first.
+    place: Option<String>,
+    /// Its time, or that of one before it: microseconds since 1970.
+    time: Option<i64>,
+    /// The last row of the history, by its number.
+    history: i64,
+}
+
+/// See the module's description.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The last reading that was told; none before the first.
+    pub place: Option<Place>,
+    /// The latest time that any had, microseconds since 1970.
+    pub time: Option<i64>,
+    /// The last row of the history that was told, by its number; 0 before the first.
+    pub history: i64,
+    /// Messages since it was left, and when the first of them was told.
+    open: Option<(u64, Millis)>,
+}
+
+impl Position {
+    /// As it was left last; the beginning where it never was.
+    ///
+    /// # Errors
+    /// In words, where that cannot be known now.
+    pub async fn read(stage: &Stage) -> Result<Self, String> {
+        let level = ReadLevel::Linearizable { timeout_ms: None };
+        let answer = sql::read(&stage.caller, level, &duties::left(&stage.duty)).await?;
+        let left = duties::what_was_left(answer)?;
+        let unreadable = |error| format!("what was left for {}: {error}", stage.duty);
+        let left: Left = match left {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(unreadable)?,
+            None => Left::default(),
+        };
+        let place = left.place.as_deref().and_then(Place::parse);
+        Ok(Self { place, time: left.time, history: left.history, open: None })
+    }
+
+    /// So many messages more were told.
+    pub fn told(&mut self, now: Millis, messages: usize) {
+        let (before, since) = self.open.unwrap_or((0, now));
+        self.open = Some((before + messages as u64, since));
+    }
+
+    /// Is it to be left again?
+    #[must_use]
+    pub fn is_due(&self, now: Millis) -> bool {
+        self.open.is_some_and(|(messages, since)| {
+            messages >= MESSAGES_MAX || now.since(since) >= OPEN_MS_MAX
+        })
+    }
+
+    /// When it is, if nothing more is told, milliseconds from now.
+    #[must_use]
+    pub fn due_in_ms(&self, now: Millis) -> Option<u64> {
+        self.open.map(|(_, since)| OPEN_MS_MAX.saturating_sub(now.since(since)))
+    }
+
+    /// Leaves it to whoever goes on, where anything was told since it was left.
+    ///
+    /// # Errors
+    /// In words, where that cannot be: it stays due.
+    pub async fn leave(&mut self, stage: &Stage, token: u64) -> Result<(), String> {
+        if self.open.is_none() {
+            return Ok(());
+        }
+        let place = self.place.map(|place| place.to_string());
+        let left = Left { place, time: self.time, history: self.history };
+        let bytes = serde_json::to_vec(&left).map_err(|error| error.to_string())?;
+        let fence = Fence { duty: stage.duty.clone(), token };
+        sql::write(&stage.caller, &duties::leave(fence, bytes)?).await?;
+        self.open = None;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_left_after_so_many_messages_or_so_long() {
+        let mut position = Position::default();
+        assert!(!position.is_due(Millis(u64::MAX)), "there is nothing to leave");
+        position.told(Millis(5), 999);
+        assert!(!position.is_due(Millis(60_004)) && position.is_due(Millis(60_005)));
+        assert_eq!(position.due_in_ms(Millis(20_005)), Some(40_000));
+        position.told(Millis(6), 1);
+        assert!(position.is_due(Millis(6)));
+    }
+}
