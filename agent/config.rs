@@ -25,6 +25,7 @@ use crate::{
     hold::task::Task,
     http,
     notices::options::{self, NotifyConfig},
+    sampling::Sample,
     settings,
     store::database::Options,
 };
@@ -34,6 +35,7 @@ mod brokers;
 mod checks;
 mod duties;
 mod sample;
+mod samples;
 
 pub use self::{
     bridge::{PublishConfig, SubscribeConfig},
@@ -84,6 +86,8 @@ pub struct RunOptions {
     pub duties: Vec<Task>,
     /// And what the agent does then itself.
     pub parts: Vec<Part>,
+    /// Sensors of the board that are read.
+    pub samples: Vec<Sample>,
     /// Who is told of what.
     pub notify: Vec<NotifyConfig>,
     /// Process id of the parent that says when this agent has ended.
@@ -187,6 +191,9 @@ pub struct Config {
     /// `[[check]]`
     #[serde(rename = "check")]
     checks: Vec<toml::Spanned<Check>>,
+    /// `[[sample]]`
+    #[serde(rename = "sample")]
+    samples: Vec<toml::Spanned<Sample>>,
     /// `[[duty]]`
     #[serde(rename = "duty")]
     duties: Vec<toml::Spanned<Task>>,
@@ -383,6 +390,7 @@ impl Config {
         config.check().map_err(|(key, reason)| at(place_of(text, key), &reason))?;
         checks::check(&config.checks, &config.capabilities)
             .map_err(|(place, reason)| at(Some(place), &reason))?;
+        samples::check(&config.samples).map_err(|(place, reason)| at(Some(place), &reason))?;
         duties::check(&config.duties).map_err(|(place, reason)| at(Some(place), &reason))?;
         brokers::check(config.transport, &config.mqtt, &config.brokers).map_err(
             |(place, reason)| {
@@ -447,6 +455,12 @@ impl Config {
     #[must_use]
     pub fn tasks(&self) -> Vec<Task> {
         self.duties.iter().map(|task| task.get_ref().clone()).collect()
+    }
+
+    /// Sensors of the board that are read.
+    #[must_use]
+    pub fn samples(&self) -> Vec<Sample> {
+        self.samples.iter().map(|sample| sample.get_ref().clone()).collect()
     }
 
     /// Brokers that datagrams are posted to.
@@ -596,6 +610,7 @@ impl RunOptions {
             checks: config.checks(),
             duties: config.tasks(),
             parts: config.parts()?,
+            samples: config.samples(),
             notify: config.notify.clone(),
             parent: flags.parent,
         })

@@ -44,6 +44,7 @@ pub mod readings;
 pub mod recover;
 pub mod retention;
 pub mod run;
+pub mod sampling;
 pub mod seal;
 pub mod settings;
 pub mod slow;

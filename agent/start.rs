@@ -8,6 +8,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 use tracing::{error, info, warn};
+use understudy_boards::board;
 use understudy_core::{
     event::NodeId,
     node::{Config as NodeConfig, Node},
@@ -35,6 +36,7 @@ use crate::{
     notices::bell::Bell,
     readings::{datagram, desk::Desk, stream},
     run::{Drivers, Member, Sources},
+    sampling::Samples,
     seal::{Keys, Seal, public_key},
     settings,
     slow::Syncs,
@@ -67,10 +69,17 @@ pub fn run(options: RunOptions) -> Result<(), String> {
         .thread_stack_size(512 << 10)
         .build()
         .map_err(|error| format!("the agent cannot start: {error}"))?;
-    crate::store::ffi::limit_memory(8 << 20);
+    crate::store::ffi::limit_memory(sqlite_bytes()?);
     let ended = runtime.block_on(board(options));
     runtime.shutdown_background();
     ended
+}
+
+/// What SQLite may take on this board, bytes.
+fn sqlite_bytes() -> Result<i64, String> {
+    let model = board::model(Path::new("/"));
+    let board = board::recognised(model.as_deref(), std::env::consts::ARCH)?;
+    i64::try_from(board.budget.sqlite_bytes_max).map_err(|error| error.to_string())
 }
 
 async fn board(options: RunOptions) -> Result<(), String> {
@@ -209,7 +218,9 @@ async fn member(
         },
     ));
     let bridge = Bridge::start(&options.parts, &group(&identity, tag), &caller, &desk);
-    let facts = facts(options, (identity, boot), (doors.http, road.address()), bridge);
+    let samples = Samples::start(&options.samples, Path::new("/"), &caller, &desk);
+    let at = (doors.http, road.address());
+    let facts = facts(options, (identity, boot), at, (bridge, samples));
     let drivers = Drivers {
         journal: JournalThread::start(
             journal,
@@ -237,7 +248,7 @@ fn facts(
     options: &RunOptions,
     (identity, boot): (Identity, u64),
     (http, bound): (SocketAddr, SocketAddr),
-    bridge: Bridge,
+    (bridge, samples): (Bridge, Samples),
 ) -> Facts {
     Facts {
         identity,
@@ -253,6 +264,7 @@ fn facts(
         checks: options.checks.clone(),
         kept: kept(options),
         bridge,
+        samples,
         parent: options.parent,
         syncs: Syncs::default(),
         power_save: PowerSave::watch(bound),

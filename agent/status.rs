@@ -135,6 +135,9 @@ pub struct Status {
     /// What this board does at brokers for others than boards, as its configuration has it.
     #[serde(default)]
     pub bridges: Vec<BridgeStatus>,
+    /// Sensors of this board that are read, as its configuration has it.
+    #[serde(default)]
+    pub samples: Vec<SampleStatus>,
     /// The checks of this board's configuration.
     #[serde(default)]
     pub checks: Vec<CheckStatus>,
@@ -188,6 +191,19 @@ pub struct BridgeStatus {
     pub refusal: Option<String>,
     /// Up to where the log was told, for one that publishes.
     pub place: Option<String>,
+}
+
+/// A sensor of the board.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SampleStatus {
+    /// The name of its readings.
+    pub sensor: String,
+    /// What is read.
+    pub source: String,
+    /// What it said last.
+    pub value: Option<f64>,
+    /// Why it says nothing now, if so.
+    pub trouble: Option<String>,
 }
 
 /// How far a board is that takes the database from another.

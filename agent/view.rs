@@ -20,6 +20,7 @@ use crate::{
     links::PowerSave,
     notices::bell::Bell,
     readers,
+    sampling::Samples,
     seal::Drop,
     slow::Syncs,
     status::{
@@ -59,6 +60,8 @@ pub struct Facts {
     pub power_save: PowerSave,
     /// What it does at brokers for others than boards.
     pub bridge: Bridge,
+    /// Its own sensors.
+    pub samples: Samples,
     /// Why no old readings are trimmed, as the group's database says.
     pub not_trimmed: Option<String>,
 }
@@ -151,6 +154,7 @@ pub fn status(
         members: members.iter().map(shown).collect(),
         counters: counters(&seen, drops, road).into_iter().chain(facts.bell.counters()).collect(),
         bridges: facts.bridge.status(),
+        samples: facts.samples.status(now),
         brokers: road.lines().map(|(name, line)| broker_status(name, line)).collect(),
         ..Status::default()
     }

@@ -28,6 +28,7 @@ mod reading;
 mod readings_kill;
 mod recover;
 mod restore;
+mod sampling;
 mod script;
 mod seeds;
 mod settings;

@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod backup;
+mod board;
 mod checkpoint;
 mod doctor;
 mod drain;
@@ -302,6 +303,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What this machine is, and what its sensors say.
+    Board {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Look at what this board depends on, and say what to do about it.
     Doctor {
         #[command(subcommand)]
@@ -420,6 +427,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Restore(arguments) => restore::run(places, &arguments)?,
         Command::Status { json } => return status(places, json),
         Command::Config { doc, action } => config(places, doc, action.is_some())?,
+        Command::Board { json } => board::run(json)?,
         Command::Doctor { action } => return doctor::run(places, action),
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),
         Command::DemoSampler(arguments) => demo::sample(&arguments)?,

@@ -311,6 +311,11 @@ pub(super) fn status(status: &Status) -> String {
         let _ = writeln!(out, "Old readings: {words}.");
     }
     out.push_str(&of_duties(status));
+    for sample in &status.samples {
+        if let Some(trouble) = &sample.trouble {
+            let _ = writeln!(out, "{} cannot be read: {trouble}.", sample.source);
+        }
+    }
     for broker in status.brokers.iter().filter(|broker| !broker.connected) {
         let why = broker.trouble.as_deref().unwrap_or("it has not answered yet");
         let _ = writeln!(out, "The broker {} is not there: {why}.", broker.broker);

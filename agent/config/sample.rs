@@ -123,6 +123,14 @@ pub const SAMPLE: &str = "\
 #rise = 2
 #fall = 3
 
+# Sensors of the board itself, read by the agent every so often: a source as `understudy board`
+# lists it, * for any part, or a line of a GPIO chip (\"gpio/GPIO17\"). There can be several.
+#[[sample]]
+#source = \"thermal/*\"
+# What their readings are called.
+#sensor = \"{board}/{source}\"
+#every_s = 60
+
 # What this board does while it holds a duty (`understudy duty add sampler` makes that,
 # once for the group): a command, by its absolute path, and who runs it, if not the
 # agent's own user. One such part for each duty.

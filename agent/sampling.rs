@@ -1,0 +1,467 @@
+//! `[[sample]]`: the board's own sensors, read by the agent every so often and handed over as
+//! any sensor process hands its readings over.
+//!
+//! Nothing is read on the agent's thread, nor on those it shares: what hangs in a driver holds
+//! up what is on the same bus, and nothing else. Each bus has a task, and a thread only while
+//! something is read there. Once a minute it is looked anew what there is, so what is plugged
+//! in later, or again, is read then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use tokio::sync::oneshot;
+use tracing::warn;
+use understudy_boards::{Source, board::fits, source, sources};
+use understudy_core::{
+    event::{Millis, Request},
+    readings::Level,
+    sql::{self, Origin, RequestKind, SqlRequest, Value},
+};
+
+use crate::{
+    call::Caller,
+    driver::clock,
+    readings::{
+        Draft,
+        desk::{Desk, Message},
+    },
+    status::SampleStatus,
+};
+
+/// Sources of a board that are read.
+const SOURCES_MAX: usize = 256;
+
+/// Buses: each may have a thread while something is read there.
+const BUSES_MAX: usize = 16;
+
+/// What such a thread needs, bytes.
+const STACK_BYTES: usize = 64 << 10;
+
+/// Between two looks at what there is, and until the board has a name.
+const LOOK: Duration = Duration::from_secs(60);
+const NAMELESS: Duration = Duration::from_secs(1);
+
+/// Who does not answer for so long is told of, seconds.
+const LATE_S: u64 = 5;
+
+/// `[[sample]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// What is read, as `understudy board` lists it; `*` stands for any part.
+    pub source: String,
+    /// The sensor's name, in which {board} and {source} stand for those.
+    #[serde(default = "sensor")]
+    pub sensor: String,
+    /// From one reading to the next, seconds.
+    #[serde(default = "every_s")]
+    pub every_s: u64,
+}
+
+fn sensor() -> String {
+    String::from("{board}/{source}")
+}
+
+const fn every_s() -> u64 {
+    60
+}
+
+/// One source that is read.
+#[derive(Clone, Debug, PartialEq)]
+struct Job {
+    source: Source,
+    sensor: String,
+    every_ms: u64,
+}
+
+/// Those of one bus, as the last look found them.
+type Jobs = Arc<Mutex<Vec<Job>>>;
+
+/// What became of the samples.
+#[derive(Clone, Debug, Default)]
+pub struct Samples(Arc<Mutex<Record>>);
+
+#[derive(Debug, Default)]
+struct Record {
+    /// By the sensors' names.
+    seen: BTreeMap<String, Seen>,
+    /// What is wrong with parts of the configuration: the source, and why.
+    wrong: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    source: String,
+    value: Option<f64>,
+    trouble: Option<String>,
+    /// Since when it is being read.
+    asked: Option<Millis>,
+}
+
+impl Samples {
+    /// Begins to read these, of what is under `root`: `/` but for tests.
+    #[must_use]
+    pub fn start(all: &[Sample], root: &Path, caller: &Caller, desk: &Desk) -> Self {
+        let samples = Self::default();
+        if !all.is_empty() {
+            let looking = Looking {
+                samples: samples.clone(),
+                all: all.to_vec(),
+                root: root.to_owned(),
+                caller: caller.clone(),
+                desk: desk.clone(),
+                buses: BTreeMap::new(),
+            };
+            tokio::spawn(looking.look());
+        }
+        samples
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How they stand.
+    #[must_use]
+    pub fn status(&self, now: Millis) -> Vec<SampleStatus> {
+        let record = self.lock();
+        let shown = |(sensor, seen): (&String, &Seen)| {
+            let Seen { source, value, trouble, asked } = seen.clone();
+            let late_s = asked.map_or(0, |asked| now.since(asked) / 1_000);
+            let late = || format!("it has not answered for {late_s} s");
+            let trouble = if late_s >= LATE_S { Some(late()) } else { trouble };
+            SampleStatus { sensor: sensor.clone(), source, value, trouble }
+        };
+        let wrong = record.wrong.iter().map(|(source, why)| SampleStatus {
+            source: source.clone(),
+            trouble: Some(why.clone()),
+            ..SampleStatus::default()
+        });
+        record.seen.iter().map(shown).chain(wrong).collect()
+    }
+
+    fn asks(&self, now: Millis, job: &Job) {
+        let mut record = self.lock();
+        let seen = record.seen.entry(job.sensor.clone()).or_default();
+        (seen.source, seen.asked) = (job.source.name.clone(), Some(now));
+    }
+
+    fn found(&self, sensor: &str, found: Result<f64, String>) {
+        let mut record = self.lock();
+        let Some(seen) = record.seen.get_mut(sensor) else { return };
+        seen.asked = None;
+        match found {
+            Ok(value) => (seen.value, seen.trouble) = (Some(value), None),
+            Err(trouble) => {
+                if seen.trouble.as_ref() != Some(&trouble) {
+                    warn!(sensor, trouble, "a source cannot be read");
+                }
+                seen.trouble = Some(trouble);
+            }
+        }
+    }
+
+    /// What was found at a look: nobody is shown who is not read any more.
+    fn assigned(&self, jobs: &[Job], wrong: Vec<(String, String)>) {
+        let mut record = self.lock();
+        for (source, why) in &wrong {
+            if !record.wrong.iter().any(|(before, _)| before == source) {
+                warn!(source, why, "a sample is not taken");
+            }
+        }
+        record.wrong = wrong;
+        let sensors: BTreeSet<&String> = jobs.iter().map(|job| &job.sensor).collect();
+        record.seen.retain(|sensor, _| sensors.contains(sensor));
+    }
+}
+
+/// Whoever looks for sources and has each bus read.
+struct Looking {
+    samples: Samples,
+    all: Vec<Sample>,
+    root: PathBuf,
+    caller: Caller,
+    desk: Desk,
+    buses: BTreeMap<String, Jobs>,
+}
+
+impl Looking {
+    async fn look(mut self) {
+        while let Some(status) = self.caller.status().await {
+            let is_known = !status.board.is_empty();
+            if is_known {
+                let (all, root, board) = (self.all.clone(), self.root.clone(), status.board);
+                let looked = apart(move || assign(&all, &root, &board)).await;
+                if let Some((jobs, wrong)) = looked {
+                    self.have_read(jobs, wrong);
+                }
+            }
+            tokio::time::sleep(if is_known { LOOK } else { NAMELESS }).await;
+        }
+    }
+
+    fn have_read(&mut self, jobs: Vec<Job>, mut wrong: Vec<(String, String)>) {
+        let mut by_bus: BTreeMap<String, Vec<Job>> = BTreeMap::new();
+        for job in jobs {
+            by_bus.entry(job.source.bus.clone()).or_default().push(job);
+        }
+        let new = by_bus.keys().filter(|bus| !self.buses.contains_key(*bus)).cloned();
+        let room = BUSES_MAX.saturating_sub(self.buses.len());
+        let new: Vec<String> = new.collect();
+        for bus in &new[room.min(new.len())..] {
+            for job in by_bus.remove(bus).into_iter().flatten() {
+                let why = format!("sources on {BUSES_MAX} buses are read already");
+                wrong.push((job.source.name, why));
+            }
+        }
+        let all: Vec<Job> = by_bus.values().flatten().cloned().collect();
+        self.samples.assigned(&all, wrong);
+        for bus in new.into_iter().take(room) {
+            let jobs = Jobs::default();
+            let (samples, caller) = (self.samples.clone(), self.caller.clone());
+            tokio::spawn(read(samples, Arc::clone(&jobs), caller, self.desk.clone()));
+            self.buses.insert(bus, jobs);
+        }
+        for (bus, jobs) in &self.buses {
+            *locked(jobs) = by_bus.remove(bus).unwrap_or_default();
+        }
+    }
+}
+
+fn locked(jobs: &Jobs) -> MutexGuard<'_, Vec<Job>> {
+    jobs.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Done on a thread of its own; none where there can be no such thread, or it panicked.
+async fn apart<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (tell, told) = oneshot::channel();
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+    // Nobody may wait any more.
+    thread.spawn(move || drop(tell.send(what()))).ok()?;
+    told.await.ok()
+}
+
+/// What is to be read of what there is, and what of the configuration comes to nothing.
+fn assign(all: &[Sample], root: &Path, board: &str) -> (Vec<Job>, Vec<(String, String)>) {
+    let there = sources(root);
+    let (mut jobs, mut wrong) = (Vec::<Job>::new(), Vec::new());
+    for sample in all {
+        let fitting = there.iter().filter(|source| fits(&sample.source, &source.name));
+        let mut fitting: Vec<Source> = fitting.cloned().collect();
+        if fitting.is_empty() {
+            fitting.extend(source::line(&sample.source));
+        }
+        if fitting.is_empty() {
+            let why = "there is no such source: `understudy board` lists them";
+            wrong.push((sample.source.clone(), String::from(why)));
+        }
+        for source in fitting {
+            let sensor = sample.sensor.replace("{board}", board).replace("{source}", &source.name);
+            if jobs.iter().any(|job| job.sensor == sensor) {
+                wrong.push((source.name, format!("another is called {sensor} already")));
+            } else if jobs.len() >= SOURCES_MAX {
+                wrong.push((source.name, format!("{SOURCES_MAX} sources are read already")));
+            } else {
+                jobs.push(Job { source, sensor, every_ms: 1_000 * sample.every_s });
+            }
+        }
+    }
+    (jobs, wrong)
+}
+
+/// Reads what is on one bus for ever, each when it is due.
+async fn read(samples: Samples, jobs: Jobs, caller: Caller, desk: Desk) {
+    let (mut due, mut united) = (BTreeMap::<String, Millis>::new(), BTreeSet::new());
+    loop {
+        let now = clock::now();
+        let all = locked(&jobs).clone();
+        due.retain(|sensor, _| all.iter().any(|job| job.sensor == *sensor));
+        let is_due = |job: &Job| due.get(&job.sensor).is_none_or(|at| *at <= now);
+        let some: Vec<Job> = all.iter().filter(|job| is_due(job)).cloned().collect();
+        for job in &some {
+            // What was missed while something hung is not made up for.
+            let at = due.get(&job.sensor).copied().unwrap_or(now);
+            let next = at.plus(job.every_ms).max(now.plus(job.every_ms / 2));
+            due.insert(job.sensor.clone(), next);
+        }
+        if !some.is_empty() {
+            let (record, taken) = (samples.clone(), some.clone());
+            let Some(message) = apart(move || read_all(&record, &taken)).await else { return };
+            if !message.is_empty() && hand_over(&samples, &some, message, &desk).await.is_none() {
+                return;
+            }
+            set_units(&caller, &some, &mut united).await;
+        }
+        let next = due.values().min().map_or(u64::MAX, |at| at.since(clock::now()));
+        tokio::time::sleep(Duration::from_millis(next).min(LOOK)).await;
+    }
+}
+
+fn read_all(samples: &Samples, jobs: &[Job]) -> Message {
+    let mut message = Message::default();
+    for (number, job) in (0..).zip(jobs) {
+        samples.asks(clock::now(), job);
+        let value = job.source.read().map_err(|error| error.to_string());
+        if let Ok(value) = &value {
+            let (sensor, value) = (job.sensor.clone(), Value::Real(*value));
+            message.draft(number, Draft { sensor, value, time: None, id: None, token: None });
+        }
+        samples.found(&job.sensor, value);
+    }
+    message
+}
+
+/// What is not taken is told of its sensor; nothing when the agent stops.
+async fn hand_over(samples: &Samples, jobs: &[Job], message: Message, desk: &Desk) -> Option<()> {
+    let told = desk.store(message, Level::Spooled).await?;
+    for (number, why) in told.refused {
+        let job = usize::try_from(number).ok().and_then(|number| jobs.get(number));
+        if let Some(job) = job {
+            samples.found(&job.sensor, Err(format!("its reading is not taken: {why}")));
+        }
+    }
+    Some(())
+}
+
+/// Sets the units of sensors that have none, once; what cannot be now is not tried again.
+async fn set_units(caller: &Caller, jobs: &[Job], united: &mut BTreeSet<String>) {
+    let new = |job: &&Job| !job.source.unit.is_empty() && !united.contains(&job.sensor);
+    let new: Vec<&Job> = jobs.iter().filter(new).collect();
+    if new.is_empty() {
+        return;
+    }
+    let statement = |job: &&Job| {
+        let set = "UPDATE sensor SET unit = ?2 WHERE name = ?1 AND unit IS NULL";
+        let values = vec![Value::text(&job.sensor), Value::text(job.source.unit)];
+        sql::Statement::new(set, values)
+    };
+    let statements = new.iter().map(statement).collect();
+    let request = SqlRequest::new(RequestKind::Execute, Origin::Agent, statements);
+    let _ = caller.request(Request::Write(sql::encode(&request))).await;
+    united.extend(new.iter().map(|job| job.sensor.clone()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn sample(source: &str, sensor: &str) -> Sample {
+        Sample { source: source.into(), sensor: sensor.into(), every_s: 1 }
+    }
+
+    fn machine() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("proc/loadavg", "0.5 0.6 0.7 1/2 3"),
+            ("sys/class/thermal/thermal_zone0/type", "cpu"),
+            ("sys/class/thermal/thermal_zone0/temp", "40000"),
+            ("sys/bus/w1/devices/28-a/w1_slave", "01 : crc=71 YES\n01 t=22875\n"),
+        ] {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    fn sensors(jobs: &[Job]) -> Vec<&str> {
+        jobs.iter().map(|job| &job.sensor[..]).collect()
+    }
+
+    #[test]
+    fn sources_are_taken_once_and_what_comes_to_nothing_is_named() {
+        let root = machine();
+        let all = [
+            sample("load/*", "{board}/{source}"),
+            sample("load/1m", "red/load/1m"),
+            sample("w1/28-nowhere", "x"),
+            sample("gpio/GPIO17", "door"),
+        ];
+        let (jobs, wrong) = assign(&all, root.path(), "red");
+        assert_eq!(sensors(&jobs), ["red/load/1m", "red/load/5m", "door"]);
+        assert_eq!(wrong[0].1, "another is called red/load/1m already");
+        assert!(wrong[1].0 == "w1/28-nowhere" && wrong[1].1.contains("no such source"));
+        let samples = Samples::default();
+        samples.assigned(&jobs, wrong);
+        assert_eq!(samples.status(Millis(0)).len(), 2, "what was not read yet says nothing");
+    }
+
+    #[test]
+    fn one_that_does_not_answer_is_told_and_one_that_does_again_is_not() {
+        let root = machine();
+        let (jobs, _) = assign(&[sample("w1/28-a", "boiler")], root.path(), "red");
+        let samples = Samples::default();
+        samples.asks(Millis(1_000), &jobs[0]);
+        assert_eq!(samples.status(Millis(5_000))[0].trouble, None);
+        let late = samples.status(Millis(8_000))[0].trouble.clone();
+        assert_eq!(late.as_deref(), Some("it has not answered for 7 s"));
+        samples.found("boiler", Err(String::from("gone")));
+        assert_eq!(samples.status(Millis(60_000))[0].trouble.as_deref(), Some("gone"));
+        samples.found("boiler", Ok(21.5));
+        let status = &samples.status(Millis(60_000))[0];
+        assert_eq!((status.value, &status.trouble), (Some(21.5), &None));
+        assert_eq!(read_all(&samples, &jobs).readings_count(), 1);
+        fs::remove_dir_all(root.path().join("sys/bus")).unwrap();
+        assert!(read_all(&samples, &jobs).is_empty());
+        samples.assigned(&[], Vec::new());
+        assert!(samples.status(Millis(0)).is_empty(), "it is not read any more");
+    }
+
+    /// A loop that has the name of its board, and takes all readings.
+    fn board(taken: Arc<Mutex<Vec<String>>>) -> Caller {
+        let (caller, mut calls) = Caller::channel();
+        tokio::spawn(async move {
+            use crate::{call::Call, status::Status};
+            while let Some(call) = calls.recv().await {
+                match call {
+                    Call::Status(reply) => {
+                        let board = String::from("red");
+                        reply.send(Status { board, ..Status::default() }).unwrap();
+                    }
+                    Call::Request(Request::Readings(arrivals), reply) => {
+                        let names = arrivals.readings.iter().map(|reading| reading.sensor.clone());
+                        taken.lock().unwrap().extend(names);
+                        drop(reply);
+                    }
+                    _ => {}
+                }
+            }
+        });
+        caller
+    }
+
+    #[test]
+    fn a_device_that_hangs_holds_up_its_own_bus_alone() {
+        let root = machine();
+        let hangs = root.path().join("sys/bus/w1/devices/28-a/w1_slave");
+        fs::remove_file(&hangs).unwrap();
+        // Nobody ever writes to it: whoever opens it waits.
+        let made = std::process::Command::new("mkfifo").arg(&hangs).status().unwrap();
+        assert!(made.success());
+        let taken: Arc<Mutex<Vec<String>>> = Arc::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let caller = board(Arc::clone(&taken));
+            let clock = crate::clock::BoardClock::new(1, Vec::new(), root.path());
+            let desk = Desk::new(caller.clone(), clock, 0);
+            let all = [sample("w1/*", "{source}"), sample("thermal/*", "{source}")];
+            let samples = Samples::start(&all, root.path(), &caller, &desk);
+            while !taken.lock().unwrap().contains(&String::from("thermal/cpu")) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let status = samples.status(clock::now().plus(60_000));
+            let hung = status.iter().find(|sample| sample.sensor == "w1/28-a");
+            let trouble = hung.and_then(|sample| sample.trouble.clone()).unwrap();
+            assert!(trouble.contains("has not answered"), "{trouble}");
+        });
+        // The thread that waits ends.
+        drop(fs::OpenOptions::new().write(true).open(&hangs));
+    }
+}
