@@ -198,7 +198,18 @@ impl Caller {
         opening: Opening,
         words: mpsc::Sender<AgentWord>,
     ) -> Option<Result<u64, String>> {
-        self.ask(|reply| Call::Keeper(KeeperCall::Came { opening, words, reply })).await
+        let is_own = false;
+        self.ask(|reply| Call::Keeper(KeeperCall::Came { is_own, opening, words, reply })).await
+    }
+
+    /// The same for what the agent does itself, which ends with it.
+    pub async fn own_keeper(
+        &self,
+        opening: Opening,
+        words: mpsc::Sender<AgentWord>,
+    ) -> Option<Result<u64, String>> {
+        let is_own = true;
+        self.ask(|reply| Call::Keeper(KeeperCall::Came { is_own, opening, words, reply })).await
     }
 
     /// It has said something, or is gone where it said nothing; `None` when the loop has

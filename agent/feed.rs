@@ -202,8 +202,9 @@ impl Feed {
                     rows.extend(stored.rows.into_iter().map(|row| (stored.board, row)));
                 }
                 // Another database may have come, with other sensors of the same numbers.
-                Segment::Schema(_) => self.names.clear(),
-                Segment::Rows { .. } | Segment::Operation(_) => {}
+                // Which table rows are of cannot be told here: a sensor may be called otherwise.
+                Segment::Schema(_) | Segment::Rows { .. } => self.names.clear(),
+                Segment::Operation(_) => {}
             }
         }
         rows
@@ -239,13 +240,19 @@ fn names(response: SqlResponse) -> Vec<(i64, String)> {
     rows.filter_map(name).collect()
 }
 
-fn told(place: Place, sensor: String, board: u64, row: StoredRow) -> Heard {
-    let value = match row.value {
+/// A value of the database, as listeners get it.
+#[must_use]
+pub fn listed(value: Value) -> serde_json::Value {
+    match value {
         Value::Integer(value) => value.into(),
         Value::Real(value) => value.into(),
         Value::Text(text) | Value::Blob(text) => String::from_utf8_lossy(&text).into(),
         Value::Null => serde_json::Value::Null,
-    };
+    }
+}
+
+fn told(place: Place, sensor: String, board: u64, row: StoredRow) -> Heard {
+    let value = listed(row.value);
     let unset = unset_of(row.time);
     let time = unset.is_none().then_some(row.time);
     Heard { place, sensor, time, unset, value, board, token: row.token, far: row.is_far }

@@ -42,6 +42,8 @@ pub enum KeeperCall {
     /// There is one; it is answered with the number it has from now on, or why it is not
     /// wanted.
     Came {
+        /// It is the agent itself: what it does ends with it.
+        is_own: bool,
         /// What it said first.
         opening: Opening,
         /// Where it hears.
@@ -58,6 +60,7 @@ pub enum KeeperCall {
 struct Keeper {
     duty: String,
     pid: u32,
+    is_own: bool,
     words: mpsc::Sender<AgentWord>,
     cannot: Option<String>,
     is_ready: bool,
@@ -125,8 +128,8 @@ impl Keepers {
     pub fn take(&mut self, now: Millis, node: &Node, call: KeeperCall) -> Vec<Event> {
         self.seen = None;
         match call {
-            KeeperCall::Came { opening, words, reply } => {
-                let (told, events) = match self.welcome(now, node, opening, words) {
+            KeeperCall::Came { is_own, opening, words, reply } => {
+                let (told, events) = match self.welcome(now, node, (opening, is_own), words) {
                     Ok((id, events)) => (Ok(id), events),
                     Err(reason) => (Err(reason), Vec::new()),
                 };
@@ -143,7 +146,7 @@ impl Keepers {
         &mut self,
         now: Millis,
         node: &Node,
-        opening: Opening,
+        (opening, is_own): (Opening, bool),
         words: mpsc::Sender<AgentWord>,
     ) -> Result<(u64, Vec<Event>), String> {
         let (duty, pid, cannot, beats) = match opening {
@@ -169,7 +172,7 @@ impl Keepers {
         self.last += 1;
         let is_ready = cannot.is_none();
         let (heard, taken) = (now, None);
-        let keeper = Keeper { duty, pid, words, cannot, is_ready, beats, heard, taken };
+        let keeper = Keeper { duty, pid, is_own, words, cannot, is_ready, beats, heard, taken };
         keeper.say(AgentWord::Waits);
         self.keepers.insert(self.last, keeper);
         Ok((self.last, events))
@@ -278,11 +281,11 @@ impl Keepers {
     /// holds, and of what is not known to be at an end.
     #[must_use]
     pub fn acting(&self, now: Millis, node: &Node) -> BTreeSet<u64> {
-        let others = self.keepers.values().filter(|keeper| !keeper.is_own());
+        let others = self.keepers.values().filter(|keeper| !keeper.is_own);
         let taken = others.filter_map(|keeper| keeper.taken.as_ref());
         let known = taken.map(|taken| taken.claim).chain(self.lost.keys().copied());
         // What the agent does itself ends with it.
-        let own = self.keepers.values().filter(|keeper| keeper.is_own());
+        let own = self.keepers.values().filter(|keeper| keeper.is_own);
         let own: BTreeSet<&String> = own.map(|keeper| &keeper.duty).collect();
         let is_own = |held: &Held| {
             let duty = node.duties().iter().find(|duty| duty.id == held.claim.duty);
@@ -381,11 +384,6 @@ impl Keeper {
 
     fn is_silent(&self, now: Millis) -> bool {
         self.silent_at().is_some_and(|at| at <= now)
-    }
-
-    /// Is it the agent itself?
-    fn is_own(&self) -> bool {
-        self.pid == std::process::id()
     }
 
     fn is_ready(&self, now: Millis) -> bool {

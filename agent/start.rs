@@ -217,7 +217,8 @@ async fn member(
             clock: doors.clock.clone(),
         },
     ));
-    let bridge = Bridge::start(&options.parts, &group(&identity, tag), &caller, &desk);
+    let bridge =
+        Bridge::start(&options.parts, &group(&identity, tag), (&caller, &desk, &doors.clock));
     let samples = Samples::start(&options.samples, Path::new("/"), &caller, &desk);
     let at = (doors.http, road.address());
     let facts = facts(options, (identity, boot), at, (bridge, samples));

@@ -177,7 +177,7 @@ pub struct BridgeStatus {
     pub does: String,
     /// The broker is there: only while the board holds the duty.
     pub connected: bool,
-    /// What is wrong with it, or was last.
+    /// What is wrong with it.
     pub trouble: Option<String>,
     /// Lines to it that came about.
     pub lines: u64,

@@ -16,7 +16,7 @@ pub struct Sensor {
     pub name: String,
     /// Its unit, where its owner has set one.
     pub unit: Option<String>,
-    /// Its last reading was a number.
+    /// Its last reading was a number, or it has none and a unit.
     pub is_number: bool,
 }
 
@@ -32,7 +32,7 @@ const CLASSES: [(&[&str], &str); 9] = [
     (&["W", "kW"], "power"),
     (&["lx"], "illuminance"),
     (&["Hz"], "frequency"),
-    (&["dB", "dBm"], "signal_strength"),
+    (&["dBm"], "signal_strength"),
     (&["m/s", "km/h"], "speed"),
 ];
 
@@ -54,7 +54,7 @@ pub fn of_sensor(publication: &Publication, group: &Group, sensor: &Sensor) -> O
     let mut entity = entity(publication, group, &sensor.name, &key);
     entity["stat_t"] = json!(publication.reading_topic(group, &sensor.name)?);
     entity["val_tpl"] = json!("{{ value_json.value }}");
-    if let Some(unit) = &sensor.unit {
+    if let Some(unit) = sensor.unit.as_ref().filter(|_| sensor.is_number) {
         entity["unit_of_meas"] = json!(unit);
         let known = CLASSES.iter().find(|(units, _)| units.contains(&unit.as_str()));
         if let Some((_, class)) = known {
@@ -158,6 +158,9 @@ mod tests {
         let text = Sensor { is_number: false, ..sensor("door", None) };
         let (_, body) = of_sensor(&publication(), &group(1), &text).unwrap();
         assert!(!body.contains("stat_cla"), "{body}");
+        let text = Sensor { unit: Some("°C".into()), ..text };
+        let (_, body) = of_sensor(&publication(), &group(1), &text).unwrap();
+        assert!(!body.contains("unit_of_meas") && !body.contains("dev_cla"), "a text has none");
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! Readings that the log no longer has for whoever tells the world, taken from the table by
-//! their times: what was stamped between the last that was told and the first that the log
-//! still has. A reading that came late to the group, from a spool, and has an earlier stamp
-//! is not among them.
+//! their times. What came late to the group, from a spool, with an earlier stamp is not among
+//! them, nor what has no time yet.
 
 use serde_json::{Value as Json, json};
 use understudy_core::sql::{Origin, RequestKind, SqlRequest, Value};
 
-use super::{sql, telling::HERE};
-use crate::call::Caller;
+use super::sql;
+use crate::{call::Caller, feed::listed};
 
 /// Readings at a time.
 const ROWS_MAX: usize = 1_000;
@@ -19,7 +18,7 @@ const WIDTH_US: i64 = 600_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed {
     after: i64,
-    before: i64,
+    last: i64,
     width: i64,
 }
 
@@ -33,10 +32,10 @@ pub struct Stretch {
 }
 
 impl Missed {
-    /// Between these, neither included, microseconds since 1970.
+    /// Those after the one time and up to the other, microseconds since 1970.
     #[must_use]
-    pub const fn new(after: i64, before: i64) -> Self {
-        Self { after, before, width: WIDTH_US }
+    pub const fn new(after: i64, last: i64) -> Self {
+        Self { after, last, width: WIDTH_US }
     }
 
     /// The next stretch; none after the last.
@@ -44,10 +43,11 @@ impl Missed {
     /// # Errors
     /// In words, where they cannot be read.
     pub async fn next(&mut self, caller: &Caller) -> Result<Option<Stretch>, String> {
-        while self.after < self.before.saturating_sub(1) {
-            let until = self.after.saturating_add(self.width).min(self.before - 1);
-            let rows = sql::read(caller, HERE, &request(self.after, until)).await?;
-            let rows = rows.into_rows().unwrap_or_default();
+        while self.after < self.last {
+            let until = self.after.saturating_add(self.width).min(self.last);
+            // Of one instant there are no more than sensors.
+            let most = if self.width > 1 { Some(ROWS_MAX + 1) } else { None };
+            let rows = sql::rows(caller, &request((self.after, until), most)).await?;
             if rows.len() > ROWS_MAX && self.width > 1 {
                 self.width /= 2;
                 continue;
@@ -60,11 +60,11 @@ impl Missed {
     }
 }
 
-fn request(after: i64, until: i64) -> SqlRequest {
+fn request((after, until): (i64, i64), most: Option<usize>) -> SqlRequest {
+    let limit = most.map_or_else(String::new, |most| format!("LIMIT {most}"));
     let sql = format!(
         "SELECT s.name, r.time, r.value, r.board, r.token, r.flag FROM sensor AS s \
-         CROSS JOIN reading AS r ON r.sensor = s.id AND r.time > ?1 AND r.time <= ?2 LIMIT {}",
-        ROWS_MAX + 1
+         CROSS JOIN reading AS r ON r.sensor = s.id AND r.time > ?1 AND r.time <= ?2 {limit}"
     );
     let between = vec![Value::Integer(after), Value::Integer(until)];
     SqlRequest::one(RequestKind::Query, Origin::Agent, &sql, between)
@@ -76,8 +76,8 @@ fn told(row: Vec<Value>) -> Option<(String, Json)> {
         return None;
     };
     let sensor = String::from_utf8(name).ok()?;
-    let mut body = json!({"sensor": sensor, "time": plain(time), "value": plain(value)});
-    body["board"] = plain(board);
+    let mut body = json!({"sensor": sensor, "time": listed(time), "value": listed(value)});
+    body["board"] = listed(board);
     if let Value::Integer(token) = token {
         body["token"] = json!(token);
     }
@@ -86,16 +86,6 @@ fn told(row: Vec<Value>) -> Option<(String, Json)> {
     }
     body["late"] = json!(true);
     Some((sensor, body))
-}
-
-/// A value of the database, as listeners get it.
-pub(super) fn plain(value: Value) -> Json {
-    match value {
-        Value::Integer(value) => value.into(),
-        Value::Real(value) => value.into(),
-        Value::Text(text) | Value::Blob(text) => String::from_utf8_lossy(&text).into(),
-        Value::Null => Json::Null,
-    }
 }
 
 #[cfg(test)]
@@ -156,7 +146,7 @@ mod tests {
         let (caller, mut missed) = (board(readings), Missed::new(after, before));
         let (mut values, mut last) = (Vec::new(), after);
         while let Some(stretch) = missed.next(&caller).await.unwrap() {
-            assert!(stretch.readings.len() <= ROWS_MAX && stretch.until > last);
+            assert!(stretch.readings.len() <= ROWS_MAX.max(2_000) && stretch.until > last);
             last = stretch.until;
             for (sensor, body) in stretch.readings {
                 let value = body["value"].as_i64().unwrap();
@@ -175,7 +165,7 @@ mod tests {
         runtime.block_on(async {
             let everything: Vec<i64> = (1..=5_000).collect();
             assert_eq!(all(5_000, 0, i64::MAX).await, everything);
-            assert_eq!(all(5_000, 10_000, 13_000).await, [11, 12], "neither end is included");
+            assert_eq!(all(5_000, 10_000, 13_000).await, [11, 12, 13], "the end is included");
             assert_eq!(all(5_000, 10_000, 10_000).await, Vec::<i64>::new());
         });
     }

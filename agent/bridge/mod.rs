@@ -17,6 +17,7 @@ use understudy_core::event::{Millis, NodeId};
 
 use crate::{
     call::Caller,
+    clock::BoardClock,
     driver::{clock, mqtt::Broker},
     readings::desk::Desk,
     status::BridgeStatus,
@@ -78,11 +79,16 @@ pub struct Bridge(Vec<Progress>);
 impl Bridge {
     /// Begins to play these parts.
     #[must_use]
-    pub fn start(parts: &[Part], group: &Group, caller: &Caller, desk: &Desk) -> Self {
+    pub fn start(
+        parts: &[Part],
+        group: &Group,
+        (caller, desk, clock): (&Caller, &Desk, &BoardClock),
+    ) -> Self {
         let begin = |part: &Part| {
             let progress = Progress::of(part);
             let stage = Stage {
                 caller: caller.clone(),
+                clock: clock.clone(),
                 group: group.clone(),
                 duty: part.duty.clone(),
                 broker: part.broker.clone(),
@@ -109,6 +115,8 @@ impl Bridge {
 pub struct Stage {
     /// The loop.
     pub caller: Caller,
+    /// The board's clock.
+    pub clock: BoardClock,
     /// For which group.
     pub group: Group,
     /// In which duty.
@@ -161,10 +169,7 @@ impl Progress {
     /// What is wrong with the broker now, if anything.
     fn found(&self, trouble: Option<String>) {
         let mut status = self.lock();
-        status.connected = false;
-        if trouble.is_some() {
-            status.trouble = trouble;
-        }
+        (status.connected, status.trouble) = (false, trouble);
     }
 
     fn connected(&self) {

@@ -6,6 +6,8 @@
 //! index, the same whoever tells it. Nothing counts as told that the broker has not
 //! acknowledged.
 
+use std::convert::Infallible;
+
 use super::{
     Group, Patience, Stage,
     part::{self, Player, Turn},
@@ -13,6 +15,9 @@ use super::{
     telling,
     topic::Topic,
 };
+
+/// What can stand in braces.
+const NAMES: [&str; 4] = ["group", "tag", "sensor", "duty"];
 
 /// What is told, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +64,14 @@ impl Publication {
                 return Err(format!("{key}: Home Assistant needs {{{name}}} in it"));
             }
         }
+        let Self { readings, duties, availability, .. } = &publication;
+        let all = [("readings", readings.as_ref()), ("duties", duties.as_ref())];
+        for (key, topic) in all.into_iter().filter_map(|(key, topic)| Some((key, topic?))) {
+            let others = [Some(availability), duties.as_ref().filter(|_| key == "readings")];
+            if others.into_iter().flatten().any(|other| topic.meets(other, &NAMES)) {
+                return Err(format!("{key}: one of these could be another topic of [publish]"));
+            }
+        }
         Ok(publication)
     }
 
@@ -102,26 +115,45 @@ impl Player for Publisher {
 
     async fn act(&self, mut turn: Turn) -> Result<(), String> {
         let (stage, token) = (&self.stage, turn.token);
-        let mut position = Position::read(stage).await?;
+        let mut position = None;
         let ended = tokio::select! {
             () = turn.over() => Ok(()),
             ended = self.keep_telling(token, &mut position) => ended,
         };
         stage.progress.found(None);
-        // Where it cannot be left, what was told since is told again.
-        let _ = position.leave(stage, token).await;
+        if let Some(position) = &mut position {
+            // Where it cannot be left, what was told since is told again.
+            let _ = position.leave(stage, token).await;
+        }
         ended
     }
 }
 
 impl Publisher {
-    async fn keep_telling(&self, token: u64, position: &mut Position) -> Result<(), String> {
+    async fn keep_telling(
+        &self,
+        token: u64,
+        position: &mut Option<Position>,
+    ) -> Result<(), String> {
         let mut patience = Patience::new(&self.stage);
         loop {
-            let telling = telling::session(&self.stage, &self.publication, token, position);
-            let Err(why) = telling.await;
+            let Err(why) = self.tell_on(token, position).await;
             patience.wait(&self.stage, why).await?;
         }
+    }
+
+    /// Over one line, from where it was told before.
+    async fn tell_on(
+        &self,
+        token: u64,
+        position: &mut Option<Position>,
+    ) -> Result<Infallible, String> {
+        let known = match position.take() {
+            Some(known) => known,
+            None => Position::read(&self.stage).await?,
+        };
+        let position = position.insert(known);
+        telling::session(&self.stage, &self.publication, token, position).await
     }
 }
 
@@ -142,6 +174,8 @@ mod tests {
         assert!(wrong(["r/{sensor}", "d", "a"], Some("h")).contains("duties: Home Assistant"));
         assert!(wrong(["r", "d", ""], None).contains("availability = \"\""));
         assert!(wrong(["r/{board}", "d", "a"], None).contains("group or tag or sensor"));
+        assert!(wrong(["u/{sensor}", "d/{duty}", "u/there"], None).contains("readings: one of"));
+        assert!(wrong(["r/{sensor}", "{duty}/x", "a"], None).contains("readings: one of"));
         assert!(wrong(fine, Some("")).contains("home_assistant"));
         assert!(wrong(fine, Some("h/+")).contains("home_assistant"));
     }

@@ -6,7 +6,7 @@
 //! where it does not end soon, or the lease does. A part that finds it cannot be played here
 //! leaves the duty to another board, and tries again until it can.
 
-use std::{pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 use understudy_core::event::Millis;
@@ -54,8 +54,9 @@ pub trait Player: Sync {
 pub async fn play(player: impl Player) {
     let stage = player.stage();
     loop {
-        let ended = match stage.reach().await {
-            Ok(()) => wait_and_act(&player).await,
+        let ended = match can(stage).await {
+            Ok(true) => wait_and_act(&player).await,
+            Ok(false) => Ok(()),
             Err(why) => Err(why),
         };
         match ended {
@@ -63,6 +64,24 @@ pub async fn play(player: impl Player) {
             Err(why) => cannot(stage, why).await,
         }
     }
+}
+
+/// Can the part be played here, if it is wanted: there is such a duty, and this board may
+/// hold it?
+async fn can(stage: &Stage) -> Result<bool, String> {
+    let Some(status) = stage.caller.status().await else { return Ok(false) };
+    let Some(duty) = status.duties.iter().find(|duty| duty.name == stage.duty) else {
+        return Ok(false);
+    };
+    if duty.rules.keep {
+        return Err(String::from(
+            "its rule has two boards act at a time (`--without-majority`), and a broker serves one",
+        ));
+    }
+    if status.witness {
+        return Ok(false);
+    }
+    stage.reach().await.map(|()| true)
 }
 
 /// Waits until it may be wanted: at the latest for [`AGAIN`].
@@ -83,15 +102,15 @@ async fn cannot(stage: &Stage, mut why: String) {
     loop {
         let (words, _nobody_listens) = mpsc::channel(WORDS_MAX);
         let (duty, pid) = (stage.duty.clone(), std::process::id());
-        let keeper = stage.caller.keeper(Opening::Cannot { duty, pid, why }, words).await;
+        let keeper = stage.caller.own_keeper(Opening::Cannot { duty, pid, why }, words).await;
         tokio::time::sleep(AGAIN).await;
-        let now = stage.reach().await;
+        let now = can(stage).await;
         if let Some(Ok(keeper)) = keeper {
             // The loop may have ended, and this with it.
             let _ = stage.caller.keeper_said(keeper, None).await;
         }
         match now {
-            Ok(()) => return,
+            Ok(_) => return,
             Err(still) => why = still,
         }
     }
@@ -104,7 +123,7 @@ async fn wait_and_act(player: &impl Player) -> Result<(), String> {
     let (words, mut heard) = mpsc::channel(WORDS_MAX);
     let opening = Opening::Hold { duty: duty.clone(), pid: std::process::id(), beats: false };
     // Why it is not wanted, if not, is in this board's status.
-    let Some(Ok(keeper)) = caller.keeper(opening, words).await else { return Ok(()) };
+    let Some(Ok(keeper)) = caller.own_keeper(opening, words).await else { return Ok(()) };
     while let Some(word) = heard.recv().await {
         let AgentWord::Take { token, until_ms } = word else { continue };
         let ended = turn(&mut heard, token, Millis(until_ms), player).await;
@@ -146,7 +165,11 @@ async fn turn(
                 Some(_) => {}
                 None => return Ok(()),
             },
-            ended = &mut acting => return ended,
+            ended = poll_fn(|context| match clock::now() < until {
+                true => acting.as_mut().poll(context),
+                // It stood still meanwhile, and sleeps are not told of that.
+                false => Poll::Ready(Ok(())),
+            }) => return ended,
         }
     }
 }
@@ -159,6 +182,7 @@ mod tests {
     use crate::{
         bridge::{Group, Progress},
         call::{Call, Caller},
+        clock::BoardClock,
         driver::mqtt::Broker,
         keepers::KeeperCall,
     };
@@ -192,7 +216,8 @@ mod tests {
         let broker = Broker { host: "hub".into(), port: 1, account: None, authorities: None };
         let group = Group { name: "g".into(), tag: "00000001".into(), node: 1 };
         let (duty, progress) = (String::from("mqtt-in"), Progress::default());
-        let stage = Stage { caller, group, duty, broker, progress };
+        let clock = BoardClock::new(1, Vec::new(), std::path::Path::new("/nowhere"));
+        let stage = Stage { caller, clock, group, duty, broker, progress };
         (Actor { stage, ends, hears, turns: Arc::default() }, calls)
     }
 

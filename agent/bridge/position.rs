@@ -9,13 +9,16 @@ use understudy_core::{
 };
 
 use super::{Stage, sql};
-use crate::{duties, feed::Place};
+use crate::{driver::clock, duties, feed::Place};
 
 /// Left at the latest after so many messages,
 const MESSAGES_MAX: u64 = 1_000;
 
 /// or so long after the first of them, milliseconds: each time is an entry of the log.
 const OPEN_MS_MAX: u64 = 60_000;
+
+/// Between two tries to leave it, milliseconds.
+const AGAIN_MS: u64 = 1_000;
 
 /// See the module's description. Fields only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +43,10 @@ pub struct Position {
     pub history: i64,
     /// Messages since it was left, and when the first of them was told.
     open: Option<(u64, Millis)>,
+    /// It was never left.
+    is_new: bool,
+    /// Where it could not be left it is tried again, and not at once.
+    not_before: Millis,
 }
 
 impl Position {
@@ -52,12 +59,41 @@ impl Position {
         let answer = sql::read(&stage.caller, level, &duties::left(&stage.duty)).await?;
         let left = duties::what_was_left(answer)?;
         let unreadable = |error| format!("what was left for {}: {error}", stage.duty);
+        let is_new = left.is_none();
         let left: Left = match left {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(unreadable)?,
             None => Left::default(),
         };
         let place = left.place.as_deref().and_then(Place::parse);
-        Ok(Self { place, time: left.time, history: left.history, open: None })
+        Ok(Self {
+            place,
+            time: left.time,
+            history: left.history,
+            open: None,
+            is_new,
+            not_before: Millis(0),
+        })
+    }
+
+    /// Where it was never left, it begins here: whoever is next must know that before
+    /// anything is told.
+    ///
+    /// # Errors
+    /// As of [`Self::leave`].
+    pub async fn begin(&mut self, stage: &Stage, token: u64, here: Place) -> Result<(), String> {
+        if self.is_new {
+            (self.place, self.time) = (Some(here), stage.clock.wall_us());
+            self.told(clock::now(), 0);
+            self.leave(stage, token).await?;
+        }
+        Ok(())
+    }
+
+    /// All up to this time was told, or it is that of one that was; no sensor's clock counts
+    /// for more than this board's, where that is known. Microseconds since 1970.
+    pub fn reach(&mut self, time: Option<i64>, now: Option<i64>) {
+        let time = time.map(|time| now.map_or(time, |now| time.min(now)));
+        self.time = self.time.max(time);
     }
 
     /// So many messages more were told.
@@ -69,15 +105,16 @@ impl Position {
     /// Is it to be left again?
     #[must_use]
     pub fn is_due(&self, now: Millis) -> bool {
-        self.open.is_some_and(|(messages, since)| {
-            messages >= MESSAGES_MAX || now.since(since) >= OPEN_MS_MAX
-        })
+        self.due_in_ms(now) == Some(0)
     }
 
     /// When it is, if nothing more is told, milliseconds from now.
     #[must_use]
     pub fn due_in_ms(&self, now: Millis) -> Option<u64> {
-        self.open.map(|(_, since)| OPEN_MS_MAX.saturating_sub(now.since(since)))
+        let (messages, since) = self.open?;
+        let open = if messages >= MESSAGES_MAX { 0 } else { OPEN_MS_MAX };
+        let at = since.plus(open).max(self.not_before);
+        Some(at.since(now))
     }
 
     /// Leaves it to whoever goes on, where anything was told since it was left.
@@ -92,8 +129,9 @@ impl Position {
         let left = Left { place, time: self.time, history: self.history };
         let bytes = serde_json::to_vec(&left).map_err(|error| error.to_string())?;
         let fence = Fence { duty: stage.duty.clone(), token };
+        self.not_before = clock::now().plus(AGAIN_MS);
         sql::write(&stage.caller, &duties::leave(fence, bytes)?).await?;
-        self.open = None;
+        (self.open, self.is_new, self.not_before) = (None, false, Millis(0));
         Ok(())
     }
 }
@@ -111,5 +149,11 @@ mod tests {
         assert_eq!(position.due_in_ms(Millis(20_005)), Some(40_000));
         position.told(Millis(6), 1);
         assert!(position.is_due(Millis(6)));
+        position.not_before = Millis(1_006);
+        assert!(!position.is_due(Millis(1_005)) && position.is_due(Millis(1_006)));
+        position.reach(Some(70), Some(60));
+        position.reach(Some(50), None);
+        position.reach(None, Some(90));
+        assert_eq!(position.time, Some(60), "no sensor is ahead of the board");
     }
 }

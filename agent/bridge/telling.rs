@@ -9,8 +9,9 @@ use std::{
 
 use rumqttc::{LastWill, QoS};
 use serde_json::{Value as Json, json};
+use tokio::sync::broadcast::error::RecvError;
+use tracing::warn;
 use understudy_core::{
-    event::ReadLevel,
     readings::unset_of,
     sql::{Origin, RequestKind, SqlRequest, Value},
 };
@@ -19,7 +20,7 @@ use super::{
     Stage,
     discovery::{self, Message, Sensor},
     line::{Line, OPEN_MAX, Said},
-    missed::{Missed, Stretch, plain},
+    missed::{Missed, Stretch},
     outward::Publication,
     position::Position,
     sql,
@@ -27,8 +28,11 @@ use super::{
 use crate::{
     call::Caller,
     driver::clock,
-    feed::{Ended, Feed, Heard},
+    feed::{Ended, Feed, Heard, listed},
 };
+
+/// What is said where the loop has ended.
+const STOPPING: &str = "this board is stopping";
 
 /// What Home Assistant says when it has started, under its prefix.
 const BIRTH: &str = "status";
@@ -39,14 +43,21 @@ const KNOWN_MAX: usize = 1_000;
 /// Rows of the history at a time.
 const ROWS_MAX: usize = 200;
 
+/// Readings that are told together: between two such lots the place may be left.
+const TOGETHER_MAX: usize = 250;
+
+/// Boards' clocks agree within this, microseconds: so far behind the last time that was told
+/// it is looked for what the log has no longer.
+const OVERLAP_US: i64 = 60_000_000;
+
+/// A broker that has taken a message says so within this.
+const ANSWERED: Duration = Duration::from_secs(30);
+
 /// What is there already comes within this.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Where nothing is to be left.
-const LONG: Duration = Duration::from_secs(3_600);
-
-/// How the database of this board has it, which need not be the newest.
-pub(super) const HERE: ReadLevel = ReadLevel::None { freshness_ms: None };
+/// Between two looks at units and names, where nothing else happens.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Tells what there is to tell, behind `position`, until the line breaks.
 ///
@@ -58,28 +69,31 @@ pub async fn session(
     token: u64,
     position: &mut Position,
 ) -> Result<Infallible, String> {
-    let mut teller = Teller::begin(stage, publication, position).await?;
-    let mut feed = Feed::begin(stage.caller.clone(), teller.position.place, Vec::new()).await?;
-    teller.take_place(&feed, token).await?;
+    let mut feed = Feed::begin(stage.caller.clone(), position.place, Vec::new()).await?;
+    position.begin(stage, token, feed.place()).await?;
+    let mut teller = Teller::begin((stage, publication), token, position).await?;
     let listening = stage.caller.listen_to_duties().await;
-    let mut duties = listening.ok_or("this board is stopping")??;
+    let mut duties = listening.ok_or(STOPPING)??;
     teller.tell_duties().await?;
     loop {
-        let due_ms = teller.position.due_in_ms(clock::now());
-        let due = due_ms.map_or(LONG, Duration::from_millis);
+        // Also of what came while something else was told.
+        teller.clear_away().await?;
+        teller.leave_if_due().await?;
+        let due_ms = teller.position.due_in_ms(clock::now()).unwrap_or(u64::MAX);
         tokio::select! {
             heard = feed.next() => teller.tell(&mut feed, heard).await?,
-            // What was missed is in the history as well.
-            _ = duties.changes.recv() => {
-                teller.make_known().await?;
+            change = duties.changes.recv() => {
+                if change == Err(RecvError::Closed) {
+                    return Err(String::from(STOPPING));
+                }
+                // What was missed is in the history as well.
+                teller.make_known(false).await?;
                 teller.tell_duties().await?;
             }
             said = teller.line.next() => teller.hear(said)?,
-            () = tokio::time::sleep(due) => {}
-        }
-        teller.clear_away().await?;
-        if teller.position.is_due(clock::now()) {
-            teller.position.leave(stage, token).await?;
+            () = tokio::time::sleep(LOOK.min(Duration::from_millis(due_ms))) => {
+                teller.make_known(false).await?;
+            }
         }
     }
 }
@@ -88,6 +102,7 @@ pub async fn session(
 struct Teller<'s> {
     stage: &'s Stage,
     publication: &'s Publication,
+    token: u64,
     position: &'s mut Position,
     line: Line,
     /// Messages that the broker has not acknowledged.
@@ -104,8 +119,8 @@ struct Teller<'s> {
 
 impl<'s> Teller<'s> {
     async fn begin(
-        stage: &'s Stage,
-        publication: &'s Publication,
+        (stage, publication): (&'s Stage, &'s Publication),
+        token: u64,
         position: &'s mut Position,
     ) -> Result<Self, String> {
         let there = publication.availability_topic(&stage.group);
@@ -115,27 +130,28 @@ impl<'s> Teller<'s> {
         stage.progress.connected();
         let (known, sensors, stale) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         let (open, is_asked) = (0, false);
-        let mut teller =
-            Self { stage, publication, position, line, open, known, sensors, stale, is_asked };
+        let mut teller = Self {
+            stage,
+            publication,
+            token,
+            position,
+            line,
+            open,
+            known,
+            sensors,
+            stale,
+            is_asked,
+        };
+        teller.make_known(false).await?;
+        teller.publish(vec![(there, String::from("online"))]).await?;
+        // What is retained comes at once, and would be in the way of what is acknowledged.
         if let Some(prefix) = &publication.home_assistant {
             for filter in [format!("{prefix}/{BIRTH}"), discovery::filter(prefix, &stage.group)] {
                 let subscribed = teller.line.client.subscribe(filter, QoS::AtMostOnce).await;
                 subscribed.map_err(|_| "the line has ended")?;
             }
         }
-        teller.make_known().await?;
-        teller.publish(vec![(there, String::from("online"))]).await?;
         Ok(teller)
-    }
-
-    /// Where nothing was told before, it begins here: whoever is next knows that.
-    async fn take_place(&mut self, feed: &Feed, token: u64) -> Result<(), String> {
-        if self.position.place.is_none() {
-            self.position.place = Some(feed.place());
-            self.position.told(clock::now(), 0);
-            self.position.leave(self.stage, token).await?;
-        }
-        Ok(())
     }
 
     /// What came of the log.
@@ -146,9 +162,12 @@ impl<'s> Teller<'s> {
     ) -> Result<(), String> {
         match heard {
             Ok(heard) => self.tell_readings(&heard).await,
-            Err(Ended::Gone { first }) => self.tell_missed(feed, first).await,
-            // As with a listener that is new: what is in the table stays there.
-            Err(Ended::Another) => Ok(()),
+            Err(Ended::Gone { first }) => {
+                feed.skip_to(first);
+                self.tell_missed(feed).await
+            }
+            // The log of before is gone as a whole, and the table has what was in it.
+            Err(Ended::Another) => self.tell_missed(feed).await,
             Err(Ended::Failed(why)) => Err(why),
         }
     }
@@ -156,16 +175,24 @@ impl<'s> Teller<'s> {
     async fn tell_readings(&mut self, heard: &[Heard]) -> Result<(), String> {
         let is_new = |heard: &Heard| !self.sensors.contains(&heard.sensor);
         if self.sensors.len() < KNOWN_MAX && heard.iter().any(is_new) {
-            self.make_known().await?;
+            self.make_known(false).await?;
+            // One that is in no table is looked for once.
+            self.sensors.extend(heard.iter().map(|heard| heard.sensor.clone()));
         }
-        let messages = heard.iter().filter_map(|heard| self.of_reading(heard)).collect();
-        self.publish(messages).await?;
-        let Some(last) = heard.last() else { return Ok(()) };
-        self.position.place = Some(last.place);
-        let times = heard.iter().filter(|it| !it.far).filter_map(|it| it.time);
-        self.position.time = self.position.time.max(times.max());
-        self.count(heard.len());
+        for some in heard.chunks(TOGETHER_MAX) {
+            let messages = some.iter().filter_map(|heard| self.of_reading(heard)).collect();
+            self.publish(messages).await?;
+            let Some(last) = some.last() else { return Ok(()) };
+            self.position.place = Some(last.place);
+            self.position.reach(some.iter().filter_map(time_of).max(), self.now_us());
+            self.count(some.len()).await?;
+        }
         Ok(())
+    }
+
+    /// What time it is, as far as this board knows.
+    fn now_us(&self) -> Option<i64> {
+        self.stage.clock.wall_us()
     }
 
     fn of_reading(&self, heard: &Heard) -> Option<Message> {
@@ -175,23 +202,27 @@ impl<'s> Teller<'s> {
         Some((topic, body.to_string()))
     }
 
-    /// What the log has no longer, and then what it has from there on.
-    async fn tell_missed(&mut self, feed: &mut Feed, first: u64) -> Result<(), String> {
-        feed.skip_to(first);
+    /// What the log has no longer, and then what it has from there on. Something may be told
+    /// twice, once without its index: times are no order.
+    async fn tell_missed(&mut self, feed: &mut Feed) -> Result<(), String> {
+        let place = feed.place();
+        warn!(entry = place.index, "the log begins later than what is to be told");
         let next = tokio::time::timeout(SOON, feed.next()).await;
         let heard = match next {
             Ok(Ok(heard)) => heard,
             Ok(Err(Ended::Failed(why))) => return Err(why),
             Ok(Err(Ended::Gone { .. } | Ended::Another)) | Err(_) => Vec::new(),
         };
-        if let Some(after) = self.position.time {
-            let (_, now_us) = clock::boot_and_wall_us();
-            let before = heard.iter().filter_map(|heard| heard.time).min().unwrap_or(now_us);
-            let mut missed = Missed::new(after, before);
+        if let Some(time) = self.position.time {
+            let after = time.saturating_sub(OVERLAP_US);
+            let there = heard.iter().filter_map(time_of).max().filter(|there| *there > time);
+            let last = there.or(self.now_us()).unwrap_or(i64::MAX);
+            let mut missed = Missed::new(after, last);
             while let Some(stretch) = missed.next(&self.stage.caller).await? {
                 self.tell_late(stretch).await?;
             }
         }
+        self.position.place = Some(place);
         self.tell_readings(&heard).await
     }
 
@@ -203,24 +234,37 @@ impl<'s> Teller<'s> {
         let messages: Vec<Message> = stretch.readings.iter().filter_map(message).collect();
         let count = messages.len();
         self.publish(messages).await?;
-        self.position.time = Some(stretch.until);
-        self.count(count);
-        Ok(())
+        self.position.reach(Some(stretch.until), self.now_us());
+        self.count(count).await
     }
 
     /// So many readings were told.
-    fn count(&mut self, readings: usize) {
+    async fn count(&mut self, readings: usize) -> Result<(), String> {
         self.position.told(clock::now(), readings);
-        let mut progress = self.stage.progress.lock();
-        progress.readings += readings as u64;
-        progress.place = self.position.place.map(|place| place.to_string());
+        {
+            let mut progress = self.stage.progress.lock();
+            progress.readings += readings as u64;
+            progress.place = self.position.place.map(|place| place.to_string());
+        }
+        self.leave_if_due().await
+    }
+
+    /// Leaves the place to whoever goes on, and looks whether units and names are as they
+    /// were. A group that does not take it now is asked again.
+    async fn leave_if_due(&mut self) -> Result<(), String> {
+        if !self.position.is_due(clock::now()) {
+            return Ok(());
+        }
+        if let Err(why) = self.position.leave(self.stage, self.token).await {
+            warn!(duty = self.stage.duty, why, "the place is not left");
+        }
+        self.make_known(false).await
     }
 
     /// What the history says of duties since; of each the last where it was never asked.
     async fn tell_duties(&mut self) -> Result<(), String> {
         loop {
-            let answer = sql::read(&self.stage.caller, HERE, &turns(self.position.history)).await?;
-            let rows = answer.into_rows().unwrap_or_default();
+            let rows = sql::rows(&self.stage.caller, &turns(self.position.history)).await?;
             let Some(last) = rows.last().and_then(|row| row.first().cloned()) else {
                 return Ok(());
             };
@@ -238,8 +282,8 @@ impl<'s> Teller<'s> {
         }
     }
 
-    /// Makes known to Home Assistant what it does not know, or knows otherwise.
-    async fn make_known(&mut self) -> Result<(), String> {
+    /// Makes known to Home Assistant what it does not know, or knows otherwise; or all.
+    async fn make_known(&mut self, all: bool) -> Result<(), String> {
         if self.publication.home_assistant.is_none() {
             return Ok(());
         }
@@ -251,7 +295,8 @@ impl<'s> Teller<'s> {
         let now: BTreeMap<String, String> = of_sensors.chain(of_duties).collect();
         let is_gone = |topic: &&String| !now.contains_key(*topic);
         let gone = self.known.keys().filter(is_gone).map(|topic| (topic.clone(), String::new()));
-        let is_new = |(topic, body): &(&String, &String)| self.known.get(*topic) != Some(*body);
+        let is_new =
+            |(topic, body): &(&String, &String)| all || self.known.get(*topic) != Some(*body);
         let new = now.iter().filter(is_new).map(|(topic, body)| (topic.clone(), body.clone()));
         let messages = gone.chain(new).collect();
         self.publish(messages).await?;
@@ -264,8 +309,7 @@ impl<'s> Teller<'s> {
     /// where it has forgotten it.
     async fn clear_away(&mut self) -> Result<(), String> {
         if std::mem::take(&mut self.is_asked) {
-            self.known.clear();
-            self.make_known().await?;
+            self.make_known(true).await?;
         }
         let stale = std::mem::take(&mut self.stale).into_iter();
         let gone = stale.filter(|topic| !self.known.contains_key(topic));
@@ -292,8 +336,8 @@ impl<'s> Teller<'s> {
     }
 
     async fn hear_next(&mut self) -> Result<(), String> {
-        let said = self.line.next().await;
-        self.hear(said)
+        let said = tokio::time::timeout(ANSWERED, self.line.next()).await;
+        self.hear(said.map_err(|_| "it acknowledges nothing")?)
     }
 
     fn hear(&mut self, said: Said) -> Result<(), String> {
@@ -317,12 +361,9 @@ async fn there_are(caller: &Caller) -> Result<(Vec<Sensor>, Vec<String>), String
     let is_number = "SELECT typeof(r.value) IN ('integer', 'real') FROM reading AS r \
                      WHERE r.sensor = s.id ORDER BY r.time DESC LIMIT 1";
     let select = format!(
-        "SELECT s.name, s.unit, coalesce(({is_number}), 0) FROM sensor AS s ORDER BY s.id LIMIT {KNOWN_MAX}"
+        "SELECT s.name, s.unit, coalesce(({is_number}), s.unit IS NOT NULL) FROM sensor AS s ORDER BY s.id LIMIT {KNOWN_MAX}"
     );
-    let sensors = match sql::read(caller, HERE, &query(&select, Vec::new())).await {
-        Ok(answer) => answer.into_rows().unwrap_or_default(),
-        Err(why) => return Err(why),
-    };
+    let sensors = sql::rows(caller, &query(&select, Vec::new())).await?;
     let sensor = |row: Vec<Value>| match <[Value; 3]>::try_from(row).ok()? {
         [Value::Text(name), unit, is_number] => Some(Sensor {
             name: String::from_utf8(name).ok()?,
@@ -332,8 +373,7 @@ async fn there_are(caller: &Caller) -> Result<(Vec<Sensor>, Vec<String>), String
         _ => None,
     };
     let duties = query("SELECT name FROM _understudy_duty ORDER BY id", Vec::new());
-    let duties = sql::read(caller, HERE, &duties).await?.into_rows().unwrap_or_default();
-    let duties = duties.into_iter().flatten().filter_map(text).collect();
+    let duties = sql::rows(caller, &duties).await?.into_iter().flatten().filter_map(text).collect();
     Ok((sensors.into_iter().filter_map(sensor).collect(), duties))
 }
 
@@ -358,6 +398,11 @@ fn turns(after: i64) -> SqlRequest {
     query(&sql, after)
 }
 
+/// The time of a reading by which others can be looked for.
+fn time_of(heard: &Heard) -> Option<i64> {
+    heard.time.filter(|_| !heard.far)
+}
+
 fn query(sql: &str, values: Vec<Value>) -> SqlRequest {
     SqlRequest::one(RequestKind::Query, Origin::Agent, sql, values)
 }
@@ -366,16 +411,16 @@ fn query(sql: &str, values: Vec<Value>) -> SqlRequest {
 fn turn(row: Vec<Value>) -> Option<(String, Json)> {
     let [id, time, board, kind, duty, token, reason] = <[Value; 7]>::try_from(row).ok()?;
     let (duty, kind) = (text(duty)?, text(kind)?);
-    let holder = if kind == "take" { plain(board.clone()) } else { Json::Null };
-    let mut body = json!({"duty": duty, "event": kind, "holder": holder, "board": plain(board)});
+    let holder = if kind == "take" { listed(board.clone()) } else { Json::Null };
+    let mut body = json!({"duty": duty, "event": kind, "holder": holder, "board": listed(board)});
     if let Value::Integer(us) = time
         && unset_of(us).is_none()
     {
         body["time"] = json!(us);
     }
-    body["token"] = plain(token);
-    body["reason"] = plain(reason);
-    body["index"] = plain(id);
+    body["token"] = listed(token);
+    body["reason"] = listed(reason);
+    body["index"] = listed(id);
     Some((duty, body))
 }
 
