@@ -1,4 +1,5 @@
-//! A real MQTT broker for tests: mosquitto, as a process of its own on a port of its own.
+//! A real MQTT broker for tests, as a process of its own on a port of its own: mosquitto, or
+//! one that has nothing in common with it, amqtt.
 
 use std::{
     fs,
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::processes::signal;
+use crate::{processes::signal, program};
 
 /// Looks at something that comes about soon, one every 50 ms.
 const TRIES: u32 = 200;
@@ -17,7 +18,7 @@ const TRIES: u32 = 200;
 /// See the module's description. Ended when dropped.
 pub struct Broker {
     folder: tempfile::TempDir,
-    enter: Vec<String>,
+    command: Vec<String>,
     running: Option<Child>,
     /// Where it listens.
     pub port: u16,
@@ -30,17 +31,39 @@ impl Broker {
     /// When it does not come up.
     #[must_use]
     pub fn new(settings: &str) -> Option<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let port = listener.local_addr().expect("it is bound").port();
-        drop(listener);
-        let mut broker = Self::at(port, "127.0.0.1", settings, Vec::new())?;
-        broker.start();
+        Self::at(free_port(), "127.0.0.1", settings, Vec::new()).map(Self::up)
+    }
+
+    /// One that runs and is not mosquitto; none where amqtt is not installed, which is said.
+    ///
+    /// # Panics
+    /// As [`Broker::new`].
+    #[must_use]
+    pub fn amqtt() -> Option<Self> {
+        let program = program::target().join("amqtt/bin/amqtt");
+        if !program.exists() {
+            eprintln!("skipped: amqtt is not installed at {} (tests/run)", program.display());
+            return None;
+        }
+        let (folder, port) = (tempfile::tempdir().expect("a temporary folder"), free_port());
+        let settings = folder.path().join("amqtt.yaml");
+        let text = format!(
+            "listeners:\n  default:\n    type: tcp\n    bind: 127.0.0.1:{port}\nplugins:\n  \
+             amqtt.plugins.authentication.AnonymousAuthPlugin:\n    allow_anonymous: true\n"
+        );
+        fs::write(&settings, text).expect("its configuration");
+        let words = [program, PathBuf::from("-c"), settings].map(|it| it.display().to_string());
+        Some(Self { folder, command: words.to_vec(), running: None, port }.up())
+    }
+
+    fn up(mut self) -> Self {
+        self.start();
         let is_there = (0..TRIES).any(|_| {
             thread::sleep(Duration::from_millis(50));
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
         });
-        assert!(is_there, "the broker comes up: {}", broker.log());
-        Some(broker)
+        assert!(is_there, "the broker comes up: {}", self.log());
+        self
     }
 
     /// One that is to run after these words, on that address.
@@ -48,7 +71,7 @@ impl Broker {
     /// # Panics
     /// When nothing can be written.
     #[must_use]
-    pub fn at(port: u16, address: &str, settings: &str, enter: Vec<String>) -> Option<Self> {
+    pub fn at(port: u16, address: &str, settings: &str, mut enter: Vec<String>) -> Option<Self> {
         if !["/usr/sbin/mosquitto", "/usr/bin/mosquitto"]
             .iter()
             .any(|it| fs::exists(it).is_ok_and(|is| is))
@@ -66,8 +89,11 @@ impl Broker {
             "listener {port} {address}\n{access}\nuser root\nset_tcp_nodelay true\n\
              persistence_location {place}/\nlog_dest file {place}/log\n{settings}\n"
         );
-        fs::write(folder.path().join("mosquitto.conf"), text).expect("its configuration");
-        Some(Self { folder, enter, running: None, port })
+        let file = folder.path().join("mosquitto.conf");
+        fs::write(&file, text).expect("its configuration");
+        enter.extend(["mosquitto", "-c"].map(str::to_owned));
+        enter.push(file.display().to_string());
+        Some(Self { folder, command: enter, running: None, port })
     }
 
     /// The URL of it on this machine.
@@ -87,17 +113,30 @@ impl Broker {
     /// # Panics
     /// When that cannot be.
     pub fn start(&mut self) {
-        let program = [String::from("mosquitto")];
-        let words: Vec<&String> = self.enter.iter().chain(&program).collect();
-        let child = Command::new(words[0])
-            .args(&words[1..])
-            .arg("-c")
-            .arg(self.file("mosquitto.conf"))
+        let child = Command::new(&self.command[0])
+            .args(&self.command[1..])
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        self.running = Some(child.expect("mosquitto starts"));
+        self.running = Some(child.expect("the broker starts"));
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self) -> String {
+        self.running.as_ref().expect("it runs").id().to_string()
+    }
+
+    /// It looks at its lists again.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn reload(&self) {
+        signal("HUP", self.pid());
     }
 
     /// Asks it to end, and waits: what it is to keep it has then written.
@@ -125,6 +164,11 @@ impl Broker {
     pub fn log(&self) -> String {
         fs::read_to_string(self.file("log")).unwrap_or_default()
     }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("it is bound").port()
 }
 
 impl Drop for Broker {

@@ -94,6 +94,27 @@ fn a_group_works_by_mqtt_alone_through_the_death_of_its_leader_and_of_the_broker
 }
 
 #[test]
+fn a_broker_that_is_not_mosquitto_does_as_well() {
+    let Some(broker) = Broker::amqtt() else { return };
+    let mut agents = boards("mqtt", &[&broker]);
+    agents.form(&BOARDS);
+    let _made = agents.told("a", &["execute", "CREATE TABLE t(a)"]);
+    for board in BOARDS {
+        write(&agents, board, 1);
+    }
+    let former = leader(&agents);
+    agents.kill(former);
+    let left: Vec<&str> = BOARDS.into_iter().filter(|board| *board != former).collect();
+    agents.wait(left[0], "to follow another", |status| {
+        status["leader"].is_string() && status["leader"] != former
+    });
+    write(&agents, left[1], 2);
+    for board in left {
+        assert!(read(&agents, board).contains("1 1 1 2"), "{board}");
+    }
+}
+
+#[test]
 fn everything_is_posted_to_all_brokers_so_that_one_of_them_may_die() {
     let (Some(mut first), Some(second)) = (Broker::new(""), Broker::new("")) else { return };
     let mut agents = boards("mqtt", &[&first, &second]);
