@@ -200,6 +200,7 @@ async fn member(
     let keys = keyring.seal_keys();
     let mailbox = Mailbox::of(&public_key(&keys.private_key));
     let tag = keys.tag();
+    road.set_patience(timing.leader_silent_ms());
     road.attach(Brokers::open(options.posts(), tag, mailbox));
     will.name_post(tag, mailbox);
     let neighbours = neighbours(options, &keys, identity.node, road.address().port());

@@ -156,13 +156,13 @@ pub struct BrokerStatus {
     pub broker: String,
     /// It is there.
     pub connected: bool,
-    /// What is wrong with it, or was last.
+    /// Why it is not, or what is wrong with it though it is.
     pub trouble: Option<String>,
     /// Datagrams posted.
     pub posted: u64,
     /// Datagrams heard.
     pub heard: u64,
-    /// Datagrams that there was no room for, of either kind.
+    /// Datagrams that there was no room for, of either kind, and posted nonsense.
     pub dropped: u64,
 }
 

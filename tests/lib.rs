@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod ahead;
 pub mod broker;
+pub mod certificates;
 pub mod fuzz;
 pub mod namespace;
 pub mod network;

@@ -22,6 +22,8 @@ mod keys;
 mod listening;
 mod membership;
 mod mqtt;
+mod mqtt_troubles;
+mod mqtts;
 mod neighbours;
 mod publishing;
 mod reading;

@@ -316,9 +316,15 @@ pub(super) fn status(status: &Status) -> String {
             let _ = writeln!(out, "{} cannot be read: {trouble}.", sample.source);
         }
     }
-    for broker in status.brokers.iter().filter(|broker| !broker.connected) {
-        let why = broker.trouble.as_deref().unwrap_or("it has not answered yet");
-        let _ = writeln!(out, "The broker {} is not there: {why}.", broker.broker);
+    for BrokerStatus { broker, connected, trouble, .. } in &status.brokers {
+        let _ = match (connected, trouble) {
+            (true, None) => Ok(()),
+            (true, Some(why)) => writeln!(out, "The broker {broker} will not do: {why}."),
+            (false, why) => {
+                let why = why.as_deref().unwrap_or("it has not answered yet");
+                writeln!(out, "The broker {broker} is not there: {why}.")
+            }
+        };
     }
     if status.http_open {
         out.push_str("HTTP is open to the network without accounts (--http-open).\n");

@@ -5,7 +5,7 @@ use std::{ops::Range, path::PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::driver::{mqtt::Broker, road::Transport};
+use crate::driver::{mqtt::Broker, road::Transport, tls::Authorities};
 
 /// Brokers a board posts to at a time.
 const BROKERS_MAX: usize = 4;
@@ -101,7 +101,7 @@ impl BrokerConfig {
         let (host, port, is_tls) = self.place()?;
         let file = self.ca.clone().unwrap_or_else(|| PathBuf::from(AUTHORITIES));
         let read = || {
-            std::fs::read(&file)
+            Authorities::read(&file)
                 .map_err(|error| format!("[[broker]] {}: {}: {error}", self.url, file.display()))
         };
         let authorities = is_tls.then(read).transpose()?;

@@ -15,6 +15,7 @@ mod pages;
 pub mod post;
 pub mod road;
 pub mod socket;
+pub mod tls;
 pub mod udp;
 pub mod watch;
 

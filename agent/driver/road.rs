@@ -97,11 +97,15 @@ impl Road {
     /// Posts through these from now on, in the place of any before.
     pub fn attach(&mut self, brokers: Option<Brokers>) {
         self.brokers = brokers;
+        self.set_patience(self.patience_ms);
     }
 
     /// A member that UDP has brought nothing from for so long is posted to as well.
-    pub const fn set_patience(&mut self, ms: u64) {
+    pub fn set_patience(&mut self, ms: u64) {
         self.patience_ms = ms;
+        if let Some(brokers) = &self.brokers {
+            brokers.set_patience(ms);
+        }
     }
 
     /// Are there brokers to post to?
