@@ -189,6 +189,56 @@ fn where_udp_no_longer_gets_through_the_brokers_do_and_back_again() {
     ledger.check();
 }
 
+#[test]
+fn a_board_that_udp_brings_nothing_from_though_it_hears_the_others_goes_on_through_the_brokers() {
+    let Some(network) = Network::new() else { return };
+    let Some(mut broker) = Broker::at(1_883, "0.0.0.0", "", network.enter()) else { return };
+    broker.start();
+    // Rules that come before what is known of this machine's own addresses.
+    network.ip(&["rule", "add", "pref", "100", "lookup", "local"]);
+    network.ip(&["rule", "del", "pref", "0"]);
+    let mut agents = Agents::on(&program::debug(), &network);
+    for board in BOARDS {
+        agents.configure(board, &configuration("both", &[String::from("mqtt://10.80.0.1")]));
+    }
+    agents.form(&BOARDS);
+    let _made = agents.told("a", &["execute", "CREATE TABLE t(a)"]);
+    let udp = agents.status("a").expect("it answers")["udp"].clone();
+    let port = udp.as_str().and_then(|udp| udp.rsplit_once(':')).expect("a port").1.to_owned();
+    let rule = ["pref", "50", "ipproto", "udp", "sport", &port, "blackhole"];
+    let change = |what: &str| network.ip(&[&["rule", what][..], &rule].concat());
+    // The road by which one board hears another.
+    let road = |agents: &Agents, board: &str, other: &str| {
+        let status = agents.status(board).expect("it answers");
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        let other = members.into_iter().find(|member| member["name"] == other);
+        other.map(|member| member["address"].to_string()).unwrap_or_default()
+    };
+    let wait_for_road = |agents: &Agents, is_posted: bool| {
+        agents.wait("b", "to hear a", |_| road(agents, "b", "a").contains("mqtt") == is_posted);
+    };
+    change("add");
+    for is_new in [false, true] {
+        if is_new {
+            agents.kill("a");
+            agents.run("a");
+        }
+        agents.wait("a", "to be led, and hear", |status| status["leader"].is_string());
+        wait_for_road(&agents, true);
+        let _led = agents.told("a", &["transfer", "a"]);
+        agents.wait("c", "to follow it", |status| status["leader"] == "a");
+        for board in BOARDS {
+            write(&agents, board, 1);
+        }
+        assert!(!road(&agents, "a", "b").contains("mqtt"), "it hears them by UDP");
+    }
+    change("del");
+    wait_for_road(&agents, false);
+    for board in BOARDS {
+        assert!(read(&agents, board).contains("1 1 1 1 1 1"));
+    }
+}
+
 /// Somebody with a login who posts all that goes by once more, changed, as it was, and as it
 /// was a while ago: so many times altogether.
 fn hostile(port: u16) -> Arc<AtomicUsize> {

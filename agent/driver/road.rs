@@ -8,7 +8,9 @@
 //!
 //! Where there are brokers as well, what goes to a member that UDP has not brought anything
 //! from for a while is posted to its mailbox too: each datagram is sealed once, and one that
-//! comes twice counts once.
+//! comes twice counts once. It is told so as well, by a post with nothing in it, and then
+//! posts in turn: UDP may cross a link one way only. That word is not sealed, and costs no
+//! more than posts that nobody needs.
 
 use std::{collections::BTreeMap, io, net::SocketAddr};
 
@@ -20,6 +22,7 @@ use understudy_core::{
 };
 
 use super::{
+    clock,
     mqtt::{Brokers, LineStatus},
     udp::{Socket, Traffic},
 };
@@ -70,6 +73,9 @@ struct Place {
     /// Where it was heard last by UDP, and when.
     last: Option<SocketAddr>,
     heard: Option<Millis>,
+    /// When it said that UDP brings it nothing from here, and was told so itself.
+    deaf: Option<Millis>,
+    told: Option<Millis>,
     announced: Vec<String>,
     known: Vec<SocketAddr>,
     /// By others' word: see [`super::mdns`].
@@ -137,25 +143,45 @@ impl Road {
         let Some(brokers) = &mut self.brokers else {
             return by_udp(self.socket.receive(datagram).await);
         };
-        tokio::select! {
-            received = self.socket.receive(datagram) => by_udp(received),
-            Some(posted) = brokers.receive() => by_mqtt(&posted, datagram),
-        }
+        let posted = tokio::select! {
+            received = self.socket.receive(datagram) => return by_udp(received),
+            Some(posted) = brokers.receive() => posted,
+        };
+        self.by_mqtt(&posted, datagram)
     }
 
     /// The next datagram if one is there already.
     pub fn try_receive(&mut self, datagram: &mut [u8]) -> Option<(usize, Address)> {
         by_udp(self.socket.try_receive(datagram)).or_else(|| {
             let posted = self.brokers.as_mut()?.try_receive()?;
-            by_mqtt(&posted, datagram)
+            self.by_mqtt(&posted, datagram)
         })
+    }
+
+    /// What was posted is put where a datagram goes; one that is too long for that is none,
+    /// nor is an empty one.
+    fn by_mqtt(
+        &mut self,
+        (from, posted): &(Mailbox, Vec<u8>),
+        datagram: &mut [u8],
+    ) -> Option<(usize, Address)> {
+        if posted.is_empty() {
+            let place = self.book.values_mut().find(|place| place.mailbox == Some(*from));
+            place?.deaf = Some(clock::now());
+            return None;
+        }
+        datagram.get_mut(..posted.len())?.copy_from_slice(posted);
+        Some((posted.len(), Address::Mqtt(*from)))
     }
 
     /// Sends to an address, or loses it.
     pub fn send_to(&mut self, address: Address, datagram: &[u8]) {
         match (address, &self.brokers) {
             (Address::Udp(_), _) if self.transport == Transport::Mqtt => {}
-            (Address::Udp(address), _) => self.socket.send_to(address, datagram),
+            (Address::Udp(address), _) => {
+                self.socket.send_to(address, datagram);
+                self.answer_deaf(address, datagram);
+            }
             (Address::Mqtt(mailbox), Some(brokers)) => brokers.send(mailbox, datagram),
             (Address::Mqtt(_), None) => {}
         }
@@ -170,13 +196,28 @@ impl Road {
         }
     }
 
+    /// What goes back to an address whose member says that UDP brings it nothing.
+    fn answer_deaf(&self, address: SocketAddr, datagram: &[u8]) {
+        let Some(brokers) = &self.brokers else { return };
+        let now = clock::now();
+        let is_there = |place: &&Place| place.last == Some(address) || place.knows(address);
+        let there = self.book.values().filter(is_there);
+        let deaf = there.filter(|place| is_within(place.deaf, now, 2 * self.patience_ms));
+        deaf.filter_map(|place| place.mailbox).for_each(|mailbox| brokers.send(mailbox, datagram));
+    }
+
     /// Posts to a member's mailbox, where UDP does not do.
-    fn post(&self, now: Millis, node: NodeId, datagram: &[u8]) {
-        let (Some(brokers), Some(place)) = (&self.brokers, self.book.get(&node)) else { return };
-        let is_heard = place.heard.is_some_and(|at| now.since(at) <= self.patience_ms);
-        // What others send by UDP says nothing of what this board sends.
-        let is_heard = is_heard && self.transport == Transport::Both;
-        if let Some(mailbox) = place.mailbox.filter(|_| !is_heard) {
+    fn post(&mut self, now: Millis, node: NodeId, datagram: &[u8]) {
+        let Some(brokers) = &self.brokers else { return };
+        let Some(place) = self.book.get_mut(&node) else { return };
+        let Some(mailbox) = place.mailbox else { return };
+        let is_both = self.transport == Transport::Both;
+        let is_heard = is_both && is_within(place.heard, now, self.patience_ms);
+        if is_both && !is_heard && !is_within(place.told, now, self.patience_ms / 2) {
+            place.told = Some(now);
+            brokers.send(mailbox, &[]);
+        }
+        if !is_heard || is_within(place.deaf, now, 2 * self.patience_ms) {
             brokers.send(mailbox, datagram);
         }
     }
@@ -260,14 +301,18 @@ impl Road {
     }
 }
 
-fn by_udp(received: Option<(usize, SocketAddr)>) -> Option<(usize, Address)> {
-    received.map(|(bytes, source)| (bytes, Address::Udp(source)))
+impl Place {
+    fn knows(&self, address: SocketAddr) -> bool {
+        self.known.contains(&address) || self.seen.contains(&address)
+    }
 }
 
-/// What was posted is put where a datagram goes; one that is too long for that is none.
-fn by_mqtt((from, posted): &(Mailbox, Vec<u8>), datagram: &mut [u8]) -> Option<(usize, Address)> {
-    datagram.get_mut(..posted.len())?.copy_from_slice(posted);
-    Some((posted.len(), Address::Mqtt(*from)))
+fn is_within(at: Option<Millis>, now: Millis, ms: u64) -> bool {
+    at.is_some_and(|at| now.since(at) <= ms)
+}
+
+fn by_udp(received: Option<(usize, SocketAddr)>) -> Option<(usize, Address)> {
+    received.map(|(bytes, source)| (bytes, Address::Udp(source)))
 }
 
 fn numeric(addresses: &[String]) -> Vec<SocketAddr> {
