@@ -1,8 +1,8 @@
 //! Boards that were away for longer than the log reaches back, or are new, take the
-//! database page by page, through the real program.
+//! database page by page, through the real program, by UDP and through a broker.
 
 use serde_json::Value;
-use understudy_tests::{agents::Agents, program};
+use understudy_tests::{agents::Agents, broker::Broker, program};
 
 /// Values of so many bytes: together more than any log keeps.
 const VALUE_BYTES: u64 = 1_500_000;
@@ -21,7 +21,25 @@ fn sums(agents: &Agents, board: &str) -> String {
 
 #[test]
 fn boards_that_no_log_reaches_take_the_database_page_by_page() {
-    let mut agents = Agents::new(&program::debug());
+    take_pages(Agents::new(&program::debug()), || {});
+}
+
+#[test]
+fn pages_come_through_a_broker_too_that_is_killed_meanwhile() {
+    let Some(mut broker) = Broker::new("") else { return };
+    let agents = Agents::new(&program::debug());
+    for board in ["a", "b", "c", "d"] {
+        let text = format!("transport = \"mqtt\"\n[[broker]]\nurl = \"{}\"\n", broker.url());
+        agents.configure(board, &text);
+    }
+    take_pages(agents, || {
+        broker.kill();
+        broker.start();
+    });
+}
+
+/// Something happens while a board takes pages.
+fn take_pages(mut agents: Agents, mut disturb: impl FnMut()) {
     agents.form(&["a", "b", "c"]);
     let _ = agents.told("a", &["execute", "CREATE TABLE large(id INTEGER PRIMARY KEY, value)"]);
     agents.stop("c");
@@ -35,6 +53,7 @@ fn boards_that_no_log_reaches_take_the_database_page_by_page() {
         let pulls = &status["pulls"];
         pulls["taken"].as_u64() > Some(0) && pulls["pages"].as_u64() > pulls["taken"].as_u64()
     });
+    disturb();
     agents.wait("c", "to have caught up", |status| applied(status) >= last);
     assert_eq!(agents.status("c").expect("it answers")["pulls"], Value::Null);
     assert_eq!(sums(&agents, "c"), sums(&agents, "a"));
