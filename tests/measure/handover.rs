@@ -81,14 +81,19 @@ pub(crate) fn run(program: &Path, kills: u64, is_slow: bool) -> Result<Value, St
         true => Some(SlowDisk::new(program, true).ok_or("so no disk is slow here")?),
         false => None,
     };
-    let (shown, gaps) = measured(Stage::new(program, None), kills);
+    let (shown, gaps) = measured(Stage::new(program, None, None), kills);
     let mut report = json!({ "measure": "takeover", "kills": kills, "causes": shown });
     if disk.is_some() {
         eprintln!("the same on disks whose syncs take 30 ms, six of a hundred 200 to 500 ms:");
-        let (shown, slow) = measured(Stage::new(program, disk), kills);
+        let (shown, slow) = measured(Stage::new(program, disk, None), kills);
         report["slow_disk"] = json!({ "causes": shown, "ratio": ratios(&gaps, &slow) });
     }
     Ok(report)
+}
+
+/// The same of boards that are configured so, on loopback, where no link is cut.
+pub(crate) fn by_road(program: &Path, kills: u64, text: &str) -> Value {
+    measured(Stage::new(program, None, Some(text)), kills).0
 }
 
 fn measured(mut stage: Stage, kills: u64) -> (Value, Gaps) {
@@ -150,16 +155,18 @@ fn tell(cause: Cause, what: &str, gaps: &[f64]) -> Value {
 }
 
 impl Stage {
-    fn new(program: &Path, disk: Option<SlowDisk>) -> Self {
-        let network = Network::new();
+    fn new(program: &Path, disk: Option<SlowDisk>, road: Option<&str>) -> Self {
+        let network = if road.is_some() { None } else { Network::new() };
         match &network {
             Some(network) => {
                 // Rules that come before what is known of this machine's own addresses.
                 network.ip(&["rule", "add", "pref", "100", "lookup", "local"]);
                 network.ip(&["rule", "del", "pref", "0"]);
             }
+            None if road.is_some() => {}
             None => eprintln!("no link is cut: that wants network namespaces"),
         }
+        let road = road.unwrap_or_default();
         let mut agents = match &network {
             Some(network) => Agents::on(program, network),
             None => Agents::new_in(program, program.parent().expect("a folder")),
@@ -171,7 +178,7 @@ impl Stage {
             let words = [program, Path::new("demo-sampler"), Path::new(board), &readings, &marks];
             let command: Vec<String> =
                 words.iter().map(|word| word.display().to_string()).collect();
-            let text = format!("[[duty]]\nname = \"sampler\"\ncommand = {command:?}\n");
+            let text = format!("{road}[[duty]]\nname = \"sampler\"\ncommand = {command:?}\n");
             agents.configure(board, &text);
         }
         agents.form(&BOARDS);

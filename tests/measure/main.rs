@@ -12,6 +12,7 @@
 //!     cargo measure scrub      [--rounds N] [--json]
 //!     cargo measure catchup    [--json]
 //!     cargo measure flash      [--seconds S] [--rate PER_S] [--window MS] [--json]
+//!     cargo measure road       [--rounds N] [--seconds S] [--kills N] [--json]
 //!     cargo measure ingest     [--seconds S] [--flood-seconds S] [--json]
 //!
 //! `flash` takes most of an hour; with `--seconds 15` some minutes, for figures that are
@@ -36,6 +37,7 @@ mod load;
 mod plain;
 mod process;
 mod readings;
+mod road;
 mod rqlite;
 mod scrub;
 mod takeover;
@@ -66,7 +68,7 @@ struct Arguments {
 }
 
 const MEASUREMENTS: &str = "throughput, footprint, takeover, idle, codec, air, scrub, catchup, \
-    flash or ingest";
+    flash, road or ingest";
 
 impl Arguments {
     fn parse() -> Result<Self, String> {
@@ -186,6 +188,10 @@ fn measure(arguments: &Arguments) -> Result<Value, String> {
             let Arguments { rate, window_ms, .. } = *arguments;
             let wanted = flash::Wanted { rate, window_ms, seconds: seconds.unwrap_or(300) };
             flash::run(&program::release(), &wanted)
+        }
+        "road" => {
+            let (rounds, seconds) = (rounds.unwrap_or(3), seconds.unwrap_or(5));
+            road::run(&program::release(), rounds, seconds, arguments.kills.unwrap_or(5))?
         }
         "ingest" => {
             let flood_seconds = arguments.flood_seconds.unwrap_or(60);

@@ -39,15 +39,33 @@ impl Sub for Used {
 
 /// Bytes this process had sent to the disk.
 fn written_bytes(pid: &str) -> u64 {
+    of_io(pid, "write_bytes: ")
+}
+
+/// Bytes it has read from files and connections.
+pub(crate) fn read_bytes(pid: &str) -> u64 {
+    of_io(pid, "rchar: ")
+}
+
+fn of_io(pid: &str, what: &str) -> u64 {
     let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    let line = io.lines().find_map(|line| line.strip_prefix(what));
     line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }
 
 /// Its proportional share of memory, bytes; shared pages count by their sharers.
 pub(crate) fn memory_bytes(pid: &str) -> u64 {
+    of_memory(pid, "Pss:")
+}
+
+/// Its memory, bytes; shared pages count for each of their sharers.
+pub(crate) fn resident_bytes(pid: &str) -> u64 {
+    of_memory(pid, "Rss:")
+}
+
+fn of_memory(pid: &str, what: &str) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let line = rollup.lines().find_map(|line| line.strip_prefix(what));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1_024
 }
