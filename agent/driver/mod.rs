@@ -5,6 +5,7 @@ mod backup;
 pub mod clock;
 pub mod control;
 pub mod database;
+pub mod heard;
 pub mod hook;
 pub mod journal;
 pub mod keeper;

@@ -23,6 +23,7 @@ use understudy_core::{
 
 use super::{
     clock,
+    heard::Heard,
     mqtt::{Brokers, LineStatus},
     udp::{Socket, Traffic},
 };
@@ -67,15 +68,7 @@ type Resolved = (NodeId, Vec<SocketAddr>);
 #[derive(Default)]
 struct Place {
     mailbox: Option<Mailbox>,
-    /// Where it was heard last, by whatever road, and when.
-    road: Option<Address>,
-    word: Option<Millis>,
-    /// Where it was heard last by UDP, and when.
-    last: Option<SocketAddr>,
-    heard: Option<Millis>,
-    /// When it said that UDP brings it nothing from here, and was told so itself.
-    deaf: Option<Millis>,
-    told: Option<Millis>,
+    heard: Heard,
     announced: Vec<String>,
     known: Vec<SocketAddr>,
     /// By others' word: see [`super::mdns`].
@@ -167,7 +160,7 @@ impl Road {
     ) -> Option<(usize, Address)> {
         if posted.is_empty() {
             let place = self.book.values_mut().find(|place| place.mailbox == Some(*from));
-            place?.deaf = Some(clock::now());
+            place?.heard.note_deaf(clock::now());
             return None;
         }
         datagram.get_mut(..posted.len())?.copy_from_slice(posted);
@@ -200,9 +193,8 @@ impl Road {
     fn answer_deaf(&self, address: SocketAddr, datagram: &[u8]) {
         let Some(brokers) = &self.brokers else { return };
         let now = clock::now();
-        let is_there = |place: &&Place| place.last == Some(address) || place.knows(address);
-        let there = self.book.values().filter(is_there);
-        let deaf = there.filter(|place| is_within(place.deaf, now, 2 * self.patience_ms));
+        let there = self.book.values().filter(|place| place.is_at(address));
+        let deaf = there.filter(|place| place.heard.is_deaf(now, self.patience_ms));
         deaf.filter_map(|place| place.mailbox).for_each(|mailbox| brokers.send(mailbox, datagram));
     }
 
@@ -211,28 +203,26 @@ impl Road {
         let Some(brokers) = &self.brokers else { return };
         let Some(place) = self.book.get_mut(&node) else { return };
         let Some(mailbox) = place.mailbox else { return };
-        let is_both = self.transport == Transport::Both;
-        let is_heard = is_both && is_within(place.heard, now, self.patience_ms);
-        if is_both && !is_heard && !is_within(place.told, now, self.patience_ms / 2) {
-            place.told = Some(now);
+        if place.heard.is_to_be_told(self.transport, now, self.patience_ms) {
             brokers.send(mailbox, &[]);
         }
-        if !is_heard || is_within(place.deaf, now, 2 * self.patience_ms) {
+        if place.heard.is_posted_to(self.transport, now, self.patience_ms) {
             brokers.send(mailbox, datagram);
         }
     }
 
     fn send_by_udp(&mut self, now: Millis, node: NodeId, datagram: &[u8]) {
         let Some(place) = self.book.get_mut(&node) else { return };
-        let silent = place.heard.is_none_or(|heard| now.since(heard) > SILENT_MS);
+        let silent = place.heard.udp_silent_ms(now).is_none_or(|ms| ms > SILENT_MS);
         let due = place.tried.is_none_or(|tried| now.since(tried) >= TRY_MS);
-        let mut addresses: Vec<SocketAddr> = place.last.into_iter().collect();
+        let last = place.heard.address();
+        let mut addresses: Vec<SocketAddr> = last.into_iter().collect();
         // One that is heard by post need not be called again and again.
-        let is_new = place.last.is_none() && place.road.is_none();
+        let is_new = place.heard.source().is_none();
         if is_new || (silent && due) {
             place.tried = Some(now);
             let known = place.known.iter().chain(&place.seen);
-            addresses.extend(known.filter(|known| Some(**known) != place.last));
+            addresses.extend(known.filter(|known| Some(**known) != last));
             let resolver = self.resolved.0.clone();
             resolve(now, node, place, resolver);
         }
@@ -251,12 +241,7 @@ impl Road {
 
     /// A member's authenticated datagram came from there.
     pub fn heard(&mut self, now: Millis, node: NodeId, source: Address) {
-        let place = self.book.entry(node).or_default();
-        (place.road, place.word) = (Some(source), Some(now));
-        if let Address::Udp(source) = source {
-            place.last = Some(source);
-            place.heard = Some(now);
-        }
+        self.book.entry(node).or_default().heard.note(now, source);
     }
 
     /// A member is said to be there; the last word counts.
@@ -270,20 +255,20 @@ impl Road {
     /// changed?
     #[must_use]
     pub fn misses_any(&self, now: Millis, own: NodeId) -> bool {
-        let missing = |place: &Place| place.word.is_none_or(|word| now.since(word) > MISSING_MS);
+        let missing = |place: &Place| place.heard.silent_ms(now).is_none_or(|ms| ms > MISSING_MS);
         self.book.iter().any(|(node, place)| *node != own && missing(place))
     }
 
     /// Where a member was last heard.
     #[must_use]
     pub fn last_heard(&self, node: NodeId) -> Option<Address> {
-        self.book.get(&node)?.road
+        self.book.get(&node)?.heard.source()
     }
 
     /// Where a member was last heard by UDP.
     #[must_use]
     pub fn last_address(&self, node: NodeId) -> Option<SocketAddr> {
-        self.book.get(&node)?.last
+        self.book.get(&node)?.heard.address()
     }
 
     /// The members and the addresses they announced.
@@ -302,13 +287,11 @@ impl Road {
 }
 
 impl Place {
-    fn knows(&self, address: SocketAddr) -> bool {
-        self.known.contains(&address) || self.seen.contains(&address)
+    /// May it be there?
+    fn is_at(&self, address: SocketAddr) -> bool {
+        let is_last = self.heard.address() == Some(address);
+        is_last || self.known.contains(&address) || self.seen.contains(&address)
     }
-}
-
-fn is_within(at: Option<Millis>, now: Millis, ms: u64) -> bool {
-    at.is_some_and(|at| now.since(at) <= ms)
 }
 
 fn by_udp(received: Option<(usize, SocketAddr)>) -> Option<(usize, Address)> {
