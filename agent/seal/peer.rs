@@ -66,7 +66,7 @@ pub(super) struct Peer {
     /// Answered by us, the highest number first; one takes over with its first
     /// valid message.
     next: Vec<(Number, Session)>,
-    /// Replaced; what was under way on it still counts.
+    /// Replaced; what was under way on it still counts for a while.
     last: Option<Session>,
     calls: Option<Calls>,
     held: VecDeque<Vec<u8>>,
@@ -164,7 +164,7 @@ impl Peer {
         out.extend(payloads.map(|payload| session.seal(payload)));
         self.owing = None;
         // A session that only this end may have wants an answer to any word.
-        if !payload.is_empty() || !held.is_empty() || !session.is_mutual {
+        if !payload.is_empty() || !held.is_empty() || !session.is_mutual() {
             self.unanswered.get_or_insert(now);
         }
         session.is_worn(now)
@@ -178,7 +178,7 @@ impl Peer {
         if longer(self.unanswered, SILENT_MS) {
             return Due::Call;
         }
-        if self.session.as_ref().is_some_and(|session| session.is_mutual) {
+        if self.session.as_ref().is_some_and(Session::is_mutual) {
             return if longer(self.owing, WORD_MS) { Due::Word } else { Due::Nothing };
         }
         if self.greeted.is_some_and(|greeted| now.since(greeted) < GREET_MS) {
@@ -263,6 +263,9 @@ impl Peer {
         local: u32,
         datagram: &[u8],
     ) -> Result<Vec<u8>, Drop> {
+        if self.has_left(now, local) {
+            return Err(Drop::Replayed);
+        }
         let next = self.next.iter_mut().map(|(_, session)| session);
         let known = self.session.iter_mut().chain(&mut self.last).chain(next);
         let session = known.into_iter().find(|session| session.local == local);
@@ -277,6 +280,15 @@ impl Peer {
             self.owing.get_or_insert(now);
         }
         Ok(payload)
+    }
+
+    /// Was that session left so long ago that nothing which still comes on it counts?
+    fn has_left(&self, now: Millis, local: u32) -> bool {
+        let Some(session) = &self.session else { return false };
+        let next = self.next.iter().map(|(_, next)| next);
+        let older = next.filter(|next| next.is_older_than(session));
+        let mut left = self.last.iter().chain(older);
+        left.any(|left| left.local == local && session.outdates(now, left))
     }
 
     fn heard(&mut self, now: Millis, is_payload: bool) {

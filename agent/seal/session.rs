@@ -4,7 +4,10 @@
 use snow::StatelessTransportState;
 use understudy_core::event::Millis;
 
-use super::{DATA, DATA_HEADER_BYTES, Drop, TAG_BYTES, window::Window};
+use super::{
+    DATA, DATA_HEADER_BYTES, Drop, TAG_BYTES,
+    window::{AGE_MS_MAX, Window},
+};
 use crate::identity::GroupKey;
 
 /// A session is made anew after so many messages, or so long.
@@ -21,8 +24,10 @@ pub(super) struct Session {
     counter: u64,
     window: Window,
     since: Millis,
-    /// Its other end has used it: both have it.
-    pub(super) is_mutual: bool,
+    /// Since when its other end has used it, and so both have it.
+    mutual: Option<Millis>,
+    /// When it did so last.
+    heard: Option<Millis>,
 }
 
 impl Session {
@@ -40,8 +45,25 @@ impl Session {
             counter: 0,
             window: Window::default(),
             since: now,
-            is_mutual: false,
+            mutual: None,
+            heard: None,
         }
+    }
+
+    /// Do both ends have it?
+    pub(super) const fn is_mutual(&self) -> bool {
+        self.mutual.is_some()
+    }
+
+    /// Has it been heard for a while, and since the other was: is that left for good? Two boards
+    /// that have each called the other may each speak in the session that the other has left.
+    pub(super) fn outdates(&self, now: Millis, other: &Self) -> bool {
+        let is_known = self.mutual.is_some_and(|since| now.since(since) >= AGE_MS_MAX);
+        is_known && self.heard > other.heard
+    }
+
+    pub(super) const fn is_older_than(&self, other: &Self) -> bool {
+        other.since.since(self.since) > 0
     }
 
     pub(super) fn is_worn(&self, now: Millis) -> bool {
@@ -71,7 +93,8 @@ impl Session {
             .read_message(counter, &datagram[DATA_HEADER_BYTES..], &mut payload)
             .map_err(|_| Drop::Forged)?;
         self.window.take(counter);
-        self.is_mutual = true;
+        self.mutual.get_or_insert(now);
+        self.heard = Some(now);
         Ok(payload)
     }
 }

@@ -561,6 +561,7 @@ fn any_bytes_are_survived() {
 }
 
 mod keys;
+mod roads;
 
 /// What `b` makes of a word of `a`'s start 5, sealed for it.
 fn obituary(with_all: bool) -> (Seal, Vec<u8>) {

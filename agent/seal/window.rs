@@ -5,9 +5,9 @@
 
 use understudy_core::{event::Millis, limits::REPLAY_WINDOW};
 
-/// What was overtaken so long ago is not taken any more, milliseconds; up to twice as long
-/// ago it may be.
-const AGE_MS_MAX: u64 = 15_000;
+/// What was overtaken so long ago may not be taken any more, milliseconds, and is not from
+/// twice as long ago on.
+pub(super) const AGE_MS_MAX: u64 = 15_000;
 
 const WORDS: usize = REPLAY_WINDOW / 64 + 1;
 
@@ -16,7 +16,7 @@ pub(super) struct Window {
     /// One above the newest counter taken.
     next: u64,
     seen: [u64; WORDS],
-    /// What `next` was at that moment, and below which nothing is taken.
+    /// What `next` was by that moment, and below which nothing is taken.
     mark: (Millis, u64),
     floor: u64,
 }
@@ -46,8 +46,12 @@ impl Window {
 
     fn mark(&mut self, now: Millis) {
         let (at, next) = self.mark;
-        if now.since(at) >= AGE_MS_MAX {
-            (self.floor, self.mark) = (next, (now, self.next));
+        let since = now.since(at);
+        if since >= 2 * AGE_MS_MAX {
+            // All there is came before the mark was due.
+            (self.floor, self.mark) = (self.next, (now, self.next));
+        } else if since >= AGE_MS_MAX {
+            (self.floor, self.mark) = (next, (at.plus(AGE_MS_MAX), self.next));
         }
     }
 
@@ -102,6 +106,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_was_overtaken_half_a_minute_ago_is_not_taken_whenever_others_came(
+            steps in proptest::collection::vec((0..40_000_u64, 0..40_u64), 1..60),
+        ) {
+            let mut window = Window::default();
+            let mut taken: Vec<(u64, u64)> = Vec::new();
+            let mut now = 100_000;
+            for (pause, counter) in steps {
+                now += pause * pause / 40_000;
+                let overtook = taken.iter().find(|(_, other)| *other > counter);
+                let ms = overtook.map_or(0, |(at, _)| now - at);
+                let is_known = taken.iter().any(|(_, other)| *other == counter);
+                let is_fresh = window.is_fresh(Millis(now), counter);
+                prop_assert!(!is_fresh || ms < 2 * AGE_MS_MAX, "{} after {} ms", counter, ms);
+                prop_assert!(is_fresh || is_known || ms >= AGE_MS_MAX, "{} after {} ms", counter, ms);
+                if is_fresh {
+                    window.take(counter);
+                    taken.push((now, counter));
+                }
+            }
+        }
+
         #[test]
         fn it_agrees_with_a_set(counters in proptest::collection::vec(0..6_000_u64, 1..400)) {
             let mut window = Window::default();
