@@ -7,6 +7,7 @@
 
 mod duties;
 mod group;
+mod roads;
 mod store;
 
 use std::{env, fs, path::Path};

@@ -18,7 +18,10 @@ use understudy_core::{
 };
 use understudy_tests::trace;
 
-use crate::script::store::Store;
+use crate::script::{
+    roads::{POST_MS, Roads},
+    store::Store,
+};
 
 /// One link, one write: milliseconds.
 const STEP_MS: u64 = 1;
@@ -33,6 +36,7 @@ pub(crate) struct Group {
     queue: BTreeMap<(u64, u64), (NodeId, u64, Event)>,
     planned: u64,
     cut: BTreeSet<(NodeId, NodeId)>,
+    roads: Roads,
     /// Payloads kept back on a link, in order.
     held: BTreeMap<(NodeId, NodeId), Vec<Vec<u8>>>,
     /// Frames to lose: sender, receiver, words they contain, how many.
@@ -97,6 +101,7 @@ impl Group {
                 let wish = MemberRequest::Remove(number(whom)?);
                 self.ask(self.known(node)?, number(id)?, Request::Member(wish));
             }
+            ("transport" | "broker", [what]) => self.steer(name, what)?,
             ("cut", nodes) => self.cut(nodes)?,
             ("cut-one-way", [from, to]) => {
                 self.cut.insert((self.known(from)?, self.known(to)?));
@@ -252,6 +257,7 @@ impl Group {
         let (boot, restored) = board.store.restore(self.membership.clone());
         board.boot = boot;
         board.resets = 0;
+        self.roads.begin(id);
         let timing = Timing::WIRED;
         let config = Config { id, seed: 1, boot, nonce: 0, timing, witness: false };
         let (node, effects) = Node::new(Millis(self.now), config, restored);
@@ -385,16 +391,37 @@ impl Group {
 
     fn send(&mut self, from: NodeId, to: NodeId, payload: Vec<u8>) {
         let link = (from, to);
-        if self.cut.contains(&link) || self.is_lost(link, &payload) {
-            if !is_dull_payload(&payload) {
-                self.print("          (lost)");
-            }
-            return;
+        let by_udp =
+            self.roads.has_udp() && !self.cut.contains(&link) && !self.is_lost(link, &payload);
+        if !by_udp {
+            return self.post(link, payload);
         }
+        self.roads.comes_by_udp(Millis(self.now + STEP_MS), link);
         match self.held.get_mut(&link) {
             Some(held) => held.push(payload),
             None => self.plan(STEP_MS, to, Event::Received { from, payload }),
         }
+    }
+
+    /// By the broker, where this node posts to the other.
+    fn post(&mut self, (from, to): (NodeId, NodeId), payload: Vec<u8>) {
+        let (now, is_dull) = (Millis(self.now), is_dull_payload(&payload));
+        let node = self.boards[&from].node.as_ref();
+        let patience_ms = node.map_or(0, |node| node.timing().leader_silent_ms());
+        let (said, passes) = self.roads.post(now, (from, to), payload, patience_ms);
+        if let Some(payload) = passes {
+            self.plan(POST_MS, to, Event::Received { from, payload });
+        }
+        if !is_dull {
+            self.print(&format!("          {said}"));
+        }
+    }
+
+    fn steer(&mut self, which: &str, what: &str) -> Result<(), String> {
+        for (from, to, payload) in self.roads.steer(which, what)? {
+            self.plan(POST_MS, to, Event::Received { from, payload });
+        }
+        Ok(())
     }
 
     fn is_lost(&mut self, (from, to): (NodeId, NodeId), payload: &[u8]) -> bool {
