@@ -8,7 +8,12 @@ use understudy_core::{
     event::NodeId,
 };
 
+use super::mail::Letter;
+
 pub(crate) enum Happening {
+    Arrive { letter: Letter },
+    HandOut { broker: usize },
+    Trouble,
     Deliver { from: NodeId, to: NodeId, sent: u64, payload: Vec<u8> },
     Work { board: NodeId, epoch: u64, thread: usize },
     Tick { board: NodeId, epoch: u64 },

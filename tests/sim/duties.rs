@@ -154,6 +154,9 @@ impl World {
             self.duties.acting.retain(|_, acting| acting.start != start);
         }
         self.duties.obituaries.push(start);
+        if self.plan.roads.is_sealed {
+            return self.send_obituary(start);
+        }
         for to in self.boards.keys().copied().filter(|id| *id != start.board).collect::<Vec<_>>() {
             let is_lost = self.cut.contains(&(start.board, to)) || self.stirring.chance(200);
             if !is_lost {

@@ -11,6 +11,7 @@ use understudy_core::{
 use super::{
     agenda::Happening,
     board::{BOARDS, BOARDS_LARGE, Board, set_now},
+    post::Roads,
     random::Random,
     witnesses::Pair,
     world::World,
@@ -48,6 +49,7 @@ pub(crate) struct Plan {
     /// The group is founded by so many boards.
     pub(crate) boards: u64,
     pub(crate) pair: Pair,
+    pub(crate) roads: Roads,
 }
 
 impl Plan {
@@ -74,6 +76,7 @@ impl Plan {
             old: rate(150),
             boards: BOARDS,
             pair: Pair::default(),
+            roads: Roads::UDP,
         };
         let boards = if random.chance(40) { BOARDS_LARGE } else { BOARDS };
         match random.chance(400) {
@@ -105,6 +108,7 @@ impl Plan {
             old: 0,
             boards: BOARDS,
             pair: Pair { log_bytes: 0, one_copy: false, burns_at: None },
+            roads: Roads::UDP,
         }
     }
 }
@@ -167,6 +171,7 @@ impl World {
                 self.check.came_back(id, term);
                 self.tell(|| format!("board {id} is back in term {term}"));
                 self.plan_in(1, Happening::Tick { board: id, epoch });
+                self.open_mail(id);
                 self.carry_out(id, effects);
             }
             Err(reason) => self.died(id, &reason),
@@ -289,6 +294,7 @@ impl World {
         self.heals = true;
         self.cut.clear();
         self.deposing = None;
+        self.heal_roads();
         for id in self.boards.keys().copied().collect::<Vec<_>>() {
             self.resume(id);
             let mut disk = self.boards[&id].disk.borrow_mut();

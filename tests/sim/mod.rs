@@ -6,11 +6,13 @@
 //! (`world`, `agenda`), the drivers' threads (`threads`), the callers (`calls`), sensors
 //! (`readings`),
 //! what goes wrong (`faults`, `deposed`), who comes and goes (`moves`), which groups have a
-//! witness (`witnesses`), a disk that stalls (`stall`). Not in the loop: sockets, the seal, HTTP. What must hold stands
-//! in `check`.
+//! witness (`witnesses`), a disk that stalls (`stall`), groups whose datagrams are sealed, some by
+//! the road through brokers (`post`, `mail`, `broker`). Not in the loop: sockets, HTTP, and the
+//! seal of all other groups. What must hold stands in `check`.
 
 mod agenda;
 mod board;
+mod broker;
 mod calls;
 mod check;
 mod deposed;
@@ -20,7 +22,9 @@ mod file;
 mod large;
 mod lateness;
 mod locks;
+mod mail;
 mod moves;
+mod post;
 mod random;
 mod readings;
 mod stall;
@@ -77,6 +81,18 @@ pub struct Report {
     /// Duties taken.
     #[serde(default)]
     pub taken: u64,
+    /// Datagrams that brokers took.
+    #[serde(default)]
+    pub posted: u64,
+    /// Datagrams that fell to the window of their session soon: repeated, most of them.
+    #[serde(default)]
+    pub replayed: u64,
+    /// And those that did long after they were said.
+    #[serde(default)]
+    pub overtaken: u64,
+    /// Payloads taken long after they were said: all there was came as late.
+    #[serde(default)]
+    pub old: u64,
     /// Equal for equal runs.
     pub trace: u64,
     /// Time it took, of one core.

@@ -23,7 +23,7 @@ use super::{agenda::Happening, board::Board, calls::Asked, world::World};
 const TOKEN: [u8; 16] = [9; 16];
 
 /// Boards that ever join in a run, and members at a time.
-const NEWCOMERS_MAX: u64 = 5;
+pub(crate) const NEWCOMERS_MAX: u64 = 5;
 const MEMBERS_MAX: usize = 5;
 
 fn new_key(number: u32, members: &[NodeId]) -> MemberRequest {

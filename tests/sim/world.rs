@@ -25,6 +25,7 @@ use super::{
     duties::Duties,
     faults::Plan,
     moves::Moves,
+    post::Post,
     random::Random,
     readings::Sensors,
     vfs,
@@ -34,6 +35,9 @@ use super::{
 /// Simulated milliseconds of chaos, and until all must be well again.
 const CHAOS_MS: u64 = 70_000;
 const HEAL_MS: u64 = 20_000;
+
+/// And until all is done when nobody wants anything any more.
+const REST_MS: u64 = 12_000;
 
 pub(crate) struct World {
     pub(crate) now: u64,
@@ -48,6 +52,7 @@ pub(crate) struct World {
     pub(crate) sensors: Sensors,
     pub(crate) stirring: Random,
     pub(crate) duties: Duties,
+    pub(crate) post: Post,
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     pub(crate) deposing: Option<Deposing>,
     pub(crate) moves: Moves,
@@ -81,9 +86,13 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Report {
     if world.plan.moves {
         world.plan_in(2_500, Happening::Move);
     }
-    world.play(CHAOS_MS);
+    let roads = world.plan.roads;
+    if roads.is_sealed {
+        world.plan_in(2_600, Happening::Trouble);
+    }
+    world.play(roads.chaos_ms(CHAOS_MS));
     world.heal();
-    world.play(CHAOS_MS + HEAL_MS);
+    world.play(roads.chaos_ms(CHAOS_MS) + roads.heal_ms(HEAL_MS));
     world.conclude();
     world.outcome.violation = world.check.violation.take();
     world.outcome.simulated_ms = world.now;
@@ -94,7 +103,7 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut streams = Random::new(seed);
         let mut stream = || Random::new(streams.next());
-        let plan = Plan::draw(&mut stream()).with_witness(seed);
+        let plan = Plan::draw(&mut stream()).with_witness(seed).with_brokers(seed);
         let mut drift = stream();
         let boards = (1..=plan.boards).map(|id| {
             let pace = 900 + drift.below(201);
@@ -105,6 +114,7 @@ impl World {
             now: 1_000,
             agenda: Agenda::default(),
             boards,
+            post: Post::new(seed, &plan),
             plan,
             network: stream(),
             disks: stream(),
@@ -175,10 +185,14 @@ impl World {
                 self.board(to).lateness.came(now, now - sent);
                 self.give(to, Event::Received { from, payload });
             }
+            Happening::Arrive { letter } => self.arrive(letter),
+            Happening::HandOut { broker } => self.hand_out(broker),
+            Happening::Trouble => self.trouble(),
             Happening::Work { board, epoch, thread } => self.work(board, epoch, thread),
             Happening::Tick { board, epoch } => {
                 if self.boards[&board].epoch == epoch {
                     self.give(board, Event::Tick);
+                    self.greet(board);
                     self.look_at_idle_database(board);
                     self.plan_in(25, Happening::Tick { board, epoch });
                 }
@@ -238,6 +252,7 @@ impl World {
         let (at, why) = process.node.deadline();
         assert!(!is_tick || at > time, "board {id} would be woken for ever: {why:?}");
         self.carry_out(id, effects);
+        self.learn_members(id);
         self.look_at_duties(id);
     }
 
@@ -250,6 +265,7 @@ impl World {
         for event in std::mem::take(&mut board.held) {
             self.give(id, event);
         }
+        self.take_waiting(id);
     }
 
     pub(crate) fn carry_out(&mut self, id: NodeId, effects: Effects) {
@@ -303,6 +319,18 @@ impl World {
             let durable = process.journal.hard_state().term;
             self.check.spoke(from, durable);
         }
+        if self.plan.roads.is_sealed {
+            return self.send_sealed(from, to, payload);
+        }
+        let (sent, payload) = (self.now, payload.to_vec());
+        self.carry((from, to), || {
+            let payload = payload.clone();
+            Happening::Deliver { from, to, sent, payload }
+        });
+    }
+
+    /// By UDP, as often as it likes and as late.
+    pub(crate) fn carry(&mut self, (from, to): (NodeId, NodeId), what: impl Fn() -> Happening) {
         let copies = 1 + u64::from(self.network.chance(self.plan.repeat));
         self.repeated += copies - 1;
         for _ in 0..copies {
@@ -314,8 +342,7 @@ impl World {
             let spike = !self.heals && self.network.chance(self.plan.spike);
             let extra = if spike { self.network.below(3_000) } else { 0 };
             let delay = self.network.below(self.plan.delay_ms) + extra;
-            let (sent, payload) = (self.now, payload.to_vec());
-            self.plan_in(delay, Happening::Deliver { from, to, sent, payload });
+            self.plan_in(delay, what());
         }
     }
 
@@ -340,7 +367,7 @@ impl World {
             return;
         }
         self.come_to_rest();
-        self.play(CHAOS_MS + HEAL_MS + 12_000);
+        self.play(self.now + REST_MS);
         let (now, has_spread, verbose) = (self.now, self.has_spread, self.verbose);
         let mut applied = Vec::new();
         let mut leaders = 0;
