@@ -62,6 +62,8 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 61, name: "a removal leaves the group's key as it is" },
     Mutant { number: 62, name: "guests are heard under any key" },
     Mutant { number: 63, name: "sessions outlive the key they were made under" },
+    Mutant { number: 65, name: "a session begins before its other end can have it" },
+    Mutant { number: 66, name: "what comes in a session that was left is taken for ever" },
     Mutant { number: 70, name: "copies of a card not noticed" },
     Mutant { number: 71, name: "copies of a card count as votes" },
     Mutant { number: 72, name: "a promise told to a start that was not met" },
@@ -96,6 +98,14 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 118, name: "a fence not held against the duty where a write is executed" },
     Mutant { number: 119, name: "a stale token's readings stored" },
     Mutant { number: 120, name: "a grant made by a shorter lease than the duty has" },
+    Mutant { number: 130, name: "datagrams taken that were overtaken long ago" },
+    Mutant { number: 131, name: "a datagram taken from each road that it comes by" },
+    Mutant { number: 132, name: "nothing posted to a board that UDP ever reached" },
+    Mutant { number: 133, name: "a board without UDP does not post to whom it hears by it" },
+    Mutant { number: 134, name: "what comes by post counts as heard by UDP" },
+    Mutant { number: 137, name: "an answer of a former start taken for that of the present one" },
+    Mutant { number: 138, name: "a link's epoch that was left is returned to" },
+    Mutant { number: 139, name: "a session that its other end has lost is kept" },
 ];
 
 #[cfg(mutants)]

@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 
-use understudy_core::event::Millis;
+use understudy_core::{event::Millis, mutant};
 
 use super::road::Transport;
 use crate::address::Address;
@@ -26,20 +26,24 @@ pub struct Heard {
 
 impl Heard {
     /// An authenticated datagram of it came from there.
-    pub const fn note(&mut self, now: Millis, source: Address) {
+    pub fn note(&mut self, now: Millis, source: Address) {
         self.last = Some((source, now));
         if let Address::Udp(address) = source {
             self.by_udp = Some((address, now));
+        } else if let Some((_, at)) = self.by_udp.as_mut().filter(|_| mutant::is(134)) {
+            *at = now;
         }
     }
 
     /// Is what goes to it posted, where it may be silent by UDP for `patience_ms`?
     #[must_use]
     pub fn is_posted_to(&self, transport: Transport, now: Millis, patience_ms: u64) -> bool {
+        let transport = if mutant::is(133) { Transport::Both } else { transport };
         match transport {
             Transport::Udp => false,
             // What others send by UDP says nothing of what this board sends.
             Transport::Mqtt => true,
+            Transport::Both if mutant::is(132) => self.by_udp.is_none(),
             Transport::Both => {
                 !self.is_heard_by_udp(now, patience_ms) || self.is_deaf(now, patience_ms)
             }

@@ -175,7 +175,7 @@ impl Peer {
     /// whole session where one end was restarted under another address.
     pub(super) fn due(&mut self, now: Millis) -> Due {
         let longer = |since: Option<Millis>, ms| since.is_some_and(|since| now.since(since) >= ms);
-        if longer(self.unanswered, SILENT_MS) {
+        if longer(self.unanswered, SILENT_MS) && !mutant::is(139) {
             return Due::Call;
         }
         if self.session.as_ref().is_some_and(Session::is_mutual) {
@@ -248,6 +248,9 @@ impl Peer {
 
     /// A session in the making.
     pub(super) fn prepare(&mut self, number: Number, session: Session) {
+        if mutant::is(65) {
+            return self.begin(session);
+        }
         if self.next.len() >= NEXT_MAX {
             self.next.pop();
         }
@@ -284,7 +287,9 @@ impl Peer {
 
     /// Was that session left so long ago that nothing which still comes on it counts?
     fn has_left(&self, now: Millis, local: u32) -> bool {
-        let Some(session) = &self.session else { return false };
+        let Some(session) = self.session.as_ref().filter(|_| !mutant::is(66)) else {
+            return false;
+        };
         let next = self.next.iter().map(|(_, next)| next);
         let older = next.filter(|next| next.is_older_than(session));
         let mut left = self.last.iter().chain(older);

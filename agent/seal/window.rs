@@ -3,7 +3,7 @@
 //! that came a while ago: whoever holds datagrams back cannot bring them in between those
 //! that another road has brought.
 
-use understudy_core::{event::Millis, limits::REPLAY_WINDOW};
+use understudy_core::{event::Millis, limits::REPLAY_WINDOW, mutant};
 
 /// What was overtaken so long ago may not be taken any more, milliseconds, and is not from
 /// twice as long ago on.
@@ -45,6 +45,9 @@ impl Window {
     }
 
     fn mark(&mut self, now: Millis) {
+        if mutant::is(130) {
+            return;
+        }
         let (at, next) = self.mark;
         let since = now.since(at);
         if since >= 2 * AGE_MS_MAX {
@@ -66,7 +69,9 @@ impl Window {
             self.next = counter + 1;
         }
         let (word, bit) = place(counter);
-        self.seen[word] |= bit;
+        if !mutant::is(131) {
+            self.seen[word] |= bit;
+        }
     }
 }
 
