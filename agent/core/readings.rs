@@ -179,6 +179,19 @@ pub struct Verdict {
     pub refused: Vec<(u64, String)>,
 }
 
+/// In why a reading is refused whose token no duty has.
+pub const LATE: &str = "comes too late";
+
+/// In why a reading is refused for whose id there is no room.
+pub const IDS_FULL: &str = "ids of readings are remembered";
+
+/// Is a reading that is refused for this reason fine in itself, so that it may be taken when it
+/// is offered again?
+#[must_use]
+pub fn may_be_taken_later(reason: &str) -> bool {
+    reason.contains(LATE) || reason.contains(IDS_FULL)
+}
+
 impl Work {
     /// For the wire and for effects.
     #[must_use]

@@ -13,7 +13,7 @@ use understudy_core::{
         LEDGER_RANGES_MAX, READING_ID_MS, READING_IDS_FORGOTTEN, READING_IDS_MAX, READING_STEPS_MAX,
     },
     mutant,
-    readings::{Batch, Reading, Stored, StoredRow, Verdict, unset_of},
+    readings::{Batch, IDS_FULL, LATE, Reading, Stored, StoredRow, Verdict, unset_of},
 };
 
 use super::{
@@ -49,10 +49,12 @@ pub(super) struct Plan<'c> {
     tokens: BTreeMap<u64, bool>,
 }
 
-/// The ids that are remembered: the range of their numbers, and those that are to come.
+/// The ids that are remembered: the range of their numbers, how many in it are, where that
+/// was asked, and those that are to come.
 struct Ids {
     before: i64,
     next: i64,
+    count: Option<u64>,
     new: BTreeSet<String>,
 }
 
@@ -156,7 +158,7 @@ impl<'c> Plan<'c> {
             && !self.is_current(token)?
         {
             return Ok(Fate::Refused(format!(
-                "no duty has token {token} any more: what is taken under it comes too late"
+                "no duty has token {token} any more: what is taken under it {LATE}"
             )));
         }
         let Reading { sensor: name, time, value, id, token, is_far } = reading;
@@ -301,11 +303,9 @@ impl<'c> Plan<'c> {
         for _ in 0..READING_IDS_FORGOTTEN {
             ids.forget(self.connection, self.wall_us)?;
         }
-        let is_full = (ids.next - ids.before).cast_unsigned() >= READING_IDS_MAX;
-        Ok(is_full.then(|| {
+        Ok(ids.are_full(self.connection)?.then(|| {
             Fate::Refused(format!(
-                "{READING_IDS_MAX} ids of readings are remembered, each for a day, and no more: \
-                 send it without one"
+                "{READING_IDS_MAX} {IDS_FULL}, each for a day, and no more: send it without one"
             ))
         }))
     }
@@ -325,7 +325,25 @@ impl Ids {
                    coalesce((SELECT max(number) FROM _understudy_reading_id), 0) + 1";
         let (before, next) =
             connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Self { before, next, new: BTreeSet::new() })
+        Ok(Self { before, next, count: None, new: BTreeSet::new() })
+    }
+
+    /// As many are remembered as may be. Some in the range may have been forgotten before
+    /// those around them.
+    fn are_full(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+        if (self.next - self.before).cast_unsigned() < READING_IDS_MAX {
+            return Ok(false);
+        }
+        let count = match self.count {
+            Some(count) => count,
+            None => {
+                let sql = "SELECT count(*) FROM _understudy_reading_id WHERE number >= ?1";
+                let mut select = connection.prepare_cached(sql)?;
+                let count: i64 = select.query_row([self.before], |row| row.get(0))?;
+                *self.count.insert(count.cast_unsigned())
+            }
+        };
+        Ok(count + self.new.len() as u64 >= READING_IDS_MAX)
     }
 
     /// Forgets the oldest, where it is due.
@@ -336,7 +354,9 @@ impl Ids {
         let oldest: Option<(i64, i64)> =
             select.query_row([self.before], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         if let Some((number, time)) = oldest {
-            self.before = if is_due(time, wall_us) { number + 1 } else { number };
+            let is_due = is_due(time, wall_us);
+            self.before = if is_due { number + 1 } else { number };
+            self.count = self.count.map(|count| count - u64::from(is_due));
         }
         Ok(())
     }

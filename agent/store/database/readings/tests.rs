@@ -340,19 +340,45 @@ fn a_table_of_sensors_whose_ids_are_words_stops_no_board() {
     assert!(verdict.refused[0].1.contains("UNIQUE"), "{verdict:?}");
 }
 
+/// So many ids that came after those that are remembered.
+fn many_ids(boards: &mut Boards, count: u64) {
+    boards.agents(&format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
+         INSERT INTO _understudy_reading_id(number, id, time) \
+         SELECT i + (SELECT max(number) FROM _understudy_reading_id), 'mqtt:x.' || i, {NOON} FROM n"
+    ));
+}
+
+#[test]
+fn ids_that_are_forgotten_before_older_ones_make_room() {
+    let mut boards = boards();
+    WALL.set(Some(NOON));
+    store(&mut boards, &batch(1, 0, numbered(1, [with_id("old", 1.0)])));
+    many_ids(&mut boards, READING_IDS_MAX - 1);
+    let forget = "DELETE FROM _understudy_reading_id WHERE number < 99000 AND id GLOB 'mqtt:*'";
+    boards.agents(forget);
+    let three = ["old", "new", "mqtt:x.5"].map(|id| with_id(id, 1.0));
+    assert_eq!(store(&mut boards, &batch(1, 0, numbered(2, three))).refused, []);
+    assert_eq!(
+        count(&mut boards),
+        3,
+        "the oldest is remembered, and one that was forgotten is not"
+    );
+    boards.agents("DELETE FROM _understudy_reading_id WHERE id GLOB 'mqtt:*'");
+    many_ids(&mut boards, READING_IDS_MAX - 3);
+    let two = ["one", "two"].map(|id| with_id(id, 1.0));
+    let refused = store(&mut boards, &batch(1, 0, numbered(5, two))).refused;
+    assert_eq!(refused.len(), 1, "there is room for one: {refused:?}");
+    assert!(understudy_core::readings::may_be_taken_later(&refused[0].1), "{refused:?}");
+    WALL.set(None);
+}
+
 #[test]
 fn no_more_ids_than_are_remembered() {
     let mut boards = boards();
     WALL.set(Some(NOON));
     store(&mut boards, &batch(1, 0, numbered(1, [with_id("first", 1.0)])));
-    // As if many had come since.
-    let number = READING_IDS_MAX.cast_signed();
-    for database in &boards.databases {
-        let sql = "UPDATE _understudy_reading_id SET number = ?1 - number";
-        database.connection.execute(sql, [number + 1]).unwrap();
-        let sql = "INSERT INTO _understudy_reading_id VALUES (1, 'oldest', ?1)";
-        database.connection.execute(sql, [NOON]).unwrap();
-    }
+    many_ids(&mut boards, READING_IDS_MAX - 1);
     let verdict = store(
         &mut boards,
         &batch(1, 0, numbered(2, [with_id("over", 1.0), reading("a", NOON, 2.0)])),
