@@ -3,27 +3,43 @@
 //! of the former is left in it, as rumqttc leaves what was never acknowledged where the next
 //! connection trips over it.
 //!
-//! A task of its own polls the connection, so that one that is not read for a while is not
-//! lost; what it has heard waits, so much and no more.
+//! A task of its own polls the connection and never waits for whoever reads it: one that is
+//! not read for a while is not lost, and acknowledgements get out. What it has heard waits, so
+//! much and no more: of messages that nobody acknowledges (QoS 0) those beyond are dropped
+//! and counted, others end the line, and the broker brings them on the next.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use rumqttc::{
-    AsyncClient, ClientError, Event, EventLoop, LastWill, MqttOptions, Packet, Publish,
-    SubscribeReasonCode,
+    AsyncClient, ClientError, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet,
+    Publish, QoS, StateError, SubscribeReasonCode, mqttbytes,
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    task::JoinHandle,
+};
 
 use crate::driver::mqtt::{self, Broker};
 
 /// Messages not acknowledged yet, in either direction; more wait where they are.
 pub const OPEN_MAX: u16 = 64;
 
-/// What was heard and waits.
-const HEARD_MAX: usize = 2 * OPEN_MAX as usize;
+/// What was heard and waits. No broker by default has more on its way that is not
+/// acknowledged: mosquitto 20 messages.
+const HEARD_MAX: usize = 4 * OPEN_MAX as usize;
 
-/// A message, bytes: what sensors say, and a large one would end the line.
-const PACKET_BYTES_MAX: usize = 1 << 18;
+/// Of a longer message only so much and a byte more is handed on, bytes: what sensors say
+/// is shorter, and all that waits is 8 MB at the most.
+pub const MESSAGE_BYTES_MAX: usize = 32 << 10;
+
+/// A packet, bytes. A larger one ends the line, again and again: mosquitto takes none.
+const PACKET_BYTES_MAX: usize = 2_000_000;
 
 /// A broker that says nothing for so long is gone, roughly, and is asked this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -48,6 +64,9 @@ pub enum Said {
         /// It takes all of it.
         is_taken: bool,
     },
+    /// What was not to be subscribed to any longer is not, and all that was acknowledged
+    /// before that was asked for has arrived.
+    Unsubscribed,
     /// The line is not there any more, or never was: why, in words.
     Lost(String),
 }
@@ -57,6 +76,7 @@ pub struct Line {
     /// Whatever goes out.
     pub client: AsyncClient,
     heard: mpsc::Receiver<Said>,
+    missed: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -74,8 +94,20 @@ impl Line {
         let waiting = usize::from(OPEN_MAX);
         let (client, events) = mqtt::open_line(options, broker, (waiting, CONNECT));
         let (tell, heard) = mpsc::channel(HEARD_MAX);
-        let task = tokio::spawn(follow(events, tell));
-        Self { client, heard, task }
+        let missed = Arc::default();
+        let task = tokio::spawn(follow(events, tell, Arc::clone(&missed)));
+        Self { client, heard, missed, task }
+    }
+
+    /// What has been heard already, if anything.
+    pub fn ready(&mut self) -> Option<Said> {
+        self.heard.try_recv().ok()
+    }
+
+    /// Messages that there was no room for since this was asked last.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.missed.swap(0, Ordering::Relaxed)
     }
 
     /// What is heard next; after its end always that.
@@ -93,7 +125,10 @@ impl Line {
             match self.next().await {
                 Said::Up { is_kept } => return Ok(is_kept),
                 Said::Lost(why) => return Err(why),
-                Said::Came(_) | Said::Acknowledged | Said::Subscribed { .. } => {}
+                Said::Came(_)
+                | Said::Acknowledged
+                | Said::Subscribed { .. }
+                | Said::Unsubscribed => {}
             }
         }
     }
@@ -130,27 +165,62 @@ pub async fn reach(broker: &Broker, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-async fn follow(mut events: EventLoop, tell: mpsc::Sender<Said>) {
-    loop {
+async fn follow(mut events: EventLoop, tell: mpsc::Sender<Said>, missed: Arc<AtomicU64>) {
+    let why = loop {
         let said = match events.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(answer))) => {
-                Said::Up { is_kept: answer.session_present }
-            }
-            Ok(Event::Incoming(Packet::Publish(publish))) => Said::Came(publish),
-            Ok(Event::Incoming(Packet::PubAck(_))) => Said::Acknowledged,
-            Ok(Event::Incoming(Packet::SubAck(answer))) => {
-                let is_taken = !answer.return_codes.contains(&SubscribeReasonCode::Failure);
-                Said::Subscribed { is_taken }
-            }
-            Ok(_) => continue,
-            Err(error) => {
-                // Nobody may listen any more.
-                let _ = tell.send(Said::Lost(mqtt::words(&error))).await;
-                return;
-            }
+            Ok(Event::Incoming(packet)) => heard(packet),
+            Ok(Event::Outgoing(_)) => None,
+            Err(error) => break words(&error),
         };
-        if tell.send(said).await.is_err() {
-            return;
+        let Some(said) = said else { continue };
+        match tell.try_send(said) {
+            Ok(()) => {}
+            Err(TrySendError::Full(Said::Came(Publish { qos: QoS::AtMostOnce, .. }))) => {
+                missed.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(TrySendError::Full(_)) => {
+                break format!("it has more than {HEARD_MAX} messages on their way at a time");
+            }
+            Err(TrySendError::Closed(_)) => return,
         }
+    };
+    drop(events);
+    // Nobody may listen any more.
+    let _ = tell.send(Said::Lost(why)).await;
+}
+
+fn heard(packet: Packet) -> Option<Said> {
+    if let Packet::ConnAck(answer) = &packet {
+        return Some(Said::Up { is_kept: answer.session_present });
     }
+    if let Packet::SubAck(answer) = &packet {
+        let is_taken = !answer.return_codes.contains(&SubscribeReasonCode::Failure);
+        return Some(Said::Subscribed { is_taken });
+    }
+    if let Packet::Publish(mut publish) = packet {
+        if publish.payload.len() > MESSAGE_BYTES_MAX {
+            publish.payload = publish.payload[..=MESSAGE_BYTES_MAX].to_vec().into();
+        }
+        return Some(Said::Came(publish));
+    }
+    match packet {
+        Packet::PubAck(_) => Some(Said::Acknowledged),
+        Packet::UnsubAck(_) => Some(Said::Unsubscribed),
+        _ => None,
+    }
+}
+
+/// What is wrong with the line, for whoever set it up.
+fn words(error: &ConnectionError) -> String {
+    use mqttbytes::Error::PayloadSizeLimitExceeded;
+    if let ConnectionError::MqttState(StateError::Deserialization(PayloadSizeLimitExceeded(
+        bytes,
+    ))) = error
+    {
+        return format!(
+            "it has a message of {bytes} bytes, and {PACKET_BYTES_MAX} are taken: \
+             `message_size_limit` of mosquitto keeps such away"
+        );
+    }
+    mqtt::words(error)
 }
