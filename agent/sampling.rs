@@ -420,17 +420,13 @@ mod tests {
         tokio::spawn(async move {
             use crate::{call::Call, status::Status};
             while let Some(call) = calls.recv().await {
-                match call {
-                    Call::Status(reply) => {
-                        let board = String::from("red");
-                        reply.send(Status { board, ..Status::default() }).unwrap();
-                    }
-                    Call::Request(Request::Readings(arrivals), reply) => {
-                        let names = arrivals.readings.iter().map(|reading| reading.sensor.clone());
-                        taken.lock().unwrap().extend(names);
-                        drop(reply);
-                    }
-                    _ => {}
+                if let Call::Status(reply) = call {
+                    let board = String::from("red");
+                    reply.send(Status { board, ..Status::default() }).unwrap();
+                } else if let Call::Request(Request::Readings(arrivals), reply) = call {
+                    let names = arrivals.readings.iter().map(|reading| reading.sensor.clone());
+                    taken.lock().unwrap().extend(names);
+                    drop(reply);
                 }
             }
         });

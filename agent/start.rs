@@ -218,11 +218,8 @@ async fn member(
             clock: doors.clock.clone(),
         },
     ));
-    let bridge =
-        Bridge::start(&options.parts, &group(&identity, tag), (&caller, &desk, &doors.clock));
-    let samples = Samples::start(&options.samples, Path::new("/"), &caller, &desk);
-    let at = (doors.http, road.address());
-    let facts = facts(options, (identity, boot), at, (bridge, samples));
+    let work = work(options, &group(&identity, tag), (&caller, &desk, &doors.clock));
+    let facts = facts(options, (identity, boot), (doors.http, road.address()), work);
     let drivers = Drivers {
         journal: JournalThread::start(
             journal,
@@ -243,6 +240,16 @@ async fn member(
         None => Ok(()),
         Some((waiting, drivers)) => forget(directory, waiting, drivers).await,
     }
+}
+
+/// What the agent does beside: at brokers, and with the board's own sensors.
+fn work(
+    options: &RunOptions,
+    group: &Group,
+    (caller, desk, clock): (&Caller, &Desk, &BoardClock),
+) -> (Bridge, Samples) {
+    let samples = Samples::start(&options.samples, Path::new("/"), caller, desk);
+    (Bridge::start(&options.parts, group, (caller, desk, clock)), samples)
 }
 
 /// What is true of this board beside its node.

@@ -177,7 +177,7 @@ pub struct BridgeStatus {
     pub does: String,
     /// The broker is there: only while the board holds the duty.
     pub connected: bool,
-    /// What is wrong with it.
+    /// What is wrong: with the broker where it is not there, else with what is done at it.
     pub trouble: Option<String>,
     /// Lines to it that came about.
     pub lines: u64,

@@ -159,6 +159,23 @@ impl Broker {
         child.wait().expect("it ends");
     }
 
+    /// Has it write down what it knows, where it keeps that (`persistence`).
+    ///
+    /// # Panics
+    /// When it does not run, or does not.
+    pub fn save(&self) {
+        let child = self.running.as_ref().expect("it runs");
+        let file = self.file("mosquitto.db");
+        // It may be the first time.
+        let _ = fs::remove_file(&file);
+        signal("USR1", child.id());
+        let is_saved = (0..TRIES).any(|_| {
+            thread::sleep(Duration::from_millis(50));
+            file.exists()
+        });
+        assert!(is_saved, "it saves: {}", self.log());
+    }
+
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {

@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod fuzz;
 pub mod namespace;
 pub mod network;
+pub mod posing;
 pub mod processes;
 pub mod program;
 pub mod sim;

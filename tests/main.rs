@@ -37,6 +37,7 @@ mod settings;
 mod sql;
 mod stalling;
 mod stopping;
+mod subscribing;
 mod terminal;
 mod tidy;
 mod unit;

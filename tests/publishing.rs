@@ -6,7 +6,7 @@ use std::{
     fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
@@ -323,13 +323,11 @@ fn a_board_that_cannot_reach_the_broker_leaves_it_to_one_that_can_and_says_why()
     });
 }
 
-/// Stored with the time that it is.
-fn write_now(agents: &Agents, board: &str, numbers: std::ops::Range<i64>) {
+/// Stored with times of their own, a second apart.
+fn write_timed(agents: &Agents, board: &str, numbers: std::ops::Range<i64>) {
     let mut body = String::new();
     for number in numbers {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
-        let _ =
-            writeln!(body, "count {number} {}us", now.as_micros() + number.unsigned_abs() as u128);
+        let _ = writeln!(body, "count {number} {}", 1_700_000_000 + number);
     }
     let answer = agents.http(board, "POST /readings HTTP/1.1", &body);
     assert!(answer.contains("committed"), "{answer}");
@@ -349,7 +347,7 @@ fn what_the_log_has_no_longer_is_told_from_the_table() {
     let listener = Listener::new(&broker, &["understudy/#"]);
     let group = agents.status("a").expect("it answers")["group"].as_str().expect("it").to_owned();
     listener.wait(&format!("understudy/{group}/available"), |it| it == "online");
-    write_now(&agents, "a", 0..5);
+    write_timed(&agents, "a", 0..5);
     let told = |from: i64, to: i64| {
         let numbers = || -> BTreeSet<i64> {
             let all = listener.all().into_iter().map(|message| message.json());
@@ -365,7 +363,7 @@ fn what_the_log_has_no_longer_is_told_from_the_table() {
     };
     told(0, 5);
     broker.stop();
-    write_now(&agents, "a", 5..50);
+    write_timed(&agents, "a", 5..50);
     // More than the log keeps.
     let _made = agents.told("a", &["execute", "CREATE TABLE filler(b)"]);
     for _ in 0..24 {
@@ -373,7 +371,7 @@ fn what_the_log_has_no_longer_is_told_from_the_table() {
             agents.told("a", &["execute", "INSERT INTO filler VALUES (randomblob(700000))"]);
         thread::sleep(Duration::from_millis(100));
     }
-    write_now(&agents, "a", 50..60);
+    write_timed(&agents, "a", 50..60);
     broker.start();
     told(0, 60);
     let all = listener.all();

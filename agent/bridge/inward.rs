@@ -1,33 +1,617 @@
-//! Messages in.
+//! Sensors' messages in: what is posted on topics at a broker becomes readings.
+//!
+//! The board that holds the duty subscribes, in one session that the broker keeps under the
+//! same name for whoever holds it next. A message at QoS 1 is acknowledged when its readings
+//! are committed, in the order in which messages came; until then the broker has it, so
+//! nothing is lost with a board, a broker or the line, and where the group takes nothing all
+//! waits there. Its readings carry the duty's token, so that nothing of a former holder comes
+//! through beside what the broker has brought the next, and ids, so that what comes again is
+//! the same reading ([`ids`](super::ids)). What a broker has is told from what it had in
+//! another session by a random number, which the duty's checkpoint has before anything is
+//! taken.
+//!
+//! A message at QoS 0 comes once or never: it has neither token nor id. What is retained is the
+//! broker's memory and no news, and is not taken. A message that is no reading is acknowledged,
+//! counted and logged: it would be none the next time.
 
-use crate::readings::desk::Desk;
+use std::{collections::VecDeque, time::Duration};
 
-use super::Stage;
+use rumqttc::{ClientError, Publish, QoS};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+use understudy_core::{
+    event::{Millis, ReadLevel, Reply, Request},
+    fence::Fence,
+    readings::{Level, may_be_taken_later},
+    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, Value},
+};
+
+use super::{
+    Lines, Stage,
+    ids::Ids,
+    line::{Line, OPEN_MAX, Said},
+    part::{self, Player, Turn},
+    template::{Found, Template},
+};
+use crate::{
+    driver::clock,
+    duties,
+    readings::{
+        Draft,
+        desk::{Desk, Message, Told},
+        limits::COMPLAINT_MS,
+        moment::Unit,
+    },
+    waiting::random,
+};
+
+/// Between two tries of what the group or the broker does not take, the first and the longest.
+const AGAIN_MS: u64 = 200;
+const AGAIN_MS_MAX: u64 = 30_000;
+
+/// Between two looks at what is due where nothing comes.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Who is asked to end has so long to finish what is under way.
+const END: Duration = Duration::from_secs(1);
+
+/// Never subscribed to: that it is not is asked for where the broker is to answer.
+const NOTHING: &str = "understudy/nothing";
 
 /// Which messages, and what readings they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// The topics, as MQTT has filters.
     pub filter: String,
+    template: Template,
+    qos: QoS,
 }
 
 impl Subscription {
-    /// Of this filter.
+    /// Of this filter, as [`Template::new`] has the others; the broker keeps messages until they
+    /// are taken where `is_kept`.
     ///
     /// # Errors
     /// Names what is wrong.
     pub fn new(
         filter: &str,
-        _sensor: Option<&str>,
-        _values: &[String],
-        _time: Option<&str>,
-        _is_kept: bool,
+        sensor: Option<&str>,
+        values: &[String],
+        time: Option<(&str, Unit)>,
+        is_kept: bool,
     ) -> Result<Self, String> {
-        Ok(Self { filter: filter.to_owned() })
+        let template = Template::new(filter, sensor, values, time)?;
+        let qos = if is_kept { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        Ok(Self { filter: filter.to_owned(), template, qos })
     }
 }
 
 /// Plays the part that takes messages in.
 pub async fn play(stage: Stage, desk: Desk, all: Vec<Subscription>) {
-    drop((stage, desk, all));
+    part::play(Subscriber { stage, desk, all }).await;
+}
+
+struct Subscriber {
+    stage: Stage,
+    desk: Desk,
+    all: Vec<Subscription>,
+}
+
+impl Player for Subscriber {
+    fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    async fn act(&self, turn: Turn) -> Result<(), String> {
+        let Self { stage, desk, all } = self;
+        let mut over = Turn { token: turn.token, ending: turn.ending.clone() };
+        let played = async {
+            let group = Group { stage, token: turn.token };
+            let memory = group.recall().await;
+            let ids = Ids::new(&stage.duty, clock::now(), None);
+            let mut part =
+                Part { group, desk, all, turn, memory, ids, arrived: None, complained: None };
+            super::keep_at_it(stage, &mut part).await
+        };
+        tokio::select! {
+            ended = played => ended,
+            () = async { over.over().await; tokio::time::sleep(END).await } => Ok(()),
+        }
+    }
+}
+
+/// What the duty's checkpoint has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Memory {
+    /// Tells the broker's session from those before.
+    epoch: u64,
+    /// What was ever subscribed to in it, and may be still.
+    filters: Vec<String>,
+}
+
+/// The group, as it is asked under a grant: until it answers, or the grant is over.
+struct Group<'s> {
+    stage: &'s Stage,
+    token: u64,
+}
+
+impl Group<'_> {
+    fn fence(&self) -> Fence {
+        Fence { duty: self.stage.duty.clone(), token: self.token }
+    }
+
+    /// What the holder before has left; the default where that is nothing of ours.
+    async fn recall(&self) -> Memory {
+        let response = self.read(&duties::left(&self.stage.duty)).await;
+        let left = duties::what_was_left(response).ok().flatten().unwrap_or_default();
+        serde_json::from_slice(&left).unwrap_or_default()
+    }
+
+    async fn leave(&self, memory: &Memory) -> Result<(), String> {
+        let data = serde_json::to_vec(memory).map_err(|error| error.to_string())?;
+        self.write(&duties::leave(self.fence(), data)?).await;
+        Ok(())
+    }
+
+    async fn read(&self, request: &SqlRequest) -> SqlResponse {
+        let level = ReadLevel::Linearizable { timeout_ms: None };
+        self.ask(Request::Read { level, sql: sql::encode(request) }).await
+    }
+
+    async fn write(&self, request: &SqlRequest) -> SqlResponse {
+        self.ask(Request::Write(sql::encode(request))).await
+    }
+
+    async fn ask(&self, request: Request) -> SqlResponse {
+        let mut pause = Pause::default();
+        loop {
+            let why = match self.stage.caller.request(request.clone()).await {
+                Some(Reply::Done { answer, .. }) => match sql::decode::<SqlResponse>(&answer) {
+                    Ok(response) if response.failure().is_none() => {
+                        self.is_well_after(&pause);
+                        return response;
+                    }
+                    Ok(response) => response.failure().unwrap_or_default().to_owned(),
+                    Err(_) => String::from("the answer is unreadable"),
+                },
+                Some(Reply::Refused(refusal)) => refusal.to_string(),
+                None => String::from("this board is stopping"),
+            };
+            self.is_troubled(&why);
+            pause.wait().await;
+        }
+    }
+
+    /// The group takes nothing, for this reason.
+    fn is_troubled(&self, why: &str) {
+        self.stage.progress.lock().trouble = Some(format!("the group takes nothing: {why}"));
+    }
+
+    /// It takes things again, where it had to be asked several times.
+    fn is_well_after(&self, pause: &Pause) {
+        if pause.0 > AGAIN_MS {
+            self.stage.progress.lock().trouble = None;
+        }
+    }
+
+    /// Waits until there is a majority.
+    async fn majority(&self) {
+        let nothing = SqlRequest::one(RequestKind::Query, Origin::Agent, "SELECT 1", Vec::new());
+        let _ = self.read(&nothing).await;
+    }
+}
+
+/// Pauses that grow.
+struct Pause(u64);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(AGAIN_MS)
+    }
+}
+
+impl Pause {
+    const fn next_ms(&mut self) -> u64 {
+        let pause = self.0;
+        self.0 = if 2 * pause < AGAIN_MS_MAX { 2 * pause } else { AGAIN_MS_MAX };
+        pause
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep(Duration::from_millis(self.next_ms())).await;
+    }
+}
+
+/// What was asked of the broker that is not to be subscribed to.
+enum Gone {
+    /// The last of what a former configuration had.
+    Former,
+    /// See [`NOTHING`].
+    Nothing,
+}
+
+/// What is under way on a line.
+#[derive(Default)]
+struct Asked {
+    /// Subscriptions, by their places, in the order in which they were asked for.
+    filters: VecDeque<usize>,
+    /// Those that the broker refused, when they are asked for again, and the pause then.
+    refused: Vec<usize>,
+    again: Option<Millis>,
+    pause: Pause,
+    gone: VecDeque<Gone>,
+    is_up: bool,
+}
+
+/// The part, while this board holds the duty.
+struct Part<'s> {
+    group: Group<'s>,
+    desk: &'s Desk,
+    all: &'s [Subscription],
+    turn: Turn,
+    memory: Memory,
+    ids: Ids,
+    /// The broker has all acknowledgements of ids up to this number, as the line before was
+    /// ended in order.
+    arrived: Option<i64>,
+    /// When the log was last told of what was not taken.
+    complained: Option<Millis>,
+}
+
+impl Lines for Part<'_> {
+    async fn session(&mut self) -> Result<(), String> {
+        while !self.line().await? {}
+        Ok(())
+    }
+}
+
+impl Part<'_> {
+    /// One line: true when the part is to end, false when another is wanted.
+    async fn line(&mut self) -> Result<bool, String> {
+        let stage = self.group.stage;
+        let mut line = Line::open(&stage.broker, &stage.client_id(), true, None);
+        let is_kept = tokio::select! {
+            up = line.up() => up?,
+            () = self.turn.over() => return Ok(true),
+        };
+        self.ids = Ids::new(&stage.duty, clock::now(), self.arrived.take());
+        self.forget().await;
+        let mut asked = Asked::default();
+        self.ask(&mut line, &mut asked, is_kept).await?;
+        while !self.ids.is_stuck() {
+            let mut said = tokio::select! {
+                biased;
+                () = self.turn.over() => {
+                    line.close().await;
+                    return Ok(true);
+                }
+                said = line.next() => Some(said),
+                () = tokio::time::sleep(LOOK) => None,
+            };
+            while let Some(this) = said {
+                said = self.hear(&mut line, &mut asked, this).await?;
+            }
+            self.look_after(&mut line, &mut asked).await?;
+        }
+        let highest = self.highest().await;
+        if line.close().await {
+            self.arrived = highest;
+        }
+        Ok(false)
+    }
+
+    /// Asks for all that is to come on this line, and nothing else.
+    async fn ask(
+        &mut self,
+        line: &mut Line,
+        asked: &mut Asked,
+        is_kept: bool,
+    ) -> Result<(), String> {
+        let former = self.begin(is_kept).await?;
+        for filter in &former {
+            out(line.client.unsubscribe(filter).await, line).await?;
+        }
+        asked.gone.extend(former.iter().skip(1).map(|_| Gone::Nothing));
+        asked.gone.extend(former.first().map(|_| Gone::Former));
+        for place in 0..self.all.len() {
+            self.subscribe(line, asked, place).await?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that what comes on this line is told from what came before; returns what
+    /// is not to be subscribed to any longer.
+    async fn begin(&mut self, is_kept: bool) -> Result<Vec<String>, String> {
+        let mut memory = self.memory.clone();
+        if !is_kept || memory.epoch == 0 {
+            // None is 0 but once in the age of the universe, and that is no harm.
+            memory = Memory { epoch: u64::from_le_bytes(random()?), filters: Vec::new() };
+        }
+        let is_wanted = |filter: &String| self.all.iter().any(|one| one.filter == *filter);
+        let former: Vec<String> =
+            memory.filters.iter().filter(|filter| !is_wanted(filter)).cloned().collect();
+        for one in self.all {
+            if !memory.filters.contains(&one.filter) {
+                memory.filters.push(one.filter.clone());
+            }
+        }
+        self.remember(memory).await?;
+        Ok(former)
+    }
+
+    async fn remember(&mut self, memory: Memory) -> Result<(), String> {
+        if memory != self.memory {
+            self.group.leave(&memory).await?;
+            self.memory = memory;
+        }
+        Ok(())
+    }
+
+    async fn subscribe(
+        &self,
+        line: &mut Line,
+        asked: &mut Asked,
+        place: usize,
+    ) -> Result<(), String> {
+        let Subscription { filter, qos, .. } = &self.all[place];
+        asked.filters.push_back(place);
+        out(line.client.subscribe(filter, *qos).await, line).await
+    }
+
+    /// Returns what was heard beyond the messages that were taken together.
+    async fn hear(
+        &mut self,
+        line: &mut Line,
+        asked: &mut Asked,
+        said: Said,
+    ) -> Result<Option<Said>, String> {
+        match said {
+            Said::Lost(why) => return Err(why),
+            Said::Up { .. } | Said::Acknowledged => {}
+            Said::Subscribed { is_taken } => self.subscribed(asked, is_taken)?,
+            Said::Unsubscribed => match asked.gone.pop_front() {
+                Some(Gone::Former) => {
+                    let filters = self.all.iter().map(|one| one.filter.clone()).collect();
+                    self.remember(Memory { filters, ..self.memory }).await?;
+                }
+                Some(Gone::Nothing) | None => self.ids.answered(),
+            },
+            Said::Came(publish) => {
+                let next = self.take(line, publish).await;
+                // A broker may bring all that it has before it answers.
+                self.is_up(asked);
+                return next;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The broker has answered to a subscription.
+    fn subscribed(&self, asked: &mut Asked, is_taken: bool) -> Result<(), String> {
+        let place = asked.filters.pop_front();
+        asked.refused.extend(place.filter(|_| !is_taken));
+        if !asked.filters.is_empty() {
+            return Ok(());
+        }
+        let refused: Vec<&str> =
+            asked.refused.iter().map(|place| self.all[*place].filter.as_str()).collect();
+        let why = format!(
+            "it does not let this account subscribe to {} (its access list)",
+            refused.join(", ")
+        );
+        if refused.len() == self.all.len() {
+            return Err(why);
+        }
+        self.is_up(asked);
+        let progress = &self.group.stage.progress;
+        progress.lock().trouble = (!refused.is_empty()).then_some(why);
+        asked.again = (!refused.is_empty()).then(|| clock::now().plus(asked.pause.next_ms()));
+        Ok(())
+    }
+
+    /// The line is of use.
+    fn is_up(&self, asked: &mut Asked) {
+        if !std::mem::replace(&mut asked.is_up, true) {
+            self.group.stage.progress.connected();
+        }
+    }
+
+    /// Forgets ids that cannot come again.
+    async fn forget(&mut self) {
+        while let Some(forget) = self.ids.forget_some(self.group.fence()) {
+            let response = self.group.write(&forget).await;
+            self.ids.forgotten(changed(&response));
+        }
+    }
+
+    async fn highest(&self) -> Option<i64> {
+        self.group.read(&self.ids.highest()).await.into_rows().and_then(highest)
+    }
+
+    /// What is due by now.
+    async fn look_after(&mut self, line: &mut Line, asked: &mut Asked) -> Result<(), String> {
+        let now = clock::now();
+        if asked.again.take_if(|at| *at <= now).is_some() {
+            for place in std::mem::take(&mut asked.refused) {
+                self.subscribe(line, asked, place).await?;
+            }
+        }
+        self.forget().await;
+        if self.ids.is_due(now) {
+            let highest = self.highest().await;
+            self.ids.turn(now, highest);
+            asked.gone.push_back(Gone::Nothing);
+            out(line.client.unsubscribe(NOTHING).await, line).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes this message and those that are there behind it, and acknowledges them.
+    async fn take(&mut self, line: &mut Line, first: Publish) -> Result<Option<Said>, String> {
+        let mut batch = Batch::default();
+        let mut next = Some(Said::Came(first));
+        while let Some(Said::Came(publish)) = next.take_if(|said| matches!(said, Said::Came(_))) {
+            self.read(&mut batch, publish);
+            next = if batch.is_full() { None } else { line.ready() };
+        }
+        if !batch.reused.is_empty() {
+            let forget = self.ids.forget(self.group.fence(), &batch.reused);
+            self.group.write(&forget).await;
+        }
+        self.store(&batch).await?;
+        for (publish, message, readings) in batch.messages {
+            if publish.qos == QoS::AtLeastOnce {
+                out(line.client.ack(&publish).await, line).await?;
+                self.ids.acknowledged(message, readings);
+            }
+        }
+        Ok(next)
+    }
+
+    /// Adds what a message says.
+    fn read(&mut self, batch: &mut Batch, publish: Publish) {
+        let message = Ids::of(self.memory.epoch, &publish);
+        let found = match publish.retain {
+            true => Found::default(),
+            false => self.found(&publish),
+        };
+        if let Some(why) = found.refusal {
+            self.refuse(format!("{}: {why}", publish.topic));
+        }
+        let is_kept = publish.qos == QoS::AtLeastOnce;
+        let readings = found.drafts.len();
+        for (place, mut draft) in found.drafts.into_iter().enumerate() {
+            if is_kept {
+                draft.id = Some(self.ids.id(message, place));
+                draft.token = Some(self.group.token);
+            }
+            batch.drafts.push((batch.messages.len(), draft));
+        }
+        if is_kept && readings > 0 && self.ids.is_reused(message, &publish) {
+            batch.reused.push(message);
+        }
+        batch.messages.push((publish, message, readings));
+    }
+
+    fn found(&self, publish: &Publish) -> Found {
+        let Publish { topic, payload, .. } = publish;
+        let found = self.all.iter().find_map(|one| one.template.read(topic, payload));
+        found.unwrap_or_else(|| Found {
+            refusal: Some(String::from("no [[subscribe]] is for this topic")),
+            ..Found::default()
+        })
+    }
+
+    /// Hands readings on until those that are to be acknowledged are committed.
+    async fn store(&mut self, batch: &Batch) -> Result<(), String> {
+        let (mut pause, mut message) = (Pause::default(), batch.message(false));
+        while message.readings_count() > 0 {
+            let told = self.desk.store(message, Level::Committed).await;
+            let told = told.ok_or("this board is stopping")?;
+            let again = batch.again(&told);
+            for (place, why) in &told.refused {
+                let publish = usize::try_from(*place).ok().and_then(|it| batch.messages.get(it));
+                if let Some((publish, ..)) = publish
+                    && (again.is_none() || publish.qos == QoS::AtMostOnce)
+                {
+                    self.refuse(format!("{}: {why}", publish.topic));
+                }
+            }
+            let Some(why) = again else {
+                self.group.is_well_after(&pause);
+                self.count(batch, &told);
+                break;
+            };
+            self.group.is_troubled(&why);
+            pause.wait().await;
+            self.group.majority().await;
+            message = batch.message(true);
+        }
+        Ok(())
+    }
+
+    fn count(&self, batch: &Batch, told: &Told) {
+        let mut status = self.group.stage.progress.lock();
+        status.readings += told.stored as u64;
+        let has_some = batch.messages.iter().filter(|(.., readings)| *readings > 0);
+        status.messages += has_some.count() as u64;
+    }
+
+    /// A message or a part of one is not taken.
+    fn refuse(&mut self, why: String) {
+        let now = clock::now();
+        let mut status = self.group.stage.progress.lock();
+        status.refused += 1;
+        if self.complained.is_none_or(|at| now.since(at) >= COMPLAINT_MS) {
+            self.complained = Some(now);
+            let (duty, refused) = (&status.duty, status.refused);
+            warn!(duty, why, refused, "something at the broker is no reading");
+        }
+        status.refusal = Some(why);
+    }
+}
+
+/// Or, in words, why it does not go out.
+async fn out(sent: Result<(), ClientError>, line: &mut Line) -> Result<(), String> {
+    match sent {
+        Ok(()) => Ok(()),
+        Err(_) => Err(line.ended().await),
+    }
+}
+
+fn changed(response: &SqlResponse) -> i64 {
+    let changed = response.results.iter().map(|result| match result.outcome {
+        StatementOutcome::Changed { rows_affected, .. } => rows_affected,
+        StatementOutcome::Rows { .. } | StatementOutcome::Error(_) => 0,
+    });
+    changed.sum()
+}
+
+fn highest(rows: Vec<Vec<Value>>) -> Option<i64> {
+    rows.into_iter().flatten().find_map(|value| match value {
+        Value::Integer(number) => Some(number),
+        Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => None,
+    })
+}
+
+/// Messages that are taken together.
+#[derive(Default)]
+struct Batch {
+    /// Each with what tells it from others, and how many readings it has.
+    messages: Vec<(Publish, u64, usize)>,
+    /// Their readings, each with its message's place.
+    drafts: Vec<(usize, Draft)>,
+    /// Messages of whose like the ids are to be forgotten first.
+    reused: Vec<u64>,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        let message = self.message(false);
+        self.messages.len() >= usize::from(OPEN_MAX) || message.is_full()
+    }
+
+    /// All readings, or those that may be handed on once more.
+    fn message(&self, again: bool) -> Message {
+        let mut message = Message::default();
+        for (place, draft) in self.drafts.iter().filter(|(_, draft)| !again || draft.id.is_some()) {
+            message.draft(*place as u64, draft.clone());
+        }
+        message
+    }
+
+    /// Why those that are to be acknowledged are to be handed on once more, if they are.
+    fn again(&self, told: &Told) -> Option<String> {
+        if self.drafts.iter().all(|(_, draft)| draft.id.is_none()) {
+            return None;
+        }
+        if told.refusal.is_some() {
+            return told.refusal.clone();
+        }
+        if told.stored > 0 && told.level < Level::Committed {
+            return Some(String::from("no majority has stored what this board has"));
+        }
+        let mut reasons = told.refused.iter().map(|(_, why)| why);
+        reasons.find(|why| may_be_taken_later(why)).cloned()
+    }
 }

@@ -3,39 +3,33 @@
 //! of the former is left in it, as rumqttc leaves what was never acknowledged where the next
 //! connection trips over it.
 //!
-//! A task of its own polls the connection and never waits for whoever reads it: one that is
-//! not read for a while is not lost, and acknowledgements get out. What it has heard waits, so
-//! much and no more: of messages that nobody acknowledges (QoS 0) those beyond are dropped
-//! and counted, others end the line, and the broker brings them on the next.
+//! A task of its own polls the connection, so that one that is not read for a while is not
+//! lost; what it has heard waits, so much and no more. While that is full it does nothing, so
+//! acknowledgements must have room to wait as well, or each would wait for the other: a broker
+//! may have as many messages on their way as there are packet ids (mosquitto with
+//! `max_queued_messages 0` has), and nothing is taken of it but in one go.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use rumqttc::{
     AsyncClient, ClientError, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet,
-    Publish, QoS, StateError, SubscribeReasonCode, mqttbytes,
+    Publish, StateError, SubscribeReasonCode, mqttbytes,
 };
-use tokio::{
-    sync::mpsc::{self, error::TrySendError},
-    task::JoinHandle,
-};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::driver::mqtt::{self, Broker};
 
 /// Messages not acknowledged yet, in either direction; more wait where they are.
 pub const OPEN_MAX: u16 = 64;
 
-/// What was heard and waits. No broker by default has more on its way that is not
-/// acknowledged: mosquitto 20 messages.
-const HEARD_MAX: usize = 4 * OPEN_MAX as usize;
+/// Acknowledgements that wait to go out: as many as there are packet ids.
+const ACKNOWLEDGEMENTS_MAX: usize = 1 << 16;
+
+/// What was heard and waits.
+const HEARD_MAX: usize = 2 * OPEN_MAX as usize;
 
 /// Of a longer message only so much and a byte more is handed on, bytes: what sensors say
-/// is shorter, and all that waits is 8 MB at the most.
+/// is shorter, and all that waits is 4 MB at the most.
 pub const MESSAGE_BYTES_MAX: usize = 32 << 10;
 
 /// A packet, bytes. A larger one ends the line, again and again: mosquitto takes none.
@@ -46,6 +40,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// A connection may take so long to come about.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// Why a line is not there that the broker has closed.
+const ENDED: &str = "it has ended the connection";
 
 /// What is heard of a line.
 #[derive(Debug)]
@@ -76,7 +73,6 @@ pub struct Line {
     /// Whatever goes out.
     pub client: AsyncClient,
     heard: mpsc::Receiver<Said>,
-    missed: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -91,23 +87,17 @@ impl Line {
         if let Some(will) = will {
             options.set_last_will(will);
         }
-        let waiting = usize::from(OPEN_MAX);
+        // Where nothing is kept nothing comes that is to be acknowledged.
+        let waiting = if is_kept { ACKNOWLEDGEMENTS_MAX } else { usize::from(OPEN_MAX) };
         let (client, events) = mqtt::open_line(options, broker, (waiting, CONNECT));
         let (tell, heard) = mpsc::channel(HEARD_MAX);
-        let missed = Arc::default();
-        let task = tokio::spawn(follow(events, tell, Arc::clone(&missed)));
-        Self { client, heard, missed, task }
+        let task = tokio::spawn(follow(events, tell));
+        Self { client, heard, task }
     }
 
     /// What has been heard already, if anything.
     pub fn ready(&mut self) -> Option<Said> {
         self.heard.try_recv().ok()
-    }
-
-    /// Messages that there was no room for since this was asked last.
-    #[must_use]
-    pub fn missed(&self) -> u64 {
-        self.missed.swap(0, Ordering::Relaxed)
     }
 
     /// What is heard next; after its end always that.
@@ -133,12 +123,20 @@ impl Line {
         }
     }
 
-    /// Ends it in order: its last will is not carried out.
-    pub async fn close(mut self) {
-        // It may have ended otherwise meanwhile.
-        if self.client.disconnect().await.is_ok() {
-            while !matches!(self.next().await, Said::Lost(_)) {}
+    /// Why nothing goes out: what ended it, in words.
+    pub async fn ended(&mut self) -> String {
+        loop {
+            if let Said::Lost(why) = self.next().await {
+                return why;
+            }
         }
+    }
+
+    /// Ends it in order: its last will is not carried out. True where the broker has ended it
+    /// then, and so has had all that went out before.
+    pub async fn close(mut self) -> bool {
+        // It may have ended otherwise meanwhile.
+        self.client.disconnect().await.is_ok() && self.ended().await == ENDED
     }
 }
 
@@ -165,53 +163,60 @@ pub async fn reach(broker: &Broker, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-async fn follow(mut events: EventLoop, tell: mpsc::Sender<Said>, missed: Arc<AtomicU64>) {
-    let why = loop {
+async fn follow(mut events: EventLoop, tell: mpsc::Sender<Said>) {
+    loop {
         let said = match events.poll().await {
             Ok(Event::Incoming(packet)) => heard(packet),
             Ok(Event::Outgoing(_)) => None,
-            Err(error) => break words(&error),
+            Err(error) => {
+                // Nobody may listen any more.
+                let _ = tell.send(Said::Lost(words(&error))).await;
+                return;
+            }
         };
-        let Some(said) = said else { continue };
-        match tell.try_send(said) {
-            Ok(()) => {}
-            Err(TrySendError::Full(Said::Came(Publish { qos: QoS::AtMostOnce, .. }))) => {
-                missed.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(TrySendError::Full(_)) => {
-                break format!("it has more than {HEARD_MAX} messages on their way at a time");
-            }
-            Err(TrySendError::Closed(_)) => return,
+        if let Some(said) = said
+            && tell.send(said).await.is_err()
+        {
+            return;
         }
-    };
-    drop(events);
-    // Nobody may listen any more.
-    let _ = tell.send(Said::Lost(why)).await;
+    }
 }
 
 fn heard(packet: Packet) -> Option<Said> {
-    if let Packet::ConnAck(answer) = &packet {
-        return Some(Said::Up { is_kept: answer.session_present });
-    }
-    if let Packet::SubAck(answer) = &packet {
-        let is_taken = !answer.return_codes.contains(&SubscribeReasonCode::Failure);
-        return Some(Said::Subscribed { is_taken });
-    }
-    if let Packet::Publish(mut publish) = packet {
-        if publish.payload.len() > MESSAGE_BYTES_MAX {
-            publish.payload = publish.payload[..=MESSAGE_BYTES_MAX].to_vec().into();
+    let said = match packet {
+        Packet::ConnAck(answer) => Said::Up { is_kept: answer.session_present },
+        Packet::Publish(publish) => Said::Came(shortened(publish)),
+        Packet::PubAck(_) => Said::Acknowledged,
+        Packet::SubAck(answer) => {
+            let is_taken = !answer.return_codes.contains(&SubscribeReasonCode::Failure);
+            Said::Subscribed { is_taken }
         }
-        return Some(Said::Came(publish));
+        Packet::UnsubAck(_) => Said::Unsubscribed,
+        Packet::Connect(_)
+        | Packet::PubRec(_)
+        | Packet::PubRel(_)
+        | Packet::PubComp(_)
+        | Packet::Subscribe(_)
+        | Packet::Unsubscribe(_)
+        | Packet::PingReq
+        | Packet::PingResp
+        | Packet::Disconnect => return None,
+    };
+    Some(said)
+}
+
+fn shortened(mut publish: Publish) -> Publish {
+    if publish.payload.len() > MESSAGE_BYTES_MAX {
+        publish.payload = publish.payload[..=MESSAGE_BYTES_MAX].to_vec().into();
     }
-    match packet {
-        Packet::PubAck(_) => Some(Said::Acknowledged),
-        Packet::UnsubAck(_) => Some(Said::Unsubscribed),
-        _ => None,
-    }
+    publish
 }
 
 /// What is wrong with the line, for whoever set it up.
 fn words(error: &ConnectionError) -> String {
+    if matches!(error, ConnectionError::MqttState(StateError::ConnectionAborted)) {
+        return String::from(ENDED);
+    }
     use mqttbytes::Error::PayloadSizeLimitExceeded;
     if let ConnectionError::MqttState(StateError::Deserialization(PayloadSizeLimitExceeded(
         bytes,

@@ -118,9 +118,9 @@ mod tests {
                 let sql::Parameters::Positional(times) = &statement.parameters else {
                     panic!("times are bound by their places")
                 };
-                let times = times.iter().map(|time| match time {
-                    Value::Integer(time) => *time,
-                    _ => panic!("{time:?} is no time"),
+                let times = times.iter().map(|time| {
+                    let Value::Integer(time) = time else { panic!("{time:?} is no time") };
+                    *time
                 });
                 let mut select = database.prepare(&statement.sql).unwrap();
                 let rows = select.query_map(rusqlite::params_from_iter(times), |row| {

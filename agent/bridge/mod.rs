@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use understudy_core::event::{Millis, NodeId};
+use understudy_core::event::NodeId;
 
 use crate::{
     call::Caller,
@@ -24,6 +24,7 @@ use crate::{
 };
 
 pub mod discovery;
+pub mod ids;
 pub mod inward;
 pub mod line;
 pub mod missed;
@@ -32,6 +33,7 @@ pub mod part;
 pub mod position;
 pub mod sql;
 pub mod telling;
+pub mod template;
 pub mod topic;
 
 /// Between two lines to a broker, the first and the longest.
@@ -59,6 +61,17 @@ pub enum Does {
     Subscribe(Vec<inward::Subscription>),
     /// Tells the world.
     Publish(outward::Publication),
+}
+
+impl Does {
+    /// In a word.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Subscribe(_) => "subscribe",
+            Self::Publish(_) => "publish",
+        }
+    }
 }
 
 /// The group that it is done for.
@@ -153,11 +166,8 @@ pub struct Progress(Arc<Mutex<BridgeStatus>>);
 
 impl Progress {
     fn of(part: &Part) -> Self {
-        let does = match part.does {
-            Does::Subscribe(_) => "subscribe",
-            Does::Publish(_) => "publish",
-        };
-        let (duty, broker, does) = (part.duty.clone(), part.broker.name(), String::from(does));
+        let does = String::from(part.does.word());
+        let (duty, broker) = (part.duty.clone(), part.broker.name());
         Self(Arc::new(Mutex::new(BridgeStatus { duty, broker, does, ..BridgeStatus::default() })))
     }
 
@@ -166,7 +176,7 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is wrong with the broker now, if anything.
+    /// There is no line, and this is wrong with the broker, if anything.
     fn found(&self, trouble: Option<String>) {
         let mut status = self.lock();
         (status.connected, status.trouble) = (false, trouble);
@@ -179,34 +189,42 @@ impl Progress {
     }
 }
 
-/// How long a part goes on trying: it opens line after line, with a pause between them that
-/// grows, and gives up when none came about for [`PATIENCE_MS`].
-struct Patience {
-    pause: Duration,
-    /// When a line was there last, and how many there were by then.
-    there: (Millis, u64),
+/// However a turn ends, there is no line behind it.
+struct Off<'p>(&'p Progress);
+
+impl Drop for Off<'_> {
+    fn drop(&mut self) {
+        self.0.lock().connected = false;
+    }
 }
 
-impl Patience {
-    fn new(stage: &Stage) -> Self {
-        Self { pause: AGAIN, there: (clock::now(), stage.progress.lock().lines) }
-    }
+/// What is done on lines to a broker. It is no closure, as the future of one that borrows is
+/// never known to go to other threads.
+trait Lines {
+    /// One line's life: says when it was there, and ends well only when the part is to end.
+    fn session(&mut self) -> impl Future<Output = Result<(), String>> + Send;
+}
 
-    /// A line has ended, for this reason: waits until the next is to be opened.
-    ///
-    /// # Errors
-    /// In words, when there was none for so long.
-    async fn wait(&mut self, stage: &Stage, why: String) -> Result<(), String> {
+/// Opens line after line until the part is to end, with a pause between them; gives up when
+/// none was of any use for [`PATIENCE_MS`]: brought a reading over, or lasted as long.
+async fn keep_at_it(stage: &Stage, lines: &mut impl Lines) -> Result<(), String> {
+    let _off = Off(&stage.progress);
+    let (mut pause, mut there) = (AGAIN, clock::now());
+    loop {
+        let (began, before) = (clock::now(), stage.progress.lock().readings);
+        let Err(why) = lines.session().await else {
+            stage.progress.found(None);
+            return Ok(());
+        };
         stage.progress.found(Some(why.clone()));
-        let (now, lines) = (clock::now(), stage.progress.lock().lines);
-        let (since, before) = self.there;
-        if lines > before {
-            *self = Self { pause: AGAIN, there: (now, lines) };
-        } else if now.since(since) >= PATIENCE_MS {
+        let now = clock::now();
+        let is_of_use = stage.progress.lock().readings > before;
+        if is_of_use || now.since(began) >= PATIENCE_MS {
+            (pause, there) = (AGAIN, now);
+        } else if now.since(there) >= PATIENCE_MS {
             return Err(format!("the broker {}: {why}", stage.broker.name()));
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (2 * self.pause).min(AGAIN_MAX);
-        Ok(())
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(AGAIN_MAX);
     }
 }

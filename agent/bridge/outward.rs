@@ -6,10 +6,8 @@
 //! index, the same whoever tells it. Nothing counts as told that the broker has not
 //! acknowledged.
 
-use std::convert::Infallible;
-
 use super::{
-    Group, Patience, Stage,
+    Group, Lines, Stage, keep_at_it,
     part::{self, Player, Turn},
     position::Position,
     telling,
@@ -115,13 +113,12 @@ impl Player for Publisher {
 
     async fn act(&self, mut turn: Turn) -> Result<(), String> {
         let (stage, token) = (&self.stage, turn.token);
-        let mut position = None;
+        let mut told = Told { publisher: self, token, position: None };
         let ended = tokio::select! {
             () = turn.over() => Ok(()),
-            ended = self.keep_telling(token, &mut position) => ended,
+            ended = keep_at_it(stage, &mut told) => ended,
         };
-        stage.progress.found(None);
-        if let Some(position) = &mut position {
+        if let Some(position) = &mut told.position {
             // Where it cannot be left, what was told since is told again.
             let _ = position.leave(stage, token).await;
         }
@@ -129,31 +126,23 @@ impl Player for Publisher {
     }
 }
 
-impl Publisher {
-    async fn keep_telling(
-        &self,
-        token: u64,
-        position: &mut Option<Position>,
-    ) -> Result<(), String> {
-        let mut patience = Patience::new(&self.stage);
-        loop {
-            let Err(why) = self.tell_on(token, position).await;
-            patience.wait(&self.stage, why).await?;
-        }
-    }
+/// One turn, and up to where it has told.
+struct Told<'p> {
+    publisher: &'p Publisher,
+    token: u64,
+    /// Known once it could be read.
+    position: Option<Position>,
+}
 
-    /// Over one line, from where it was told before.
-    async fn tell_on(
-        &self,
-        token: u64,
-        position: &mut Option<Position>,
-    ) -> Result<Infallible, String> {
-        let known = match position.take() {
+impl Lines for Told<'_> {
+    async fn session(&mut self) -> Result<(), String> {
+        let Publisher { stage, publication } = self.publisher;
+        let known = match self.position.take() {
             Some(known) => known,
-            None => Position::read(&self.stage).await?,
+            None => Position::read(stage).await?,
         };
-        let position = position.insert(known);
-        telling::session(&self.stage, &self.publication, token, position).await
+        let position = self.position.insert(known);
+        telling::session(stage, publication, self.token, position).await
     }
 }
 

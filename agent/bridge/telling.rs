@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
     time::Duration,
 };
 
@@ -68,7 +67,7 @@ pub async fn session(
     publication: &Publication,
     token: u64,
     position: &mut Position,
-) -> Result<Infallible, String> {
+) -> Result<(), String> {
     let mut feed = Feed::begin(stage.caller.clone(), position.place, Vec::new()).await?;
     position.begin(stage, token, feed.place()).await?;
     let mut teller = Teller::begin((stage, publication), token, position).await?;
@@ -349,7 +348,7 @@ impl<'s> Teller<'s> {
                 }
             }
             Said::Came(publish) => self.is_asked |= &publish.payload[..] == b"online",
-            Said::Up { .. } | Said::Subscribed { .. } => {}
+            Said::Up { .. } | Said::Subscribed { .. } | Said::Unsubscribed => {}
             Said::Lost(why) => return Err(why),
         }
         Ok(())

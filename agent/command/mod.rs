@@ -25,6 +25,7 @@ use crate::{
 
 mod backup;
 mod board;
+mod bridges;
 mod checkpoint;
 mod doctor;
 mod drain;

@@ -10,6 +10,7 @@ use understudy_core::{
 use super::value_of;
 use crate::{
     boot::Evidence,
+    bridge::Part,
     config::{Places, RunOptions},
     control::ControlResponse,
     hold::task,
@@ -167,6 +168,9 @@ pub(super) fn options(places: &Places, options: &RunOptions) -> String {
         let fails = fails.map_or_else(String::new, |why| format!(" ({why})"));
         let _ = writeln!(out, "duty           {}: {}{fails}", task.name, task.command.join(" "));
     }
+    for Part { duty, broker, does } in &options.parts {
+        let _ = writeln!(out, "{:<14} {} ({duty})", does.word(), broker.name());
+    }
     out
 }
 
@@ -287,6 +291,28 @@ fn of_duties(status: &Status) -> String {
     out
 }
 
+/// What is wrong with the board's own sensors, and with brokers.
+fn troubles(status: &Status) -> String {
+    let mut out = String::new();
+    for sample in &status.samples {
+        if let Some(trouble) = &sample.trouble {
+            let _ = writeln!(out, "{} cannot be read: {trouble}.", sample.source);
+        }
+    }
+    for BrokerStatus { broker, connected, trouble, .. } in &status.brokers {
+        let _ = match (connected, trouble) {
+            (true, None) => Ok(()),
+            (true, Some(why)) => writeln!(out, "The broker {broker} will not do: {why}."),
+            (false, why) => {
+                let why = why.as_deref().unwrap_or("it has not answered yet");
+                writeln!(out, "The broker {broker} is not there: {why}.")
+            }
+        };
+    }
+    out.push_str(&super::bridges::troubles(&status.bridges));
+    out
+}
+
 /// The whole answer to `status`.
 pub(super) fn status(status: &Status) -> String {
     let mut out = super::sentence::sentence(status);
@@ -311,21 +337,7 @@ pub(super) fn status(status: &Status) -> String {
         let _ = writeln!(out, "Old readings: {words}.");
     }
     out.push_str(&of_duties(status));
-    for sample in &status.samples {
-        if let Some(trouble) = &sample.trouble {
-            let _ = writeln!(out, "{} cannot be read: {trouble}.", sample.source);
-        }
-    }
-    for BrokerStatus { broker, connected, trouble, .. } in &status.brokers {
-        let _ = match (connected, trouble) {
-            (true, None) => Ok(()),
-            (true, Some(why)) => writeln!(out, "The broker {broker} will not do: {why}."),
-            (false, why) => {
-                let why = why.as_deref().unwrap_or("it has not answered yet");
-                writeln!(out, "The broker {broker} is not there: {why}.")
-            }
-        };
-    }
+    out.push_str(&troubles(status));
     if status.http_open {
         out.push_str("HTTP is open to the network without accounts (--http-open).\n");
     }
@@ -348,6 +360,7 @@ pub(super) fn status(status: &Status) -> String {
     for BrokerStatus { broker, posted, heard, dropped, .. } in &status.brokers {
         let _ = writeln!(out, "broker     {broker}: {posted} out, {heard} in, {dropped} lost here");
     }
+    out.push_str(&super::bridges::lines(&status.bridges));
     let _ = writeln!(out, "directory  {}", status.directory);
     if let Some(scrub) = &status.scrub {
         out.push('\n');

@@ -8,7 +8,10 @@ use toml::Spanned;
 use understudy_core::member::check_name;
 
 use super::{BrokerConfig, Config};
-use crate::bridge::{Does, Part, inward::Subscription, outward::Publication};
+use crate::{
+    bridge::{Does, Part, inward::Subscription, outward::Publication, template},
+    readings::moment::Unit,
+};
 
 /// Subscriptions of a board: each is one of a broker's.
 const SUBSCRIPTIONS_MAX: usize = 32;
@@ -37,6 +40,9 @@ pub struct SubscribeConfig {
     /// Path to the time that the message is of.
     #[serde(default)]
     time: Option<String>,
+    /// What its numbers are in: `s`, `ms`, `us` or `ns`.
+    #[serde(default)]
+    precision: Option<String>,
     /// 1 where the broker is to keep messages until they are taken.
     #[serde(default = "qos")]
     qos: u8,
@@ -95,7 +101,7 @@ fn availability() -> String {
 
 impl SubscribeConfig {
     fn check(&self) -> Result<Subscription, String> {
-        let Self { topic, duty, sensor, values, time, qos, .. } = self;
+        let Self { topic, duty, sensor, values, time, qos, precision, .. } = self;
         check_name("duty", duty).map_err(|refusal| refusal.to_string())?;
         if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX || !rumqttc::valid_filter(topic) {
             let words = "a level is a word, + for any one, or at the end # for all below";
@@ -104,7 +110,18 @@ impl SubscribeConfig {
         if *qos > 1 {
             return Err(format!("qos = {qos}: 0 and 1 are possible"));
         }
-        Subscription::new(topic, sensor.as_deref(), values, time.as_deref(), *qos == 1)
+        if topic.starts_with("$share/") {
+            let words = "of the boards that hold the duty only one subscribes: no need to share";
+            return Err(format!("topic = {topic:?}: {words}"));
+        }
+        let unit = match precision.as_deref() {
+            None => Unit::Second,
+            Some(_) if time.is_none() => return Err(String::from("precision is that of `time`")),
+            Some(name) => Unit::named(name)
+                .ok_or_else(|| format!("precision = {name:?}: it is s, ms, us or ns"))?,
+        };
+        let time = time.as_deref().map(|time| (time, unit));
+        Subscription::new(topic, sensor.as_deref(), values, time, *qos == 1)
     }
 }
 
@@ -153,6 +170,16 @@ pub(super) fn check(config: &Config) -> Result<(), (Range<usize>, String)> {
             let reason = format!("the duty {} is for {before} already: name another", one.duty);
             return Err(at(reason));
         }
+        let others = config.subscribe[..place].iter().map(Spanned::get_ref);
+        let mut others = others.filter(|other| other.duty == one.duty);
+        if let Some(other) = others.find(|other| template::overlap(&other.topic, &one.topic)) {
+            let (topic, other) = (&one.topic, &other.topic);
+            let reason = format!(
+                "topic = {topic:?}: some of that is of {other:?} as well, and its readings would \
+                 be two"
+            );
+            return Err(at(reason));
+        }
         if place >= SUBSCRIPTIONS_MAX {
             return Err(at(format!("a board has {SUBSCRIPTIONS_MAX} subscriptions at most")));
         }
@@ -198,8 +225,7 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
-    use crate::bridge::Does;
+    use super::*;
 
     const BROKER: &str = "[[broker]]\nurl = \"mqtt://hub\"\n";
 
@@ -251,5 +277,31 @@ mod tests {
             let error = Config::parse(&text).unwrap_err();
             assert!(error.contains(words), "{words}: {error}");
         }
+    }
+
+    #[test]
+    fn what_no_board_can_subscribe_to_is_named_with_its_line() {
+        let one = |words: &str| format!("{BROKER}[[subscribe]]\n{words}\n");
+        let two = |words: &str| one(&format!("topic = \"a/+\"\n[[subscribe]]\n{words}"));
+        for (text, words) in [
+            (one("topic = \"a/+b\""), "line 3: [[subscribe]] topic = \"a/+b\" is no filter"),
+            (one("topic = \"a\"\nqos = 2"), "qos = 2"),
+            (one("topic = \"$share/g/a\""), "no need to share"),
+            (one("topic = \"a\"\nsensor = \"{1}\""), "has 0 wildcards"),
+            (one("topic = \"a\"\nvalues = [\"b\", \"c\"]\nsensor = \"x\""), "{path} is missing"),
+            (one("topic = \"a\"\nprecision = \"ms\""), "precision is that of `time`"),
+            (
+                one("topic = \"a\"\nvalues = [\"b\"]\ntime = \"t\"\nprecision = \"h\""),
+                "it is s, ms, us or ns",
+            ),
+            (one("topic = \"a\"\nbroker = \"mqtt://x\""), "there is no [[broker]] with that url"),
+            (String::from("[[subscribe]]\ntopic = \"a\""), "there is no [[broker]] to do it at"),
+            (two("topic = \"+/b\""), "line 5: [[subscribe]] topic = \"+/b\": some of that is of"),
+            (one("topic = \"a\"\nduty = \"a b/\""), "duty"),
+        ] {
+            let error = Config::parse(&text).unwrap_err();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        assert!(Config::parse(&two("topic = \"+/b\"\nduty = \"else\"")).is_ok());
     }
 }

@@ -32,6 +32,28 @@ pub const SAMPLE: &str = "\
 #user = \"sensors\"
 #password = \"...\"
 #ca = \"/etc/understudy/ca.pem\"
+# This one is not for the boards' datagrams, but for what stands below.
+#boards = false
+
+# Sensors' messages at a broker become readings. Of the boards that have this the one that
+# holds the duty subscribes (`understudy duty add mqtt-in` makes that, once for the group).
+# There can be several; the broker is the first above unless named by its url.
+#[[subscribe]]
+#topic = \"zigbee2mqtt/+\"
+#broker = \"mqtts://192.168.1.9:8883\"
+#duty = \"mqtt-in\"
+# Paths into JSON: a, a.b, a.0 of an array, a.* for all numbers and booleans below, or *.
+# Without any the payload is one plain value.
+#values = [\"temperature\", \"humidity\"]
+# The sensor's name: {topic}, {path}, and {1}, {2} for what the wildcards stand for.
+# \"{topic}/{path}\" if there are values, else \"{topic}\".
+#sensor = \"{1}/{path}\"
+# The path to the message's own time: RFC 3339 with its zone, or a number of \"s\", \"ms\",
+# \"us\" or \"ns\". Without it, or where it is none, a reading has the time it came at.
+#time = \"last_seen\"
+#precision = \"ms\"
+# With 1 the broker keeps messages until they are stored, whichever board holds the duty.
+#qos = 1
 
 # What the group tells the world at a broker, the first above unless another is named by its
 # url: of the boards with such a part the one that has the duty does it (`understudy duty add

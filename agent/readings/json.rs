@@ -62,7 +62,7 @@ pub fn parse(item: Json, precision: Option<Unit>) -> Result<Draft, String> {
     Ok(draft)
 }
 
-fn value_of(field: &Json) -> Option<Value> {
+pub(crate) fn value_of(field: &Json) -> Option<Value> {
     match field {
         Json::Bool(is_true) => Some(Value::Integer(i64::from(*is_true))),
         Json::String(text) => Some(Value::Text(text.clone().into_bytes())),
@@ -73,7 +73,7 @@ fn value_of(field: &Json) -> Option<Value> {
 }
 
 /// A number such as `1.7e9` without its exponent.
-fn plain(number: &str) -> String {
+pub(crate) fn plain(number: &str) -> String {
     match number.parse::<f64>() {
         Ok(real) if number.contains(['e', 'E']) => format!("{real}"),
         Ok(_) | Err(_) => number.to_owned(),

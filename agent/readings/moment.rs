@@ -104,7 +104,7 @@ fn no_time(text: &str) -> String {
 }
 
 /// What a caller wrote, quoted, and no more of it than is of help.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const CHARS_MAX: usize = 40;
     let short: String = text.chars().take(CHARS_MAX).collect();
     let more = if short.len() < text.len() { "..." } else { "" };

@@ -33,18 +33,18 @@ pub(super) fn row(row: &Row<'_>, columns: usize) -> rusqlite::Result<u64> {
 /// A word at a time; each step maps what was before one to one, so a difference in
 /// one word is never lost. Finds differences, proves nothing against malice.
 #[derive(Default)]
-pub(super) struct Hash(u64);
+pub(crate) struct Hash(u64);
 
 impl Hash {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(0)
     }
 
-    pub(super) const fn put(&mut self, word: u64) {
+    pub(crate) const fn put(&mut self, word: u64) {
         self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.put(bytes.len() as u64);
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
@@ -54,7 +54,7 @@ impl Hash {
     }
 
     /// Spread over all bits (the finalizer of SplitMix64).
-    pub(super) const fn finish(&self) -> u64 {
+    pub(crate) const fn finish(&self) -> u64 {
         let value = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         value ^ (value >> 31)

@@ -56,7 +56,7 @@ mod dump;
 mod duties;
 mod execute;
 mod gathered;
-mod hash;
+pub(crate) mod hash;
 mod head;
 mod house;
 mod install;
