@@ -3,7 +3,7 @@
 //! any other way, as on a full disk, is. Sentences are broken between words where a
 //! person reads them; in a pipe or a file each stays on its line.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{BufRead as _, ErrorKind, IsTerminal, Write};
 
 /// The longest line that wraps nowhere.
 pub const COLUMNS: usize = 79;
@@ -39,6 +39,22 @@ pub fn line(text: &str) -> Result<(), String> {
 pub fn prose(text: &str) -> Result<(), String> {
     let out = std::io::stdout();
     print(&if out.is_terminal() { wrapped(text) } else { text.to_owned() })
+}
+
+/// Asks whether to go on, after saying what that means.
+///
+/// # Errors
+/// Where nobody can be asked.
+pub fn confirmed(warning: &str) -> Result<bool, String> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(format!("{warning}Nobody can be asked here: this needs --yes"));
+    }
+    complain(&format!("{warning}Type yes to go on:"));
+    let mut answer = String::new();
+    let read = stdin.lock().read_line(&mut answer);
+    read.map_err(|error| format!("standard input: {error}"))?;
+    Ok(answer.trim() == "yes")
 }
 
 /// To standard error, as a line.

@@ -18,14 +18,14 @@ pub(crate) fn zones(root: &Path) -> Vec<Source> {
     let source = |zone: Device| {
         let path = zone.directory.join("temp");
         let name = format!("thermal/{}", zone.name);
-        path.exists().then(|| Source::of(name, "°C", Way::Divided(path, 1_000.0), zone))
+        path.exists().then(|| Source::of(name, "\u{b0}C", Way::Divided(path, 1_000.0), zone))
     };
     devices(&root.join("sys/class/thermal"), is_zone).into_iter().filter_map(source).collect()
 }
 
 /// How hwmon names its inputs: start, unit, divisor (the kernel's `sysfs-interface`).
 const MONITORED: [(&str, &str, f64); 7] = [
-    ("temp", "°C", 1_000.0),
+    ("temp", "\u{b0}C", 1_000.0),
     ("in", "V", 1_000.0),
     ("curr", "A", 1_000.0),
     ("power", "W", 1_000_000.0),

@@ -29,7 +29,7 @@ const fn kind(name: &'static str, unit: &'static str, factor: f64, is_scaled: bo
 }
 
 const KINDS: [Kind; 11] = [
-    kind("temp", "°C", 0.001, true),
+    kind("temp", "\u{b0}C", 0.001, true),
     kind("humidityrelative", "%", 0.001, true),
     kind("pressure", "Pa", 1_000.0, true),
     kind("illuminance", "lx", 1.0, false),

@@ -2,7 +2,7 @@
 //! conversion and takes up to 750 ms.
 //!
 //! The file with the chip's bytes is read, not the one with the number alone: it says whether
-//! the bytes came whole, and tells the 85 °C that a chip has when it lost its power from 85 °C
+//! the bytes came whole, and tells the 85 degrees that a chip has when it lost its power from 85 degrees
 //! that it measured: byte 6 is then 0x0c, and 0x10 after a conversion (DS18B20, "reserved").
 
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) fn thermometers(root: &Path) -> Vec<Source> {
     let source = |path: std::path::PathBuf| {
         let name = Some(file_name(&path)).filter(is_one)?;
         let way = Way::OneWire(path.join("w1_slave"));
-        Some(Source::on_bus(format!("w1/{name}"), "°C", way, "w1"))
+        Some(Source::on_bus(format!("w1/{name}"), "\u{b0}C", way, "w1"))
     };
     all.filter_map(source).collect()
 }

@@ -19,7 +19,7 @@ pub struct Source {
     /// What it is called: `thermal/cpu-thermal`, `iio/bme280@1-0076/temp`,
     /// `w1/28-0316a2795bff`, `load/1m`...
     pub name: String,
-    /// `°C`, `V`, `W`, `A`, `rpm`, `%`, `Pa`, `B`... or empty.
+    /// `\u{b0}C`, `V`, `W`, `A`, `rpm`, `%`, `Pa`, `B`... or empty.
     pub unit: &'static str,
     /// What is read one after the other: a bus, a chip, or what the kernel has in memory.
     pub bus: String,

@@ -214,7 +214,7 @@ fn readings_and_duties_are_told_once_and_home_assistant_knows_them() {
     assert!(told["index"].is_string(), "{told}");
     let odd = listener.wait_any(&format!("understudy/{group}/reading/a_b_"));
     assert_eq!((&odd["sensor"], &odd["value"]), (&"a+b".into(), &3.into()));
-    let _set = agents.told("a", &["execute", "UPDATE sensor SET unit = '°C' WHERE id = 1"]);
+    let _set = agents.told("a", &["execute", "UPDATE sensor SET unit = '\u{b0}C' WHERE id = 1"]);
     let _made = agents.told("a", &["duty", "add", "pump"]);
     let ledger = Ledger::default();
     ledger.keep(&agents, &BOARDS, "pump");
@@ -233,7 +233,10 @@ fn readings_and_duties_are_told_once_and_home_assistant_knows_them() {
     // The unit was set before the duty came, which makes known all that is new.
     let known = configs();
     let hall = known.values().find(|it| it["name"] == "hall/temp").expect("it is known");
-    assert_eq!((&hall["unit_of_meas"], &hall["dev_cla"]), (&"°C".into(), &"temperature".into()));
+    assert_eq!(
+        (&hall["unit_of_meas"], &hall["dev_cla"]),
+        (&"\u{b0}C".into(), &"temperature".into())
+    );
     assert_eq!(hall["stat_t"], format!("understudy/{group}/reading/hall/temp"));
     assert!(known.values().any(|it| it["name"] == "duty pump"), "{known:?}");
     let unique: BTreeSet<String> = known.values().map(|it| it["uniq_id"].to_string()).collect();

@@ -25,7 +25,7 @@ pub type Message = (String, String);
 
 /// Units, and what Home Assistant calls what is measured in them.
 const CLASSES: [(&[&str], &str); 9] = [
-    (&["°C", "°F", "K"], "temperature"),
+    (&["\u{b0}C", "\u{b0}F", "K"], "temperature"),
     (&["Pa", "hPa", "kPa", "bar", "mbar"], "pressure"),
     (&["V", "mV"], "voltage"),
     (&["A", "mA"], "current"),
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_sensor_is_known_by_its_name_whichever_board_tells_it() {
-        let (topic, body) = of("green house/temp", Some("°C"));
+        let (topic, body) = of("green house/temp", Some("\u{b0}C"));
         let unique = body["uniq_id"].as_str().unwrap();
         assert!(unique.starts_with("understudy_0a0b0c0d_s_green_house_temp_"), "{unique}");
         let object = unique.strip_prefix("understudy_0a0b0c0d_").unwrap();
@@ -145,7 +145,8 @@ mod tests {
             (&json!("temperature"), &json!("measurement"))
         );
         assert_eq!(body["dev"]["ids"], json!(["understudy_0a0b0c0d"]));
-        let other = of_sensor(&publication(), &group(2), &sensor("green house/temp", Some("°C")));
+        let other =
+            of_sensor(&publication(), &group(2), &sensor("green house/temp", Some("\u{b0}C")));
         assert_eq!(other.unwrap(), (topic, body.to_string()));
     }
 
@@ -158,7 +159,7 @@ mod tests {
         let text = Sensor { is_number: false, ..sensor("door", None) };
         let (_, body) = of_sensor(&publication(), &group(1), &text).unwrap();
         assert!(!body.contains("stat_cla"), "{body}");
-        let text = Sensor { unit: Some("°C".into()), ..text };
+        let text = Sensor { unit: Some("\u{b0}C".into()), ..text };
         let (_, body) = of_sensor(&publication(), &group(1), &text).unwrap();
         assert!(!body.contains("unit_of_meas") && !body.contains("dev_cla"), "a text has none");
     }

@@ -254,6 +254,7 @@ mod tests {
         ids.forgotten(3);
         assert_eq!(ids.forget_some(fence()), None);
         ids.turn(Millis(INTERVAL_MS), None);
+        ids.forgotten(0);
         ids.acknowledged(2, usize::try_from(2 * INTERVAL_READINGS).unwrap());
         assert!(ids.is_stuck(), "much came, and no answer");
         ids.answered();

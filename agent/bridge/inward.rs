@@ -20,14 +20,14 @@ use rumqttc::{ClientError, Publish, QoS};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use understudy_core::{
-    event::{Millis, ReadLevel, Reply, Request},
-    fence::Fence,
+    event::Millis,
     readings::{Level, may_be_taken_later},
-    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, Value},
+    sql::{SqlResponse, StatementOutcome, Value},
 };
 
 use super::{
     Lines, Stage,
+    grant::{Grant, Pause},
     ids::Ids,
     line::{Line, OPEN_MAX, Said},
     part::{self, Player, Turn},
@@ -44,10 +44,6 @@ use crate::{
     },
     waiting::random,
 };
-
-/// Between two tries of what the group or the broker does not take, the first and the longest.
-const AGAIN_MS: u64 = 200;
-const AGAIN_MS_MAX: u64 = 30_000;
 
 /// Between two looks at what is due where nothing comes.
 const LOOK: Duration = Duration::from_secs(5);
@@ -106,11 +102,11 @@ impl Player for Subscriber {
         let Self { stage, desk, all } = self;
         let mut over = Turn { token: turn.token, ending: turn.ending.clone() };
         let played = async {
-            let group = Group { stage, token: turn.token };
-            let memory = group.recall().await;
+            let grant = Grant { stage, token: turn.token };
+            let memory = Memory::recall(&grant).await;
             let ids = Ids::new(&stage.duty, clock::now(), None);
             let mut part =
-                Part { group, desk, all, turn, memory, ids, arrived: None, complained: None };
+                Part { grant, desk, all, turn, memory, ids, arrived: None, complained: None };
             super::keep_at_it(stage, &mut part).await
         };
         tokio::select! {
@@ -129,96 +125,18 @@ struct Memory {
     filters: Vec<String>,
 }
 
-/// The group, as it is asked under a grant: until it answers, or the grant is over.
-struct Group<'s> {
-    stage: &'s Stage,
-    token: u64,
-}
-
-impl Group<'_> {
-    fn fence(&self) -> Fence {
-        Fence { duty: self.stage.duty.clone(), token: self.token }
-    }
-
+impl Memory {
     /// What the holder before has left; the default where that is nothing of ours.
-    async fn recall(&self) -> Memory {
-        let response = self.read(&duties::left(&self.stage.duty)).await;
+    async fn recall(grant: &Grant<'_>) -> Self {
+        let response = grant.read(&duties::left(&grant.stage.duty)).await;
         let left = duties::what_was_left(response).ok().flatten().unwrap_or_default();
         serde_json::from_slice(&left).unwrap_or_default()
     }
 
-    async fn leave(&self, memory: &Memory) -> Result<(), String> {
-        let data = serde_json::to_vec(memory).map_err(|error| error.to_string())?;
-        self.write(&duties::leave(self.fence(), data)?).await;
+    async fn leave(&self, grant: &Grant<'_>) -> Result<(), String> {
+        let data = serde_json::to_vec(self).map_err(|error| error.to_string())?;
+        grant.write(&duties::leave(grant.fence(), data)?).await;
         Ok(())
-    }
-
-    async fn read(&self, request: &SqlRequest) -> SqlResponse {
-        let level = ReadLevel::Linearizable { timeout_ms: None };
-        self.ask(Request::Read { level, sql: sql::encode(request) }).await
-    }
-
-    async fn write(&self, request: &SqlRequest) -> SqlResponse {
-        self.ask(Request::Write(sql::encode(request))).await
-    }
-
-    async fn ask(&self, request: Request) -> SqlResponse {
-        let mut pause = Pause::default();
-        loop {
-            let why = match self.stage.caller.request(request.clone()).await {
-                Some(Reply::Done { answer, .. }) => match sql::decode::<SqlResponse>(&answer) {
-                    Ok(response) if response.failure().is_none() => {
-                        self.is_well_after(&pause);
-                        return response;
-                    }
-                    Ok(response) => response.failure().unwrap_or_default().to_owned(),
-                    Err(_) => String::from("the answer is unreadable"),
-                },
-                Some(Reply::Refused(refusal)) => refusal.to_string(),
-                None => String::from("this board is stopping"),
-            };
-            self.is_troubled(&why);
-            pause.wait().await;
-        }
-    }
-
-    /// The group takes nothing, for this reason.
-    fn is_troubled(&self, why: &str) {
-        self.stage.progress.lock().trouble = Some(format!("the group takes nothing: {why}"));
-    }
-
-    /// It takes things again, where it had to be asked several times.
-    fn is_well_after(&self, pause: &Pause) {
-        if pause.0 > AGAIN_MS {
-            self.stage.progress.lock().trouble = None;
-        }
-    }
-
-    /// Waits until there is a majority.
-    async fn majority(&self) {
-        let nothing = SqlRequest::one(RequestKind::Query, Origin::Agent, "SELECT 1", Vec::new());
-        let _ = self.read(&nothing).await;
-    }
-}
-
-/// Pauses that grow.
-struct Pause(u64);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(AGAIN_MS)
-    }
-}
-
-impl Pause {
-    const fn next_ms(&mut self) -> u64 {
-        let pause = self.0;
-        self.0 = if 2 * pause < AGAIN_MS_MAX { 2 * pause } else { AGAIN_MS_MAX };
-        pause
-    }
-
-    async fn wait(&mut self) {
-        tokio::time::sleep(Duration::from_millis(self.next_ms())).await;
     }
 }
 
@@ -245,7 +163,7 @@ struct Asked {
 
 /// The part, while this board holds the duty.
 struct Part<'s> {
-    group: Group<'s>,
+    grant: Grant<'s>,
     desk: &'s Desk,
     all: &'s [Subscription],
     turn: Turn,
@@ -268,7 +186,7 @@ impl Lines for Part<'_> {
 impl Part<'_> {
     /// One line: true when the part is to end, false when another is wanted.
     async fn line(&mut self) -> Result<bool, String> {
-        let stage = self.group.stage;
+        let stage = self.grant.stage;
         let mut line = Line::open(&stage.broker, &stage.client_id(), true, None);
         let is_kept = tokio::select! {
             up = line.up() => up?,
@@ -341,7 +259,7 @@ impl Part<'_> {
 
     async fn remember(&mut self, memory: Memory) -> Result<(), String> {
         if memory != self.memory {
-            self.group.leave(&memory).await?;
+            memory.leave(&self.grant).await?;
             self.memory = memory;
         }
         Ok(())
@@ -403,7 +321,7 @@ impl Part<'_> {
             return Err(why);
         }
         self.is_up(asked);
-        let progress = &self.group.stage.progress;
+        let progress = &self.grant.stage.progress;
         progress.lock().trouble = (!refused.is_empty()).then_some(why);
         asked.again = (!refused.is_empty()).then(|| clock::now().plus(asked.pause.next_ms()));
         Ok(())
@@ -412,20 +330,20 @@ impl Part<'_> {
     /// The line is of use.
     fn is_up(&self, asked: &mut Asked) {
         if !std::mem::replace(&mut asked.is_up, true) {
-            self.group.stage.progress.connected();
+            self.grant.stage.progress.connected();
         }
     }
 
     /// Forgets ids that cannot come again.
     async fn forget(&mut self) {
-        while let Some(forget) = self.ids.forget_some(self.group.fence()) {
-            let response = self.group.write(&forget).await;
+        while let Some(forget) = self.ids.forget_some(self.grant.fence()) {
+            let response = self.grant.write(&forget).await;
             self.ids.forgotten(changed(&response));
         }
     }
 
     async fn highest(&self) -> Option<i64> {
-        self.group.read(&self.ids.highest()).await.into_rows().and_then(highest)
+        self.grant.read(&self.ids.highest()).await.into_rows().and_then(highest)
     }
 
     /// What is due by now.
@@ -455,8 +373,8 @@ impl Part<'_> {
             next = if batch.is_full() { None } else { line.ready() };
         }
         if !batch.reused.is_empty() {
-            let forget = self.ids.forget(self.group.fence(), &batch.reused);
-            self.group.write(&forget).await;
+            let forget = self.ids.forget(self.grant.fence(), &batch.reused);
+            self.grant.write(&forget).await;
         }
         self.store(&batch).await?;
         for (publish, message, readings) in batch.messages {
@@ -483,7 +401,7 @@ impl Part<'_> {
         for (place, mut draft) in found.drafts.into_iter().enumerate() {
             if is_kept {
                 draft.id = Some(self.ids.id(message, place));
-                draft.token = Some(self.group.token);
+                draft.token = Some(self.grant.token);
             }
             batch.drafts.push((batch.messages.len(), draft));
         }
@@ -518,20 +436,20 @@ impl Part<'_> {
                 }
             }
             let Some(why) = again else {
-                self.group.is_well_after(&pause);
+                self.grant.is_well_after(&pause);
                 self.count(batch, &told);
                 break;
             };
-            self.group.is_troubled(&why);
+            self.grant.is_troubled(&why);
             pause.wait().await;
-            self.group.majority().await;
+            self.grant.majority().await;
             message = batch.message(true);
         }
         Ok(())
     }
 
     fn count(&self, batch: &Batch, told: &Told) {
-        let mut status = self.group.stage.progress.lock();
+        let mut status = self.grant.stage.progress.lock();
         status.readings += told.stored as u64;
         let has_some = batch.messages.iter().filter(|(.., readings)| *readings > 0);
         status.messages += has_some.count() as u64;
@@ -540,7 +458,7 @@ impl Part<'_> {
     /// A message or a part of one is not taken.
     fn refuse(&mut self, why: String) {
         let now = clock::now();
-        let mut status = self.group.stage.progress.lock();
+        let mut status = self.grant.stage.progress.lock();
         status.refused += 1;
         if self.complained.is_none_or(|at| now.since(at) >= COMPLAINT_MS) {
             self.complained = Some(now);

@@ -24,6 +24,7 @@ use crate::{
 };
 
 pub mod discovery;
+pub mod grant;
 pub mod ids;
 pub mod inward;
 pub mod line;

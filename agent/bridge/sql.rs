@@ -45,7 +45,11 @@ pub async fn write(caller: &Caller, request: &SqlRequest) -> Result<(), String> 
     response.failure().map_or(Ok(()), |why| Err(String::from(why)))
 }
 
-async fn ask(caller: &Caller, request: Request) -> Result<SqlResponse, String> {
+/// Asks.
+///
+/// # Errors
+/// In words.
+pub async fn ask(caller: &Caller, request: Request) -> Result<SqlResponse, String> {
     match caller.request(request).await {
         Some(Reply::Done { answer, .. }) => {
             sql::decode(&answer).map_err(|error| format!("the answer is unreadable: {error}"))

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr, path::Path, time::Duration};
 
-use super::{ask, asked_status, confirmed, show, something_else, sql};
+use super::{ask, asked_status, show, something_else, sql};
 use crate::{
     config::{Config, Places, RunFlags, RunOptions},
     control::{ControlRequest, ControlResponse},
@@ -106,7 +106,7 @@ pub(super) fn reset(places: &Places, yes: bool) -> Result<(), String> {
     } else if !others {
         warning.push_str("No other board has what is in it.\n");
     }
-    if !yes && !confirmed(&warning)? {
+    if !yes && !terminal::confirmed(&warning)? {
         return Err(String::from("nothing was changed"));
     }
     if status.is_some() {

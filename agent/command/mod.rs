@@ -1,12 +1,7 @@
 //! The command line: what a person types, turned into one call, and its answer
 //! into text. No logic of the agent lives here.
 
-use std::{
-    io::{BufRead as _, IsTerminal as _, Read as _},
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::Read as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use understudy_core::fence::Fence;
@@ -524,19 +519,6 @@ fn ask(places: &Places, request: &ControlRequest) -> Result<ControlResponse, Str
         ControlResponse::Refused(reason) => Err(reason),
         response => Ok(response),
     }
-}
-
-/// Asks whether to go on, after saying what that means.
-fn confirmed(warning: &str) -> Result<bool, String> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Err(format!("{warning}Nobody can be asked here: this needs --yes"));
-    }
-    terminal::complain(&format!("{warning}Type yes to go on:"));
-    let mut answer = String::new();
-    let read = stdin.lock().read_line(&mut answer);
-    read.map_err(|error| format!("standard input: {error}"))?;
-    Ok(answer.trim() == "yes")
 }
 
 fn something_else<T>() -> Result<T, String> {

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{asked_status, confirmed, exchange};
+use super::{asked_status, exchange};
 use crate::{config::Places, terminal};
 
 /// What is wished for.
@@ -57,5 +57,5 @@ fn ask(places: &Places, arguments: &Arguments) -> Result<(), String> {
          boards. What is there now is lost.\n",
         arguments.file.display()
     );
-    if confirmed(&warning)? { Ok(()) } else { Err(String::from("nothing was changed")) }
+    if terminal::confirmed(&warning)? { Ok(()) } else { Err(String::from("nothing was changed")) }
 }

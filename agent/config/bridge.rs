@@ -252,6 +252,8 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_named_with_its_line() {
         let subscribe = "[[subscribe]]\ntopic = \"a\"\n";
+        let many = (0..33).map(|n| format!("[[subscribe]]\ntopic = \"a/{n}\"\n"));
+        let many: String = many.collect();
         let duty = "[[duty]]\nname = \"mqtt-in\"\ncommand = [\"/bin/true\"]\n";
         for (text, words) in [
             (subscribe.to_owned(), "line 1: [[subscribe]] there is no [[broker]]"),
@@ -260,7 +262,7 @@ mod tests {
             (format!("{BROKER}{subscribe}duty = \"a b\""), "a duty's name has"),
             (format!("{BROKER}{subscribe}broker = \"mqtt://x\""), "no [[broker]] with that url"),
             (format!("{BROKER}{duty}{subscribe}"), "the duty mqtt-in is for [[duty]] already"),
-            (format!("{BROKER}{}", subscribe.repeat(33)), "line 67: [[subscribe]] a board has 32"),
+            (format!("{BROKER}{many}"), "line 67: [[subscribe]] a board has 32"),
             (format!("{BROKER}[publish]\nduties = \"a/#\""), "line 3: [publish] duties = "),
             (format!("{BROKER}[publish]\nexpire_after_s = 0"), "expire_after_s = 0"),
             (

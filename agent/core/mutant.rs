@@ -103,9 +103,7 @@ pub const ALL: &[Mutant] = &[
     Mutant { number: 132, name: "nothing posted to a board that UDP ever reached" },
     Mutant { number: 133, name: "a board without UDP does not post to whom it hears by it" },
     Mutant { number: 134, name: "what comes by post counts as heard by UDP" },
-    Mutant { number: 137, name: "an answer of a former start taken for that of the present one" },
-    Mutant { number: 138, name: "a link's epoch that was left is returned to" },
-    Mutant { number: 139, name: "a session that its other end has lost is kept" },
+    Mutant { number: 135, name: "a session that its other end has lost is kept" },
 ];
 
 #[cfg(mutants)]

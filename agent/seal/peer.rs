@@ -175,7 +175,7 @@ impl Peer {
     /// whole session where one end was restarted under another address.
     pub(super) fn due(&mut self, now: Millis) -> Due {
         let longer = |since: Option<Millis>, ms| since.is_some_and(|since| now.since(since) >= ms);
-        if longer(self.unanswered, SILENT_MS) && !mutant::is(139) {
+        if longer(self.unanswered, SILENT_MS) && !mutant::is(135) {
             return Due::Call;
         }
         if self.session.as_ref().is_some_and(Session::is_mutual) {
