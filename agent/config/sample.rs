@@ -58,7 +58,8 @@ pub const SAMPLE: &str = "\
 # What the group tells the world at a broker, the first above unless another is named by its
 # url: of the boards with such a part the one that has the duty does it (`understudy duty add
 # mqtt-out` makes that, once for the group). In topics {group}, {tag} (of the group, where
-# names are not enough), {sensor} and {duty} stand for those; one that is \"\" is not used.
+# names are not enough), {sensor} and {duty} stand for those; readings or duties that are
+# \"\" are not told.
 #[publish]
 #broker = \"mqtts://192.168.1.9:8883\"
 #duty = \"mqtt-out\"
