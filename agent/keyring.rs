@@ -16,9 +16,9 @@ use understudy_core::{
 };
 
 use crate::{
+    driver::random::random,
     identity::{GroupId, GroupKey, Identity},
     seal::{Keys, open_copy, seal_copy},
-    waiting::random,
 };
 
 /// A copy that was opened.

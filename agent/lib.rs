@@ -6,7 +6,8 @@
 //! group, [`recover`] one whose group is lost; [`store`] is the two SQLite files, [`seal`] the sealed sessions,
 //! [`driver`] everything that touches the system, [`http`] and [`control`] the
 //! front doors, [`load`] what they are handed for the whole group, [`keepers`] who keeps a
-//! command while a duty is held ([`hold`]), [`parent`] the process above the agent,
+//! command while a duty is held ([`hold`]), [`bridge`] what the agent does at MQTT brokers
+//! meanwhile, [`sampling`] the board's own sensors, [`parent`] the process above the agent,
 //! [`command`] the command line, [`demo`] the demonstration.
 //!
 //! Dependencies point downward: `command` -> `start` -> `run` -> drivers, seal,

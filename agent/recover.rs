@@ -16,6 +16,7 @@ use std::{
 use crate::{
     config::RunOptions,
     directory,
+    driver::random::random,
     identity::{GroupKey, Identity},
     store::{
         StoreError,
@@ -25,7 +26,6 @@ use crate::{
         restore,
     },
     time::rfc3339,
-    waiting::random,
 };
 
 /// What is to be known before, and after.

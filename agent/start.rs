@@ -25,7 +25,7 @@ use crate::{
     directory,
     driver::{
         clock, control, database::DatabaseThread, journal::JournalThread, keeper, mdns::Neighbours,
-        mqtt::Brokers, notify::Notify, road::Road, socket::Kept,
+        mqtt::Brokers, notify::Notify, random::random, road::Road, socket::Kept,
     },
     history::ends::Ends,
     http,
@@ -47,7 +47,7 @@ use crate::{
         make_readable, restore, scratch,
     },
     view::Facts,
-    waiting::{self, Doors, random},
+    waiting::{self, Doors},
     will::Will,
     wishes::{self, Home},
 };

@@ -21,7 +21,10 @@ use crate::{
     clock::BoardClock,
     config::RunOptions,
     control::{ControlRequest, ControlResponse},
-    driver::{clock, control::Wish, mdns::Neighbours, mqtt::Brokers, notify::Notify, road::Road},
+    driver::{
+        clock, control::Wish, mdns::Neighbours, mqtt::Brokers, notify::Notify, random::random,
+        road::Road,
+    },
     identity::{GroupKey, Identity},
     join::{self, Joined},
     keepers::KeeperCall,
@@ -316,14 +319,4 @@ fn neighbours(options: &RunOptions, keys: &Keys) -> Option<Neighbours> {
     }
     let found = Neighbours::of(keys.tag());
     found.inspect_err(|reason| warn!(reason, "boards on this network are not looked for")).ok()
-}
-
-/// Bytes nobody can foresee.
-///
-/// # Errors
-/// When the system has none.
-pub fn random<const N: usize>() -> Result<[u8; N], String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
-    Ok(bytes)
 }

@@ -16,13 +16,12 @@ use crate::{
     clock::BoardClock,
     config::RunOptions,
     control::{ControlRequest, ControlResponse},
-    driver::control::Wish,
+    driver::{control::Wish, random::random},
     duties,
     identity::{GroupKey, Identity},
     seal::public_key,
     status::Status,
     token::{Token, own_addresses},
-    waiting::random,
 };
 
 /// Between two looks at this machine's addresses: rare enough that a network

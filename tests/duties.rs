@@ -37,6 +37,8 @@ pub(crate) struct Run {
     from_ms: u64,
     /// It was gone by then.
     to_ms: u64,
+    /// It was told to end: a lease that goes on meanwhile is not for it.
+    is_stopped: bool,
 }
 
 /// What all keepers of a duty did.
@@ -122,17 +124,18 @@ fn converse(mut agent: &UnixStream, board: &str, duty: &str, ledger: &Ledger) {
         match word {
             AgentWord::Take { token, until_ms } => ledger.change(|runs| {
                 let (board, from_ms) = (board.to_owned(), boot_ms());
-                runs.push(Run { board, token, from_ms, to_ms: until_ms });
+                runs.push(Run { board, token, from_ms, to_ms: until_ms, is_stopped: false });
             }),
             AgentWord::Until { token, until_ms } => ledger.change(|runs| {
-                let run = runs.iter_mut().find(|run| own(run, token));
+                let run = runs.iter_mut().find(|run| own(run, token)).expect("it was told");
                 // What is over is not begun again.
-                run.filter(|run| boot_ms() < run.to_ms).expect("in time").to_ms = until_ms;
+                assert!(run.is_stopped || boot_ms() < run.to_ms, "in time");
+                run.to_ms = if run.is_stopped { run.to_ms } else { until_ms };
             }),
             AgentWord::Stop { token, .. } => {
                 ledger.change(|runs| {
                     let run = runs.iter_mut().find(|run| own(run, token)).expect("it was told");
-                    run.to_ms = run.to_ms.min(boot_ms());
+                    (run.to_ms, run.is_stopped) = (run.to_ms.min(boot_ms()), true);
                 });
                 if say(&mut agent, &KeeperWord::Gone { token, failed: false }).is_err() {
                     return;

@@ -7,7 +7,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Group, outward::Publication};
+use super::{Group, publication::Publication};
 
 /// A sensor, as the database knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

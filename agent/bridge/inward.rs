@@ -34,7 +34,7 @@ use super::{
     template::{Found, Template},
 };
 use crate::{
-    driver::clock,
+    driver::{clock, random::random},
     duties,
     readings::{
         Draft,
@@ -42,7 +42,6 @@ use crate::{
         limits::COMPLAINT_MS,
         moment::Unit,
     },
-    waiting::random,
 };
 
 /// Between two looks at what is due where nothing comes.
@@ -50,6 +49,9 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Who is asked to end has so long to finish what is under way.
 const END: Duration = Duration::from_secs(1);
+
+/// Of what was ever subscribed to so many are remembered: a checkpoint has room for them.
+const FILTERS_MAX: usize = 128;
 
 /// Never subscribed to: that it is not is asked for where the broker is to answer.
 const NOTHING: &str = "understudy/nothing";
@@ -253,6 +255,8 @@ impl Part<'_> {
                 memory.filters.push(one.filter.clone());
             }
         }
+        let over = memory.filters.len().saturating_sub(FILTERS_MAX);
+        memory.filters.drain(..over);
         self.remember(memory).await?;
         Ok(former)
     }

@@ -32,6 +32,7 @@ pub mod missed;
 pub mod outward;
 pub mod part;
 pub mod position;
+pub mod publication;
 pub mod sql;
 pub mod telling;
 pub mod template;
@@ -61,7 +62,7 @@ pub enum Does {
     /// Takes messages in.
     Subscribe(Vec<inward::Subscription>),
     /// Tells the world.
-    Publish(outward::Publication),
+    Publish(publication::Publication),
 }
 
 impl Does {

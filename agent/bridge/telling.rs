@@ -20,8 +20,8 @@ use super::{
     discovery::{self, Message, Sensor},
     line::{Line, OPEN_MAX, Said},
     missed::{Missed, Stretch},
-    outward::Publication,
     position::Position,
+    publication::Publication,
     sql,
 };
 use crate::{

@@ -9,7 +9,7 @@ use understudy_core::member::check_name;
 
 use super::{BrokerConfig, Config};
 use crate::{
-    bridge::{Does, Part, inward::Subscription, outward::Publication, template},
+    bridge::{Does, Part, inward::Subscription, publication::Publication, template},
     readings::moment::Unit,
 };
 
