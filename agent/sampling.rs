@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use tracing::warn;
 use understudy_boards::{Source, board::fits, source, sources};
 use understudy_core::{
-    event::{Millis, Request},
+    event::{Millis, Reply, Request},
     readings::Level,
-    sql::{self, Origin, RequestKind, SqlRequest, Value},
+    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, Value},
 };
 
 use crate::{
@@ -153,7 +153,7 @@ impl Samples {
 
     fn found(&self, sensor: &str, found: Result<f64, String>) {
         let mut record = self.lock();
-        let Some(seen) = record.seen.get_mut(sensor) else { return };
+        let seen = record.seen.entry(sensor.to_owned()).or_default();
         seen.asked = None;
         match found {
             Ok(value) => (seen.value, seen.trouble) = (Some(value), None),
@@ -237,7 +237,7 @@ fn locked(jobs: &Jobs) -> MutexGuard<'_, Vec<Job>> {
     jobs.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Done on a thread of its own; none where there can be no such thread, or it panicked.
+/// Done on a thread of its own; none where there can be no such thread.
 async fn apart<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (tell, told) = oneshot::channel();
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
@@ -291,7 +291,12 @@ async fn read(samples: Samples, jobs: Jobs, caller: Caller, desk: Desk) {
         }
         if !some.is_empty() {
             let (record, taken) = (samples.clone(), some.clone());
-            let Some(message) = apart(move || read_all(&record, &taken)).await else { return };
+            let read = apart(move || read_all(&record, &taken)).await;
+            let message = read.unwrap_or_else(|| {
+                let why = || Err(String::from("there is no thread to read it on"));
+                some.iter().for_each(|job| samples.found(&job.sensor, why()));
+                Message::default()
+            });
             if !message.is_empty() && hand_over(&samples, &some, message, &desk).await.is_none() {
                 return;
             }
@@ -328,7 +333,7 @@ async fn hand_over(samples: &Samples, jobs: &[Job], message: Message, desk: &Des
     Some(())
 }
 
-/// Sets the units of sensors that have none, once; what cannot be now is not tried again.
+/// Sets the units of sensors that have none, once: again where they are not in the table yet.
 async fn set_units(caller: &Caller, jobs: &[Job], united: &mut BTreeSet<String>) {
     let new = |job: &&Job| !job.source.unit.is_empty() && !united.contains(&job.sensor);
     let new: Vec<&Job> = jobs.iter().filter(new).collect();
@@ -336,14 +341,20 @@ async fn set_units(caller: &Caller, jobs: &[Job], united: &mut BTreeSet<String>)
         return;
     }
     let statement = |job: &&Job| {
-        let set = "UPDATE sensor SET unit = ?2 WHERE name = ?1 AND unit IS NULL";
+        let set = "UPDATE sensor SET unit = coalesce(unit, ?2) WHERE name = ?1";
         let values = vec![Value::text(&job.sensor), Value::text(job.source.unit)];
         sql::Statement::new(set, values)
     };
     let statements = new.iter().map(statement).collect();
     let request = SqlRequest::new(RequestKind::Execute, Origin::Agent, statements);
-    let _ = caller.request(Request::Write(sql::encode(&request))).await;
-    united.extend(new.iter().map(|job| job.sensor.clone()));
+    let asked = caller.request(Request::Write(sql::encode(&request))).await;
+    let Some(Reply::Done { answer, .. }) = asked else { return };
+    let Ok(response) = sql::decode::<SqlResponse>(&answer) else { return };
+    for (job, result) in new.iter().zip(response.results) {
+        if matches!(result.outcome, StatementOutcome::Changed { rows_affected: 1, .. }) {
+            united.insert(job.sensor.clone());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 //! acknowledged there is forgotten first ([`Ids::is_reused`]).
 //!
 //! Left out: a broker that gives the lowest free packet id, and breaks the line, and brings a
-//! new message like one of minutes before: that one is taken for the former.
+//! new message like one of before: that one is taken for the former as long as its id stands.
 
 use std::collections::BTreeSet;
 
@@ -37,6 +37,12 @@ const INTERVALS: u8 = 2;
 /// Ids that one write forgets.
 const FORGOTTEN_MAX: u32 = 2_000;
 
+/// Numbers of ids: up to the first they can be forgotten, up to the second in an interval.
+pub type Marks = (Option<i64>, Option<i64>);
+
+/// The group counts ids on from the highest that is there, and marks go by their numbers.
+const IS_NOT_LAST: &str = "number < (SELECT max(number) FROM _understudy_reading_id)";
+
 /// Of the messages of one part; the marks are of one line.
 pub struct Ids {
     /// What all its ids begin with.
@@ -57,9 +63,9 @@ pub struct Ids {
 
 impl Ids {
     /// Of a duty, on a line that begins now. What was acknowledged on one before with a number
-    /// up to `arrived` cannot come again.
+    /// up to the former can be forgotten, and those up to the latter in an interval.
     #[must_use]
-    pub fn new(duty: &str, now: Millis, arrived: Option<i64>) -> Self {
+    pub fn new(duty: &str, now: Millis, (former, arrived): Marks) -> Self {
         let tag = URL_SAFE_NO_PAD.encode(crc32c::crc32c(duty.as_bytes()).to_be_bytes());
         Self {
             prefix: format!("mqtt:{tag}."),
@@ -67,10 +73,17 @@ impl Ids {
             began: now,
             readings: 0,
             intervals_left: INTERVALS,
-            mark: None,
+            mark: arrived.map(|number| number.saturating_add(1)),
             is_asked: false,
-            forgets: arrived.map(|number| number.saturating_add(1)),
+            forgets: former.map(|number| number.saturating_add(1)),
         }
+    }
+
+    /// For the next line, where this is ended in order: then the broker has all
+    /// acknowledgements of ids up to `highest`.
+    #[must_use]
+    pub fn marks(&self, highest: Option<i64>) -> Marks {
+        (self.mark.map(|number| number.saturating_sub(1)), highest)
     }
 
     /// What tells a message from others: the same on every board.
@@ -107,10 +120,12 @@ impl Ids {
         self.intervals_left = INTERVALS;
     }
 
-    /// Forgets ids of these messages.
+    /// Forgets ids of these messages. Their rows stay, under names that nothing has: numbers
+    /// go on from the highest there is, and [`Self::turn`] goes by them.
     #[must_use]
     pub fn forget(&self, fence: Fence, messages: &[u64]) -> SqlRequest {
-        let sql = "DELETE FROM _understudy_reading_id WHERE id >= ?1 AND id < ?2";
+        let sql = "UPDATE _understudy_reading_id SET id = id || '~' || number \
+                   WHERE id >= ?1 AND id < ?2 AND instr(id, '~') = 0";
         let statements = messages.iter().map(|message| {
             let (low, high) = range(&self.of_message(*message));
             Statement::new(sql, vec![low, high])
@@ -164,11 +179,24 @@ impl Ids {
         let sql = format!(
             "DELETE FROM _understudy_reading_id WHERE number IN (SELECT number FROM \
              _understudy_reading_id WHERE id >= ?1 AND id < ?2 AND number < ?3 \
-             LIMIT {FORGOTTEN_MAX})"
+             LIMIT {FORGOTTEN_MAX}) AND {IS_NOT_LAST}"
         );
         let (low, high) = range(&self.prefix);
         let values = vec![low, high, Value::Integer(self.forgets?)];
         Some(fenced(fence, vec![Statement::new(sql, values)]))
+    }
+
+    /// Forgets the oldest, though they may come again: where there is no room for others, and
+    /// nothing would be taken until that is over.
+    #[must_use]
+    pub fn forget_oldest(&self, fence: Fence) -> SqlRequest {
+        let sql = format!(
+            "DELETE FROM _understudy_reading_id WHERE number IN (SELECT number FROM \
+             _understudy_reading_id WHERE id >= ?1 AND id < ?2 ORDER BY number \
+             LIMIT {FORGOTTEN_MAX}) AND {IS_NOT_LAST}"
+        );
+        let (low, high) = range(&self.prefix);
+        fenced(fence, vec![Statement::new(sql, vec![low, high])])
     }
 
     /// So many were.
@@ -196,6 +224,8 @@ fn fenced(fence: Fence, statements: Vec<Statement>) -> SqlRequest {
 mod tests {
     use rumqttc::QoS;
 
+    use understudy_core::sql::Parameters;
+
     use super::*;
 
     fn message(pkid: u16, payload: &str) -> Publish {
@@ -210,14 +240,14 @@ mod tests {
         let topic = Publish { topic: "a/c".into(), ..message(1, "on") };
         let others = [message(2, "on"), message(1, "off"), topic];
         assert!(others.iter().all(|other| Ids::of(7, other) != one) && Ids::of(8, &again) != one);
-        let ids = Ids::new("mqtt-in", Millis(0), None);
+        let ids = Ids::new("mqtt-in", Millis(0), Marks::default());
         assert_eq!(ids.id(0x0102_0304_0506_0708, 12), "mqtt:V5WGoA.AQIDBAUGBwg.12");
         assert_eq!(one, 0x19b0_a881_0c20_540d, "it stays the same over versions");
     }
 
     #[test]
     fn what_was_acknowledged_here_and_is_not_repeated_is_new() {
-        let mut ids = Ids::new("mqtt-in", Millis(0), None);
+        let mut ids = Ids::new("mqtt-in", Millis(0), Marks::default());
         let (first, hash) = (message(1, "on"), Ids::of(7, &message(1, "on")));
         assert!(!ids.is_reused(hash, &first));
         ids.acknowledged(hash, 1);
@@ -235,7 +265,7 @@ mod tests {
     #[test]
     fn ids_are_forgotten_an_interval_after_the_broker_has_answered() {
         let fence = || Fence { duty: String::from("mqtt-in"), token: 3 };
-        let mut ids = Ids::new("mqtt-in", Millis(0), None);
+        let mut ids = Ids::new("mqtt-in", Millis(0), Marks::default());
         assert!(!ids.is_due(Millis(INTERVAL_MS - 1)) && ids.is_due(Millis(INTERVAL_MS)));
         ids.turn(Millis(INTERVAL_MS), Some(40));
         assert_eq!(ids.forget_some(fence()), None, "nothing is known of those before");
@@ -265,8 +295,47 @@ mod tests {
             ids.answered();
         }
         assert!(!ids.is_due(Millis(9 * INTERVAL_MS)), "nothing came since");
-        let next = Ids::new("mqtt-in", Millis(0), Some(9));
+        let next = Ids::new("mqtt-in", Millis(0), (Some(9), None));
         let forget = next.forget_some(fence()).unwrap();
         assert!(format!("{forget:?}").contains("Integer(10)"));
+    }
+
+    #[test]
+    fn numbers_never_fall_and_a_message_that_is_new_finds_no_id_of_the_former() {
+        let database = rusqlite::Connection::open_in_memory().unwrap();
+        let made = "CREATE TABLE _understudy_reading_id(number INTEGER PRIMARY KEY, id UNIQUE)";
+        database.execute_batch(made).unwrap();
+        let fence = || Fence { duty: String::from("mqtt-in"), token: 3 };
+        let run = |request: SqlRequest| {
+            for Statement { sql, parameters } in request.statements {
+                let Parameters::Positional(values) = parameters else { panic!("{sql}") };
+                let values = values.into_iter().map(|value| match value {
+                    Value::Integer(number) => rusqlite::types::Value::Integer(number),
+                    value => {
+                        let Value::Text(text) = value else { panic!("{value:?}") };
+                        rusqlite::types::Value::Text(String::from_utf8(text).unwrap())
+                    }
+                });
+                database.execute(&sql, rusqlite::params_from_iter(values)).unwrap();
+            }
+        };
+        let all = || -> Vec<(i64, String)> {
+            let mut select = database.prepare("SELECT * FROM _understudy_reading_id").unwrap();
+            let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            rows.map(Result::unwrap).collect()
+        };
+        let ids = Ids::new("mqtt-in", Millis(0), (Some(9), None));
+        for (number, id) in [(1, ids.id(7, 0)), (2, ids.id(8, 0)), (3, ids.id(8, 1))] {
+            let row = (number, id);
+            database.execute("INSERT INTO _understudy_reading_id VALUES (?1, ?2)", row).unwrap();
+        }
+        for _ in 0..2 {
+            run(ids.forget(fence(), &[8]));
+            assert_eq!(all()[1], (2, format!("{}~2", ids.id(8, 0))));
+        }
+        run(ids.forget_some(fence()).unwrap());
+        assert_eq!(all(), [(3, format!("{}~3", ids.id(8, 1)))]);
+        run(ids.forget_oldest(fence()));
+        assert_eq!(all().len(), 1, "the highest stays");
     }
 }

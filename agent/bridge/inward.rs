@@ -21,14 +21,14 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 use understudy_core::{
     event::Millis,
-    readings::{Level, may_be_taken_later},
+    readings::{IDS_FULL, Level, may_be_taken_later},
     sql::{SqlResponse, StatementOutcome, Value},
 };
 
 use super::{
     Lines, Stage,
     grant::{Grant, Pause},
-    ids::Ids,
+    ids::{Ids, Marks},
     line::{Line, OPEN_MAX, Said},
     part::{self, Player, Turn},
     template::{Found, Template},
@@ -40,7 +40,7 @@ use crate::{
         Draft,
         desk::{Desk, Message, Told},
         limits::COMPLAINT_MS,
-        moment::Unit,
+        moment::{Unit, shown},
     },
 };
 
@@ -106,9 +106,17 @@ impl Player for Subscriber {
         let played = async {
             let grant = Grant { stage, token: turn.token };
             let memory = Memory::recall(&grant).await;
-            let ids = Ids::new(&stage.duty, clock::now(), None);
-            let mut part =
-                Part { grant, desk, all, turn, memory, ids, arrived: None, complained: None };
+            let ids = Ids::new(&stage.duty, clock::now(), Marks::default());
+            let mut part = Part {
+                grant,
+                desk,
+                all,
+                turn,
+                memory,
+                ids,
+                arrived: Marks::default(),
+                complained: None,
+            };
             super::keep_at_it(stage, &mut part).await
         };
         tokio::select! {
@@ -120,6 +128,7 @@ impl Player for Subscriber {
 
 /// What the duty's checkpoint has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 struct Memory {
     /// Tells the broker's session from those before.
     epoch: u64,
@@ -144,7 +153,9 @@ impl Memory {
 
 /// What was asked of the broker that is not to be subscribed to.
 enum Gone {
-    /// The last of what a former configuration had.
+    /// What a former configuration had, before the last of it.
+    Earlier,
+    /// The last of that.
     Former,
     /// See [`NOTHING`].
     Nothing,
@@ -171,9 +182,8 @@ struct Part<'s> {
     turn: Turn,
     memory: Memory,
     ids: Ids,
-    /// The broker has all acknowledgements of ids up to this number, as the line before was
-    /// ended in order.
-    arrived: Option<i64>,
+    /// Of ids, as the line before was ended in order; nothing where it was not.
+    arrived: Marks,
     /// When the log was last told of what was not taken.
     complained: Option<Millis>,
 }
@@ -194,10 +204,15 @@ impl Part<'_> {
             up = line.up() => up?,
             () = self.turn.over() => return Ok(true),
         };
-        self.ids = Ids::new(&stage.duty, clock::now(), self.arrived.take());
+        if !is_kept {
+            line = self.begin_anew(line).await?;
+        } else if self.memory.epoch == 0 {
+            self.begin_epoch().await?;
+        }
+        self.ids = Ids::new(&stage.duty, clock::now(), std::mem::take(&mut self.arrived));
         self.forget().await;
         let mut asked = Asked::default();
-        self.ask(&mut line, &mut asked, is_kept).await?;
+        self.ask(&mut line, &mut asked).await?;
         while !self.ids.is_stuck() {
             let mut said = tokio::select! {
                 biased;
@@ -215,23 +230,40 @@ impl Part<'_> {
         }
         let highest = self.highest().await;
         if line.close().await {
-            self.arrived = highest;
+            self.arrived = self.ids.marks(highest);
         }
         Ok(false)
     }
 
+    /// Has the broker keep nothing, and then, once the group knows by what what comes now is
+    /// told from what came before, keep it anew: a session whose beginning nobody knows of
+    /// would be taken for the one before.
+    async fn begin_anew(&mut self, line: Line) -> Result<Line, String> {
+        let stage = self.grant.stage;
+        line.close().await;
+        let mut nothing = Line::open(&stage.broker, &stage.client_id(), false, None);
+        nothing.up().await?;
+        nothing.close().await;
+        self.begin_epoch().await?;
+        let mut line = Line::open(&stage.broker, &stage.client_id(), true, None);
+        line.up().await?;
+        Ok(line)
+    }
+
+    /// What comes from now on is told from what came before.
+    async fn begin_epoch(&mut self) -> Result<(), String> {
+        // None is 0 but once in the age of the universe, and that is no harm.
+        let epoch = u64::from_le_bytes(random()?);
+        self.remember(Memory { epoch, filters: Vec::new() }).await
+    }
+
     /// Asks for all that is to come on this line, and nothing else.
-    async fn ask(
-        &mut self,
-        line: &mut Line,
-        asked: &mut Asked,
-        is_kept: bool,
-    ) -> Result<(), String> {
-        let former = self.begin(is_kept).await?;
+    async fn ask(&mut self, line: &mut Line, asked: &mut Asked) -> Result<(), String> {
+        let former = self.former().await?;
         for filter in &former {
             out(line.client.unsubscribe(filter).await, line).await?;
         }
-        asked.gone.extend(former.iter().skip(1).map(|_| Gone::Nothing));
+        asked.gone.extend(former.iter().skip(1).map(|_| Gone::Earlier));
         asked.gone.extend(former.first().map(|_| Gone::Former));
         for place in 0..self.all.len() {
             self.subscribe(line, asked, place).await?;
@@ -239,14 +271,9 @@ impl Part<'_> {
         Ok(())
     }
 
-    /// Sees to it that what comes on this line is told from what came before; returns what
-    /// is not to be subscribed to any longer.
-    async fn begin(&mut self, is_kept: bool) -> Result<Vec<String>, String> {
+    /// Remembers what is subscribed to; returns what is not to be any longer.
+    async fn former(&mut self) -> Result<Vec<String>, String> {
         let mut memory = self.memory.clone();
-        if !is_kept || memory.epoch == 0 {
-            // None is 0 but once in the age of the universe, and that is no harm.
-            memory = Memory { epoch: u64::from_le_bytes(random()?), filters: Vec::new() };
-        }
         let is_wanted = |filter: &String| self.all.iter().any(|one| one.filter == *filter);
         let former: Vec<String> =
             memory.filters.iter().filter(|filter| !is_wanted(filter)).cloned().collect();
@@ -296,6 +323,7 @@ impl Part<'_> {
                     let filters = self.all.iter().map(|one| one.filter.clone()).collect();
                     self.remember(Memory { filters, ..self.memory }).await?;
                 }
+                Some(Gone::Earlier) => {}
                 Some(Gone::Nothing) | None => self.ids.answered(),
             },
             Said::Came(publish) => {
@@ -398,7 +426,7 @@ impl Part<'_> {
             false => self.found(&publish),
         };
         if let Some(why) = found.refusal {
-            self.refuse(format!("{}: {why}", publish.topic));
+            self.refuse(format!("{}: {why}", shown(&publish.topic)));
         }
         let is_kept = publish.qos == QoS::AtLeastOnce;
         let readings = found.drafts.len();
@@ -436,7 +464,7 @@ impl Part<'_> {
                 if let Some((publish, ..)) = publish
                     && (again.is_none() || publish.qos == QoS::AtMostOnce)
                 {
-                    self.refuse(format!("{}: {why}", publish.topic));
+                    self.refuse(format!("{}: {why}", shown(&publish.topic)));
                 }
             }
             let Some(why) = again else {
@@ -445,6 +473,9 @@ impl Part<'_> {
                 break;
             };
             self.grant.is_troubled(&why);
+            if why.contains(IDS_FULL) {
+                self.grant.write(&self.ids.forget_oldest(self.grant.fence())).await;
+            }
             pause.wait().await;
             self.grant.majority().await;
             message = batch.message(true);

@@ -12,8 +12,8 @@
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, ClientError, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet,
-    Publish, StateError, SubscribeReasonCode, mqttbytes,
+    AsyncClient, ClientError, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing,
+    Packet, Publish, StateError, SubscribeReasonCode, mqttbytes,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -164,13 +164,18 @@ pub async fn reach(broker: &Broker, name: &str) -> Result<(), String> {
 }
 
 async fn follow(mut events: EventLoop, tell: mpsc::Sender<Said>) {
+    // It was told the broker that this end has enough: what ended it before did not have all.
+    let mut is_closed = false;
     loop {
         let said = match events.poll().await {
             Ok(Event::Incoming(packet)) => heard(packet),
-            Ok(Event::Outgoing(_)) => None,
+            Ok(Event::Outgoing(outgoing)) => {
+                is_closed |= outgoing == Outgoing::Disconnect;
+                None
+            }
             Err(error) => {
                 // Nobody may listen any more.
-                let _ = tell.send(Said::Lost(words(&error))).await;
+                let _ = tell.send(Said::Lost(words(&error, is_closed))).await;
                 return;
             }
         };
@@ -213,8 +218,9 @@ fn shortened(mut publish: Publish) -> Publish {
 }
 
 /// What is wrong with the line, for whoever set it up.
-fn words(error: &ConnectionError) -> String {
-    if matches!(error, ConnectionError::MqttState(StateError::ConnectionAborted)) {
+fn words(error: &ConnectionError, is_closed: bool) -> String {
+    let is_ended = matches!(error, ConnectionError::MqttState(StateError::ConnectionAborted));
+    if is_ended && is_closed {
         return String::from(ENDED);
     }
     use mqttbytes::Error::PayloadSizeLimitExceeded;

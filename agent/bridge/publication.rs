@@ -61,6 +61,13 @@ impl Publication {
         Ok(publication)
     }
 
+    /// Could somebody who subscribes to this hear some of it?
+    #[must_use]
+    pub fn is_heard_by(&self, filter: &str) -> bool {
+        let topics = [self.readings.as_ref(), self.duties.as_ref(), Some(&self.availability)];
+        topics.into_iter().flatten().any(|topic| topic.is_heard_by(filter, &NAMES))
+    }
+
     /// Where readings of a sensor are told, if any are.
     #[must_use]
     pub fn reading_topic(&self, group: &Group, sensor: &str) -> Option<String> {

@@ -14,7 +14,7 @@
 //! Left out: names in JSON with a dot in them have no path of their own, `*` finds them.
 
 use serde_json::Value as Json;
-use understudy_core::sql::Value;
+use understudy_core::{limits::SENSOR_NAME_BYTES_MAX, sql::Value};
 
 use super::line::MESSAGE_BYTES_MAX;
 use crate::readings::{
@@ -132,7 +132,7 @@ impl Template {
         let mut all = Vec::new();
         self.values.iter().for_each(|path| path.find(&json, &mut all));
         if all.len() > VALUES_MAX {
-            return Err(format!("it has {} values, and {VALUES_MAX} are taken", all.len()));
+            return Err(format!("it has more than {VALUES_MAX} values"));
         }
         let time = self.time(&json).unwrap_or_else(|why| {
             found.refusal = Some(why);
@@ -269,6 +269,13 @@ fn below<'j>(json: &'j Json, key: &str) -> Option<&'j Json> {
 
 /// Adds all numbers and booleans, by their paths.
 fn walk<'j>(path: String, json: &'j Json, found: &mut Vec<(String, &'j Json)>) {
+    // Too many values, or too long a name, is refused in any case.
+    if found.len() > VALUES_MAX {
+        return;
+    }
+    if path.len() > SENSOR_NAME_BYTES_MAX {
+        return found.push((path, json));
+    }
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match json {
         Json::Bool(_) | Json::Number(_) if !path.is_empty() => found.push((path, json)),
@@ -538,7 +545,9 @@ mod tests {
         assert!(why.contains("not JSON") && why.contains("{\\\"t"), "{why}");
         assert!(read(&some, "a", "7").1.contains("none of the values"));
         let all = template("a", None, &["*"]).unwrap();
-        assert!(read(&all, "a", &format!("[{}0]", "0,".repeat(128))).1.contains("129 values"));
+        assert!(
+            read(&all, "a", &format!("[{}0]", "0,".repeat(128))).1.contains("more than 128 values")
+        );
         assert_eq!(read(&all, "a", "7").0, []);
     }
 

@@ -53,6 +53,17 @@ impl Topic {
             || fits(&filled(other, "*"), &filled(self, "x"))
     }
 
+    /// Could a filter match a topic of this template, whatever of one or two levels stands for
+    /// these names?
+    #[must_use]
+    pub fn is_heard_by(&self, filter: &str, names: &[&str]) -> bool {
+        let is_matched = |level: &str| {
+            let with: Vec<(&str, &str)> = names.iter().map(|name| (*name, level)).collect();
+            rumqttc::matches(&self.filled(&with), filter)
+        };
+        is_matched("x") || is_matched("x/x")
+    }
+
     /// Does it tell things of this name apart?
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

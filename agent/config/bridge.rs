@@ -188,7 +188,13 @@ pub(super) fn check(config: &Config) -> Result<(), (Range<usize>, String)> {
         let at = |reason| (publish.span(), format!("[publish] {reason}"));
         let one = publish.get_ref();
         broker(&config.brokers, one.broker.as_deref()).map_err(at)?;
-        one.check().map_err(at)?;
+        let publication = one.check().map_err(at)?;
+        let filters = config.subscribe.iter().map(Spanned::get_ref);
+        if let Some(own) = filters.map(|it| &it.topic).find(|it| publication.is_heard_by(it)) {
+            return Err(at(format!(
+                "what is told would be subscribed to: [[subscribe]] topic = {own:?}"
+            )));
+        }
         if let Some(before) = duties.get(&one.duty) {
             return Err(at(format!("the duty {} is for {before} already: name another", one.duty)));
         }
@@ -265,6 +271,10 @@ mod tests {
             (format!("{BROKER}{many}"), "line 67: [[subscribe]] a board has 32"),
             (format!("{BROKER}[publish]\nduties = \"a/#\""), "line 3: [publish] duties = "),
             (format!("{BROKER}[publish]\nexpire_after_s = 0"), "expire_after_s = 0"),
+            (
+                format!("{BROKER}[[subscribe]]\ntopic = \"understudy/#\"\n[publish]\n"),
+                "what is told would be subscribed to",
+            ),
             (
                 format!("{BROKER}{subscribe}[publish]\nduty = \"mqtt-in\""),
                 "line 5: [publish] the duty mqtt-in is for mqtt://hub already",
