@@ -15,6 +15,7 @@ const PUBACK: u8 = 4;
 const SUBSCRIBE: u8 = 8;
 const UNSUBSCRIBE: u8 = 10;
 const PINGREQ: u8 = 12;
+const DISCONNECT: u8 = 14;
 
 /// See the module's description.
 pub struct Posing {
@@ -105,6 +106,9 @@ impl Guest {
                 let code = if &body[4..body.len() - 1] == forbidden.as_bytes() { 0x80 } else { 1 };
                 self.say(&[0x90, 3, body[0], body[1], code]);
                 return true;
+            }
+            if kind == DISCONNECT {
+                return false;
             }
             self.answer(kind, &body);
         }

@@ -142,7 +142,15 @@ fn the_guides_lines_do_what_they_say() {
     let agents = alone("");
     let directory = agents.directory("a").display().to_string();
     let program = program::debug().display().to_string();
-    let lines = guide("Readings");
+    let is_key = |key: &str| key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let is_setting = |line: &String| {
+        line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| is_key(key))
+    };
+    let (settings, lines): (Vec<String>, Vec<String>) =
+        guide("Readings").into_iter().partition(is_setting);
+    configure(&agents, "z", &settings.join("\n"));
+    let checked = agents.told("z", &["config", "check"]);
+    assert!(settings.len() > 10 && !checked.is_empty(), "{settings:?}: {checked}");
     assert!(lines.len() >= 10, "{lines:?}");
     let mut written = 0;
     for line in lines {

@@ -309,12 +309,12 @@ mod tests {
         let run = |request: SqlRequest| {
             for Statement { sql, parameters } in request.statements {
                 let Parameters::Positional(values) = parameters else { panic!("{sql}") };
-                let values = values.into_iter().map(|value| match value {
-                    Value::Integer(number) => rusqlite::types::Value::Integer(number),
-                    value => {
-                        let Value::Text(text) = value else { panic!("{value:?}") };
-                        rusqlite::types::Value::Text(String::from_utf8(text).unwrap())
+                let values = values.into_iter().map(|value| {
+                    if let Value::Integer(number) = value {
+                        return rusqlite::types::Value::Integer(number);
                     }
+                    let Value::Text(text) = value else { panic!("{value:?}") };
+                    rusqlite::types::Value::Text(String::from_utf8(text).unwrap())
                 });
                 database.execute(&sql, rusqlite::params_from_iter(values)).unwrap();
             }

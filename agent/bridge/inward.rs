@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 use understudy_core::{
     event::Millis,
-    readings::{IDS_FULL, Level, may_be_taken_later},
+    readings::{IDS_FULL, Level, NO_PLACE, may_be_taken_later},
     sql::{SqlResponse, StatementOutcome, Value},
 };
 
@@ -564,7 +564,15 @@ impl Batch {
         if told.stored > 0 && told.level < Level::Committed {
             return Some(String::from("no majority has stored what this board has"));
         }
-        let mut reasons = told.refused.iter().map(|(_, why)| why);
-        reasons.find(|why| may_be_taken_later(why)).cloned()
+        let is_for_now = |(message, why): &&(u64, String)| {
+            may_be_taken_later(why) || why.contains(NO_PLACE) && !self.has_times(*message)
+        };
+        told.refused.iter().find(is_for_now).map(|(_, why)| why.clone())
+    }
+
+    /// Has a message times of its own?
+    fn has_times(&self, message: u64) -> bool {
+        let own = self.drafts.iter().filter(|(place, _)| *place as u64 == message);
+        own.into_iter().any(|(_, draft)| draft.time.is_some())
     }
 }

@@ -44,6 +44,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Why a line is not there that the broker has closed.
 const ENDED: &str = "it has ended the connection";
 
+/// A broker ends a line within this once it is told to.
+const END: Duration = Duration::from_secs(2);
+
 /// What is heard of a line.
 #[derive(Debug)]
 pub enum Said {
@@ -135,8 +138,9 @@ impl Line {
     /// Ends it in order: its last will is not carried out. True where the broker has ended it
     /// then, and so has had all that went out before.
     pub async fn close(mut self) -> bool {
-        // It may have ended otherwise meanwhile.
-        self.client.disconnect().await.is_ok() && self.ended().await == ENDED
+        // It may have ended otherwise meanwhile, and a broker may not want to.
+        let ended = async { self.client.disconnect().await.is_ok() && self.ended().await == ENDED };
+        tokio::time::timeout(END, ended).await.unwrap_or(false)
     }
 }
 

@@ -185,6 +185,9 @@ pub const LATE: &str = "comes too late";
 /// In why a reading is refused for whose id there is no room.
 pub const IDS_FULL: &str = "ids of readings are remembered";
 
+/// In why a reading is refused for whose time there is no room: a later one there may be.
+pub const NO_PLACE: &str = "too many readings of this sensor have this very time";
+
 /// Is a reading that is refused for this reason fine in itself, so that it may be taken when it
 /// is offered again?
 #[must_use]

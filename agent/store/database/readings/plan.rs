@@ -13,7 +13,7 @@ use understudy_core::{
         LEDGER_RANGES_MAX, READING_ID_MS, READING_IDS_FORGOTTEN, READING_IDS_MAX, READING_STEPS_MAX,
     },
     mutant,
-    readings::{Batch, IDS_FULL, LATE, Reading, Stored, StoredRow, Verdict, unset_of},
+    readings::{Batch, IDS_FULL, LATE, NO_PLACE, Reading, Stored, StoredRow, Verdict, unset_of},
 };
 
 use super::{
@@ -25,7 +25,6 @@ use super::{
 };
 use crate::store::database::{duties, text::words};
 
-const NO_PLACE: &str = "too many readings of this sensor have this very time";
 const NO_NUMBER: &str = "no number is left for another sensor";
 
 /// See the module's description.
