@@ -21,6 +21,9 @@ use crate::{
 /// Calls waiting for the loop; a front door that finds it full answers "busy".
 pub const CALLS_WAITING_MAX: usize = 256;
 
+/// What a caller is told where the loop has ended.
+pub const STOPPING: &str = "this board is stopping";
+
 /// One caller's wish.
 #[derive(Debug)]
 pub enum Call {
@@ -198,8 +201,7 @@ impl Caller {
         opening: Opening,
         words: mpsc::Sender<AgentWord>,
     ) -> Option<Result<u64, String>> {
-        let is_own = false;
-        self.ask(|reply| Call::Keeper(KeeperCall::Came { is_own, opening, words, reply })).await
+        self.keeper_came(false, opening, words).await
     }
 
     /// The same for what the agent does itself, which ends with it.
@@ -208,7 +210,15 @@ impl Caller {
         opening: Opening,
         words: mpsc::Sender<AgentWord>,
     ) -> Option<Result<u64, String>> {
-        let is_own = true;
+        self.keeper_came(true, opening, words).await
+    }
+
+    async fn keeper_came(
+        &self,
+        is_own: bool,
+        opening: Opening,
+        words: mpsc::Sender<AgentWord>,
+    ) -> Option<Result<u64, String>> {
         self.ask(|reply| Call::Keeper(KeeperCall::Came { is_own, opening, words, reply })).await
     }
 

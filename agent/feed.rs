@@ -16,7 +16,7 @@ use understudy_core::{
     sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Value},
 };
 
-use crate::call::{Caller, Followed};
+use crate::call::{Caller, Followed, STOPPING};
 
 /// Where a reading stands in the log. The next after it is the next in the entry, or
 /// the first in a later one.
@@ -86,9 +86,6 @@ pub enum Ended {
     /// This board cannot tell, in words.
     Failed(String),
 }
-
-/// What is said of a board whose loop has ended.
-const STOPPING: &str = "this board is stopping";
 
 /// One listener's way through the log.
 pub struct Feed {

@@ -281,17 +281,21 @@ impl Keepers {
     /// holds, and of what is not known to be at an end.
     #[must_use]
     pub fn acting(&self, now: Millis, node: &Node) -> BTreeSet<u64> {
-        let others = self.keepers.values().filter(|keeper| !keeper.is_own);
-        let taken = others.filter_map(|keeper| keeper.taken.as_ref());
-        let known = taken.map(|taken| taken.claim).chain(self.lost.keys().copied());
-        // What the agent does itself ends with it.
-        let own = self.keepers.values().filter(|keeper| keeper.is_own);
-        let own: BTreeSet<&String> = own.map(|keeper| &keeper.duty).collect();
-        let is_own = |held: &Held| {
+        let named = |held: Held| {
             let duty = node.duties().iter().find(|duty| duty.id == held.claim.duty);
-            duty.is_some_and(|duty| own.contains(&duty.name))
+            (held.claim, duty.map_or("", |duty| duty.name.as_str()))
         };
-        let held = node.held_duties(now).filter(|held| !is_own(held)).map(|held| held.claim);
+        self.acting_beside(node.held_duties(now).map(named))
+    }
+
+    /// The same, of what is held, each with its duty's name: what the agent does itself ends
+    /// with it.
+    fn acting_beside<'n>(&self, held: impl Iterator<Item = (Claim, &'n str)>) -> BTreeSet<u64> {
+        let is_own = |duty: &str| self.keepers.values().any(|it| it.is_own && it.duty == duty);
+        let held = held.filter(|(_, duty)| !is_own(duty)).map(|(claim, _)| claim);
+        let others = self.keepers.values().filter(|keeper| !keeper.is_own);
+        let taken = others.filter_map(|keeper| keeper.taken.as_ref()).map(|taken| taken.claim);
+        let known = taken.chain(self.lost.keys().copied());
         known.chain(held).map(|claim| claim.token).collect()
     }
 
@@ -423,5 +427,37 @@ impl Keeper {
         taken.is_stopping = true;
         let token = taken.claim.token;
         self.say(AgentWord::Stop { token, why: why.to_owned() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keeper(duty: &str, token: u64, is_own: bool) -> Keeper {
+        let (words, _nobody_listens) = mpsc::channel(1);
+        let claim = Claim { duty: token, token };
+        Keeper {
+            duty: duty.to_owned(),
+            pid: 7,
+            is_own,
+            words,
+            cannot: None,
+            is_ready: true,
+            beats: false,
+            heard: Millis(0),
+            taken: Some(Taken { claim, until: Millis(1), is_stopping: false }),
+        }
+    }
+
+    #[test]
+    fn what_the_agent_does_itself_is_named_to_nobody_as_it_ends_with_it() {
+        let mut keepers = Keepers::default();
+        keepers.keepers.insert(1, keeper("mqtt-out", 5, true));
+        keepers.keepers.insert(2, keeper("pump", 7, false));
+        keepers.lost.insert(Claim { duty: 1, token: 3 }, 8);
+        let claim = |token| Claim { duty: token, token };
+        let held = [(claim(5), "mqtt-out"), (claim(7), "pump"), (claim(9), "fan")];
+        assert_eq!(keepers.acting_beside(held.into_iter()), BTreeSet::from([3, 7, 9]));
     }
 }

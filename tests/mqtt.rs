@@ -17,7 +17,7 @@ use understudy_tests::{agents::Agents, broker::Broker, network::Network, program
 
 use super::duties::Ledger;
 
-const BOARDS: [&str; 3] = ["a", "b", "c"];
+pub(crate) const BOARDS: [&str; 3] = ["a", "b", "c"];
 
 fn configuration(transport: &str, urls: &[String]) -> String {
     let brokers = urls.iter().map(|url| format!("[[broker]]\nurl = \"{url}\"\n"));
@@ -25,7 +25,7 @@ fn configuration(transport: &str, urls: &[String]) -> String {
 }
 
 /// Boards that reach each other through these brokers.
-fn boards(transport: &str, brokers: &[&Broker]) -> Agents {
+pub(crate) fn boards(transport: &str, brokers: &[&Broker]) -> Agents {
     let agents = Agents::new(&program::debug());
     let urls: Vec<String> = brokers.iter().map(|broker| broker.url()).collect();
     for board in BOARDS {
@@ -148,10 +148,11 @@ fn what_is_wrong_with_a_broker_is_said_and_the_agent_runs() {
     assert!(agents.told("a", &["status"]).contains("it cannot be reached"));
 }
 
-#[test]
-fn where_udp_no_longer_gets_through_the_brokers_do_and_back_again() {
-    let Some(network) = Network::new() else { return };
-    let Some(mut broker) = Broker::at(1_883, "0.0.0.0", "", network.enter()) else { return };
+/// A group that has both roads, in a network of which rules can be made; nothing where there
+/// can be no such network, or no broker.
+fn by_both_roads() -> Option<(Network, Broker, Agents)> {
+    let network = Network::new()?;
+    let mut broker = Broker::at(1_883, "0.0.0.0", "", network.enter())?;
     broker.start();
     // Rules that come before what is known of this machine's own addresses.
     network.ip(&["rule", "add", "pref", "100", "lookup", "local"]);
@@ -162,6 +163,12 @@ fn where_udp_no_longer_gets_through_the_brokers_do_and_back_again() {
     }
     agents.form(&BOARDS);
     let _made = agents.told("a", &["execute", "CREATE TABLE t(a)"]);
+    Some((network, broker, agents))
+}
+
+#[test]
+fn where_udp_no_longer_gets_through_the_brokers_do_and_back_again() {
+    let Some((network, _broker, agents)) = by_both_roads() else { return };
     let _made = agents.told("a", &["duty", "add", "pump"]);
     let ledger = Ledger::default();
     ledger.keep(&agents, &BOARDS, "pump");
@@ -191,18 +198,7 @@ fn where_udp_no_longer_gets_through_the_brokers_do_and_back_again() {
 
 #[test]
 fn a_board_that_udp_brings_nothing_from_though_it_hears_the_others_goes_on_through_the_brokers() {
-    let Some(network) = Network::new() else { return };
-    let Some(mut broker) = Broker::at(1_883, "0.0.0.0", "", network.enter()) else { return };
-    broker.start();
-    // Rules that come before what is known of this machine's own addresses.
-    network.ip(&["rule", "add", "pref", "100", "lookup", "local"]);
-    network.ip(&["rule", "del", "pref", "0"]);
-    let mut agents = Agents::on(&program::debug(), &network);
-    for board in BOARDS {
-        agents.configure(board, &configuration("both", &[String::from("mqtt://10.80.0.1")]));
-    }
-    agents.form(&BOARDS);
-    let _made = agents.told("a", &["execute", "CREATE TABLE t(a)"]);
+    let Some((network, _broker, mut agents)) = by_both_roads() else { return };
     let udp = agents.status("a").expect("it answers")["udp"].clone();
     let port = udp.as_str().and_then(|udp| udp.rsplit_once(':')).expect("a port").1.to_owned();
     let rule = ["pref", "50", "ipproto", "udp", "sport", &port, "blackhole"];

@@ -15,20 +15,12 @@ use std::{
 
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
-use understudy_tests::{agents::Agents, broker::Broker, program};
+use understudy_tests::{agents::Agents, broker::Broker};
 
-const BOARDS: [&str; 3] = ["a", "b", "c"];
-
-fn configuration(broker: &Broker) -> String {
-    format!("transport = \"mqtt\"\n[[broker]]\nurl = \"{}\"\n", broker.url())
-}
+use super::mqtt::{self, BOARDS};
 
 fn boards(broker: &Broker) -> Agents {
-    let agents = Agents::new(&program::debug());
-    for board in BOARDS {
-        agents.configure(board, &configuration(broker));
-    }
-    agents
+    mqtt::boards("mqtt", &[broker])
 }
 
 /// One board that has a group of its own.

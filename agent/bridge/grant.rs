@@ -27,7 +27,7 @@ impl Grant<'_> {
     /// What is written under it counts for nobody after it.
     #[must_use]
     pub fn fence(&self) -> Fence {
-        Fence { duty: self.stage.duty.clone(), token: self.token }
+        self.stage.fence(self.token)
     }
 
     /// Reads what is committed.

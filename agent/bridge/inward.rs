@@ -16,11 +16,12 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use rumqttc::{ClientError, Publish, QoS};
+use rumqttc::{Publish, QoS};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use understudy_core::{
     event::Millis,
+    limits::BATCH_READINGS_MAX,
     readings::{IDS_FULL, Level, NO_PLACE, may_be_taken_later},
     sql::{SqlResponse, StatementOutcome, Value},
 };
@@ -29,11 +30,13 @@ use super::{
     Lines, Stage,
     grant::{Grant, Pause},
     ids::{Ids, Marks},
+    keep_at_it,
     line::{Line, OPEN_MAX, Said},
     part::{self, Player, Turn},
     template::{Found, Template},
 };
 use crate::{
+    call::STOPPING,
     driver::{clock, random::random},
     duties,
     readings::{
@@ -102,7 +105,7 @@ impl Player for Subscriber {
 
     async fn act(&self, turn: Turn) -> Result<(), String> {
         let Self { stage, desk, all } = self;
-        let mut over = Turn { token: turn.token, ending: turn.ending.clone() };
+        let mut over = turn.clone();
         let played = async {
             let grant = Grant { stage, token: turn.token };
             let memory = Memory::recall(&grant).await;
@@ -117,7 +120,7 @@ impl Player for Subscriber {
                 arrived: Marks::default(),
                 complained: None,
             };
-            super::keep_at_it(stage, &mut part).await
+            keep_at_it(stage, &mut part).await
         };
         tokio::select! {
             ended = played => ended,
@@ -261,7 +264,7 @@ impl Part<'_> {
     async fn ask(&mut self, line: &mut Line, asked: &mut Asked) -> Result<(), String> {
         let former = self.former().await?;
         for filter in &former {
-            out(line.client.unsubscribe(filter).await, line).await?;
+            line.unsubscribe(filter).await?;
         }
         asked.gone.extend(former.iter().skip(1).map(|_| Gone::Earlier));
         asked.gone.extend(former.first().map(|_| Gone::Former));
@@ -304,7 +307,7 @@ impl Part<'_> {
     ) -> Result<(), String> {
         let Subscription { filter, qos, .. } = &self.all[place];
         asked.filters.push_back(place);
-        out(line.client.subscribe(filter, *qos).await, line).await
+        line.subscribe(filter, *qos).await
     }
 
     /// Returns what was heard beyond the messages that were taken together.
@@ -391,7 +394,7 @@ impl Part<'_> {
             let highest = self.highest().await;
             self.ids.turn(now, highest);
             asked.gone.push_back(Gone::Nothing);
-            out(line.client.unsubscribe(NOTHING).await, line).await?;
+            line.unsubscribe(NOTHING).await?;
         }
         Ok(())
     }
@@ -411,7 +414,7 @@ impl Part<'_> {
         self.store(&batch).await?;
         for (publish, message, readings) in batch.messages {
             if publish.qos == QoS::AtLeastOnce {
-                out(line.client.ack(&publish).await, line).await?;
+                line.acknowledge(&publish).await?;
                 self.ids.acknowledged(message, readings);
             }
         }
@@ -457,7 +460,7 @@ impl Part<'_> {
         let (mut pause, mut message) = (Pause::default(), batch.message(false));
         while message.readings_count() > 0 {
             let told = self.desk.store(message, Level::Committed).await;
-            let told = told.ok_or("this board is stopping")?;
+            let told = told.ok_or(STOPPING)?;
             let again = batch.again(&told);
             for (place, why) in &told.refused {
                 let publish = usize::try_from(*place).ok().and_then(|it| batch.messages.get(it));
@@ -504,14 +507,6 @@ impl Part<'_> {
     }
 }
 
-/// Or, in words, why it does not go out.
-async fn out(sent: Result<(), ClientError>, line: &mut Line) -> Result<(), String> {
-    match sent {
-        Ok(()) => Ok(()),
-        Err(_) => Err(line.ended().await),
-    }
-}
-
 fn changed(response: &SqlResponse) -> i64 {
     let changed = response.results.iter().map(|result| match result.outcome {
         StatementOutcome::Changed { rows_affected, .. } => rows_affected,
@@ -540,8 +535,8 @@ struct Batch {
 
 impl Batch {
     fn is_full(&self) -> bool {
-        let message = self.message(false);
-        self.messages.len() >= usize::from(OPEN_MAX) || message.is_full()
+        let is_full = self.drafts.len() >= BATCH_READINGS_MAX;
+        self.messages.len() >= usize::from(OPEN_MAX) || is_full
     }
 
     /// All readings, or those that may be handed on once more.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rumqttc::{
     AsyncClient, ClientError, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing,
-    Packet, Publish, StateError, SubscribeReasonCode, mqttbytes,
+    Packet, Publish, QoS, StateError, SubscribeReasonCode, mqttbytes,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -29,10 +29,10 @@ const ACKNOWLEDGEMENTS_MAX: usize = 1 << 16;
 const HEARD_MAX: usize = 2 * OPEN_MAX as usize;
 
 /// Of a longer message only so much and a byte more is handed on, bytes: what sensors say
-/// is shorter, and all that waits is 4 MB at the most.
+/// is shorter, and all that waits is 4 MB at the most, beside topics.
 pub const MESSAGE_BYTES_MAX: usize = 32 << 10;
 
-/// A packet, bytes. A larger one ends the line, again and again: mosquitto takes none.
+/// A packet, bytes. A larger one ends the line, again and again.
 const PACKET_BYTES_MAX: usize = 2_000_000;
 
 /// A broker that says nothing for so long is gone, roughly, and is asked this often.
@@ -73,8 +73,7 @@ pub enum Said {
 
 /// See the module's description.
 pub struct Line {
-    /// Whatever goes out.
-    pub client: AsyncClient,
+    client: AsyncClient,
     heard: mpsc::Receiver<Said>,
     task: JoinHandle<()>,
 }
@@ -126,8 +125,48 @@ impl Line {
         }
     }
 
+    /// Asks for what is posted on these topics, at this quality at the most.
+    ///
+    /// # Errors
+    /// What has ended the line, in words.
+    pub async fn subscribe(&mut self, filter: &str, qos: QoS) -> Result<(), String> {
+        let asked = self.client.subscribe(filter, qos).await;
+        self.sent(asked).await
+    }
+
+    /// Asks for it no longer.
+    ///
+    /// # Errors
+    /// As of [`Self::subscribe`].
+    pub async fn unsubscribe(&mut self, filter: &str) -> Result<(), String> {
+        let asked = self.client.unsubscribe(filter).await;
+        self.sent(asked).await
+    }
+
+    /// The broker may forget this: there is nothing to say of what came at QoS 0.
+    ///
+    /// # Errors
+    /// As of [`Self::subscribe`].
+    pub async fn acknowledge(&mut self, publish: &Publish) -> Result<(), String> {
+        let told = self.client.ack(publish).await;
+        self.sent(told).await
+    }
+
+    /// Posts this at QoS 1, retained: false where there is no room now.
+    #[must_use]
+    pub fn try_publish(&self, topic: &str, body: &str) -> bool {
+        self.client.try_publish(topic, QoS::AtLeastOnce, true, body).is_ok()
+    }
+
+    async fn sent(&mut self, sent: Result<(), ClientError>) -> Result<(), String> {
+        match sent {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.ended().await),
+        }
+    }
+
     /// Why nothing goes out: what ended it, in words.
-    pub async fn ended(&mut self) -> String {
+    async fn ended(&mut self) -> String {
         loop {
             if let Said::Lost(why) = self.next().await {
                 return why;
@@ -148,12 +187,6 @@ impl Drop for Line {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// In words, why nothing goes out.
-#[must_use]
-pub fn not_out(_ended: &ClientError) -> String {
-    String::from("the line has ended")
 }
 
 /// Can this broker be reached under this name, with the account that is given?
@@ -214,10 +247,10 @@ fn heard(packet: Packet) -> Option<Said> {
     Some(said)
 }
 
+/// What waits is a copy: a part of what was read would keep all of that.
 fn shortened(mut publish: Publish) -> Publish {
-    if publish.payload.len() > MESSAGE_BYTES_MAX {
-        publish.payload = publish.payload[..=MESSAGE_BYTES_MAX].to_vec().into();
-    }
+    let bytes = publish.payload.len().min(MESSAGE_BYTES_MAX + 1);
+    publish.payload = publish.payload[..bytes].to_vec().into();
     publish
 }
 

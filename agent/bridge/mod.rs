@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use understudy_core::event::NodeId;
+use understudy_core::{event::NodeId, fence::Fence};
 
 use crate::{
     call::Caller,
@@ -148,6 +148,12 @@ impl Stage {
     #[must_use]
     pub fn client_id(&self) -> String {
         format!("us-{}-{:08x}", self.group.tag, crc32c::crc32c(self.duty.as_bytes()))
+    }
+
+    /// What is written under this grant carries this.
+    #[must_use]
+    pub fn fence(&self, token: u64) -> Fence {
+        Fence { duty: self.duty.clone(), token }
     }
 
     /// Can the broker be reached from here?

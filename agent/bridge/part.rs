@@ -25,6 +25,7 @@ const GRACE_MS: u64 = 2_000;
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// While its board holds the duty.
+#[derive(Clone)]
 pub struct Turn {
     /// Fencing token of the grant.
     pub token: u64,
@@ -232,7 +233,8 @@ mod tests {
             while let Some(call) = calls.recv().await {
                 let Call::Keeper(call) = call else { panic!("a part asks for nothing else") };
                 match call {
-                    KeeperCall::Came { words, reply, .. } => {
+                    KeeperCall::Came { is_own, words, reply, .. } => {
+                        assert!(is_own, "nobody is to wait for it when the agent has ended");
                         reply.send(Ok(7)).unwrap();
                         for word in says {
                             words.send(word.clone()).await.unwrap();

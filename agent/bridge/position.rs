@@ -3,10 +3,7 @@
 //! again, and no more than that: see [`Position::is_due`].
 
 use serde::{Deserialize, Serialize};
-use understudy_core::{
-    event::{Millis, ReadLevel},
-    fence::Fence,
-};
+use understudy_core::event::{Millis, ReadLevel};
 
 use super::{Stage, sql};
 use crate::{driver::clock, duties, feed::Place};
@@ -43,8 +40,6 @@ pub struct Position {
     pub history: i64,
     /// Messages since it was left, and when the first of them was told.
     open: Option<(u64, Millis)>,
-    /// It was never left.
-    is_new: bool,
     /// Where it could not be left it is tried again, and not at once.
     not_before: Millis,
 }
@@ -59,20 +54,13 @@ impl Position {
         let answer = sql::read(&stage.caller, level, &duties::left(&stage.duty)).await?;
         let left = duties::what_was_left(answer)?;
         let unreadable = |error| format!("what was left for {}: {error}", stage.duty);
-        let is_new = left.is_none();
         let left: Left = match left {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(unreadable)?,
             None => Left::default(),
         };
         let place = left.place.as_deref().and_then(Place::parse);
-        Ok(Self {
-            place,
-            time: left.time,
-            history: left.history,
-            open: None,
-            is_new,
-            not_before: Millis(0),
-        })
+        let Left { time, history, .. } = left;
+        Ok(Self { place, time, history, ..Self::default() })
     }
 
     /// Where it was never left, it begins here: whoever is next must know that before
@@ -81,10 +69,12 @@ impl Position {
     /// # Errors
     /// As of [`Self::leave`].
     pub async fn begin(&mut self, stage: &Stage, token: u64, here: Place) -> Result<(), String> {
-        if self.is_new {
-            (self.place, self.time) = (Some(here), stage.clock.wall_us());
-            self.told(clock::now(), 0);
-            self.leave(stage, token).await?;
+        if self.place.is_none() {
+            let (place, time) = (Some(here), stage.clock.wall_us());
+            let mut begun = Self { place, time, ..self.clone() };
+            begun.told(clock::now(), 0);
+            begun.leave(stage, token).await?;
+            *self = begun;
         }
         Ok(())
     }
@@ -128,10 +118,9 @@ impl Position {
         let place = self.place.map(|place| place.to_string());
         let left = Left { place, time: self.time, history: self.history };
         let bytes = serde_json::to_vec(&left).map_err(|error| error.to_string())?;
-        let fence = Fence { duty: stage.duty.clone(), token };
         self.not_before = clock::now().plus(AGAIN_MS);
-        sql::write(&stage.caller, &duties::leave(fence, bytes)?).await?;
-        (self.open, self.is_new, self.not_before) = (None, false, Millis(0));
+        sql::write(&stage.caller, &duties::leave(stage.fence(token), bytes)?).await?;
+        (self.open, self.not_before) = (None, Millis(0));
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use understudy_core::{
     sql::{self, SqlRequest, SqlResponse, Value},
 };
 
-use crate::call::Caller;
+use crate::call::{Caller, STOPPING};
 
 /// How the database of this board has it, which need not be the newest.
 const HERE: ReadLevel = ReadLevel::None { freshness_ms: None };
@@ -55,6 +55,6 @@ pub async fn ask(caller: &Caller, request: Request) -> Result<SqlResponse, Strin
             sql::decode(&answer).map_err(|error| format!("the answer is unreadable: {error}"))
         }
         Some(Reply::Refused(refusal)) => Err(refusal.to_string()),
-        None => Err(String::from("this board is stopping")),
+        None => Err(String::from(STOPPING)),
     }
 }

@@ -25,13 +25,10 @@ use super::{
     sql,
 };
 use crate::{
-    call::Caller,
+    call::{Caller, STOPPING},
     driver::clock,
     feed::{Ended, Feed, Heard, listed},
 };
-
-/// What is said where the loop has ended.
-const STOPPING: &str = "this board is stopping";
 
 /// What Home Assistant says when it has started, under its prefix.
 const BIRTH: &str = "status";
@@ -78,7 +75,7 @@ pub async fn session(
         // Also of what came while something else was told.
         teller.clear_away().await?;
         teller.leave_if_due().await?;
-        let due_ms = teller.position.due_in_ms(clock::now()).unwrap_or(u64::MAX);
+        let due = teller.position.due_in_ms(clock::now()).map(Duration::from_millis);
         tokio::select! {
             heard = feed.next() => teller.tell(&mut feed, heard).await?,
             change = duties.changes.recv() => {
@@ -90,8 +87,11 @@ pub async fn session(
                 teller.tell_duties().await?;
             }
             said = teller.line.next() => teller.hear(said)?,
-            () = tokio::time::sleep(LOOK.min(Duration::from_millis(due_ms))) => {
-                teller.make_known(false).await?;
+            () = tokio::time::sleep(due.unwrap_or(LOOK)) => {
+                // Where something is to be left that is looked at as well.
+                if due.is_none() {
+                    teller.make_known(false).await?;
+                }
             }
         }
     }
@@ -146,8 +146,7 @@ impl<'s> Teller<'s> {
         // What is retained comes at once, and would be in the way of what is acknowledged.
         if let Some(prefix) = &publication.home_assistant {
             for filter in [format!("{prefix}/{BIRTH}"), discovery::filter(prefix, &stage.group)] {
-                let subscribed = teller.line.client.subscribe(filter, QoS::AtMostOnce).await;
-                subscribed.map_err(|_| "the line has ended")?;
+                teller.line.subscribe(&filter, QoS::AtMostOnce).await?;
             }
         }
         Ok(teller)
@@ -322,7 +321,7 @@ impl<'s> Teller<'s> {
             while self.open >= usize::from(OPEN_MAX) {
                 self.hear_next().await?;
             }
-            while self.line.client.try_publish(&topic, QoS::AtLeastOnce, true, &body[..]).is_err() {
+            while !self.line.try_publish(&topic, &body) {
                 self.hear_next().await?;
             }
             self.open += 1;

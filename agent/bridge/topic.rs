@@ -5,8 +5,8 @@
 
 use understudy_boards::board::fits;
 
-/// Longest template, bytes.
-const BYTES_MAX: usize = 256;
+/// Longest template, and filter, bytes.
+pub const BYTES_MAX: usize = 256;
 
 /// A template, known to be one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Topic {
         }
         let wrong = |why: &str| Err(format!("{key} = {text:?}: {why}"));
         if text.len() > BYTES_MAX {
-            return wrong("a topic has at most 256 bytes");
+            return wrong(&format!("a topic has at most {BYTES_MAX} bytes"));
         }
         if text.contains(['+', '#', '\0']) || text.starts_with('$') {
             return wrong("a topic has no + and no #, and does not begin with $");
@@ -39,29 +39,27 @@ impl Topic {
         }
     }
 
-    /// Could a topic of this template be one of that, whatever stands for their names?
+    /// Could a topic of this template be one of that, whatever stands for these names?
     #[must_use]
     pub fn meets(&self, other: &Self, names: &[&str]) -> bool {
-        let all =
-            |with: &str| names.iter().map(|name| (*name, with.to_owned())).collect::<Vec<_>>();
-        let filled = |topic: &Self, with: &str| {
-            let with = all(with);
-            let with: Vec<(&str, &str)> = with.iter().map(|(n, v)| (*n, v.as_str())).collect();
-            topic.filled(&with)
+        let is_one = |all: &Self, one: &Self| {
+            fits(&all.filled_alike(names, "*"), &one.filled_alike(names, "x"))
         };
-        fits(&filled(self, "*"), &filled(other, "x"))
-            || fits(&filled(other, "*"), &filled(self, "x"))
+        is_one(self, other) || is_one(other, self)
     }
 
     /// Could a filter match a topic of this template, whatever of one or two levels stands for
     /// these names?
     #[must_use]
     pub fn is_heard_by(&self, filter: &str, names: &[&str]) -> bool {
-        let is_matched = |level: &str| {
-            let with: Vec<(&str, &str)> = names.iter().map(|name| (*name, level)).collect();
-            rumqttc::matches(&self.filled(&with), filter)
-        };
+        let is_matched = |value| rumqttc::matches(&self.filled_alike(names, value), filter);
         is_matched("x") || is_matched("x/x")
+    }
+
+    /// With the same in all places.
+    fn filled_alike(&self, names: &[&str], value: &str) -> String {
+        let with: Vec<(&str, &str)> = names.iter().map(|name| (*name, value)).collect();
+        self.filled(&with)
     }
 
     /// Does it tell things of this name apart?

@@ -9,15 +9,12 @@ use understudy_core::member::check_name;
 
 use super::{BrokerConfig, Config};
 use crate::{
-    bridge::{Does, Part, inward::Subscription, publication::Publication, template},
+    bridge::{Does, Part, inward::Subscription, publication::Publication, template, topic},
     readings::moment::Unit,
 };
 
 /// Subscriptions of a board: each is one of a broker's.
 const SUBSCRIPTIONS_MAX: usize = 32;
-
-/// Longest topic or filter, bytes.
-const TOPIC_BYTES_MAX: usize = 256;
 
 /// `[[subscribe]]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -103,7 +100,7 @@ impl SubscribeConfig {
     fn check(&self) -> Result<Subscription, String> {
         let Self { topic, duty, sensor, values, time, qos, precision, .. } = self;
         check_name("duty", duty).map_err(|refusal| refusal.to_string())?;
-        if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX || !rumqttc::valid_filter(topic) {
+        if topic.is_empty() || topic.len() > topic::BYTES_MAX || !rumqttc::valid_filter(topic) {
             let words = "a level is a word, + for any one, or at the end # for all below";
             return Err(format!("topic = {topic:?} is no filter: {words}"));
         }

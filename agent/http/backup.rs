@@ -26,7 +26,7 @@ use understudy_core::{
 };
 
 use super::{Answer, Front, Parameters, nodes, respond, text};
-use crate::call::{Backup, Form, Piece, Pieces};
+use crate::call::{Backup, Form, Piece, Pieces, STOPPING};
 
 /// Carries the reason why a copy came to no end.
 pub(super) const ERROR: &str = "x-understudy-error";
@@ -42,7 +42,7 @@ pub(super) async fn backup(
     nodes::in_group(&front.caller).await?;
     let index = barrier(&front, &parameters).await?;
     let backup = Backup { index, form, compress: parameters.has("compress") };
-    let stopping = || text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping");
+    let stopping = || text(StatusCode::SERVICE_UNAVAILABLE, STOPPING);
     let taken = front.caller.backup(backup).await.ok_or_else(stopping)?;
     let unavailable = |reason: String| text(StatusCode::SERVICE_UNAVAILABLE, &reason);
     let mut pieces = taken.map_err(unavailable)?;
@@ -96,7 +96,7 @@ async fn barrier(front: &Front, parameters: &Parameters) -> Result<u64, super::R
         Ok(Some(Reply::Done { index, .. })) => Ok(index),
         Ok(Some(Reply::Refused(Refusal::NoLeader))) => Err(unavailable("leader not found")),
         Ok(Some(Reply::Refused(refusal))) => Err(unavailable(&refusal.to_string())),
-        Ok(None) => Err(unavailable("this board is stopping")),
+        Ok(None) => Err(unavailable(STOPPING)),
         Err(_) => Err(unavailable("timeout")),
     }
 }

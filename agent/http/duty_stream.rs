@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     bulletin::{DutyNews, Listening},
-    call::Caller,
+    call::{Caller, STOPPING},
 };
 
 /// `GET /duties/stream`, of all duties or of each `?duty=NAME`.
@@ -35,7 +35,7 @@ pub(super) async fn stream(State(caller): State<Caller>, RawQuery(query): RawQue
 }
 
 async fn listen(caller: &Caller) -> Result<Listening, Response> {
-    let stopping = || listed::unavailable("this board is stopping");
+    let stopping = || listed::unavailable(STOPPING);
     let listening = caller.listen_to_duties().await.ok_or_else(stopping)?;
     listening.map_err(|why| listed::unavailable(&why))
 }

@@ -12,6 +12,7 @@ use understudy_core::{
 };
 
 use super::{Front, Parameters, level, respond, text};
+use crate::call::STOPPING;
 
 const JSON: &str = "application/json; charset=utf-8";
 const CSV: &str = "text/csv; charset=utf-8";
@@ -62,7 +63,7 @@ pub(super) fn responded(reply: Option<Reply>) -> Result<SqlResponse, Response> {
             sql::decode(&answer).map_err(|_| unavailable("the answer is unreadable"))
         }
         Some(Reply::Refused(refusal)) => Err(unavailable(&refusal.to_string())),
-        None => Err(unavailable("this board is stopping")),
+        None => Err(unavailable(STOPPING)),
     }
 }
 

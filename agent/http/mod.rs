@@ -41,7 +41,12 @@ use self::{
     render::Shape,
     served::Served,
 };
-use crate::{call::Caller, driver::clock, load::Loader, readings::desk::Desk};
+use crate::{
+    call::{Caller, STOPPING},
+    driver::clock,
+    load::Loader,
+    readings::desk::Desk,
+};
 
 mod backup;
 mod body;
@@ -357,7 +362,7 @@ async fn run(front: &Front, request: Request, parameters: &Parameters) -> Answer
             refusal @ (Refusal::Fenced | Refusal::TakesNoPart | Refusal::Witness { .. }),
         ))) => Err(text(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string())),
         Ok(Some(Reply::Refused(refusal))) => Ok(json(render::failed(&refusal.to_string(), &shape))),
-        Ok(None) => Err(text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping")),
+        Ok(None) => Err(text(StatusCode::SERVICE_UNAVAILABLE, STOPPING)),
         Err(_) if is_read => Ok(json(render::failed("timeout", &shape))),
         Err(_) => {
             let unknown = "timeout; it is not known whether the change was made";

@@ -17,7 +17,7 @@ use understudy_core::{
 
 use super::{Answer, Parameters, json as respond_json, listed, render, text};
 use crate::{
-    call::Caller,
+    call::{Caller, STOPPING},
     duties, settings,
     status::{MemberStatus, Status},
 };
@@ -53,7 +53,7 @@ pub(super) async fn with_data(caller: &Caller) -> Result<(), Response> {
 }
 
 pub(super) async fn seen(caller: &Caller) -> Result<Status, Response> {
-    let stopping = || text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping");
+    let stopping = || text(StatusCode::SERVICE_UNAVAILABLE, STOPPING);
     caller.status().await.ok_or_else(stopping)
 }
 
@@ -234,6 +234,6 @@ pub(super) async fn remove(State(caller): State<Caller>, body: Body) -> Answer {
         Some(Reply::Refused(refusal)) => {
             Err(text(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()))
         }
-        None => Err(text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping")),
+        None => Err(text(StatusCode::SERVICE_UNAVAILABLE, STOPPING)),
     }
 }

@@ -24,7 +24,7 @@ use super::{
     nodes, respond, text,
 };
 use crate::{
-    call::Caller,
+    call::{Caller, STOPPING},
     readings::{
         desk::{Message, Told},
         json,
@@ -155,7 +155,7 @@ impl Outcome {
         let message = std::mem::replace(&mut self.message, next);
         self.is_handed_over |= message.readings_count() > 0;
         let Some(told) = front.desk.store(message, until).await else {
-            return Err(text(StatusCode::SERVICE_UNAVAILABLE, "this board is stopping"));
+            return Err(text(StatusCode::SERVICE_UNAVAILABLE, STOPPING));
         };
         let Told { level, stored, refused, refusal } = told;
         if stored > 0 {

@@ -9,7 +9,10 @@ use understudy_core::{
 };
 
 use super::Failed;
-use crate::{call::Caller, driver::clock};
+use crate::{
+    call::{Caller, STOPPING},
+    driver::clock,
+};
 
 /// A load gives up when nothing could be written for so long, milliseconds: longer
 /// than any group takes to find a leader.
@@ -71,7 +74,7 @@ impl Writer {
 }
 
 fn stopping() -> Failed {
-    Failed::Group(String::from("this board is stopping"))
+    Failed::Group(String::from(STOPPING))
 }
 
 fn decoded(answer: &[u8]) -> Result<SqlResponse, Failed> {
