@@ -50,9 +50,10 @@ pub struct Board {
     pub quirks: Vec<Quirk>,
 }
 
-/// What the program may use of a board. It keeps to `sqlite_bytes_max` itself, and nothing
-/// larger than `binary_bytes_max` is built; the others are what measurements are held
-/// against.
+/// What the program may use of a board. It keeps to `sqlite_bytes_max` itself, nothing larger
+/// than `binary_bytes_max` is built (`cross/build`), and no agent that takes more than
+/// `memory_bytes_max` passes the tests (`cross/test`); the others are what measurements are
+/// held against.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {

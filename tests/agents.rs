@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{ahead::Ahead, network::Network, slow_disk::SlowDisk};
+use crate::{ahead::Ahead, artefacts::Machine, network::Network, slow_disk::SlowDisk};
 
 /// A port of its own on this machine.
 const LOOPBACK: &str = "127.0.0.1:0";
@@ -40,6 +40,8 @@ pub fn votes(status: &Value, board: &str) -> bool {
 /// A folder of boards.
 pub struct Agents {
     program: PathBuf,
+    /// Boards that are machines of another kind.
+    machines: BTreeMap<String, Machine>,
     /// What goes before an agent's command line, and where its datagrams come in.
     enter: Vec<String>,
     address: &'static str,
@@ -71,6 +73,7 @@ impl Agents {
         let folder = tempfile::tempdir_in(folder).expect("a temporary folder");
         Self {
             program: program.to_owned(),
+            machines: BTreeMap::new(),
             enter: Vec::new(),
             address: LOOPBACK,
             folder,
@@ -97,6 +100,25 @@ impl Agents {
         self.enter = time.map(Ahead::enter).unwrap_or_default();
     }
 
+    /// What runs on the board, its command lines too, is built for such a machine from now
+    /// on.
+    pub fn be(&mut self, board: &str, machine: Machine) {
+        self.machines.insert(board.to_owned(), machine);
+    }
+
+    /// Each of these boards has a file of its own with the program, as on a board of one's
+    /// own: what is in memory of it then counts whole.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn copy_program(&mut self, boards: &[&str]) {
+        for board in boards {
+            let program = self.folder.path().join(format!("{board}.program"));
+            fs::copy(&self.program, &program).expect("a copy");
+            self.be(board, Machine { program, environment: &[] });
+        }
+    }
+
     /// The board's directory.
     #[must_use]
     pub fn directory(&self, board: &str) -> PathBuf {
@@ -115,9 +137,18 @@ impl Agents {
     /// A command line of a board, as yet without its subcommand.
     #[must_use]
     pub fn command(&self, board: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg("--dir").arg(self.directory(board));
+        let mut command = Command::new(self.program(board));
+        command.arg("--dir").arg(self.directory(board)).envs(self.imitation(board));
         command
+    }
+
+    fn program(&self, board: &str) -> &Path {
+        self.machines.get(board).map_or(&self.program, |machine| &machine.program)
+    }
+
+    /// What has the board be imitated as it is to be.
+    fn imitation(&self, board: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.machines.get(board).into_iter().flat_map(|machine| machine.environment).copied()
     }
 
     /// Where the board's agent logs, over all its starts.
@@ -141,10 +172,12 @@ impl Agents {
     pub fn start(&mut self, board: &str, environment: &[(&str, &str)]) {
         let udp = self.udp.get(board).map_or(self.address, String::as_str);
         let log = File::options().create(true).append(true).open(self.log_path(board));
-        let words = self.enter.iter().map(AsRef::as_ref).chain([self.program.as_os_str()]);
+        let words = self.enter.iter().map(AsRef::as_ref).chain([self.program(board).as_os_str()]);
         let words: Vec<&OsStr> = words.collect();
-        let child = Command::new(words[0])
+        let mut command = Command::new(words[0]);
+        let child = command
             .args(&words[1..])
+            .envs(self.imitation(board))
             .arg("--dir")
             .arg(self.directory(board))
             .args(["run", "--die-with-parent", "--name", board])

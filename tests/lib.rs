@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod ahead;
+pub mod artefacts;
 pub mod broker;
 pub mod certificates;
 pub mod fuzz;
