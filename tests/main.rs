@@ -45,4 +45,5 @@ mod unit;
 mod waiting;
 mod ways_in;
 mod witness;
+mod writers;
 mod year;
