@@ -21,7 +21,7 @@ use understudy_core::{
     event::{NodeId, Reply, Request},
     limits::{MEMBERS_MAX, PAYLOAD_BYTES_MAX},
     member::{Candidate, InvitationId, Member, MemberRequest, Membership, PublicKey},
-    sql,
+    sql, versions,
 };
 
 use crate::{
@@ -34,10 +34,22 @@ use crate::{
     seal::{Keys, Opened, Outgoing, Seal},
     survey::{Place, Sight, Survey},
     token::Token,
+    version,
 };
 
-/// Version of this conversation.
-const VERSION: u8 = 2;
+/// Version of this conversation: it says which version of the group's the guest knows, which
+/// a group that goes by more lets nobody in without.
+const VERSION: u8 = conversation(versions::VERSION);
+
+/// What a board of the first version answers to any but its own, and that version.
+const OTHER_VERSION: &str = "it speaks another version of understudy";
+const VERSION_FIRST: u8 = conversation(versions::VERSION_FIRST);
+
+/// How a guest speaks that knows a version.
+const fn conversation(version: u32) -> u8 {
+    assert!(version < 0xff, "a byte holds it");
+    version.to_le_bytes()[0] + 1
+}
 
 /// A join ends within this: 20 s with what the command line needs for itself.
 const JOIN: Duration = Duration::from_secs(19);
@@ -121,7 +133,7 @@ impl Doorstep {
         key: PublicKey,
         address: Address,
         payload: &[u8],
-        membership: &Membership,
+        (membership, group_version): (&Membership, u32),
     ) -> Knock {
         let (ask, as_witness) = match sql::decode(payload) {
             Ok(Word::Ask(ask)) => (ask, false),
@@ -129,8 +141,11 @@ impl Doorstep {
             Ok(Word::Accepted { .. } | Word::Refused { .. }) | Err(_) => return Knock::Ignore,
         };
         let Ask { version, candidate, from, invitation, replaces, attempt } = ask;
-        if version != VERSION {
-            let reason = String::from("it speaks another version of understudy");
+        if version < conversation(group_version) {
+            let reason = format!(
+                "this board's understudy is too old for it: install {} or newer here",
+                version::text(versions::release_of(group_version))
+            );
             return Knock::Answer(sql::encode(&Word::Refused { reason, attempt }));
         }
         if candidate.key != key {
@@ -208,11 +223,11 @@ fn asked(
     wish: &Wish,
     key: PublicKey,
     (invitation, attempt): (InvitationId, u64),
-    from: NodeId,
+    (from, version): (NodeId, u8),
 ) -> Vec<u8> {
     let Wish { name, addresses, replaces, witness } = wish.clone();
     let candidate = Candidate { name, key, addresses };
-    let mut ask = Ask { version: VERSION, candidate, from, invitation, replaces, attempt };
+    let mut ask = Ask { version, candidate, from, invitation, replaces, attempt };
     loop {
         let asked = ask.clone();
         let word = sql::encode(&if witness { Word::Witness(asked) } else { Word::Ask(asked) });
@@ -310,6 +325,7 @@ pub async fn join(
         posts: road.posts(),
         found: BTreeMap::new(),
         attempt: u64::from_le_bytes(seeds.salt),
+        version: VERSION,
         answered: None,
         unheard: 0,
         members: Vec::new(),
@@ -334,6 +350,8 @@ struct Asking<'a> {
     /// Boards of the group found there.
     found: BTreeMap<NodeId, Vec<SocketAddr>>,
     attempt: u64,
+    /// How it speaks.
+    version: u8,
     /// Who answered, and from where.
     answered: Option<(PublicKey, Address)>,
     /// Questions since it last said something.
@@ -408,7 +426,8 @@ impl Asking<'_> {
         // One that says nothing may be cut off from the others.
         self.answered.take_if(|_| self.unheard > UNHEARD_MAX);
         let key = self.seal.public_key();
-        let payload = asked(self.wish, key, (self.token.invitation, self.attempt), self.from);
+        let invitation = (self.token.invitation, self.attempt);
+        let payload = asked(self.wish, key, invitation, (self.from, self.version));
         for (host, addresses) in self.asked_now() {
             let Some(first) = addresses.first() else { continue };
             let mut out = Vec::new();
@@ -472,10 +491,21 @@ impl Asking<'_> {
                 Heard::Joined(Joined { member, members })
             }
             Ok(Word::Refused { reason, attempt }) if attempt == self.attempt => {
-                Heard::Refused(reason)
+                self.refused(reason)
             }
             Ok(Word::Refused { .. } | Word::Ask(_) | Word::Witness(_)) | Err(_) => Heard::Nothing,
         }
+    }
+
+    /// A board of an earlier release is asked again as that release asks: while its group has
+    /// such boards this one can be one too.
+    fn refused(&mut self, reason: String) -> Heard {
+        if reason == OTHER_VERSION && self.version != VERSION_FIRST {
+            self.version = VERSION_FIRST;
+            self.attempt = self.attempt.wrapping_add(1);
+            return Heard::More;
+        }
+        Heard::Refused(reason)
     }
 
     fn given_up(&self) -> JoinError {
@@ -524,6 +554,8 @@ mod tests {
     struct Issuer {
         members: u64,
         refusal: Option<Refusal>,
+        /// What its group goes by; 0 for a release that knows of no versions.
+        version: u32,
         /// Answers lost before the first that arrives.
         lost: usize,
     }
@@ -546,7 +578,12 @@ mod tests {
                     road.send_to(source, &outgoing.datagram);
                 }
                 let Opened::Guest { key, payload } = opened else { continue };
-                let answer = match doorstep.knocked(key, source, &payload, &membership) {
+                let group = (&membership, self.version);
+                let answer = match self.as_a_release_before(&payload) {
+                    Some(knock) => knock,
+                    None => doorstep.knocked(key, source, &payload, group),
+                };
+                let answer = match answer {
                     Knock::Admit(
                         admission,
                         Request::Member(MemberRequest::Join { candidate, .. }),
@@ -568,6 +605,16 @@ mod tests {
                     road.send_to(source, &outgoing.datagram);
                 }
             }
+        }
+
+        /// A release that knows of no versions answers like this to others than its own.
+        fn as_a_release_before(&self, payload: &[u8]) -> Option<Knock> {
+            let Ok(Word::Ask(Ask { version, attempt, .. })) = sql::decode(payload) else {
+                return None;
+            };
+            let reason = OTHER_VERSION.into();
+            (self.version == 0 && version != VERSION_FIRST)
+                .then(|| Knock::Answer(sql::encode(&Word::Refused { reason, attempt })))
         }
 
         fn admit(&mut self, membership: &mut Membership, candidate: &Candidate) -> Reply {
@@ -629,7 +676,7 @@ mod tests {
         let name = "n".repeat(NAME_BYTES_MAX);
         let (replaces, addresses) = (name.clone(), vec![address; 16]);
         let wish = Wish { replaces, name, addresses, witness: true };
-        let question = asked(&wish, [1; 32], ([2; 16], u64::MAX), NodeId::MAX);
+        let question = asked(&wish, [1; 32], ([2; 16], u64::MAX), (NodeId::MAX, VERSION));
         assert!(question.len() <= PAYLOAD_BYTES_MAX, "{}", question.len());
         let Ok(Word::Witness(Ask { candidate, .. })) = sql::decode(&question) else {
             panic!("a question")
@@ -639,15 +686,27 @@ mod tests {
 
     #[test]
     fn a_guest_goes_on_asking_while_the_group_chooses_a_leader() {
-        let issuer = Issuer { members: 3, refusal: Some(Refusal::NoLeader), lost: 0 };
+        let issuer = Issuer { members: 3, refusal: Some(Refusal::NoLeader), ..Issuer::default() };
         assert_eq!(join_one(issuer, KEY).unwrap().member.id, 4);
     }
 
     #[test]
     fn a_refusal_is_told_at_once() {
         let refusal = Some(Refusal::Invalid("the group is full".into()));
-        let error = join_one(Issuer { members: 1, refusal, lost: 0 }, KEY);
+        let error = join_one(Issuer { members: 1, refusal, ..Issuer::default() }, KEY);
         assert!(error.unwrap_err().to_string().contains("the group is full"));
+    }
+
+    #[test]
+    fn a_group_that_goes_by_more_names_the_release_that_its_guests_need() {
+        for version in [0, versions::VERSION_FIRST, versions::VERSION] {
+            let joined = join_one(Issuer { members: 1, version, ..Issuer::default() }, KEY);
+            assert_eq!(joined.unwrap().member.id, 2, "version {version}");
+        }
+        let version = versions::VERSION + 1;
+        let refused = join_one(Issuer { members: 1, version, ..Issuer::default() }, KEY);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("too old for it: install 0.2.0 or newer here"), "{refused}");
     }
 
     #[test]
@@ -674,6 +733,7 @@ mod tests {
                 posts: false,
                 found: BTreeMap::new(),
                 attempt: 0,
+                version: VERSION,
                 answered: None,
                 unheard: 0,
                 members: Vec::new(),

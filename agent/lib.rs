@@ -57,6 +57,7 @@ pub mod tending;
 pub mod terminal;
 pub mod time;
 pub mod token;
+pub mod version;
 pub mod view;
 pub mod waiting;
 pub mod will;

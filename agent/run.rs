@@ -12,11 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 use understudy_core::{
     duty::Incarnation,
-    event::{Effect, Event, Millis, NodeId, ReadLevel, Reply, Request, RequestId},
+    event::{Effect, Event, Millis, NodeId, Reply, Request, RequestId},
     limits::DATAGRAM_BYTES_MAX,
     member::{MemberRequest, PublicKey},
     node::{Effects, Node},
-    sql::{self, SqlResponse},
 };
 
 use crate::{
@@ -36,15 +35,14 @@ use crate::{
     join::{Admission, Doorstep, Knock},
     keepers::Keepers,
     keyring::Keyring,
-    retention,
     seal::{Opened, Outgoing, Seal, To},
-    settings,
     tending::Tender,
     view::{self, Facts},
     will::Will,
 };
 
 mod calls;
+mod rows;
 mod watching;
 
 use self::watching::Watching;
@@ -54,9 +52,6 @@ const BURST_MAX: usize = 64;
 
 /// Local requests under way; the node's own bounds are lower.
 const CALLERS_MAX: usize = 4_096;
-
-/// Between two looks at the group's settings, while entries are applied.
-const SETTINGS_MS: u64 = 500;
 
 /// Between two questions of a board that hears nobody whether it is still a member.
 const WHETHER_MS: u64 = 5_000;
@@ -79,6 +74,8 @@ enum Waiter {
     Key,
     /// This loop: old readings.
     Tend,
+    /// This loop: the group's version.
+    Version,
     /// This loop: rows of the history.
     History,
     /// This loop: which sensors report.
@@ -131,6 +128,8 @@ pub struct Member {
     /// When a new key of the group was last made without anybody's wish.
     made_key: Millis,
     tender: Tender,
+    /// A row of the group's version is under way.
+    raises: bool,
     /// It is to forget its group, and who waits for that.
     forgets: Option<oneshot::Sender<()>>,
     keepers: Keepers,
@@ -168,6 +167,7 @@ impl Member {
             asked_whether: Millis(0),
             made_key: Millis(0),
             tender: Tender::default(),
+            raises: false,
             forgets: None,
             keepers,
             will,
@@ -241,6 +241,7 @@ impl Member {
                     self.renew_key(clock::now());
                     self.keep_time(clock::now());
                     self.tend_readings(clock::now());
+                    self.raise_version(clock::now());
                     self.write_will(clock::now());
                     self.watch_group(clock::now());
                 }
@@ -429,7 +430,8 @@ impl Member {
     }
 
     fn take_guest(&mut self, now: Millis, (key, source): (PublicKey, Address), word: &[u8]) {
-        match self.doorstep.knocked(key, source, word, self.node.membership()) {
+        let group = (self.node.membership(), self.node.version());
+        match self.doorstep.knocked(key, source, word, group) {
             Knock::Admit(admission, request) => {
                 let id = self.wait(Waiter::Guest(admission));
                 self.happen(Event::Requested { id, request });
@@ -463,40 +465,6 @@ impl Member {
         self.transmit(now, out);
     }
 
-    /// Settings are rows like any other: what was applied since the last look may
-    /// have changed them. A board whose rows are wrong elsewhere follows them too;
-    /// a witness, which keeps none, is told of them.
-    fn look_at_settings(&mut self, now: Millis) {
-        self.drivers.road.set_patience(self.node.timing().leader_silent_ms());
-        if self.node.is_witness() {
-            if let Some(told) = self.node.take_settings() {
-                settings::follow(&mut self.node, now, &told);
-            }
-            return;
-        }
-        let (seen, looked) = self.settings;
-        if self.node.applied().index == seen || now.since(looked) < SETTINGS_MS {
-            return;
-        }
-        self.settings.1 = now;
-        let id = self.wait(Waiter::Settings);
-        let mut wish = settings::read_all();
-        wish.statements.extend(retention::read_obstacle().statements);
-        let sql = sql::encode(&wish);
-        let request = Request::Read { level: ReadLevel::Own, sql };
-        self.happen(Event::Requested { id, request });
-    }
-
-    /// What cannot be read now is looked at again.
-    fn take_settings(&mut self, now: Millis, reply: &Reply) {
-        let Reply::Done { index, answer } = reply else { return };
-        let Ok(response) = sql::decode::<SqlResponse>(answer) else { return };
-        self.facts.not_trimmed = retention::obstacle(&response);
-        let Some(stored) = settings::rows(response) else { return };
-        self.settings.0 = *index;
-        settings::follow(&mut self.node, now, &stored);
-    }
-
     fn wait(&mut self, waiter: Waiter) -> RequestId {
         self.requests += 1;
         self.callers.insert(self.requests, waiter);
@@ -519,6 +487,7 @@ impl Member {
             Some(Waiter::History) => self.watching.recorder.answered(&reply),
             Some(Waiter::Sensors) => self.hear_of_sensors(now, &reply),
             Some(Waiter::Tend) => self.tender.answered(now, &reply),
+            Some(Waiter::Version) => self.raises = false,
             // One that is refused is owed still, and made anew.
             Some(Waiter::Key) | None => {}
         }

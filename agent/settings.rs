@@ -12,6 +12,8 @@ use understudy_core::{
     timing::Timing,
 };
 
+use crate::version;
+
 /// One setting.
 pub struct Setting {
     /// What `set` and `get` call it.
@@ -24,7 +26,7 @@ pub struct Setting {
 }
 
 /// All of them.
-pub const ALL: [Setting; 6] = [
+pub const ALL: [Setting; 7] = [
     Setting {
         name: PROFILE,
         default: WIRED,
@@ -91,7 +93,23 @@ pub const ALL: [Setting; 6] = [
             }
         },
     },
+    Setting {
+        name: UPGRADE_AFTER,
+        default: "1h",
+        doc: "once all boards have run a newer understudy for so long the group makes use of all \
+              that it can, and no board goes back to the older one: 10s to 30d (s, m, h, d), or 0 \
+              for only by `understudy upgrade`",
+        check: |value| match duration_ms(value) {
+            Some(_) => Ok(()),
+            None => Err(format!(
+                "{UPGRADE_AFTER} is 0 or a number with s, m, h or d, from 10s to 30d, not {value}"
+            )),
+        },
+    },
 ];
+
+/// The setting that says when the group goes on to another version.
+pub const UPGRADE_AFTER: &str = "upgrade_after";
 
 /// The setting that says how long things take, and what it is by default.
 pub const PROFILE: &str = "profile";
@@ -216,6 +234,7 @@ pub fn follow(node: &mut Node, now: Millis, stored: &[(String, String)]) {
     node.set_replace_after(replace_after_ms(stored));
     node.set_one_copy(value(stored, "one_copy") == Some("allow"));
     node.set_drained(drained(stored));
+    node.set_version(version::of(stored), upgrade_after_ms(stored));
     // A witness holds no duty, and leads only where nobody else can.
     let told = stored.iter().filter(|(name, _)| !name.starts_with(DRAIN));
     node.set_settings(told.cloned().collect());
@@ -243,6 +262,12 @@ fn replace_after_ms(stored: &[(String, String)]) -> u64 {
 /// Milliseconds between two comparisons of all boards, 0 for none.
 fn scrub_interval_ms(stored: &[(String, String)]) -> u64 {
     value(stored, "scrub_interval").and_then(duration_ms).unwrap_or(3_600_000)
+}
+
+/// Milliseconds for which all boards know a newer version before the group goes by it, 0 for
+/// not by itself.
+fn upgrade_after_ms(stored: &[(String, String)]) -> u64 {
+    value(stored, UPGRADE_AFTER).and_then(duration_ms).unwrap_or(3_600_000)
 }
 
 /// What to say of a name nobody knows.
@@ -295,6 +320,7 @@ mod tests {
         assert_eq!(timing(&from_elsewhere), Timing::WIFI);
         assert_eq!(Some(scrub_interval_ms(&[])), duration_ms("1h"));
         assert_eq!(Some(replace_after_ms(&[])), duration_ms("24h"));
+        assert_eq!(Some(upgrade_after_ms(&[])), duration_ms("1h"));
         for (value, ms) in [("0", 0), ("10s", 10_000), ("5m", 300_000), ("30d", 2_592_000_000)] {
             let stored = [("scrub_interval".to_owned(), value.to_owned())];
             assert_eq!(scrub_interval_ms(&stored), ms);

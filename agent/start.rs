@@ -46,6 +46,7 @@ use crate::{
         journal::Journal,
         make_readable, restore, scratch,
     },
+    version,
     view::Facts,
     waiting::{self, Doors},
     will::Will,
@@ -182,7 +183,7 @@ async fn member(
     let kept = database::Options { witness, wall, ..options.database.options() };
     let mut database = Database::open(directory, kept).map_err(text)?;
     let restored = restore::restore(directory, &mut journal, &mut database).map_err(text)?;
-    let stored = stored_settings(&mut database);
+    let stored = stored_settings(&mut database)?;
     let timing = settings::timing(&stored);
     let seed = u64::from_le_bytes(random()?);
     let nonce = u64::from_le_bytes(random()?);
@@ -333,8 +334,12 @@ fn halt(part: &'static str, directory: &Path) -> impl Fn(&str) + Send + 'static 
 
 /// The group's settings as this board's own database has them; none where they
 /// cannot be read: then the defaults hold.
-fn stored_settings(database: &mut Database) -> Vec<(String, String)> {
+///
+/// # Errors
+/// When the group has gone beyond this program.
+fn stored_settings(database: &mut Database) -> Result<Vec<(String, String)>, String> {
     let answer = database.query(&sql::encode(&settings::read_all()));
-    let Ok(QueryOutcome::Answered(answer)) = answer else { return Vec::new() };
-    sql::decode(&answer).ok().and_then(settings::rows).unwrap_or_default()
+    let Ok(QueryOutcome::Answered(answer)) = answer else { return Ok(Vec::new()) };
+    let stored = sql::decode(&answer).ok().and_then(settings::rows).unwrap_or_default();
+    version::too_new(&stored).map_or(Ok(stored), Err)
 }

@@ -48,6 +48,12 @@ pub struct Status {
     pub parent_pid: Option<u32>,
     /// Program version.
     pub version: String,
+    /// What the group goes by: see `understudy upgrade`.
+    #[serde(default)]
+    pub group_version: u32,
+    /// What all boards know, as far as this board has heard.
+    #[serde(default)]
+    pub known_version: u32,
     /// Milliseconds since the agent started.
     pub uptime_ms: u64,
     /// Milliseconds since a majority (a leader) or the leader (a follower) was
@@ -346,6 +352,13 @@ pub struct MemberStatus {
     /// duty.
     #[serde(default)]
     pub slow: bool,
+    /// The release that it runs, as it or the leader has said lately; one from before 0.2.0
+    /// says nothing.
+    #[serde(default)]
+    pub release: Option<String>,
+    /// The newest version of the group's that it knows.
+    #[serde(default)]
+    pub known_version: Option<u32>,
     /// Its HTTP address as it last said, if it has one.
     pub http: Option<String>,
     /// Leader's view of how far its log matches; none elsewhere.

@@ -26,6 +26,7 @@ use crate::{
     status::{
         BrokerStatus, DifferenceStatus, DutyStatus, MemberStatus, PullStatus, ScrubStatus, Status,
     },
+    version,
 };
 
 /// What is true of this board beside its node.
@@ -99,6 +100,8 @@ pub fn status(
     let shown = |member: &Member| MemberStatus {
         resting: node.membership().resting.contains(&member.id),
         drained: node.is_drained(member.id),
+        release: node.build_of(member.id).map(|build| version::text(build.release)),
+        known_version: node.build_of(member.id).map(|build| build.version),
         witness: node.membership().is_witness(member.id) || member.id == own && node.is_witness(),
         ..member_status(member, own, &seen, facts, road)
     };
@@ -120,6 +123,8 @@ pub fn status(
         agent_pid: std::process::id(),
         parent_pid: facts.parent,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        group_version: node.version(),
+        known_version: node.version_known(),
         uptime_ms: now.since(facts.started),
         contact_ms: seen.contact_ms,
         leaderless_ms: seen.leaderless_ms,
@@ -266,6 +271,8 @@ fn member_status(
         witness: false,
         leader: seen.leader == Some(member.id),
         round_trip_ms,
+        release: None,
+        known_version: None,
         slow: seen.slow.contains(&member.id),
         reachable: reachable == Some(true),
         unknown: reachable.is_none(),

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use understudy::store::journal::FORMAT;
+use understudy::store::format::FORMATS;
 use understudy_tests::{agents::Agents, program};
 
 /// Changes the journal of a board that does not run.
@@ -20,6 +20,8 @@ fn one_board() -> Agents {
     for sql in ["CREATE TABLE t(a)", "INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)"] {
         let _ = agents.told("a", &["execute", sql]);
     }
+    // That is an entry too.
+    agents.wait("a", "to go by what it knows", |status| status["group_version"] == 2);
     agents
 }
 
@@ -66,9 +68,11 @@ fn a_journal_that_lost_its_group_neither_starts_nor_joins() {
 fn a_damaged_row_at_start_is_named_with_the_way_out() {
     let mut agents = one_board();
     agents.kill("a");
-    tamper(&agents.directory("a"), "UPDATE log SET data = x'00' WHERE idx = 5");
+    // The last is in the log alone: the database has what is durable of those before it.
+    let last = "WHERE idx = (SELECT max(idx) FROM log)";
+    tamper(&agents.directory("a"), &format!("UPDATE log SET data = x'00' {last}"));
     let log = start_refused(&mut agents, "a");
-    assert!(log.contains("journal.db: entry 5 (row 5 of table log) is damaged"), "{log}");
+    assert!(log.contains("of table log) is damaged"), "{log}");
     assert!(log.contains("join TOKEN` anew"), "{log}");
 }
 
@@ -98,8 +102,8 @@ fn a_directory_of_another_version_is_refused() {
     agents.stop("a");
     tamper(&agents.directory("a"), "UPDATE meta SET value = 9 WHERE name = 'format'");
     let log = start_refused(&mut agents, "a");
-    assert!(log.contains(&format!("format version 9, this program reads {FORMAT}")), "{log}");
-    let back = format!("UPDATE meta SET value = {FORMAT} WHERE name = 'format'");
+    assert!(log.contains("format version 9, this program reads"), "{log}");
+    let back = format!("UPDATE meta SET value = {} WHERE name = 'format'", FORMATS.1);
     tamper(&agents.directory("a"), &back);
     agents.run("a");
     let rows = agents.told("a", &["query", "SELECT sum(a) FROM t"]);

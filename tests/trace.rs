@@ -52,6 +52,7 @@ pub const fn is_dull(frame: &Frame) -> bool {
             | Frame::StartAsk { .. }
             | Frame::StartTell { .. }
             | Frame::Starts { .. }
+            | Frame::Runs { .. }
     )
 }
 
@@ -245,6 +246,7 @@ pub fn frame(frame: &Frame) -> String {
         Frame::Stopped { claims: about } => format!("stopped {}", claims(about)),
         Frame::Yield { claims: about } => format!("yield {}", claims(about)),
         Frame::Ends { start } => format!("start {} ends", start.boot),
+        Frame::Runs { runs } => format!("{} boards' releases", runs.len()),
         Frame::Ready { start, duties } => format!("start {} ready for {duties:?}", start.boot),
     }
 }

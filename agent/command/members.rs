@@ -40,8 +40,10 @@ pub(super) fn members(places: &Places, json: bool) -> Result<(), String> {
 }
 
 fn table(status: &Status) -> String {
-    let mut out =
-        format!("{:<20} {:<16} {:<11} {:<8} address\n", "board", "votes", "heard", "behind");
+    let mut out = format!(
+        "{:<20} {:<16} {:<11} {:<8} {:<8} address\n",
+        "board", "votes", "heard", "behind", "release"
+    );
     for member in &status.members {
         let heard = match (member.reachable, member.unknown) {
             _ if member.id == status.id => "this board",
@@ -55,8 +57,12 @@ fn table(status: &Status) -> String {
         };
         let address = member.address.as_deref().unwrap_or("-");
         let drained = if member.drained { " (drained)" } else { "" };
+        let release = member.release.as_deref().unwrap_or("-");
         let (name, votes) = (&member.name, votes(member));
-        let _ = writeln!(out, "{name:<20} {votes:<16} {heard:<11} {behind:<8} {address}{drained}");
+        let _ = writeln!(
+            out,
+            "{name:<20} {votes:<16} {heard:<11} {behind:<8} {release:<8} {address}{drained}"
+        );
     }
     out
 }
@@ -223,13 +229,17 @@ mod tests {
         };
         let witness = MemberStatus { id: 4, witness: true, ..member("w", true) };
         let resting = MemberStatus { id: 3, resting: true, ..member("c", false) };
-        let members =
-            vec![MemberStatus { id: 1, leader: true, ..member("a", true) }, resting, witness];
+        let release = Some(String::from("0.2.0"));
+        let members = vec![
+            MemberStatus { id: 1, leader: true, release, ..member("a", true) },
+            resting,
+            witness,
+        ];
         let text = table(&Status { id: 1, last_index: 9, members, ..Status::default() });
         let lines: Vec<Vec<&str>> =
             text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[1], ["a", "leads", "this", "board", "2", "-"]);
-        assert_eq!(lines[2], ["c", "demoted", "no", "2", "-"]);
-        assert_eq!(lines[3], ["w", "witness", "no", "2", "-"]);
+        assert_eq!(lines[1], ["a", "leads", "this", "board", "2", "0.2.0", "-"]);
+        assert_eq!(lines[2], ["c", "demoted", "no", "2", "-", "-"]);
+        assert_eq!(lines[3], ["w", "witness", "no", "2", "-", "-"]);
     }
 }

@@ -37,6 +37,7 @@ mod sentence;
 mod show;
 mod sql;
 mod unit;
+mod upgrade;
 mod watch;
 
 /// One database on every board of a sensor group, agreed through Raft.
@@ -156,6 +157,9 @@ enum Command {
         /// Which; this one when absent.
         board: Option<String>,
     },
+    /// Once all boards run a newer understudy: have the group make use of all that it can, at
+    /// once. From then on no board goes back to the older one.
+    Upgrade,
     /// Take this board out of its group, which goes on without it, and delete the group's
     /// data here. If it leads, another board takes over first.
     Leave,
@@ -386,21 +390,16 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         | Command::Rename { .. }
         | Command::Drain(_)
         | Command::Undrain { .. }
+        | Command::Upgrade
         | Command::Leave
         | Command::Reset { .. }) => of_membership(command, places)?,
         Command::Execute { sql, transaction, fence } => {
             return sql::execute(places, sql, transaction, fence);
         }
         Command::Query { sql } => return sql::query(places, sql),
-        Command::Set { name, value } => {
-            let request = settings::set(&name, &value)?;
-            sql::done(places, request, false)?;
+        command @ (Command::Set { .. } | Command::Get { .. } | Command::Settings) => {
+            of_settings(command, places)?;
         }
-        Command::Get { name } => {
-            let setting = settings::find(&name).ok_or_else(|| settings::unknown(&name))?;
-            terminal::line(value_of(&stored(places)?, setting))?;
-        }
-        Command::Settings => terminal::prose(&show::settings(&stored(places)?))?,
         Command::Scrub => return scrub::run(places),
         Command::Repair { from } => scrub::repair(places, &from)?,
         Command::Recover { sure } => recover(places, sure)?,
@@ -429,6 +428,20 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::DemoSampler(arguments) => demo::sample(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "its caller chooses the commands")]
+fn of_settings(command: Command, places: &Places) -> Result<(), String> {
+    match command {
+        Command::Set { name, value } => {
+            sql::done(places, settings::set(&name, &value)?, false).map(drop)
+        }
+        Command::Get { name } => {
+            let setting = settings::find(&name).ok_or_else(|| settings::unknown(&name))?;
+            terminal::line(value_of(&stored(places)?, setting))
+        }
+        _ => terminal::prose(&show::settings(&stored(places)?)),
+    }
 }
 
 /// The processes around a duty's command.
@@ -477,6 +490,7 @@ fn of_membership(command: Command, places: &Places) -> Result<(), String> {
         }
         Command::Drain(arguments) => drain::drain(places, arguments),
         Command::Undrain { board } => drain::undrain(places, board),
+        Command::Upgrade => upgrade::run(places),
         Command::Leave => members::leave(places),
         Command::Reset { yes } => members::reset(places, yes),
         _ => Ok(()),

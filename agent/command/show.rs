@@ -329,6 +329,10 @@ pub(super) fn status(status: &Status) -> String {
         out.push_str(&words);
         out.push('\n');
     }
+    if let Some(words) = super::upgrade::words(status) {
+        out.push_str(&words);
+        out.push('\n');
+    }
     if let Some(words) = kept_readings(&status.readings) {
         out.push_str(&words);
         out.push('\n');
@@ -440,7 +444,8 @@ fn member_line(status: &Status, member: &MemberStatus) -> String {
     };
     let address = member.address.as_deref().unwrap_or("-");
     let drained = if member.drained { " (drained)" } else { "" };
-    let text = format!("{:<20} {:<10} {address}{drained}", member.name, state);
+    let release = member.release.as_deref().unwrap_or("-");
+    let text = format!("{:<20} {:<10} {:<8} {address}{drained}", member.name, state, release);
     text.trim_end().to_owned()
 }
 

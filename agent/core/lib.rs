@@ -69,6 +69,7 @@ pub mod scrub;
 pub mod sql;
 pub mod status;
 pub mod timing;
+pub mod versions;
 pub mod wire;
 
 mod admission;

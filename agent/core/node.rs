@@ -44,6 +44,7 @@ use crate::{
     starts::Starts,
     tempo::Tempo,
     timing::Timing,
+    versions::Versions,
     walls::Walls,
     wire::{Frame, Session},
     witness::{Tail, Witnessing},
@@ -172,6 +173,7 @@ pub struct Node {
     pub(crate) dropped: BTreeMap<Rejection, u64>,
     pub(crate) intake: Intake,
     pub(crate) walls: Walls,
+    pub(crate) versions: Versions,
     pub(crate) duties: Duties,
     pub(crate) fates: Fates,
     pub(crate) effects: Effects,
@@ -191,8 +193,7 @@ impl Node {
         let (membership, start) = (restored.membership.clone(), (restored.start, restored.terms));
         let log = Log::new(hard_state, membership, start, restored.last_index, restored.tail);
         // raft-rs has nothing beyond its log; in a lost disk's it does nothing.
-        let applied = restored.applied.index.min(restored.last_index);
-        let raw = raft_over(log, &config, applied);
+        let raw = raft_over(log, &config, restored.applied.index.min(restored.last_index));
         let mut node = Self {
             config,
             raw,
@@ -241,6 +242,7 @@ impl Node {
             dropped: BTreeMap::new(),
             intake: Intake::new(config.id, config.boot, restored.spool),
             walls: Walls::default(),
+            versions: Versions::default(),
             duties: Duties::new(now, config.id, config.boot, restored.duties),
             fates: Fates::default(),
             effects: Effects::default(),
@@ -378,6 +380,7 @@ impl Node {
         }
         if self.heard.insert(from, now).is_none() {
             self.say_presence(now, from);
+            self.say_builds(now, from);
             self.ask_start(now, from);
         }
         let frames = match self.links.receive(now, from, payload, &mut self.outgoing) {
@@ -423,6 +426,7 @@ impl Node {
             Frame::Yield { claims } => self.on_yield(from, &claims),
             Frame::Ready { start, duties } => self.on_ready(now, from, start, duties)?,
             Frame::Ends { start } => self.on_ends(from, start),
+            Frame::Runs { runs } => self.on_runs(from, runs)?,
             Frame::Tail { term, first, is_full, lacks } => {
                 self.on_tail(from, term, Tail { first, is_full, lacks });
             }
@@ -468,6 +472,7 @@ impl Node {
         self.tick_roster(now);
         self.tick_witness(now);
         self.tick_invitations(now);
+        self.tick_versions(now);
         self.tick_keys(now);
         self.tick_scrub(now);
         self.tick_catch_up(now);

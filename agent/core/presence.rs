@@ -123,6 +123,7 @@ impl Node {
         if self.ticks.is_multiple_of(limits::PRESENCE_TICKS) {
             for peer in self.heard.keys().copied().collect::<Vec<_>>() {
                 self.say_presence(now, peer);
+                self.say_builds(now, peer);
             }
         }
         if self.leads() {

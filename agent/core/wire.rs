@@ -22,6 +22,7 @@ use crate::{
     limits,
     member::InvitationId,
     pages::{Answer, Wish},
+    versions::Runs,
 };
 
 /// First byte of every frame.
@@ -197,6 +198,11 @@ pub enum Frame {
     Ends {
         /// In this start.
         start: Start,
+    },
+    /// What the sender runs and, where it leads, what the others do.
+    Runs {
+        /// At most [`limits::MEMBERS_MAX`].
+        runs: Vec<Runs>,
     },
 }
 
@@ -450,6 +456,7 @@ mod tests {
         error::Refusal,
         event::Position,
         member::{Candidate, MemberRequest, Membership},
+        versions::Build,
     };
 
     use super::*;
@@ -547,6 +554,15 @@ mod tests {
         assert_eq!(Frame::Yield { claims: claims() }.encode(), [4, 22, 1, 1, 0xac, 2]);
         let ready = Frame::Ready { start: Start { boot: 5, nonce: 7 }, duties: Vec::from([1, 2]) };
         assert_eq!(ready.encode(), [4, 23, 5, 7, 2, 1, 2]);
+    }
+
+    #[test]
+    fn bytes_about_starts_stay_what_they_are() {
+        let start = Start { boot: 5, nonce: 7 };
+        assert_eq!(Frame::Ends { start }.encode(), [4, 24, 5, 7]);
+        let build = Build { version: 2, release: [0, 300, 1] };
+        let runs = Vec::from([Runs { id: 3, boot: 5, build }]);
+        assert_eq!(Frame::Runs { runs }.encode(), [4, 25, 1, 3, 5, 2, 0, 0xac, 2, 1]);
     }
 
     #[test]

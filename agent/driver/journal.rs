@@ -40,6 +40,7 @@ enum Job {
     Fetch { number: u64, low: u64, high: u64, bytes_max: u64 },
     FetchSpool { number: u64, after: u64, bytes_max: u64 },
     Keep(Box<Identity>),
+    Suit(u32),
     Follow { low: u64, high: u64, reply: oneshot::Sender<Followed> },
 }
 
@@ -66,10 +67,20 @@ impl JournalThread {
             .name(String::from("journal"))
             .stack_size(512 << 10)
             .spawn(move || {
-                let (batch, number, identity, is_full) = (Vec::new(), 0, None, false);
                 let follows = waits;
-                Worker { journal, events, halt, syncs, follows, batch, number, identity, is_full }
-                    .run(&waiting);
+                Worker {
+                    journal,
+                    events,
+                    halt,
+                    syncs,
+                    follows,
+                    batch: Vec::new(),
+                    number: 0,
+                    identity: None,
+                    version: 0,
+                    is_full: false,
+                }
+                .run(&waiting);
             })
             .expect("a thread can be started");
         Self { jobs, follows }
@@ -79,6 +90,12 @@ impl JournalThread {
     #[must_use]
     pub fn keep(&self, identity: &Identity) -> bool {
         self.jobs.try_send(Job::Keep(Box::new(identity.clone()))).is_ok()
+    }
+
+    /// The group goes by this version; false when too much waits already.
+    #[must_use]
+    pub fn suit(&self, version: u32) -> bool {
+        self.jobs.try_send(Job::Suit(version)).is_ok()
     }
 
     /// Answers with entries from `low` on and below `high`.
@@ -146,6 +163,8 @@ struct Worker<H> {
     number: u64,
     /// Who this board is to be after the next write.
     identity: Option<Box<Identity>>,
+    /// What the group goes by, as the file is to suit.
+    version: u32,
     is_full: bool,
 }
 
@@ -183,6 +202,7 @@ impl<H: Fn(&str)> Worker<H> {
                 self.batch.push(persist);
             }
             Job::Keep(identity) => self.identity = Some(identity),
+            Job::Suit(version) => self.version = version,
             Job::Fetch { number, low, high, bytes_max } => {
                 match self.journal.read(low, high, bytes_max) {
                     Ok(entries) => self.report(Event::Fetched { number, entries }),
@@ -228,15 +248,22 @@ impl<H: Fn(&str)> Worker<H> {
         anew.unwrap_or_else(|| self.journal.start()).index
     }
 
+    /// Writes what the file says of itself and is to say otherwise. Where there is no room it
+    /// is tried again with what comes next, and there is always more.
+    fn write_words(&mut self) -> Result<(), JournalError> {
+        self.journal.suit(self.version)?;
+        if let Some(identity) = &self.identity {
+            self.journal.renew(identity)?;
+            self.identity = None;
+        }
+        Ok(())
+    }
+
     /// Writes everything that waits with one sync.
     fn write(&mut self) {
-        if let Some(identity) = &self.identity {
-            match self.journal.renew(identity) {
-                Ok(()) => self.identity = None,
-                // It is tried again with what comes next, and there is always more.
-                Err(JournalError::DiskFull) => {}
-                Err(JournalError::Halt(reason)) => return (self.halt)(&reason),
-            }
+        match self.write_words() {
+            Ok(()) | Err(JournalError::DiskFull) => {}
+            Err(JournalError::Halt(reason)) => return (self.halt)(&reason),
         }
         if self.batch.is_empty() {
             return;
@@ -283,9 +310,19 @@ mod tests {
         let (events, _told) = tokio::sync::mpsc::channel(1);
         let follows = Arc::new(AtomicUsize::new(0));
         let (halt, batch, number, identity, is_full) = (|_: &str| {}, Vec::new(), 0, None, false);
-        let syncs = Syncs::default();
-        let mut worker =
-            Worker { journal, events, halt, syncs, follows, batch, number, identity, is_full };
+        let (syncs, version) = (Syncs::default(), 0);
+        let mut worker = Worker {
+            journal,
+            events,
+            halt,
+            syncs,
+            follows,
+            batch,
+            number,
+            identity,
+            version,
+            is_full,
+        };
         assert!(matches!(worker.followed(2, 6), Some(Followed::Entries(all)) if all.len() == 2));
         let cut = Some(Cut::Anew(Position { term: 2, index: 5 }));
         worker.batch.push(Persist { cut, ..Persist::default() });

@@ -25,16 +25,15 @@ use understudy_core::{
 };
 
 use super::{
-    REMEDY, StoreError, check_sqlite, is_damage, keep_wal_on_close, make_private,
+    REMEDY, StoreError, check_sqlite,
+    format::{self, Format},
+    is_damage, keep_wal_on_close, make_private,
     meta::{forget_meta, meta, set_meta},
     open,
     row::{checksum, kind_number},
     spool, trim, wal,
 };
 use crate::identity::{GroupId, Identity};
-
-/// Version of what is in the file; another is refused by name.
-pub const FORMAT: i64 = 3;
 
 /// The WAL is brought back into the file beyond this, pages.
 const WAL_PAGES_MAX: i64 = 2_048;
@@ -99,6 +98,7 @@ pub struct Journal {
     trust: Trust,
     given_up: u64,
     is_witness: bool,
+    format: Format,
 }
 
 const TABLES: &str = "
@@ -180,6 +180,7 @@ impl Journal {
             trust: Trust::default(),
             given_up: 0,
             is_witness: false,
+            format: Format::default(),
         };
         journal.load()?;
         Ok(journal)
@@ -192,13 +193,9 @@ impl Journal {
         if connection.query_row(tables, [], |row| row.get::<_, i64>(0)).map_err(at)? == 0 {
             return Ok(());
         }
-        let format: Option<i64> = meta(connection, "format").map_err(at)?;
-        if let Some(format) = format.filter(|format| *format != FORMAT) {
-            return Err(StoreError::new(
-                &self.path,
-                format!("it has format version {format}, this program reads {FORMAT}"),
-            ));
-        }
+        self.format = format::read(connection)
+            .map_err(at)?
+            .map_err(|unknown| StoreError::new(&self.path, unknown))?;
         let boot: i64 = meta(connection, "boot").map_err(at)?.unwrap_or(0);
         let suspect: i64 = meta(connection, "suspect").map_err(at)?.unwrap_or(0);
         let state: Option<Vec<u8>> = connection
@@ -248,7 +245,7 @@ impl Journal {
             .execute_batch("BEGIN IMMEDIATE")
             .and_then(|()| connection.execute_batch(TABLES))
             .and_then(|()| connection.execute_batch(spool::TABLE))
-            .and_then(|()| set_meta(connection, "format", FORMAT))
+            .and_then(|()| format::write(connection, self.format))
             .and_then(|()| set_meta(connection, "boot", boot.cast_signed()))
             .and_then(|()| match self.suspect {
                 true => set_meta(connection, "suspect", 1),
@@ -403,6 +400,20 @@ impl Journal {
         overwriting(false).map_err(|error| halt(&error))?;
         renewed?;
         self.identity = Some(identity.clone());
+        Ok(())
+    }
+
+    /// The group goes by this version, and needs the file to be as that says. Costs nothing
+    /// where it is.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn suit(&mut self, version: u32) -> Result<(), JournalError> {
+        let format = Format::of(version);
+        if format > self.format {
+            self.in_transaction(|connection| format::write(connection, format))?;
+            self.format = format;
+        }
         Ok(())
     }
 
@@ -887,10 +898,30 @@ mod tests {
         set_meta(&journal.connection, "format", 9).unwrap();
         drop(journal);
         let error = Journal::open(directory.path(), &Options::default()).err().unwrap().to_string();
-        assert!(error.contains("format version 9"), "{error}");
+        assert!(error.contains("format version 9, this program reads 3 to 4"), "{error}");
         std::fs::write(directory.path().join("journal.db"), [7; 4096]).unwrap();
         let error = Journal::open(directory.path(), &Options::default()).err().unwrap().to_string();
         assert!(error.contains("journal.db"), "{error}");
+    }
+
+    #[test]
+    fn the_file_says_what_it_needs_once_the_group_goes_by_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path());
+        let format = |journal: &Journal| meta::<i64>(&journal.connection, "format").unwrap();
+        journal.suit(1).unwrap();
+        assert_eq!(format(&journal), Some(3));
+        journal.suit(2).unwrap();
+        drop(journal);
+        let mut journal = open(directory.path());
+        journal.suit(1).unwrap();
+        assert_eq!(format(&journal), Some(4), "it never falls");
+        assert_eq!(meta::<String>(&journal.connection, "needs").unwrap().unwrap(), "0.2.0");
+        set_meta(&journal.connection, "format", 5).unwrap();
+        set_meta(&journal.connection, "needs", "1.4.0").unwrap();
+        drop(journal);
+        let error = Journal::open(directory.path(), &Options::default()).err().unwrap().to_string();
+        assert!(error.contains("reads 3 to 4: install understudy 1.4.0"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 pub mod database;
 pub mod ffi;
+pub mod format;
 pub mod journal;
 mod meta;
 mod readback;

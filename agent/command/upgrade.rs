@@ -1,0 +1,109 @@
+//! `understudy upgrade`: the group makes use of all that its boards have come to know, now. By
+//! itself it does so after `upgrade_after`; from then on no board goes back to an older release.
+
+use std::fmt::Write as _;
+
+use understudy_core::versions::release_of;
+
+use super::{asked_status, sql};
+use crate::{
+    config::Places,
+    settings::UPGRADE_AFTER,
+    status::{MemberStatus, Status},
+    terminal, version,
+};
+
+pub(super) fn run(places: &Places) -> Result<(), String> {
+    let status = asked_status(places)?;
+    let to = chosen(&status)?;
+    if to > status.group_version {
+        sql::done(places, version::raise(to), false)?;
+    }
+    let release = version::text(release_of(to));
+    terminal::line(&format!(
+        "The group goes by version {to}: boards need understudy {release} or newer."
+    ))
+}
+
+/// The version to go by from now on, or why there is none.
+fn chosen(status: &Status) -> Result<u32, String> {
+    let own = status.members.iter().find(|member| member.id == status.id);
+    let newest = own.and_then(|member| member.known_version).unwrap_or(status.group_version);
+    if status.group_version >= newest || status.known_version > status.group_version {
+        return Ok(status.known_version.max(status.group_version));
+    }
+    let names: Vec<String> =
+        status.members.iter().filter(|m| is_behind(status, m)).map(named).collect();
+    Err(format!(
+        "not all boards know more than version {}: {}. Update them first, or take out those that \
+         are gone for good (`understudy remove`)",
+        status.group_version,
+        names.join(", ")
+    ))
+}
+
+fn is_behind(status: &Status, member: &MemberStatus) -> bool {
+    member.known_version.is_none_or(|known| known <= status.group_version)
+}
+
+fn named(member: &MemberStatus) -> String {
+    let runs = match &member.release {
+        Some(release) => format!("runs {release}"),
+        None if member.reachable => String::from("runs an older one"),
+        None => String::from("is not heard"),
+    };
+    format!("{} {runs}", member.name)
+}
+
+/// What `status` says where the group does not make use of all that this board can.
+pub(super) fn words(status: &Status) -> Option<String> {
+    let own = status.members.iter().find(|member| member.id == status.id)?.known_version?;
+    if status.group_version >= own || status.group_version == 0 {
+        return None;
+    }
+    let mut out = String::from("This understudy can more than the group makes use of");
+    let behind: Vec<String> =
+        status.members.iter().filter(|m| is_behind(status, m)).map(named).collect();
+    let _ = match behind.is_empty() {
+        true => write!(
+            out,
+            "; it will once all boards have run it for a while (`understudy get {UPGRADE_AFTER}`), \
+             or by `understudy upgrade`."
+        ),
+        false => write!(out, ", since {}. Update it too.", behind.join(", ")),
+    };
+    out.push_str(" Until then boards can go back to the one before.");
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(known: &[Option<u32>]) -> Status {
+        let member = |(id, known_version): (u64, &Option<u32>)| MemberStatus {
+            id,
+            name: format!("board-{id}"),
+            known_version: *known_version,
+            release: known_version.map(|_| String::from("0.2.0")),
+            reachable: id != 3,
+            ..MemberStatus::default()
+        };
+        let known_version = known.iter().map(|known| known.unwrap_or(1)).min().unwrap_or(1);
+        let members = (1..).zip(known).map(member).collect();
+        Status { id: 1, group_version: 1, known_version, members, ..Status::default() }
+    }
+
+    #[test]
+    fn who_holds_it_up_is_named_with_why() {
+        let status = group(&[Some(2), None, None]);
+        let refused = chosen(&status).unwrap_err();
+        assert!(refused.contains("board-2 runs an older one, board-3 is not heard"), "{refused}");
+        assert!(words(&status).unwrap().contains("since board-2 runs an older one"));
+        let all = group(&[Some(2), Some(2), Some(2)]);
+        assert_eq!(chosen(&all), Ok(2));
+        assert!(words(&all).unwrap().contains("or by `understudy upgrade`"));
+        let there = Status { group_version: 2, ..group(&[Some(2), None]) };
+        assert_eq!((chosen(&there), words(&there)), (Ok(2), None));
+    }
+}

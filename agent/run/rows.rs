@@ -1,0 +1,75 @@
+//! What the loop does by rows of the group: its settings hold from the moment they are applied,
+//! and the board that leads has the group go by what all boards have come to know.
+//!
+//! Invariant: a board of a group that has gone beyond this program does nothing more.
+
+use tracing::error;
+use understudy_core::{
+    event::{Event, Millis, ReadLevel, Reply, Request},
+    sql::{self, SqlResponse},
+};
+
+use super::{Member, Waiter};
+use crate::{retention, settings, version};
+
+/// Between two looks at the group's settings, while entries are applied.
+const SETTINGS_MS: u64 = 500;
+
+impl Member {
+    /// Settings are rows like any other: what was applied since the last look may
+    /// have changed them. A board whose rows are wrong elsewhere follows them too;
+    /// a witness, which keeps none, is told of them.
+    pub(super) fn look_at_settings(&mut self, now: Millis) {
+        self.drivers.road.set_patience(self.node.timing().leader_silent_ms());
+        if self.node.is_witness() {
+            if let Some(told) = self.node.take_settings() {
+                self.follow(now, &told);
+            }
+            return;
+        }
+        let (seen, looked) = self.settings;
+        if self.node.applied().index == seen || now.since(looked) < SETTINGS_MS {
+            return;
+        }
+        self.settings.1 = now;
+        let id = self.wait(Waiter::Settings);
+        let mut wish = settings::read_all();
+        wish.statements.extend(retention::read_obstacle().statements);
+        let sql = sql::encode(&wish);
+        let request = Request::Read { level: ReadLevel::Own, sql };
+        self.happen(Event::Requested { id, request });
+    }
+
+    /// What cannot be read now is looked at again.
+    pub(super) fn take_settings(&mut self, now: Millis, reply: &Reply) {
+        let Reply::Done { index, answer } = reply else { return };
+        let Ok(response) = sql::decode::<SqlResponse>(answer) else { return };
+        self.facts.not_trimmed = retention::obstacle(&response);
+        let Some(stored) = settings::rows(response) else { return };
+        self.settings.0 = *index;
+        self.follow(now, &stored);
+    }
+
+    /// Goes by what the group has set. One that has gone beyond this program ends it: what
+    /// comes next it may not understand.
+    fn follow(&mut self, now: Millis, stored: &[(String, String)]) {
+        if let Some(reason) = version::too_new(stored) {
+            error!(reason, "this board cannot go on");
+            std::process::abort();
+        }
+        settings::follow(&mut self.node, now, stored);
+        // Where too much waits it is said again with the next look.
+        let _ = self.drivers.journal.suit(self.node.version());
+    }
+
+    /// The board that leads has the group go by what all its boards know.
+    pub(super) fn raise_version(&mut self, now: Millis) {
+        let Some(version) = self.node.version_due(now) else { return };
+        if !self.raises {
+            self.raises = true;
+            let request = Request::Write(sql::encode(&version::raise(version)));
+            let id = self.wait(Waiter::Version);
+            self.happen(Event::Requested { id, request });
+        }
+    }
+}
