@@ -42,6 +42,7 @@ mod subscribing;
 mod terminal;
 mod tidy;
 mod unit;
+mod upgrade;
 mod waiting;
 mod ways_in;
 mod witness;
