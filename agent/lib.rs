@@ -40,6 +40,7 @@ pub mod links;
 pub mod load;
 pub mod notices;
 pub mod parent;
+pub mod progress;
 pub mod readers;
 pub mod readings;
 pub mod recover;

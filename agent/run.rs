@@ -35,6 +35,7 @@ use crate::{
     join::{Admission, Doorstep, Knock},
     keepers::Keepers,
     keyring::Keyring,
+    progress::{Progress, Seen},
     seal::{Opened, Outgoing, Seal, To},
     tending::Tender,
     view::{self, Facts},
@@ -136,6 +137,7 @@ pub struct Member {
     will: Will,
     watching: Watching,
     bulletin: Bulletin,
+    progress: Progress,
     /// Who waits for entries, and from which on.
     follows: Vec<(u64, oneshot::Sender<Followed>)>,
 }
@@ -173,6 +175,7 @@ impl Member {
             will,
             watching,
             bulletin: Bulletin::default(),
+            progress: Progress::default(),
             follows: Vec::new(),
         };
         member.learn_members();
@@ -188,7 +191,7 @@ impl Member {
         let mut stopping = None;
         loop {
             let now = clock::now();
-            self.drivers.notify.alive(now);
+            self.feed_watchdog(now);
             if stopping.is_some_and(|since| self.may_end(now, since)) {
                 break;
             }
@@ -251,6 +254,16 @@ impl Member {
         self.drivers.database.close();
         self.facts.ends.end();
         None
+    }
+
+    fn feed_watchdog(&mut self, now: Millis) {
+        let Drivers { journal, database, notify, .. } = &mut self.drivers;
+        let (node, progress) = (&self.node, &mut self.progress);
+        notify.alive(now, |watchdog_ms| {
+            let busy_ms = (journal.busy_ms(now), database.busy_ms(now));
+            let seen = Seen::of(busy_ms.0, busy_ms.1, &node.status(now));
+            progress.stuck(now, &seen, watchdog_ms)
+        });
     }
 
     fn may_end(&self, now: Millis, since: Millis) -> bool {

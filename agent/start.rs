@@ -12,6 +12,7 @@ use understudy_boards::board;
 use understudy_core::{
     event::NodeId,
     node::{Config as NodeConfig, Node},
+    restored::Restored,
     sql,
 };
 
@@ -89,6 +90,8 @@ async fn board(options: RunOptions) -> Result<(), String> {
         None => Will::default(),
     };
     let _lock = directory::take(&options.directory)?;
+    let mut notify = Notify::new();
+    notify.starting(clock::now());
     scratch::clear(&options.directory)?;
     let mut journal = Journal::open_own(&options.directory).map_err(|error| error.to_string())?;
     let mut road = Road::bind(options.udp, options.transport).map_err(|error| error.to_string())?;
@@ -102,7 +105,7 @@ async fn board(options: RunOptions) -> Result<(), String> {
     let desk = Desk::new(caller.clone(), clock.clone(), options.readings.batch_window_ms);
     take_readings(&options, &desk)?;
     let (wisher, wishes) = mpsc::channel(WISHES_MAX);
-    let mut doors = Doors { wishes, calls, http, notify: Notify::new(), clock };
+    let mut doors = Doors { wishes, calls, http, notify, clock };
     let loader = Loader::new(caller.clone(), options.directory.clone());
     let router = http::router(caller.clone(), loader, desk.clone());
     tokio::spawn(http::serve(listener, router.clone()));
@@ -170,19 +173,13 @@ fn on_signal() -> Result<impl Future<Output = ()>, String> {
 async fn member(
     options: &RunOptions,
     (identity, mut will): (Identity, Will),
-    (mut journal, mut road, doors): (Journal, Road, Doors),
+    (mut journal, mut road, mut doors): (Journal, Road, Doors),
     (caller, desk): (Caller, Desk),
     stop: oneshot::Receiver<()>,
 ) -> Result<(), String> {
     let directory = &options.directory;
-    let text = |error: StoreError| error.to_string();
-    make_readable(&directory.join("state.db")).map_err(text)?;
     let witness = journal.is_witness();
-    let board_clock = doors.clock.clone();
-    let wall = database::Wall::new(move || board_clock.wall_us());
-    let kept = database::Options { witness, wall, ..options.database.options() };
-    let mut database = Database::open(directory, kept).map_err(text)?;
-    let restored = restore::restore(directory, &mut journal, &mut database).map_err(text)?;
+    let (mut database, restored) = brought_forward(options, &mut journal, &mut doors)?;
     let stored = stored_settings(&mut database)?;
     let timing = settings::timing(&stored);
     let seed = u64::from_le_bytes(random()?);
@@ -208,7 +205,6 @@ async fn member(
     let seal = Seal::new(keys, journal.boot(), u32::from_le_bytes(random()?));
     let (report, events) = mpsc::channel(EVENTS_MAX);
     tokio::spawn(doors.clock.clone().keep(caller.clone(), identity.node));
-    doors.notify.ready("serving");
     tokio::spawn(wishes::serve(
         doors.wishes,
         caller.clone(),
@@ -235,12 +231,33 @@ async fn member(
         clock: doors.clock,
         checks: Runs::start(&options.checks, &caller),
     };
+    drivers.notify.ready("serving");
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };
     match Member::new(node, first, (seal, keyring), drivers, (facts, will)).run(sources).await {
         None => Ok(()),
         Some((waiting, drivers)) => forget(directory, waiting, drivers).await,
     }
+}
+
+/// The database, brought forward to what the journal knows to be committed.
+fn brought_forward(
+    options: &RunOptions,
+    journal: &mut Journal,
+    doors: &mut Doors,
+) -> Result<(Database, Restored), String> {
+    let directory = &options.directory;
+    let text = |error: StoreError| error.to_string();
+    make_readable(&directory.join("state.db")).map_err(text)?;
+    let board_clock = doors.clock.clone();
+    let wall = database::Wall::new(move || board_clock.wall_us());
+    let witness = journal.is_witness();
+    let kept = database::Options { witness, wall, ..options.database.options() };
+    let mut tell = || doors.notify.starting(clock::now());
+    tell();
+    let mut database = Database::open(directory, kept).map_err(text)?;
+    let restored = restore::restore_telling(directory, journal, &mut database, tell);
+    Ok((database, restored.map_err(text)?))
 }
 
 /// What the agent does beside: at brokers, and with the board's own sensors.

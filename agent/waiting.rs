@@ -106,7 +106,7 @@ impl Waiting<'_> {
     /// Answers everybody until somebody wants the waiting to end.
     async fn next(&mut self) -> Option<(Wanted, oneshot::Sender<ControlResponse>)> {
         loop {
-            self.doors.notify.alive(clock::now());
+            self.doors.notify.alive(clock::now(), |_| None);
             let (request, reply) = tokio::select! {
                 () = tokio::time::sleep(PULSE) => continue,
                 Some(call) = self.doors.calls.recv() => {

@@ -44,6 +44,7 @@ mod tidy;
 mod unit;
 mod upgrade;
 mod waiting;
+mod watchdog;
 mod ways_in;
 mod witness;
 mod writers;

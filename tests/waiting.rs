@@ -5,8 +5,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
-    time::Duration,
+    os::unix::fs::PermissionsExt,
 };
 
 use understudy_tests::{agents::Agents, program};
@@ -71,29 +70,6 @@ fn nobody_else_reads_the_keys() {
     for file in ["journal.db", "journal.db-wal", "state.db"] {
         assert!(files.iter().any(|name| name == file), "{file}");
     }
-}
-
-#[test]
-fn the_watchdog_is_fed_while_waiting_and_told_of_the_end() {
-    let mut agents = Agents::new(&program::debug());
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("notify");
-    let systemd = UnixDatagram::bind(&path).expect("a socket");
-    systemd.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    let path = path.display().to_string();
-    agents.start("a", &[("NOTIFY_SOCKET", &path), ("WATCHDOG_USEC", "3000000")]);
-    let mut told = String::new();
-    let mut listen = |until: &dyn Fn(&str) -> bool| {
-        while !until(&told) {
-            let mut datagram = [0; 512];
-            let bytes = systemd.recv(&mut datagram).expect("systemd is told");
-            told.push_str(&String::from_utf8_lossy(&datagram[..bytes]));
-            told.push('\n');
-        }
-    };
-    listen(&|told| told.contains("READY=1") && told.matches("WATCHDOG=1").count() >= 3);
-    agents.stop("a");
-    listen(&|told| told.contains("STOPPING=1"));
 }
 
 #[test]

@@ -14,9 +14,10 @@ use crate::{
 pub use crate::{catchup::PullStatus, scrubber::ScrubStatus};
 
 /// What a node does in its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// Follows, or looks for a leader.
+    #[default]
     Follower,
     /// Asks for votes.
     Candidate,
@@ -41,7 +42,7 @@ pub struct PeerStatus {
 }
 
 /// A node's view of itself, at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStatus {
     /// What it does.
     pub role: Role,

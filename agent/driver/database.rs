@@ -19,7 +19,7 @@ use std::{
 
 use tokio::sync::{mpsc::Sender, oneshot};
 use understudy_core::{
-    event::{Effect, Event},
+    event::{Effect, Event, Millis},
     limits::{DATABASE_EFFECTS_MAX, QUERIES_OPEN_MAX},
     pages::{Done, Work},
     sql::{self, SqlResponse},
@@ -28,6 +28,7 @@ use understudy_core::{
 use super::{backup, clock, give_way, pages::PagesThread};
 use crate::{
     call::{Backup, Pieces},
+    progress::Busy,
     store::database::{Database, Failure, QueryOutcome, SNAPSHOTS_MAX, STACK_BYTES, Scrubbing},
 };
 
@@ -54,6 +55,7 @@ pub struct DatabaseThread {
     jobs: mpsc::SyncSender<Job>,
     role_changed: Arc<AtomicBool>,
     copies_waiting: Arc<AtomicUsize>,
+    busy: Busy,
 }
 
 impl DatabaseThread {
@@ -68,6 +70,7 @@ impl DatabaseThread {
         let (jobs, waiting) = mpsc::sync_channel(DATABASE_EFFECTS_MAX + COPIES_WAITING_MAX);
         let role_changed = Arc::new(AtomicBool::new(false));
         let copies_waiting = Arc::new(AtomicUsize::new(0));
+        let busy = Busy::default();
         let worker = Worker {
             database,
             events,
@@ -80,13 +83,20 @@ impl DatabaseThread {
             resets: 0,
             role_changed: Arc::clone(&role_changed),
             copies_waiting: Arc::clone(&copies_waiting),
+            busy: busy.clone(),
         };
         thread::Builder::new()
             .name(String::from("database"))
             .stack_size(STACK_BYTES)
             .spawn(move || worker.run(&waiting))
             .expect("a thread can be started");
-        Self { jobs, role_changed, copies_waiting }
+        Self { jobs, role_changed, copies_waiting, busy }
+    }
+
+    /// For how long it has been at one piece of work, milliseconds.
+    #[must_use]
+    pub fn busy_ms(&self, now: Millis) -> u64 {
+        self.busy.ms(now)
     }
 
     /// Hands over an [`Effect::Execute`], `Apply`, `Query`, `Pages` or `RoleChanged`.
@@ -140,6 +150,7 @@ struct Worker<H> {
     resets: u64,
     role_changed: Arc<AtomicBool>,
     copies_waiting: Arc<AtomicUsize>,
+    busy: Busy,
 }
 
 impl<H: Fn(&str)> Worker<H> {
@@ -152,7 +163,10 @@ impl<H: Fn(&str)> Worker<H> {
                 self.database.deadline().map_or(IDLE, |at| Duration::from_millis(at.since(now)));
             let resets = self.resets;
             let mut is_void = false;
-            match waiting.recv_timeout(wait.min(IDLE)) {
+            self.busy.end();
+            let job = waiting.recv_timeout(wait.min(IDLE));
+            self.busy.begin(clock::now());
+            match job {
                 Ok(Job::Effect(effect)) if self.is_void(&effect) => is_void = true,
                 Ok(Job::Effect(effect)) => self.carry_out(effect),
                 Ok(Job::Copy(copy, asker)) => {

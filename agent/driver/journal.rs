@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::{mpsc::Sender, oneshot};
 use tracing::{error, info, warn};
 use understudy_core::{
-    event::{Cut, Effect, Event, Trust},
+    event::{Cut, Effect, Event, Millis, Trust},
     limits::{APPEND_BYTES_MAX, JOURNAL_EFFECTS_MAX},
 };
 
@@ -25,6 +25,7 @@ use super::clock;
 use crate::{
     call::Followed,
     identity::Identity,
+    progress::Busy,
     slow::Syncs,
     store::journal::{Journal, JournalError, Persist},
 };
@@ -48,6 +49,7 @@ enum Job {
 pub struct JournalThread {
     jobs: mpsc::SyncSender<Job>,
     follows: Arc<AtomicUsize>,
+    busy: Busy,
 }
 
 impl JournalThread {
@@ -63,27 +65,35 @@ impl JournalThread {
         let (jobs, waiting) = mpsc::sync_channel(JOURNAL_EFFECTS_MAX + FOLLOWS_MAX);
         let follows = Arc::new(AtomicUsize::new(0));
         let waits = Arc::clone(&follows);
+        let busy = Busy::default();
+        let works = busy.clone();
         thread::Builder::new()
             .name(String::from("journal"))
             .stack_size(512 << 10)
             .spawn(move || {
-                let follows = waits;
-                Worker {
+                let worker = Worker {
                     journal,
                     events,
                     halt,
                     syncs,
-                    follows,
+                    follows: waits,
+                    busy: works,
                     batch: Vec::new(),
                     number: 0,
                     identity: None,
                     version: 0,
                     is_full: false,
-                }
-                .run(&waiting);
+                };
+                worker.run(&waiting);
             })
             .expect("a thread can be started");
-        Self { jobs, follows }
+        Self { jobs, follows, busy }
+    }
+
+    /// For how long it has been at one piece of work, milliseconds.
+    #[must_use]
+    pub fn busy_ms(&self, now: Millis) -> u64 {
+        self.busy.ms(now)
     }
 
     /// Writes down who this board is from now on; false when too much waits already.
@@ -158,6 +168,7 @@ struct Worker<H> {
     syncs: Syncs,
     /// Listeners that entries are to be read for.
     follows: Arc<AtomicUsize>,
+    busy: Busy,
     /// What is to be written next, and the number of its last part.
     batch: Vec<Persist>,
     number: u64,
@@ -177,7 +188,9 @@ impl<H: Fn(&str)> Worker<H> {
             while let Ok(job) = waiting.try_recv() {
                 self.take(job);
             }
+            self.busy.begin(clock::now());
             self.write();
+            self.busy.end();
         }
     }
 
@@ -196,6 +209,7 @@ impl<H: Fn(&str)> Worker<H> {
 
     /// A persist waits for the next write. What is fetched was written long ago.
     fn take(&mut self, job: Job) {
+        self.busy.begin(clock::now());
         match job {
             Job::Persist(number, persist) => {
                 self.number = number;
@@ -310,13 +324,14 @@ mod tests {
         let (events, _told) = tokio::sync::mpsc::channel(1);
         let follows = Arc::new(AtomicUsize::new(0));
         let (halt, batch, number, identity, is_full) = (|_: &str| {}, Vec::new(), 0, None, false);
-        let (syncs, version) = (Syncs::default(), 0);
+        let (syncs, busy, version) = (Syncs::default(), Busy::default(), 0);
         let mut worker = Worker {
             journal,
             events,
             halt,
             syncs,
             follows,
+            busy,
             batch,
             number,
             identity,

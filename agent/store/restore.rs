@@ -53,6 +53,19 @@ pub fn restore(
     journal: &mut Journal,
     database: &mut Database,
 ) -> Result<Restored, StoreError> {
+    restore_telling(directory, journal, database, || {})
+}
+
+/// The same; `tell` hears of every piece that is done, since there may be many.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_telling(
+    directory: &Path,
+    journal: &mut Journal,
+    database: &mut Database,
+    tell: impl FnMut(),
+) -> Result<Restored, StoreError> {
     let at = |error: &dyn std::fmt::Display| StoreError::new(directory, error);
     finish_coming(journal, database).map_err(|error| at(&error))?;
     let mut hard_state = journal.hard_state();
@@ -66,7 +79,7 @@ pub fn restore(
         hard_state.commit = hard_state.commit.max(database.applied().index);
     }
     hard_state.commit = hard_state.commit.min(last_index);
-    replay(journal, database, hard_state.commit).map_err(|error| at(&error))?;
+    replay(journal, database, hard_state.commit, tell).map_err(|error| at(&error))?;
     let applied = database.applied();
     let tail = tail(journal, applied.index).map_err(|error| at(&error))?;
     give_shelter(journal, database, &tail).map_err(|error| at(&error))?;
@@ -128,7 +141,12 @@ fn belong_together(applied: Position, start: Position, terms: &[TermRun]) -> Res
     ))
 }
 
-fn replay(journal: &mut Journal, database: &mut Database, commit: u64) -> Result<(), String> {
+fn replay(
+    journal: &mut Journal,
+    database: &mut Database,
+    commit: u64,
+    mut tell: impl FnMut(),
+) -> Result<(), String> {
     let mut resets = 0;
     while database.applied().index < commit {
         let low = database.applied().index + 1;
@@ -140,6 +158,7 @@ fn replay(journal: &mut Journal, database: &mut Database, commit: u64) -> Result
             Err(Failure::Halt(reason)) => return Err(reason),
             Err(failure) => return Err(format!("state.db cannot be brought forward: {failure:?}")),
         }
+        tell();
     }
     Ok(())
 }
@@ -246,6 +265,21 @@ mod tests {
         let entries: Vec<_> = (1..=last).map(|index| entry(index, 1)).collect();
         let restored = restored(&entries, &[]).unwrap();
         assert_eq!(restored.tail, entries);
+    }
+
+    #[test]
+    fn every_piece_that_is_brought_forward_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(directory.path(), &journal::Options::default()).unwrap();
+        let last = 2 * LOG_PIECE_ENTRIES_MAX as u64 + 1;
+        let entries: Vec<_> = (1..=last).map(|index| entry(index, 1)).collect();
+        let hard_state = HardState { term: 1, vote: 0, commit: last };
+        journal.write(&[Persist { entries, hard_state, ..Persist::default() }]).unwrap();
+        let options = database::Options::default();
+        let mut database = Database::open(directory.path(), options).unwrap();
+        let mut told = 0;
+        restore_telling(directory.path(), &mut journal, &mut database, || told += 1).unwrap();
+        assert_eq!((told, database.applied().index), (3, last));
     }
 
     #[test]
