@@ -16,6 +16,7 @@
 pub mod address;
 pub mod boot;
 pub mod bridge;
+pub mod budget;
 pub mod bulletin;
 pub mod call;
 pub mod checks;
@@ -52,6 +53,7 @@ pub mod settings;
 pub mod slow;
 pub mod start;
 pub mod status;
+pub mod storage;
 pub mod store;
 pub mod survey;
 pub mod tending;

@@ -247,6 +247,7 @@ impl Member {
                     self.raise_version(clock::now());
                     self.write_will(clock::now());
                     self.watch_group(clock::now());
+                    self.look_at_budgets(clock::now());
                 }
             }
         }

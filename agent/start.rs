@@ -8,7 +8,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 use tracing::{error, info, warn};
-use understudy_boards::board;
+use understudy_boards::board::{self, Budget};
 use understudy_core::{
     event::NodeId,
     node::{Config as NodeConfig, Node},
@@ -19,6 +19,7 @@ use understudy_core::{
 use crate::{
     address::Mailbox,
     bridge::{Bridge, Group},
+    budget::Budgets,
     call::Caller,
     checks::Runs,
     clock::BoardClock,
@@ -41,6 +42,7 @@ use crate::{
     seal::{Keys, Seal, public_key},
     settings,
     slow::Syncs,
+    storage::Storage,
     store::{
         StoreError,
         database::{self, Database, QueryOutcome},
@@ -72,16 +74,21 @@ pub fn run(options: RunOptions) -> Result<(), String> {
         .build()
         .map_err(|error| format!("the agent cannot start: {error}"))?;
     crate::store::ffi::limit_memory(sqlite_bytes()?);
+    crate::store::ffi::limit_arenas();
     let ended = runtime.block_on(board(options));
     runtime.shutdown_background();
     ended
 }
 
+/// What the program may use of this board.
+fn budget() -> Result<Budget, String> {
+    let model = board::model(Path::new("/"));
+    Ok(board::recognised(model.as_deref(), std::env::consts::ARCH)?.budget)
+}
+
 /// What SQLite may take on this board, bytes.
 fn sqlite_bytes() -> Result<i64, String> {
-    let model = board::model(Path::new("/"));
-    let board = board::recognised(model.as_deref(), std::env::consts::ARCH)?;
-    i64::try_from(board.budget.sqlite_bytes_max).map_err(|error| error.to_string())
+    i64::try_from(budget()?.sqlite_bytes_max).map_err(|error| error.to_string())
 }
 
 async fn board(options: RunOptions) -> Result<(), String> {
@@ -182,6 +189,7 @@ async fn member(
     let (mut database, restored) = brought_forward(options, &mut journal, &mut doors)?;
     let stored = stored_settings(&mut database)?;
     let timing = settings::timing(&stored);
+    let budgets = budgets(options, witness)?;
     let seed = u64::from_le_bytes(random()?);
     let nonce = u64::from_le_bytes(random()?);
     let mut keyring = Keyring::new(&identity);
@@ -216,7 +224,7 @@ async fn member(
         },
     ));
     let work = work(options, &group(&identity, tag), (&caller, &desk, &doors.clock));
-    let facts = facts(options, (identity, boot), (doors.http, road.address()), work);
+    let facts = facts(options, (identity, boot), (doors.http, road.address()), (work, budgets));
     let drivers = Drivers {
         journal: JournalThread::start(
             journal,
@@ -275,14 +283,17 @@ fn facts(
     options: &RunOptions,
     (identity, boot): (Identity, u64),
     (http, bound): (SocketAddr, SocketAddr),
-    (bridge, samples): (Bridge, Samples),
+    ((bridge, samples), budgets): ((Bridge, Samples), Budgets),
 ) -> Facts {
+    let forgets = forgets(&options.directory);
     Facts {
         identity,
         started: clock::now(),
         http: Some(http),
         http_open: options.http_open,
         directory: options.directory.clone(),
+        forgets,
+        budgets,
         boot,
         ends: Ends::begin(&options.directory, boot),
         bell: Bell::new(options.notify.clone()),
@@ -296,6 +307,23 @@ fn facts(
         syncs: Syncs::default(),
         power_save: PowerSave::watch(bound),
     }
+}
+
+/// What the agent uses of its board; the spool and a witness's log, in the journal's file,
+/// have bounds of their own.
+fn budgets(options: &RunOptions, witness: bool) -> Result<Budgets, String> {
+    let witness_mb = if witness { options.witness.log_mb } else { 0 };
+    let beside_bytes = (options.readings.spool_mb + witness_mb) << 20;
+    Ok(Budgets::new(clock::now(), &options.directory, budget()?, beside_bytes))
+}
+
+/// What becomes of the data with the machine's next start, if it does not stay.
+fn forgets(directory: &Path) -> Option<String> {
+    let forgets = Storage::of(Path::new("/"), directory)?.forgets;
+    if let Some(reason) = &forgets {
+        warn!(reason, directory = %directory.display(), "what this board holds does not stay");
+    }
+    forgets
 }
 
 /// The group, as it is called where others than boards look.

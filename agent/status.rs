@@ -149,6 +149,12 @@ pub struct Status {
     pub checks: Vec<CheckStatus>,
     /// Data directory.
     pub directory: String,
+    /// What becomes of that with the next start of the machine, if it does not stay.
+    #[serde(default)]
+    pub forgets: Option<String>,
+    /// What the agent uses of its board, and may.
+    #[serde(default)]
+    pub budgets: Vec<BudgetStatus>,
     /// All members, this one included, ascending by id.
     pub members: Vec<MemberStatus>,
     /// Counters since start: drops by reason, entries, bytes. Names as printed.
@@ -271,6 +277,69 @@ pub struct ClockStatus {
     pub shows: String,
     /// Stamps are so much ahead of it, since it was stepped back, milliseconds.
     pub ahead_ms: i64,
+}
+
+/// What of a board an agent uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BudgetKind {
+    /// Memory: its proportional share.
+    Memory,
+    /// The journal's file with its WAL, and the spool and a witness's log in it.
+    Journal,
+    /// What it has sent to the card.
+    Card,
+}
+
+/// How much of that, and how much it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetStatus {
+    /// Of what.
+    pub what: BudgetKind,
+    /// So much is used, bytes.
+    pub used_bytes: u64,
+    /// So much may be.
+    pub bytes_max: u64,
+    /// In so long, milliseconds: a day, or since the agent started; for the card alone.
+    pub over_ms: Option<u64>,
+}
+
+impl BudgetStatus {
+    /// That it is too much, in words, if it is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        if self.used_bytes <= self.bytes_max {
+            return None;
+        }
+        let (used, most) = (self.used(), megabytes(self.bytes_max));
+        Some(match self.what {
+            BudgetKind::Memory => format!(
+                "the agent takes {used} MB of memory, and {most} are meant for it on this board"
+            ),
+            BudgetKind::Journal => format!(
+                "its journal has {used} MB, and {most} are meant for it on this board: it keeps \
+                 what the database or a board that is away still needs"
+            ),
+            BudgetKind::Card => format!(
+                "the agent has written {used} MB to its card in {} h, and {most} are meant for a \
+                 day on this board: write more rows in one request and less often, and readings \
+                 with a longer batch_window_ms",
+                self.over_ms.unwrap_or(0).div_ceil(3_600_000)
+            ),
+        })
+    }
+
+    /// How much is used, megabytes.
+    #[must_use]
+    pub fn used(&self) -> String {
+        megabytes(self.used_bytes)
+    }
+}
+
+/// To one place behind the point.
+#[must_use]
+pub fn megabytes(bytes: u64) -> String {
+    format!("{}.{}", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
 }
 
 /// A duty, as this board sees it.

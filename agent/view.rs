@@ -13,6 +13,7 @@ use understudy_core::{
 
 use crate::{
     bridge::Bridge,
+    budget::Budgets,
     checks::Check,
     driver::{mqtt::LineStatus, road::Road},
     history::ends::Ends,
@@ -41,6 +42,10 @@ pub struct Facts {
     pub http_open: bool,
     /// The data directory.
     pub directory: PathBuf,
+    /// What becomes of that with the machine's next start, if it does not stay.
+    pub forgets: Option<String>,
+    /// What the agent uses of its board.
+    pub budgets: Budgets,
     /// Which start of the board this is.
     pub boot: u64,
     /// Process id of its parent, which says when the agent has ended.

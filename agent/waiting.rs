@@ -5,7 +5,7 @@
 //! them. A board asks to be admitted under a key it has written down before, so
 //! that asking again, by this process or the next, makes no second member.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
@@ -30,6 +30,7 @@ use crate::{
     keepers::KeeperCall,
     seal::{Keys, public_key},
     status::Status,
+    storage::Storage,
     store::{
         journal::{Journal, Persist},
         restore,
@@ -205,6 +206,8 @@ impl Waiting<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: clock::now().since(self.started),
             directory: self.options.directory.display().to_string(),
+            forgets: Storage::of(Path::new("/"), &self.options.directory)
+                .and_then(|storage| storage.forgets),
             ..Status::default()
         }
     }

@@ -53,7 +53,7 @@ pub struct Board {
 /// What the program may use of a board. It keeps to `sqlite_bytes_max` itself, nothing larger
 /// than `binary_bytes_max` is built (`cross/build`), and no agent that takes more than
 /// `memory_bytes_max` passes the tests (`cross/test`); the others are what measurements are
-/// held against.
+/// held against. An agent that uses more says so in its `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {

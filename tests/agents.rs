@@ -119,6 +119,12 @@ impl Agents {
         }
     }
 
+    /// The boards' next starts are on the network that these words lead to.
+    pub fn go(&mut self, words: Vec<String>) {
+        self.enter = words;
+        self.address = "0.0.0.0:0";
+    }
+
     /// The board's directory.
     #[must_use]
     pub fn directory(&self, board: &str) -> PathBuf {

@@ -13,6 +13,7 @@ mod drain;
 mod duties;
 mod duty_stream;
 mod fence;
+mod firmware;
 mod foreign;
 mod fuzzing;
 mod groups;

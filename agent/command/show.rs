@@ -17,7 +17,10 @@ use crate::{
     readings::datagram,
     recover::Report,
     settings,
-    status::{BrokerStatus, CheckStatus, ClockStatus, MemberStatus, Status},
+    status::{
+        BrokerStatus, BudgetKind, BudgetStatus, CheckStatus, ClockStatus, MemberStatus, Status,
+        megabytes,
+    },
     terminal,
 };
 
@@ -291,6 +294,38 @@ fn of_duties(status: &Status) -> String {
     out
 }
 
+/// What is wrong with what the board's data is on, and with what the agent uses of it.
+fn of_board(status: &Status) -> String {
+    let mut out = String::new();
+    if let Some(why) = &status.forgets {
+        let _ = writeln!(out, "This board forgets: {why}.");
+    }
+    for trouble in status.budgets.iter().filter_map(BudgetStatus::trouble) {
+        let _ = writeln!(out, "A budget is exceeded: {trouble} (`understudy board`).");
+    }
+    out
+}
+
+/// What the agent uses of its board, in one line.
+fn budgets(budgets: &[BudgetStatus]) -> String {
+    let used = |budget: &BudgetStatus| {
+        let what = match budget.what {
+            BudgetKind::Memory => "memory",
+            BudgetKind::Journal => "journal with spool",
+            BudgetKind::Card => "written to the card",
+        };
+        let over = budget.over_ms.map_or_else(String::new, |ms| match ms {
+            ..7_200_000 => format!(" a day (in {} min)", ms / 60_000),
+            _ => format!(" a day (in {} h)", ms / 3_600_000),
+        });
+        format!("{what} {} of {} MB{over}", budget.used(), megabytes(budget.bytes_max))
+    };
+    match budgets.iter().map(used).collect::<Vec<_>>() {
+        all if all.is_empty() => String::new(),
+        all => format!("budget     {}\n", all.join(", ")),
+    }
+}
+
 /// What is wrong with the board's own sensors, and with brokers.
 fn troubles(status: &Status) -> String {
     let mut out = String::new();
@@ -340,6 +375,7 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(words) = &status.not_trimmed {
         let _ = writeln!(out, "Old readings: {words}.");
     }
+    out.push_str(&of_board(status));
     out.push_str(&of_duties(status));
     out.push_str(&troubles(status));
     if status.http_open {
@@ -366,6 +402,7 @@ pub(super) fn status(status: &Status) -> String {
     }
     out.push_str(&super::bridges::lines(&status.bridges));
     let _ = writeln!(out, "directory  {}", status.directory);
+    out.push_str(&budgets(&status.budgets));
     if let Some(scrub) = &status.scrub {
         out.push('\n');
         out.push_str(&super::scrub::told(scrub));
@@ -477,6 +514,31 @@ mod tests {
             assert!(told.contains(words), "{told}");
         }
         assert!(!status(&Status::default()).contains("readings"));
+    }
+
+    #[test]
+    fn what_the_agent_uses_of_its_board_is_shown_and_what_is_too_much_is_said() {
+        let budget = |what, used_bytes, over_ms| BudgetStatus {
+            what,
+            used_bytes,
+            bytes_max: 16_000_000,
+            over_ms,
+        };
+        let budgets = vec![
+            budget(BudgetKind::Memory, 4_660_000, None),
+            budget(BudgetKind::Card, 16_100_000, Some(7_200_000)),
+        ];
+        let told = status(&Status { budgets, ..Status::default() });
+        for words in [
+            "budget     memory 4.6 of 16.0 MB, written to the card 16.1 of 16.0 MB a day (in 2 h)\n",
+            "A budget is exceeded: the agent has written 16.1 MB to its card in 2 h, and 16.0 are",
+        ] {
+            assert!(told.contains(words), "{told}");
+        }
+        let forgets = Some(String::from("its data is in memory (tmpfs)"));
+        let told = status(&Status { forgets, ..Status::default() });
+        assert!(told.contains("This board forgets: its data is in memory (tmpfs).\n"), "{told}");
+        assert!(!status(&Status::default()).contains("udget"));
     }
 
     #[test]

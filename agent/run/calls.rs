@@ -79,7 +79,8 @@ impl Member {
                     view::status(clock::now(), &self.node, &self.facts, drops, &self.drivers.road);
                 let checks = self.keepers.checks(clock::now());
                 let slow = self.watching.slowness.why().cloned();
-                let status = Status { not_kept, checks, slow, ..seen };
+                let (forgets, budgets) = (self.facts.forgets.clone(), self.facts.budgets.status());
+                let status = Status { not_kept, checks, slow, forgets, budgets, ..seen };
                 // A caller that went away needs no answer.
                 let _ = reply.send(status);
             }

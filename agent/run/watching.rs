@@ -145,6 +145,12 @@ impl Member {
         self.tell_keepers();
     }
 
+    pub(super) fn look_at_budgets(&mut self, now: Millis) {
+        for reason in self.facts.budgets.look(now) {
+            warn!(reason, "more of this board is used than its budget allows");
+        }
+    }
+
     fn look_at_card(&mut self, now: Millis) {
         let is_early = self.watching.card_looked.is_some_and(|at| now.since(at) < CARD_MS);
         if is_early || !self.facts.bell.is_wanted() {

@@ -441,6 +441,16 @@ pub(crate) fn write_wal_again(connection: &Connection) -> rusqlite::Result<()> {
     if bytes > 0 { done(unsafe { sync(file, ffi::SQLITE_SYNC_NORMAL) }) } else { Ok(()) }
 }
 
+/// The C library's memory stays in few pools. It would make one for each thread that asks
+/// while another is asked, up to eight for each core, and give little of them back.
+pub fn limit_arenas() {
+    // SAFETY: takes numbers, touches nothing of ours.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
 /// Bytes that SQLite's allocator hands out in this process, and the bound it
 /// starts to give cached pages back at.
 pub fn limit_memory(bytes: i64) {
