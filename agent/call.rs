@@ -2,9 +2,11 @@
 //! get their answer: one bounded channel in, a oneshot back. What is too large
 //! for one answer comes in pieces.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::{mpsc, oneshot};
 use understudy_core::{
-    event::{Entry, Reply, Request},
+    event::{Entry, NodeId, Reply, Request},
     keys::SealedKey,
     member::Member,
 };
@@ -15,6 +17,7 @@ use crate::{
     hold::words::{AgentWord, KeeperWord, Opening},
     identity::GroupKey,
     keepers::KeeperCall,
+    probe::{Probed, Step},
     status::Status,
 };
 
@@ -47,6 +50,8 @@ pub enum Call {
     Listen(oneshot::Sender<Result<Listening, String>>),
     /// A check of this board has come to something else.
     Checked(Finding),
+    /// A step of probing the other boards, and what has become of it so far.
+    Probe(Step, oneshot::Sender<Result<BTreeMap<NodeId, Probed>, String>>),
     /// Forget the group; answered when what was of it is gone from the disk.
     Forget(oneshot::Sender<()>),
 }
@@ -243,6 +248,11 @@ impl Caller {
     #[must_use]
     pub fn checked(&self, finding: Finding) -> bool {
         self.0.try_send(Call::Checked(finding)).is_ok()
+    }
+
+    /// Takes a step of probing the other boards; `None` when the loop has ended.
+    pub async fn probe(&self, step: Step) -> Option<Result<BTreeMap<NodeId, Probed>, String>> {
+        self.ask(|reply| Call::Probe(step, reply)).await
     }
 
     /// Has this board forget its group; `None` when the loop has ended before.

@@ -4,7 +4,10 @@
 use serde::{Deserialize, Serialize};
 use understudy_core::sql::{SqlRequest, SqlResponse};
 
-use crate::status::{ClockStatus, Status};
+use crate::{
+    probe::Probed,
+    status::{ClockStatus, Status},
+};
 
 /// Longest line either way, bytes.
 pub const LINE_BYTES_MAX: u64 = 32 << 20;
@@ -82,6 +85,8 @@ pub enum ControlRequest {
     Reset,
     /// Compare what all boards hold.
     Scrub,
+    /// Look whether datagrams get to the other boards, and back.
+    Probe,
     /// Where boards differ and no majority agrees: this one is right.
     Repair {
         /// Its name.
@@ -98,6 +103,17 @@ pub enum ControlRequest {
         /// It shows the right one, says the owner.
         confirm: bool,
     },
+}
+
+/// What became of the probes to a board.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbedBoard {
+    /// Its name.
+    pub board: String,
+    /// It was heard of late, probes aside; none where this board cannot know.
+    pub heard: Option<bool>,
+    /// What became of them.
+    pub probed: Probed,
 }
 
 /// The agent's answer.
@@ -127,6 +143,8 @@ pub enum ControlResponse {
     Done,
     /// To `Scrub`: asked for, under this number.
     Scrub(u64),
+    /// To `Probe`.
+    Probed(Vec<ProbedBoard>),
     /// To `Clock`.
     Clock(ClockStatus),
     /// Not done, and why.

@@ -322,6 +322,7 @@ mod tests {
                     | Call::Keeper(_)
                     | Call::Checked(_)
                     | Call::Listen(_)
+                    | Call::Probe(..)
                     | Call::Forget(_) => panic!("a listener asks for no such thing"),
                 }
             }

@@ -41,6 +41,7 @@ pub mod links;
 pub mod load;
 pub mod notices;
 pub mod parent;
+pub mod probe;
 pub mod progress;
 pub mod readers;
 pub mod readings;

@@ -112,6 +112,21 @@ impl PowerSave {
     }
 }
 
+/// Wireless interfaces that are up.
+#[must_use]
+pub fn wireless(system: &Path) -> Vec<String> {
+    let names = fs::read_dir(system).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_up = |name: &String| {
+        let state = fs::read_to_string(system.join(name).join("operstate"));
+        state.is_ok_and(|state| state.trim() == "up")
+    };
+    let mut names: Vec<String> =
+        names.filter(|name| kind(system, name) == Link::Wireless && is_up(name)).collect();
+    names.sort_unstable();
+    names
+}
+
 fn has_wireless(system: &Path) -> bool {
     let names = fs::read_dir(system).into_iter().flatten().flatten();
     names.into_iter().any(|entry| {
@@ -126,9 +141,16 @@ fn only_wireless(system: &Path, interfaces: Vec<String>) -> Vec<String> {
 }
 
 /// The program that knows; Raspberry Pi OS has it where not everybody's PATH leads.
+pub const IW: [&str; 3] = ["/usr/sbin/iw", "/sbin/iw", "/usr/bin/iw"];
+
 fn iw() -> PathBuf {
-    let places = ["/usr/sbin/iw", "/sbin/iw", "/usr/bin/iw"];
-    places.iter().map(PathBuf::from).find(|place| place.exists()).unwrap_or_default()
+    IW.iter().map(PathBuf::from).find(|place| place.exists()).unwrap_or_default()
+}
+
+/// Does it say, of an interface that it was asked for, that power save is on?
+#[must_use]
+pub fn says_power_save(said: &str) -> bool {
+    said.contains("Power save: on")
 }
 
 fn saves_power(iw: &Path, interface: &str) -> bool {
@@ -137,7 +159,7 @@ fn saves_power(iw: &Path, interface: &str) -> bool {
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output();
-    asked.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("Power save: on"))
+    asked.is_ok_and(|said| says_power_save(&String::from_utf8_lossy(&said.stdout)))
 }
 
 #[cfg(test)]

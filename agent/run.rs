@@ -35,6 +35,7 @@ use crate::{
     join::{Admission, Doorstep, Knock},
     keepers::Keepers,
     keyring::Keyring,
+    probe::{self, Probes},
     progress::{Progress, Seen},
     seal::{Opened, Outgoing, Seal, To},
     tending::Tender,
@@ -138,6 +139,7 @@ pub struct Member {
     watching: Watching,
     bulletin: Bulletin,
     progress: Progress,
+    probes: Probes,
     /// Who waits for entries, and from which on.
     follows: Vec<(u64, oneshot::Sender<Followed>)>,
 }
@@ -176,6 +178,7 @@ impl Member {
             watching,
             bulletin: Bulletin::default(),
             progress: Progress::default(),
+            probes: Probes::default(),
             follows: Vec::new(),
         };
         member.learn_members();
@@ -428,7 +431,11 @@ impl Member {
         match opened {
             Opened::Payload { from, payload } => {
                 self.drivers.road.heard(now, from, source);
-                self.happen(Event::Received { from, payload });
+                if probe::is_probe(&payload) {
+                    self.take_probe(now, from, &payload);
+                } else {
+                    self.happen(Event::Received { from, payload });
+                }
             }
             Opened::Guest { key, payload } => self.take_guest(now, (key, source), &payload),
             Opened::Alive { from } => self.drivers.road.heard(now, from, source),

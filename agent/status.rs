@@ -336,6 +336,15 @@ impl BudgetStatus {
     }
 }
 
+/// With its unit: megabytes, or gigabytes where there are many.
+#[must_use]
+pub fn amount(bytes: u64) -> String {
+    match bytes {
+        ..10_000_000_000 => format!("{} MB", megabytes(bytes)),
+        _ => format!("{} GB", megabytes(bytes / 1_000)),
+    }
+}
+
 /// To one place behind the point.
 #[must_use]
 pub fn megabytes(bytes: u64) -> String {

@@ -146,6 +146,7 @@ impl Waiting<'_> {
                     | ControlRequest::Leave
                     | ControlRequest::Reset
                     | ControlRequest::Scrub
+                    | ControlRequest::Probe
                     | ControlRequest::Repair { .. },
                     _,
                 ) => ControlResponse::Refused(NO_GROUP.to_owned()),
@@ -181,6 +182,9 @@ impl Waiting<'_> {
             }
             Call::Follow(_, reply) => {
                 let _ = reply.send(Followed::Busy);
+            }
+            Call::Probe(_, reply) => {
+                let _ = reply.send(Err(String::from(NO_GROUP)));
             }
             Call::Listen(reply) => {
                 let _ = reply.send(Err(String::from(NO_GROUP)));

@@ -15,10 +15,11 @@ use crate::{
     call::Caller,
     clock::BoardClock,
     config::RunOptions,
-    control::{ControlRequest, ControlResponse},
+    control::{ControlRequest, ControlResponse, ProbedBoard},
     driver::{control::Wish, random::random},
     duties,
     identity::{GroupKey, Identity},
+    probe::{Probed, Step},
     seal::public_key,
     status::Status,
     token::{Token, own_addresses},
@@ -144,6 +145,7 @@ async fn answer(
             let answer = done(caller, Request::Scrub).await?;
             scrub_number(&answer).map(ControlResponse::Scrub)
         }
+        ControlRequest::Probe => probe(caller).await.map(ControlResponse::Probed),
         ControlRequest::Clock { confirm } => home.clock.answer(confirm).map(ControlResponse::Clock),
         ControlRequest::Repair { board } => {
             let status = caller.status().await.ok_or_else(stopping)?;
@@ -263,6 +265,45 @@ async fn forget(caller: &Caller) -> Result<ControlResponse, String> {
     let forgotten = caller.forget().await;
     forgotten.ok_or_else(stopping)?;
     Ok(ControlResponse::Done)
+}
+
+/// Rounds of probes, of a small and a large one each, and small ones that tell of the last.
+const ROUNDS: usize = 20;
+const LAST: usize = 5;
+
+/// Sessions come about before the first, and answers after the last, within this.
+const SETTLE: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_secs(3);
+
+/// Between two rounds, at the least and for each other board: no network is to be filled.
+const ROUND: Duration = Duration::from_millis(50);
+const ROUND_EACH: Duration = Duration::from_millis(10);
+
+/// Looks whether datagrams get to the other boards, and back.
+async fn probe(caller: &Caller) -> Result<Vec<ProbedBoard>, String> {
+    let take = async |step| caller.probe(step).await.ok_or_else(stopping)?;
+    let peers = u32::try_from(take(Step::Begin).await?.len()).unwrap_or(u32::MAX);
+    let pause = ROUND.max(ROUND_EACH.saturating_mul(peers));
+    tokio::time::sleep(SETTLE).await;
+    for step in [[Step::Both].repeat(ROUNDS), [Step::Small].repeat(LAST)].concat() {
+        take(step).await?;
+        tokio::time::sleep(pause).await;
+    }
+    let is_back = |it: &Probed| it.small.back == it.small.sent && it.large.back == it.large.sent;
+    for _ in 0..LATE.as_millis() / pause.as_millis() {
+        if take(Step::Look).await?.values().all(is_back) {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+    }
+    let probed = take(Step::End).await?;
+    let status = caller.status().await.ok_or_else(stopping)?;
+    let board = |(id, probed)| {
+        let member = status.members.iter().find(|member| member.id == id)?;
+        let heard = (!member.unknown).then_some(member.reachable);
+        Some(ProbedBoard { board: member.name.clone(), heard, probed })
+    };
+    Ok(probed.into_iter().filter_map(board).collect())
 }
 
 fn id_of(status: &Status, board: &str) -> Result<u64, String> {

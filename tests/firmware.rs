@@ -92,6 +92,8 @@ fn a_data_folder_that_is_full_or_in_memory_says_so_and_the_board_goes_on() {
     assert!(log.contains("what this board holds does not stay"), "{log}");
     let shown_status = String::from_utf8_lossy(&told(&["status"]).stdout).into_owned();
     assert!(shown_status.contains("This board forgets: its data is in memory"), "{shown_status}");
+    let said = String::from_utf8_lossy(&told(&["doctor"]).stdout).into_owned();
+    assert!(said.contains("FAULT  data folder"), "{said}");
 
     assert!(told(&["execute", "CREATE TABLE t(b)"]).status.success());
     let fill = |line: &str| {

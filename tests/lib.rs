@@ -6,6 +6,7 @@ pub mod artefacts;
 pub mod broker;
 pub mod certificates;
 pub mod fuzz;
+pub mod lopsided;
 pub mod namespace;
 pub mod network;
 pub mod posing;

@@ -9,6 +9,7 @@ mod commands;
 mod copies;
 mod damage;
 mod divergence;
+mod doctor;
 mod drain;
 mod duties;
 mod duty_stream;

@@ -1,15 +1,36 @@
 //! `understudy doctor`: looks at what the board depends on, and says what to do about it.
 
-use std::process::ExitCode;
+use std::{
+    fmt::Write as _,
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
 
+use serde_json::json;
+use understudy_boards::board;
+
+use super::{ask, asked_status};
 use crate::{
-    config::{BrokerConfig, Config, Places},
-    doctor, terminal,
+    config::{BrokerConfig, Config, Places, RunFlags, RunOptions},
+    control::{ControlRequest, ControlResponse},
+    doctor::{self, Finding, Place, Verdict, mqtt},
+    driver::clock,
+    status::Status,
+    terminal,
 };
 
 /// What is to be looked at.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Action {
+enum Action {
     /// Look whether MQTT brokers are good for the group's datagrams: those of this board's
     /// configuration, or one that is named. The exit code says so too.
     Mqtt {
@@ -21,8 +42,70 @@ pub(super) enum Action {
 
 /// # Errors
 /// When there is nothing to look at.
-pub(super) fn run(places: &Places, action: Action) -> Result<ExitCode, String> {
-    let Action::Mqtt { broker } = action;
+pub(super) fn run(places: &Places, arguments: Arguments) -> Result<ExitCode, String> {
+    match arguments.action {
+        Some(Action::Mqtt { broker }) => brokers(places, broker),
+        None => board(places, arguments.json),
+    }
+}
+
+fn board(places: &Places, is_json: bool) -> Result<ExitCode, String> {
+    let options = RunOptions::resolve(places, &Config::read(places)?, RunFlags::default())?;
+    let model = board::model(Path::new("/"));
+    let (status, mut found) = match asked_status(places) {
+        Ok(status) => (Some(status), Vec::new()),
+        Err(reason) => (None, vec![doctor::no_agent(&reason)]),
+    };
+    let place = Place {
+        root: Path::new("/"),
+        directory: &options.directory,
+        ask: &said,
+        is_synchronised: clock::is_synchronised(),
+        is_pi: model.is_some_and(|model| model.starts_with("Raspberry Pi")),
+    };
+    found.extend(doctor::board(&place, status.as_ref()));
+    found.extend(status.map(|status| others(places, &status)).unwrap_or_default());
+    match is_json {
+        true => terminal::line(&json!({ "findings": found }).to_string())?,
+        false => terminal::prose(&shown(&found))?,
+    }
+    let is_fine = found.iter().all(|it| it.verdict != Verdict::Fault);
+    Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is found of the other boards of the group, if there are any.
+fn others(places: &Places, status: &Status) -> Vec<Finding> {
+    if status.members.len() < 2 {
+        return Vec::new();
+    }
+    match ask(places, &ControlRequest::Probe) {
+        Ok(ControlResponse::Probed(boards)) => doctor::peers(&boards),
+        Ok(_) => Vec::new(),
+        Err(reason) => vec![doctor::not_probed(&reason)],
+    }
+}
+
+/// What a program says; nothing where it is not there, or fails.
+fn said(program: &str, words: &[&str]) -> Option<String> {
+    let mut asked = Command::new(program);
+    asked.args(words).stdin(Stdio::null()).stderr(Stdio::null());
+    let output = asked.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn shown(found: &[Finding]) -> String {
+    let width = found.iter().map(|it| it.about.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for Finding { about, verdict, found, advice } in found {
+        let _ = writeln!(out, "{:<6} {about:<width$}  {found}", verdict.word());
+        if let Some(advice) = advice {
+            let _ = writeln!(out, "       {advice}");
+        }
+    }
+    out
+}
+
+fn brokers(places: &Places, broker: Option<String>) -> Result<ExitCode, String> {
     let config = Config::read(places)?;
     let brokers = match broker {
         Some(url) => vec![BrokerConfig { url, user: None, password: None, ca: None, boards: true }],
@@ -36,7 +119,7 @@ pub(super) fn run(places: &Places, action: Action) -> Result<ExitCode, String> {
     }
     let mut are_fine = true;
     for broker in brokers {
-        let found = doctor::look(&broker.broker()?, &config.mqtt.topic_prefix);
+        let found = mqtt::look(&broker.broker()?, &config.mqtt.topic_prefix);
         are_fine &= found.is_fine;
         for words in found.words {
             terminal::line(&format!("{}: {words}", broker.url))?;

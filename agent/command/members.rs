@@ -149,6 +149,7 @@ pub(super) fn done(places: &Places, request: &ControlRequest, said: &str) -> Res
         | ControlResponse::Sql(_)
         | ControlResponse::Scrub(_)
         | ControlResponse::Clock(_)
+        | ControlResponse::Probed(_)
         | ControlResponse::Refused(_) => something_else(),
     }
 }

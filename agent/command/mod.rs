@@ -309,11 +309,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Look at what this board depends on, and say what to do about it.
-    Doctor {
-        #[command(subcommand)]
-        action: doctor::Action,
-    },
+    /// Look at what this board depends on, its roads to the others among it, and say what to
+    /// do about each. The exit code is 1 where something is at fault.
+    Doctor(doctor::Arguments),
     /// The configuration of this board.
     Config {
         /// Print a commented sample.
@@ -423,7 +421,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Status { json } => return status(places, json),
         Command::Config { doc, action } => config(places, doc, action.is_some())?,
         Command::Board { json } => board::run(json)?,
-        Command::Doctor { action } => return doctor::run(places, action),
+        Command::Doctor(arguments) => return doctor::run(places, arguments),
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),
         Command::DemoSampler(arguments) => demo::sample(&arguments)?,
     }

@@ -273,6 +273,7 @@ impl Board {
             | ControlResponse::Sql(_)
             | ControlResponse::Done
             | ControlResponse::Scrub(_)
+            | ControlResponse::Probed(_)
             | ControlResponse::Clock(_) => Err(String::from("not a status")),
         }
     }
@@ -293,6 +294,7 @@ fn ask(socket: &Path, request: &ControlRequest) -> Result<ControlResponse, Strin
         | ControlResponse::Sql(_)
         | ControlResponse::Done
         | ControlResponse::Scrub(_)
+        | ControlResponse::Probed(_)
         | ControlResponse::Clock(_)) => Ok(response),
     }
 }

@@ -57,6 +57,7 @@ fn over_the_wire(
                     | Call::Keeper(_)
                     | Call::Checked(_)
                     | Call::Listen(_)
+                    | Call::Probe(..)
                     | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }
@@ -649,6 +650,7 @@ fn within<F: Future>(bounds: Bounds, answer_bytes: usize, work: impl FnOnce(Sock
                     | Call::Keeper(_)
                     | Call::Checked(_)
                     | Call::Listen(_)
+                    | Call::Probe(..)
                     | Call::Forget(_) => {
                         panic!("HTTP asks for no such thing")
                     }

@@ -1,15 +1,18 @@
 //! What the front doors ask of a member, and what they are answered.
 
+use std::collections::BTreeMap;
+
 use understudy_core::{
     error::Refusal,
-    event::{Event, NodeId, Reply},
+    event::{Event, Millis, NodeId, Reply},
     member::Member as Row,
 };
 
 use super::{CALLERS_MAX, Member, Waiter};
 use crate::{
     call::{Call, Followed, KeysNow},
-    driver::{clock, journal::FOLLOWS_MAX},
+    driver::{clock, journal::FOLLOWS_MAX, random::random},
+    probe::{Probed, Step},
     status::Status,
     view,
 };
@@ -29,6 +32,29 @@ impl Member {
             member.addresses.dedup();
         }
         members
+    }
+
+    /// A probe of another board's, or its answer to one of ours.
+    pub(super) fn take_probe(&mut self, now: Millis, from: NodeId, payload: &[u8]) {
+        if let Some(answer) = self.probes.take((now, clock::nanoseconds()), from, payload) {
+            self.send(now, from, &answer);
+        }
+    }
+
+    fn probe(&mut self, step: Step) -> Result<BTreeMap<NodeId, Probed>, String> {
+        let now = clock::now();
+        let own = self.facts.identity.node;
+        let members = view::members(&self.node, &self.facts);
+        let peers: Vec<NodeId> = members.iter().map(|it| it.id).filter(|id| *id != own).collect();
+        let run = u32::from_le_bytes(random()?).max(1);
+        for (to, payload) in self.probes.step((now, clock::nanoseconds()), step, run, &peers)? {
+            self.send(now, to, &payload);
+        }
+        let probed = self.probes.probed();
+        if step == Step::End {
+            self.probes.end();
+        }
+        Ok(probed)
     }
 
     pub(super) fn take_call(&mut self, call: Call) {
@@ -70,6 +96,10 @@ impl Member {
             Call::Checked(finding) => {
                 self.keepers.checked(clock::now(), finding);
                 self.tell_keepers();
+            }
+            Call::Probe(step, reply) => {
+                // A caller that went away needs no answer.
+                let _ = reply.send(self.probe(step));
             }
             Call::Forget(reply) => self.forgets = Some(reply),
             Call::Status(reply) => {
