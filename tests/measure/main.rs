@@ -13,6 +13,7 @@
 //!     cargo measure catchup    [--json]
 //!     cargo measure flash      [--seconds S] [--rate PER_S] [--window MS] [--json]
 //!     cargo measure road       [--rounds N] [--seconds S] [--kills N] [--json]
+//!     cargo measure start      [--rounds N] [--json]
 //!     cargo measure ingest     [--seconds S] [--flood-seconds S] [--json]
 //!
 //! `flash` takes most of an hour; with `--seconds 15` some minutes, for figures that are
@@ -40,6 +41,7 @@ mod readings;
 mod road;
 mod rqlite;
 mod scrub;
+mod start;
 mod takeover;
 mod throughput;
 
@@ -68,7 +70,7 @@ struct Arguments {
 }
 
 const MEASUREMENTS: &str = "throughput, footprint, takeover, idle, codec, air, scrub, catchup, \
-    flash, road or ingest";
+    flash, road, start or ingest";
 
 impl Arguments {
     fn parse() -> Result<Self, String> {
@@ -193,6 +195,7 @@ fn measure(arguments: &Arguments) -> Result<Value, String> {
             let (rounds, seconds) = (rounds.unwrap_or(3), seconds.unwrap_or(5));
             road::run(&program::release(), rounds, seconds, arguments.kills.unwrap_or(5))?
         }
+        "start" => start::run(&program::release(), rounds.unwrap_or(5)),
         "ingest" => {
             let flood_seconds = arguments.flood_seconds.unwrap_or(60);
             ingest::run(&program::release(), seconds.unwrap_or(600), flood_seconds)
