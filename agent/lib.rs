@@ -61,6 +61,7 @@ pub mod tending;
 pub mod terminal;
 pub mod time;
 pub mod token;
+pub mod turn;
 pub mod version;
 pub mod view;
 pub mod waiting;

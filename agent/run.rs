@@ -39,6 +39,7 @@ use crate::{
     progress::{Progress, Seen},
     seal::{Opened, Outgoing, Seal, To},
     tending::Tender,
+    turn::Debt,
     view::{self, Facts},
     will::Will,
 };
@@ -78,6 +79,8 @@ enum Waiter {
     Tend,
     /// This loop: the group's version.
     Version,
+    /// This loop: the turn of its former start.
+    Turn,
     /// This loop: rows of the history.
     History,
     /// This loop: which sensors report.
@@ -132,6 +135,7 @@ pub struct Member {
     tender: Tender,
     /// A row of the group's version is under way.
     raises: bool,
+    turn: Debt,
     /// It is to forget its group, and who waits for that.
     forgets: Option<oneshot::Sender<()>>,
     keepers: Keepers,
@@ -172,6 +176,7 @@ impl Member {
             made_key: Millis(0),
             tender: Tender::default(),
             raises: false,
+            turn: Debt::default(),
             forgets: None,
             keepers,
             will,
@@ -248,6 +253,7 @@ impl Member {
                     self.keep_time(clock::now());
                     self.tend_readings(clock::now());
                     self.raise_version(clock::now());
+                    self.give_turn_back(clock::now());
                     self.write_will(clock::now());
                     self.watch_group(clock::now());
                     self.look_at_budgets(clock::now());
@@ -509,6 +515,7 @@ impl Member {
             Some(Waiter::Sensors) => self.hear_of_sensors(now, &reply),
             Some(Waiter::Tend) => self.tender.answered(now, &reply),
             Some(Waiter::Version) => self.raises = false,
+            Some(Waiter::Turn) => self.turn.answered(&reply),
             // One that is refused is owed still, and made anew.
             Some(Waiter::Key) | None => {}
         }

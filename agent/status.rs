@@ -46,6 +46,9 @@ pub struct Status {
     /// where it has no such parent.
     #[serde(default)]
     pub parent_pid: Option<u32>,
+    /// Which start of the agent on its disk this is.
+    #[serde(default)]
+    pub start: u64,
     /// Program version.
     pub version: String,
     /// What the group goes by: see `understudy upgrade`.

@@ -127,6 +127,7 @@ pub fn status(
         udp: road.address().to_string(),
         agent_pid: std::process::id(),
         parent_pid: facts.parent,
+        start: facts.boot,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         group_version: node.version(),
         known_version: node.version_known(),

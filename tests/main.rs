@@ -43,6 +43,7 @@ mod stopping;
 mod subscribing;
 mod terminal;
 mod tidy;
+mod turn;
 mod unit;
 mod upgrade;
 mod waiting;

@@ -3,7 +3,7 @@
 
 use std::{io::Read as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use understudy_core::fence::Fence;
 
 use crate::{
@@ -36,6 +36,7 @@ mod scrub;
 mod sentence;
 mod show;
 mod sql;
+mod turn;
 mod unit;
 mod upgrade;
 mod watch;
@@ -160,6 +161,10 @@ enum Command {
     /// Once all boards run a newer understudy: have the group make use of all that it can, at
     /// once. From then on no board goes back to the older one.
     Upgrade,
+    /// Before this board is started anew: wait until all boards that vote are there, and for
+    /// the turn, which one board of the group has at a time. The next start of the agent
+    /// gives it back. An upgrade of the package does all this by itself.
+    Turn(turn::Arguments),
     /// Take this board out of its group, which goes on without it, and delete the group's
     /// data here. If it leads, another board takes over first.
     Leave,
@@ -338,6 +343,12 @@ enum ConfigAction {
     Check,
 }
 
+/// The command line, for what describes it: manual pages, completions.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Arguments::command()
+}
+
 /// Runs the program: from its arguments to its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -389,6 +400,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         | Command::Drain(_)
         | Command::Undrain { .. }
         | Command::Upgrade
+        | Command::Turn(_)
         | Command::Leave
         | Command::Reset { .. }) => of_membership(command, places)?,
         Command::Execute { sql, transaction, fence } => {
@@ -489,6 +501,7 @@ fn of_membership(command: Command, places: &Places) -> Result<(), String> {
         Command::Drain(arguments) => drain::drain(places, arguments),
         Command::Undrain { board } => drain::undrain(places, board),
         Command::Upgrade => upgrade::run(places),
+        Command::Turn(arguments) => turn::run(places, &arguments),
         Command::Leave => members::leave(places),
         Command::Reset { yes } => members::reset(places, yes),
         _ => Ok(()),

@@ -10,7 +10,7 @@ use understudy_core::{
 };
 
 use super::{Member, Waiter};
-use crate::{retention, settings, version};
+use crate::{retention, settings, turn::Turn, version};
 
 /// Between two looks at the group's settings, while entries are applied.
 const SETTINGS_MS: u64 = 500;
@@ -58,8 +58,24 @@ impl Member {
             std::process::abort();
         }
         settings::follow(&mut self.node, now, stored);
+        let own = Turn { board: self.facts.identity.node, start: self.facts.boot };
+        self.turn.learn(stored, own);
         // Where too much waits it is said again with the next look.
         let _ = self.drivers.journal.suit(self.node.version());
+    }
+
+    /// Others may be started anew once this board makes a majority with the rest again.
+    pub(super) fn give_turn_back(&mut self, now: Millis) {
+        let node = &self.node;
+        let is_back = || {
+            let seen = node.status(now);
+            let has_all = seen.applied.index >= seen.commit_index && seen.pulls.is_none();
+            seen.leader.is_some() && has_all && !seen.confirming_disk
+        };
+        if let Some(request) = self.turn.due(now, is_back) {
+            let id = self.wait(Waiter::Turn);
+            self.happen(Event::Requested { id, request });
+        }
     }
 
     /// The board that leads has the group go by what all its boards know.
