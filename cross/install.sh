@@ -1,0 +1,164 @@
+#!/bin/sh
+# Installs understudy on this board, or upgrades it: the right one of the packages and archives
+# that were made for this processor, after a look whether it came whole.
+#
+#   sh install.sh [--from DIR|URL] [--archive]
+#
+# --from: where packages, archives and SHA256SUMS are; the folder of this script otherwise.
+# --archive: the archive, into /usr/local, also where a package could be had.
+set -eu
+
+say() { echo "install.sh: $*"; }
+fail() { echo "install.sh: $*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+from='' archive=false
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --from) [ $# -gt 1 ] || fail "--from DIR|URL"; from=$2; shift ;;
+    --archive) archive=true ;;
+    -h | --help)
+      echo "sh install.sh [--from DIR|URL] [--archive]"
+      echo "Installs or upgrades understudy from the packages, archives and SHA256SUMS there."
+      exit 0
+      ;;
+    *) fail "unknown argument '$1': sh install.sh [--from DIR|URL] [--archive]" ;;
+  esac
+  shift
+done
+
+# Which one runs here: its name for this processor, and deb or tar.gz.
+choose() {
+  local_arch=''
+  machine=$(uname -m)
+  if has dpkg; then local_arch=$(dpkg --print-architecture); fi
+  kind=deb
+  case "$machine:$local_arch" in
+    # Raspberry Pi OS calls them armhf too: Pi 1, Zero, Zero W.
+    armv6l:*) arch=armv6 kind=tar.gz ;;
+    *:amd64 | *:arm64 | *:armhf) arch=$local_arch ;;
+    x86_64:) arch=amd64 kind=tar.gz ;;
+    aarch64:) arch=arm64 kind=tar.gz ;;
+    armv7l:* | armv8l:*) arch=armhf kind=tar.gz ;;
+    *) fail "nothing was made for this processor: $machine $local_arch" ;;
+  esac
+  if $archive; then kind=tar.gz; fi
+}
+
+fetch() { # name, to
+  case "$from" in
+    http://* | https://*)
+      if has curl; then
+        curl -fsSL "$from/$1" -o "$2"
+      elif has wget; then
+        wget -q "$from/$1" -O "$2"
+      else
+        fail "neither curl nor wget is here: fetch $from/$1 and the rest of that folder by other means, then --from FOLDER"
+      fi || fail "$from/$1 cannot be fetched"
+      ;;
+    *) cp "$from/$1" "$2" || fail "$from/$1 cannot be read" ;;
+  esac
+}
+
+# The last one listed that is for this processor, checked.
+fetch_chosen() {
+  fetch SHA256SUMS "$work/SHA256SUMS"
+  case "$kind" in
+    deb) pattern="understudy_[^ ]*_$arch\.deb" ;;
+    *) pattern="understudy-[^ ]*-$arch\.tar\.gz" ;;
+  esac
+  line=$(grep "^[0-9a-f]\{64\}  $pattern\$" "$work/SHA256SUMS" | tail -n 1) ||  true
+  [ -n "$line" ] || fail "$from has no $kind for $arch"
+  file=${line#*  }
+  fetch "$file" "$work/$file"
+  (cd "$work" && echo "$line" | sha256sum -c >/dev/null 2>&1) ||
+    fail "$file is not what SHA256SUMS says: it came broken, or somebody changed it. Nothing was installed."
+}
+
+install_deb() {
+  if has apt-get; then
+    # The sources of the system need not be reachable where nothing else is missing.
+    apt-get install --yes --allow-downgrades -o Dpkg::Options::=--force-confold "$work/$file"
+  else
+    dpkg -i --force-confold "$work/$file"
+  fi || fail "$file was not installed: the lines above say why"
+}
+
+make_user() {
+  if ! id understudy >/dev/null 2>&1; then
+    if has useradd; then
+      useradd --system --user-group --no-create-home --home-dir /var/lib/understudy --shell /bin/false understudy
+    elif has adduser; then
+      addgroup -S understudy && adduser -S -D -H -h /var/lib/understudy -s /bin/false -G understudy understudy
+    else
+      fail "neither useradd nor adduser is here: make a system user understudy, then run this again"
+    fi
+    for group in gpio i2c spi dialout video plugdev; do
+      grep -q "^$group:" /etc/group || continue
+      if has usermod; then usermod -aG "$group" understudy; else addgroup understudy "$group"; fi
+    done
+  fi
+}
+
+install_archive() {
+  make_user
+  mkdir -p "$work/new" /usr/local/bin /etc/understudy
+  tar -xzf "$work/$file" -C "$work/new"
+  new=$work/new/${file%.tar.gz}
+  "$new/bin/understudy" --version >/dev/null ||
+    fail "$file does not run on this processor ($(uname -m)): nothing was installed"
+  if [ ! -e /etc/understudy/understudy.toml ]; then
+    cp "$new/share/doc/understudy/understudy.toml" /etc/understudy/understudy.toml
+    chown root:understudy /etc/understudy/understudy.toml
+    chmod 0640 /etc/understudy/understudy.toml
+  fi
+  if [ ! -d /var/lib/understudy ]; then
+    mkdir -m 0750 /var/lib/understudy
+    chown understudy:understudy /var/lib/understudy
+  fi
+  # A program that runs is replaced, not written over.
+  cp "$new/bin/understudy" /usr/local/bin/understudy.new
+  mv /usr/local/bin/understudy.new /usr/local/bin/understudy
+  rm "$new/bin/understudy"
+  cp -R "$new/." /usr/local/
+  start_archive
+}
+
+start_archive() {
+  if [ ! -d /run/systemd/system ]; then
+    say "there is no systemd here: see to it that /usr/local/bin/understudy run is started with"
+    say "the machine, by the user understudy, who needs a folder /run/understudy of its own."
+    return
+  fi
+  systemctl daemon-reload
+  if systemctl --quiet is-active understudy.service; then
+    /usr/local/bin/understudy turn --wait 5m || true
+    systemctl restart understudy.service
+  else
+    systemctl enable --now understudy.service
+  fi
+}
+
+if [ -z "$from" ]; then
+  from=$(dirname "$0")
+  [ -e "$from/SHA256SUMS" ] || fail "where are the packages? sh install.sh --from DIR|URL"
+fi
+from=${from%/}
+choose
+[ "$(id -u)" -eq 0 ] || fail "this needs root: sudo sh install.sh"
+has sha256sum || fail "sha256sum is missing: what is installed could not be checked"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# Others read what root installs: apt does as a user of its own.
+chmod 0755 "$work"
+fetch_chosen
+say "$file"
+was_there=false
+if has understudy; then was_there=true; fi
+case "$kind" in
+  deb) install_deb ;;
+  *) install_archive ;;
+esac
+if [ "$kind" != deb ] && ! $was_there; then
+  say "next: sudo understudy init on the first board, sudo understudy join TOKEN on every other"
+fi
