@@ -241,23 +241,7 @@ impl Member {
                     self.keepers.stop();
                     self.happen(Event::Stopping);
                 }
-                () = tokio::time::sleep(wake) => {
-                    self.happen(Event::Tick);
-                    let mut out = Vec::new();
-                    self.seal.greet(clock::now(), &mut out);
-                    self.transmit(clock::now(), out);
-                    self.look_for_boards(clock::now());
-                    self.look_at_settings(clock::now());
-                    self.ask_whether_member(clock::now());
-                    self.renew_key(clock::now());
-                    self.keep_time(clock::now());
-                    self.tend_readings(clock::now());
-                    self.raise_version(clock::now());
-                    self.give_turn_back(clock::now());
-                    self.write_will(clock::now());
-                    self.watch_group(clock::now());
-                    self.look_at_budgets(clock::now());
-                }
+                () = tokio::time::sleep(wake) => self.tick(),
             }
         }
         self.drivers.checks.end();
@@ -274,6 +258,25 @@ impl Member {
             let seen = Seen::of(busy_ms.0, busy_ms.1, &node.status(now));
             progress.stuck(now, &seen, watchdog_ms)
         });
+    }
+
+    /// What is done whenever time alone has passed.
+    fn tick(&mut self) {
+        self.happen(Event::Tick);
+        let mut out = Vec::new();
+        self.seal.greet(clock::now(), &mut out);
+        self.transmit(clock::now(), out);
+        self.look_for_boards(clock::now());
+        self.look_at_settings(clock::now());
+        self.ask_whether_member(clock::now());
+        self.renew_key(clock::now());
+        self.keep_time(clock::now());
+        self.tend_readings(clock::now());
+        self.raise_version(clock::now());
+        self.give_turn_back(clock::now());
+        self.write_will(clock::now());
+        self.watch_group(clock::now());
+        self.look_at_budgets(clock::now());
     }
 
     fn may_end(&self, now: Millis, since: Millis) -> bool {

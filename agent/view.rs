@@ -138,10 +138,7 @@ pub fn status(
         voters_max: node.voters_max(),
         disk_full: seen.disk_full,
         database_held: seen.database_held,
-        database_readers: match seen.database_held {
-            true => readers::of(&facts.directory.join("state.db")),
-            false => Vec::new(),
-        },
+        database_readers: database_readers(&seen, facts),
         confirming_disk: seen.confirming_disk,
         unconfirmed_by: seen.unconfirmed_by.iter().filter_map(|id| name(*id)).collect(),
         disk_lost: seen.disk_lost,
@@ -175,6 +172,13 @@ fn broker_status(name: &str, line: LineStatus) -> BrokerStatus {
     let LineStatus { since, trouble, posted, dropped, heard } = line;
     let broker = name.to_owned();
     BrokerStatus { broker, connected: since.is_some(), trouble, posted, heard, dropped }
+}
+
+fn database_readers(seen: &NodeStatus, facts: &Facts) -> Vec<String> {
+    match seen.database_held {
+        true => readers::of(&facts.directory.join("state.db")),
+        false => Vec::new(),
+    }
 }
 
 /// The group's duties, as this board sees them.
