@@ -170,3 +170,26 @@ fn a_group_is_upgraded_board_by_board_and_loses_nothing() {
 fn sqlite_of(agents: &Agents) -> String {
     agents.told("a", &["query", "SELECT sqlite_version()"])
 }
+
+#[test]
+fn a_board_whose_group_has_gone_on_without_it_says_what_to_install() {
+    let mut agents = Agents::new(&program::debug());
+    agents.form(&["a"]);
+    agents.wait("a", "to go by what it knows", |status| status["group_version"] == 2);
+    let _ = agents.told("a", &["execute", "CREATE TABLE t(a)"]);
+    agents.stop("a");
+    let state = agents.directory("a").join("state.db");
+    let change = |value: &str| {
+        let state = rusqlite::Connection::open(&state).expect("a database");
+        let sql = "UPDATE _understudy_setting SET value = ?1 WHERE name = 'version'";
+        assert_eq!(state.execute(sql, [value]).expect("it is changed"), 1);
+    };
+    change("3 9.9.9");
+    agents.start("a", &[]);
+    assert!(!agents.ended("a"), "it must not go on");
+    let log = agents.log("a");
+    assert!(log.contains("goes by version 3") && log.contains("install understudy 9.9.9"), "{log}");
+    change("2 0.2.0");
+    agents.run("a");
+    let _ = agents.told("a", &["query", "SELECT * FROM t"]);
+}
