@@ -349,6 +349,16 @@ mod tests {
     }
 
     #[test]
+    fn a_board_that_knows_no_probes_drops_them() {
+        use understudy_core::link::Links;
+        for length in [0, 1] {
+            let probe = made(PROBE, 7, 0, [0; 2], length);
+            let taken = Links::new(1).receive(Millis(0), ASKER, &probe, &mut Vec::new());
+            assert!(taken.is_err());
+        }
+    }
+
+    #[test]
     fn one_looks_at_a_time() {
         let mut asker = Probes::default();
         asker.step(at(0), Step::Begin, 7, &[PEER]).unwrap();

@@ -9,6 +9,9 @@
 //!                  (transfer 1, base 2, tail length 2, tail)...
 //! ```
 //!
+//! Kinds 0x21 and 0x22 are probes of the agent's, which never come here but on a board
+//! that does not know them.
+//!
 //! The pieces of a frame, one after the other, are the frame and its CRC32C.
 //! All pieces but the last are of the same length, so a piece's place follows
 //! from its number, and its length is checked.
