@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, fs};
 
 use rustix::{
+    io::Errno,
     process::{Gid, Uid, getuid},
     thread::{set_thread_gid, set_thread_groups, set_thread_uid},
 };
@@ -68,7 +69,13 @@ impl Account {
             .and_then(|()| set_thread_gid(Gid::from_raw(self.gid)))
             .and_then(|()| set_thread_uid(Uid::from_raw(self.uid)))
             .map_err(|error| {
-                format!("the agent cannot run anything as the user {}: {error}", self.name)
+                let hint = match error {
+                    Errno::PERM => {
+                        ": it is not root; leave `user` out, or have systemd run it (`understudy unit`)"
+                    }
+                    _ => "",
+                };
+                format!("the agent cannot run anything as the user {}: {error}{hint}", self.name)
             })
     }
 }
