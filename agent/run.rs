@@ -133,8 +133,8 @@ pub struct Member {
     /// When a new key of the group was last made without anybody's wish.
     made_key: Millis,
     tender: Tender,
-    /// A row of the group's version is under way.
-    raises: bool,
+    /// When a row of the group's version was last asked for.
+    raised: Millis,
     turn: Debt,
     /// It is to forget its group, and who waits for that.
     forgets: Option<oneshot::Sender<()>>,
@@ -175,7 +175,7 @@ impl Member {
             asked_whether: Millis(0),
             made_key: Millis(0),
             tender: Tender::default(),
-            raises: false,
+            raised: Millis(0),
             turn: Debt::default(),
             forgets: None,
             keepers,
@@ -517,10 +517,9 @@ impl Member {
             Some(Waiter::History) => self.watching.recorder.answered(&reply),
             Some(Waiter::Sensors) => self.hear_of_sensors(now, &reply),
             Some(Waiter::Tend) => self.tender.answered(now, &reply),
-            Some(Waiter::Version) => self.raises = false,
             Some(Waiter::Turn) => self.turn.answered(&reply),
             // One that is refused is owed still, and made anew.
-            Some(Waiter::Key) | None => {}
+            Some(Waiter::Key | Waiter::Version) | None => {}
         }
     }
 }

@@ -264,7 +264,12 @@ fn brought_forward(
     let mut tell = || doors.notify.starting(clock::now());
     tell();
     let mut database = Database::open(directory, kept).map_err(text)?;
+    stored_settings(&mut database)?;
     let restored = restore::restore_telling(directory, journal, &mut database, tell);
+    if restored.is_err() {
+        // What it cannot read may be what a newer release wrote.
+        stored_settings(&mut database)?;
+    }
     Ok((database, restored.map_err(text)?))
 }
 

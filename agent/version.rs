@@ -7,6 +7,7 @@
 //! Left out: what a version brings.
 
 use understudy_core::{
+    event::NodeId,
     sql::{Origin, RequestKind, SqlRequest, Value},
     versions::{Release, VERSION, VERSION_FIRST, release_of},
 };
@@ -20,14 +21,18 @@ pub fn text([major, minor, patch]: Release) -> String {
     format!("{major}.{minor}.{patch}")
 }
 
-/// The request that has the group go by this version from then on.
+/// The request that has the group go by this version from then on, which all members know up
+/// to this one. It comes to nothing where another has been let in since; of those that were
+/// taken out the rows have no name.
 #[must_use]
-pub fn raise(version: u32) -> SqlRequest {
-    let sql = "INSERT INTO _understudy_setting VALUES (?1, ?2) \
+pub fn raise(version: u32, last_member: NodeId) -> SqlRequest {
+    let sql = "INSERT INTO _understudy_setting SELECT ?1, ?2 \
+               WHERE (SELECT max(id) FROM _understudy_member WHERE name <> '') = ?3 \
                ON CONFLICT(name) DO UPDATE SET value = excluded.value \
                WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)";
     let value = format!("{version} {}", text(release_of(version)));
-    let parameters = vec![Value::text(ROW), Value::text(&value)];
+    let last_member = Value::Integer(last_member.cast_signed());
+    let parameters = vec![Value::text(ROW), Value::text(&value), last_member];
     SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, parameters)
 }
 

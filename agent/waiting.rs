@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 use understudy_core::{
     error::Refusal,
-    event::{Millis, Reply, Request},
+    event::{Millis, NodeId, Reply, Request},
     member::{Member, check_name},
 };
 
@@ -37,6 +37,9 @@ use crate::{
     },
     token::{Token, host_name, own_addresses},
 };
+
+/// The id of the board that makes a group.
+pub const FOUNDER: NodeId = 1;
 
 /// Between two looks at the watchdog.
 const PULSE: Duration = Duration::from_secs(1);
@@ -239,13 +242,13 @@ impl Waiting<'_> {
             group: random()?,
             group_name,
             group_keys: vec![GroupKey { number: 0, key: random()? }],
-            node: 1,
+            node: FOUNDER,
             private_key: random()?,
             disk: random()?,
             acquaintances: Vec::new(),
         };
         let founder = Member {
-            id: 1,
+            id: FOUNDER,
             name,
             key: public_key(&identity.private_key),
             addresses: own_addresses(self.options, self.bound),

@@ -7,6 +7,8 @@
 # --from: where packages, archives and SHA256SUMS are; the folder of this script otherwise.
 # --archive: the archive, into /usr/local, also where a package could be had.
 set -eu
+# What root installs here others read and run.
+umask 022
 
 say() { echo "install.sh: $*"; }
 fail() { echo "install.sh: $*" >&2; exit 1; }
@@ -76,6 +78,12 @@ fetch_chosen() {
 }
 
 install_deb() {
+  if [ -e /usr/local/lib/systemd/system/understudy.service ]; then
+    # It would go on being used in the place of the package's.
+    rm -f /usr/local/lib/systemd/system/understudy.service \
+      /usr/local/lib/systemd/system/understudy@.service /usr/local/bin/understudy
+    say "the archive's program and units are taken out of /usr/local: the package has them"
+  fi
   if has apt-get; then
     # The sources of the system need not be reachable where nothing else is missing.
     apt-get install --yes --allow-downgrades -o Dpkg::Options::=--force-confold "$work/$file"
@@ -131,12 +139,15 @@ start_archive() {
     return
   fi
   systemctl daemon-reload
-  if systemctl --quiet is-active understudy.service; then
-    /usr/local/bin/understudy turn --wait 5m || true
-    systemctl restart understudy.service
-  else
-    systemctl enable --now understudy.service
-  fi
+  running=$(systemctl list-units --plain --no-legend --state=active,activating,reloading \
+    understudy.service 'understudy@*.service' | awk '{ print $1 }')
+  for unit in $running; do
+    name=${unit#understudy}
+    name=${name%.service}
+    /usr/local/bin/understudy ${name:+--dir "/var/lib/understudy$name"} turn --wait 5m || true
+    systemctl restart "$unit"
+  done
+  systemctl enable --now understudy.service
 }
 
 if [ -z "$from" ]; then

@@ -94,7 +94,7 @@ fn is_held_up(agents: &Agents, old: &str) {
     let new = new.expect("one was upgraded");
     agents.wait(new, "to hear what it runs no more", |status| release(status, old).is_null());
     let refused = agents.refused(new, &["upgrade"]);
-    assert!(refused.contains(&format!("{old} runs an older one")), "{refused}");
+    assert!(refused.contains(&format!("{old} has not said what it runs")), "{refused}");
     let status = agents.told(new, &["status"]);
     assert!(status.contains("This understudy can more than the group makes use of"), "{status}");
     assert_eq!(agents.status(new).expect("it runs")["group_version"], 1);

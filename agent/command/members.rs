@@ -2,13 +2,16 @@
 
 use std::{fmt::Write as _, net::SocketAddr, path::Path, time::Duration};
 
+use understudy_core::versions::VERSION;
+
 use super::{ask, asked_status, show, something_else, sql};
 use crate::{
     config::{Config, Places, RunFlags, RunOptions},
     control::{ControlRequest, ControlResponse},
     directory, links, settings,
     status::{MemberStatus, Status},
-    terminal,
+    terminal, version,
+    waiting::FOUNDER,
 };
 
 /// For how long a token holds unless another time is said.
@@ -195,6 +198,8 @@ pub(super) fn init(places: &Places, arguments: Init) -> Result<(), String> {
     let (profile, why) = profile(&asked_status(places)?, named);
     let timing = settings::set(settings::PROFILE, &profile)?;
     ask(places, &ControlRequest::Init { group: group.clone(), name })?;
+    // All boards there are know it. Where it is not written now it will be by itself.
+    let _ = sql::done(places, version::raise(VERSION, FOUNDER), false);
     // What holds by default needs no entry.
     if profile != settings::WIRED {
         sql::done(places, timing, false).map_err(|reason| {

@@ -44,7 +44,21 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), String> 
     }
     let mut patience = Patience { wait_s, known: BTreeMap::new() };
     loop {
-        let status = asked_status(places)?;
+        let status = match asked_status(places) {
+            Ok(status) => status,
+            // It may be started anew just now.
+            Err(reason)
+                if patience.holds_up(
+                    clock::now(),
+                    &Obstacle::Group(reason.clone()),
+                    &Status::default(),
+                ) =>
+            {
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            Err(reason) => return Err(reason),
+        };
         if status.role == "waiting" || status.removed {
             return terminal::line("This board is in no group: there is nothing to wait for.");
         }
@@ -91,7 +105,9 @@ fn look(places: &Places, status: &Status, patience: &mut Patience) -> Option<Str
             Ok(other) => Obstacle::Turn(other),
             Err(reason) => Obstacle::Group(reason),
         };
-        if patience.holds_up(clock::now(), &obstacle, status) {
+        if !patience.is_over(&obstacle, status)
+            && patience.holds_up(clock::now(), &obstacle, status)
+        {
             return None;
         }
         match obstacle {
@@ -167,6 +183,15 @@ struct Patience {
 }
 
 impl Patience {
+    /// Has whoever has the turn been waited for long enough already, as one that is away?
+    fn is_over(&self, obstacle: &Obstacle, status: &Status) -> bool {
+        let Obstacle::Turn(turn) = obstacle else { return false };
+        let holder = status.members.iter().find(|member| member.id == turn.board);
+        let away = holder.map(|member| Obstacle::Away(member.name.clone()).name());
+        let known = away.and_then(|away| self.known.get(&away));
+        known.is_some_and(|(_, is_over)| *is_over)
+    }
+
     /// Is it still waited for? Says so when that begins and ends.
     fn holds_up(&mut self, now: Millis, obstacle: &Obstacle, status: &Status) -> bool {
         let Self { wait_s, known } = self;
@@ -220,5 +245,9 @@ mod tests {
         assert!(waits(5_000, &away) && waits(6_000, &turn(7)) && waits(6_999, &away));
         assert!(!waits(7_000, &away) && waits(7_000, &turn(7)) && !waits(8_000, &turn(7)));
         assert!(waits(8_000, &turn(8)) && !waits(9_000, &away), "its time is over for good");
+        let members = vec![MemberStatus { id: 2, name: "b".into(), ..MemberStatus::default() }];
+        let status = Status { members, ..Status::default() };
+        assert!(patience.is_over(&turn(9), &status), "it was waited for as one that is away");
+        assert!(!patience.is_over(&Obstacle::Turn(Turn { board: 3, start: 1 }), &status));
     }
 }

@@ -17,7 +17,8 @@ pub(super) fn run(places: &Places) -> Result<(), String> {
     let status = asked_status(places)?;
     let to = chosen(&status)?;
     if to > status.group_version {
-        sql::done(places, version::raise(to), false)?;
+        let last = status.members.iter().map(|member| member.id).max().unwrap_or(0);
+        sql::done(places, version::raise(to, last), false)?;
     }
     let release = version::text(release_of(to));
     terminal::line(&format!(
@@ -29,7 +30,9 @@ pub(super) fn run(places: &Places) -> Result<(), String> {
 fn chosen(status: &Status) -> Result<u32, String> {
     let own = status.members.iter().find(|member| member.id == status.id);
     let newest = own.and_then(|member| member.known_version).unwrap_or(status.group_version);
-    if status.group_version >= newest || status.known_version > status.group_version {
+    let may_rise = status.known_version > status.group_version
+        && status.members.iter().all(|member| member.reachable);
+    if status.group_version >= newest || may_rise {
         return Ok(status.known_version.max(status.group_version));
     }
     let names: Vec<String> =
@@ -43,14 +46,14 @@ fn chosen(status: &Status) -> Result<u32, String> {
 }
 
 fn is_behind(status: &Status, member: &MemberStatus) -> bool {
-    member.known_version.is_none_or(|known| known <= status.group_version)
+    !member.reachable || member.known_version.is_none_or(|known| known <= status.group_version)
 }
 
 fn named(member: &MemberStatus) -> String {
     let runs = match &member.release {
+        _ if !member.reachable => String::from("is not heard"),
         Some(release) => format!("runs {release}"),
-        None if member.reachable => String::from("runs an older one"),
-        None => String::from("is not heard"),
+        None => String::from("has not said what it runs, as older ones do not"),
     };
     format!("{} {runs}", member.name)
 }
@@ -58,8 +61,11 @@ fn named(member: &MemberStatus) -> String {
 /// What `status` says where the group does not make use of all that this board can.
 pub(super) fn words(status: &Status) -> Option<String> {
     let own = status.members.iter().find(|member| member.id == status.id)?.known_version?;
-    if status.group_version >= own || status.group_version == 0 {
+    if status.group_version == 0 {
         return None;
+    }
+    if status.group_version >= own {
+        return left_behind(status);
     }
     let mut out = String::from("This understudy can more than the group makes use of");
     let behind: Vec<String> =
@@ -70,10 +76,28 @@ pub(super) fn words(status: &Status) -> Option<String> {
             "; it will once all boards have run it for a while (`understudy get {UPGRADE_AFTER}`), \
              or by `understudy upgrade`."
         ),
-        false => write!(out, ", since {}. Update it too.", behind.join(", ")),
+        false => {
+            write!(out, ": {}. It does once all boards are there and run it.", behind.join(", "))
+        }
     };
     out.push_str(" Until then boards can go back to the one before.");
     Some(out)
+}
+
+/// A board that was put back to a release that does not know what the group goes by.
+fn left_behind(status: &Status) -> Option<String> {
+    let knows_less = |member: &&MemberStatus| {
+        member.known_version.is_some_and(|known| known < status.group_version)
+    };
+    let behind: Vec<String> = status.members.iter().filter(knows_less).map(named).collect();
+    (!behind.is_empty()).then(|| {
+        format!(
+            "The group goes by version {}, which needs understudy {}: {}. Update it.",
+            status.group_version,
+            version::text(release_of(status.group_version)),
+            behind.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]
@@ -98,12 +122,17 @@ mod tests {
     fn who_holds_it_up_is_named_with_why() {
         let status = group(&[Some(2), None, None]);
         let refused = chosen(&status).unwrap_err();
-        assert!(refused.contains("board-2 runs an older one, board-3 is not heard"), "{refused}");
-        assert!(words(&status).unwrap().contains("since board-2 runs an older one"));
-        let all = group(&[Some(2), Some(2), Some(2)]);
+        assert!(refused.contains("board-2 has not said what it runs"), "{refused}");
+        assert!(refused.contains("board-3 is not heard"), "{refused}");
+        assert!(words(&status).unwrap().contains("makes use of: board-2 has not said"));
+        let away = group(&[Some(2), Some(2), Some(2)]);
+        assert!(chosen(&away).unwrap_err().contains("board-3 is not heard"));
+        let all = group(&[Some(2), Some(2)]);
         assert_eq!(chosen(&all), Ok(2));
         assert!(words(&all).unwrap().contains("or by `understudy upgrade`"));
         let there = Status { group_version: 2, ..group(&[Some(2), None]) };
         assert_eq!((chosen(&there), words(&there)), (Ok(2), None));
+        let behind = Status { group_version: 2, ..group(&[Some(2), Some(1)]) };
+        assert!(words(&behind).unwrap().contains("needs understudy 0.2.0: board-2 runs"));
     }
 }

@@ -120,6 +120,7 @@ impl Node {
         if start != known {
             self.tell_starts(now);
             self.tell_anew();
+            self.say_builds(now, from);
         }
         if wants_promise {
             self.say(now, from, &Frame::PromiseTell { boot: start.boot, promise });

@@ -118,9 +118,15 @@ impl Node {
     pub fn version_due(&self, now: Millis) -> Option<u32> {
         let after_ms = self.versions.after_ms;
         let since = self.versions.since.filter(|_| self.leads())?;
-        let is_alone = self.membership.members.len() == 1;
-        let has_waited = after_ms > 0 && now.since(since) >= after_ms;
-        (is_alone || has_waited).then(|| self.version_known())
+        let is_due = after_ms > 0 && now.since(since) >= after_ms && self.hears_all(now);
+        is_due.then(|| self.version_known())
+    }
+
+    /// A board that cannot be heard may be about to come back with another release.
+    fn hears_all(&self, now: Millis) -> bool {
+        let mut others =
+            self.membership.members.iter().filter(|member| member.id != self.config.id);
+        others.all(|member| self.hears(now, member.id) == Some(true))
     }
 
     /// The newest version that all members know.
@@ -218,6 +224,9 @@ mod tests {
         assert_eq!(due(&rig, leader), Some(VERSION));
         let away = leader % 3 + 1;
         rig.cut.push(away);
+        rig.run(rig.nodes[&leader].config.timing.unreachable_ms + 1_000);
+        let node = &rig.nodes[&leader];
+        assert_eq!((due(&rig, leader), node.version_known()), (None, VERSION), "it may come back");
         let ms = 3 * limits::PRESENCE_TICKS * rig.nodes[&leader].config.timing.tick_ms + 1_000;
         rig.run(ms);
         assert_eq!(due(&rig, leader), None);

@@ -8,7 +8,10 @@ pub(super) fn look(place: &Place<'_>) -> Vec<Finding> {
     let clocks = std::fs::read_dir(place.root.join("sys/class/rtc"));
     let has_rtc = clocks.is_ok_and(|mut clocks| clocks.next().is_some());
     vec![match (place.is_synchronised, has_rtc) {
-        (true, true) => Finding::ok(ABOUT, "it follows a time server, and one runs without power"),
+        (true, true) => Finding::ok(
+            ABOUT,
+            "it follows a time server, and one of its own may run without power (a Pi 5's with its battery)",
+        ),
         (true, false) => Finding::ok(
             ABOUT,
             "it follows a time server; none runs without power, so after a start readings wait \
@@ -16,7 +19,7 @@ pub(super) fn look(place: &Place<'_>) -> Vec<Finding> {
         ),
         (false, true) => Finding::look(
             ABOUT,
-            "it follows no time server; it was set, if at all, from one that runs without power",
+            "it follows no time server; it was set, if at all, from one of its own",
             "`timedatectl set-ntp true`; `understudy clock` says whether the agent takes it for \
              set",
         ),
@@ -39,7 +42,7 @@ mod tests {
         let with = Tree::new(&[("sys/class/rtc/rtc0/hctosys", "1\n")]);
         let without = Tree::new(&[]);
         let synced = |place: &Place<'_>| look(&Place { is_synchronised: true, ..*place });
-        with.finds(synced, Verdict::Ok, "and one runs without power");
+        with.finds(synced, Verdict::Ok, "may run without power");
         without.finds(synced, Verdict::Ok, "none runs without power, so");
         with.finds(look, Verdict::Look, "set-ntp true");
         without.finds(look, Verdict::Look, "the time may be anything");

@@ -9,7 +9,7 @@ use understudy_core::event::Millis;
 
 /// A start that got a piece further may take so long for the next one, microseconds: a card
 /// may stall, and one change be long in the applying.
-const PIECE_US: u32 = 600_000_000;
+const PIECE_US: u32 = 1_800_000_000;
 
 /// Between two such words, milliseconds.
 const STARTING_MS: u64 = 1_000;

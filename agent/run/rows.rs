@@ -15,6 +15,9 @@ use crate::{retention, settings, turn::Turn, version};
 /// Between two looks at the group's settings, while entries are applied.
 const SETTINGS_MS: u64 = 500;
 
+/// Between two tries to have the group go by another version.
+const RAISE_MS: u64 = 2_000;
+
 impl Member {
     /// Settings are rows like any other: what was applied since the last look may
     /// have changed them. A board whose rows are wrong elsewhere follows them too;
@@ -81,9 +84,10 @@ impl Member {
     /// The board that leads has the group go by what all its boards know.
     pub(super) fn raise_version(&mut self, now: Millis) {
         let Some(version) = self.node.version_due(now) else { return };
-        if !self.raises {
-            self.raises = true;
-            let request = Request::Write(sql::encode(&version::raise(version)));
+        let last = self.node.membership().members.iter().map(|member| member.id).max();
+        if let Some(last) = last.filter(|_| now.since(self.raised) >= RAISE_MS) {
+            self.raised = now;
+            let request = Request::Write(sql::encode(&version::raise(version, last)));
             let id = self.wait(Waiter::Version);
             self.happen(Event::Requested { id, request });
         }

@@ -25,7 +25,7 @@ The data: \fIstate.db\fR, which other programs may read, and \fIjournal.db\fR.
 The sockets: for the command line \fIcontrol.sock\fR, which is for root and the group understudy, for readings
 \fIreadings.sock\fR and \fIreadings.stream.sock\fR.
 .TP
-.I /etc/understudy/NAME.toml, /var/lib/understudy@NAME
+.I /var/lib/understudy@NAME
 The same of \fIunderstudy@NAME.service\fR, a second agent that is in another group; its sockets are with its
 data. Its commands are \fBunderstudy \-\-dir /var/lib/understudy@NAME\fR ...
 .SH EXIT STATUS
