@@ -97,9 +97,16 @@ fn make(path: &Path, mode: u32) -> Result<(), StoreError> {
 
 /// A file of ours, made when it is not there, for one thread at a time.
 fn open(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    open_with(path, vfs, OpenFlags::SQLITE_OPEN_CREATE)
+}
+
+/// The same of one that is there: a board that forgets its group gets none anew.
+fn open_again(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {
+    open_with(path, vfs, OpenFlags::empty())
+}
+
+fn open_with(path: &Path, vfs: Option<&str>, more: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
     match vfs {
         Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
         None => Connection::open_with_flags(path, flags),

@@ -443,7 +443,8 @@ impl Database {
     /// Begins anew with another connection, which knows nothing of the file yet.
     fn reopen(&mut self) -> Result<(), Failure> {
         let halt = |error: &dyn std::fmt::Display| Failure::Halt(error.to_string());
-        let mut connection = connect(&self.path, &self.options).map_err(|error| halt(&error))?;
+        let mut connection =
+            connect_again(&self.path, &self.options).map_err(|error| halt(&error))?;
         self.hook.remove(&self.connection);
         self.hook =
             equip(&mut connection, &self.authorizer, &self.budget).map_err(|error| halt(&error))?;
@@ -528,10 +529,19 @@ fn equip(
     Ok(Hook::install(connection, Notes::default()))
 }
 
-/// A connection as every board opens it. Closing it brings no WAL back: one that
-/// closes last would try again what has failed for the one that writes.
+/// The file, made when it is not there.
 fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
-    let connection = super::open(path, options.vfs.as_deref())?;
+    set_up(super::open(path, options.vfs.as_deref())?)
+}
+
+/// Another connection to it.
+fn connect_again(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
+    set_up(super::open_again(path, options.vfs.as_deref())?)
+}
+
+/// A connection as every board has it. Closing it brings no WAL back: one that
+/// closes last would try again what has failed for the one that writes.
+fn set_up(connection: Connection) -> rusqlite::Result<Connection> {
     connection.execute_batch(
         "PRAGMA page_size = 1024; PRAGMA encoding = 'UTF-8'; PRAGMA auto_vacuum = NONE;
          PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;

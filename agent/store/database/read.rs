@@ -15,7 +15,7 @@ use super::{
     bind::{CACHED_PARAMETERS_MAX, Given},
     budget::{self, Budget},
     capture::value_of,
-    connect, refusal,
+    connect_again, refusal,
     text::{next_statement, words},
 };
 use crate::store::StoreError;
@@ -101,7 +101,7 @@ impl Database {
 
 /// A connection that sees what is committed now, and nothing later.
 pub(super) fn read_from_now(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
-    let connection = connect(path, options)?;
+    let connection = connect_again(path, options)?;
     connection
         .execute_batch("PRAGMA query_only = ON; BEGIN; SELECT count(*) FROM sqlite_schema;")?;
     Ok(connection)
@@ -118,7 +118,7 @@ pub struct Reader {
 impl Reader {
     fn open(path: &Path, options: &Options, authorizer: Authorizer) -> Result<Self, StoreError> {
         let at = |error: rusqlite::Error| StoreError::new(path, error);
-        let mut connection = connect(path, options).map_err(at)?;
+        let mut connection = connect_again(path, options).map_err(at)?;
         connection.execute_batch("PRAGMA query_only = ON").map_err(at)?;
         let budget = Budget::new(options.clock);
         authorizer.install(&connection).map_err(at)?;
@@ -466,6 +466,19 @@ mod tests {
 
     fn rows(count: usize) -> String {
         format!("WITH c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT {count}) ")
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_not_made_anew_by_who_reads_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut database = Database::open(directory.path(), Options::default()).unwrap();
+        database.commit().unwrap();
+        for name in ["state.db", "state.db-wal", "state.db-shm"] {
+            let _ = std::fs::remove_file(directory.path().join(name));
+        }
+        assert!(database.reader().is_err());
+        assert!(read_from_now(&directory.path().join("state.db"), &Options::default()).is_err());
+        assert!(!directory.path().join("state.db").exists());
     }
 
     #[test]
