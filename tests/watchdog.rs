@@ -88,7 +88,7 @@ fn systemd_hears_of_a_start_then_that_it_serves_then_that_it_is_alive() {
     agents.start("a", &systemd.environment());
     let (before, ready) = systemd.hear_until("READY=1");
     assert!(ready.contains("STATUS=waiting for `understudy init`"), "{ready}");
-    assert_eq!(before, ["EXTEND_TIMEOUT_USEC=600000000"]);
+    assert_eq!(before, ["EXTEND_TIMEOUT_USEC=1800000000"]);
     systemd.hear_until(FED);
     agents.wait("a", "to answer", |_| true);
     let _token = agents.found("a");
