@@ -73,9 +73,11 @@ pub fn run(options: RunOptions) -> Result<(), String> {
         .thread_stack_size(512 << 10)
         .build()
         .map_err(|error| format!("the agent cannot start: {error}"))?;
-    crate::store::ffi::limit_memory(sqlite_bytes()?);
+    let limits = budget()?;
+    let sqlite_bytes = i64::try_from(limits.sqlite_bytes_max).map_err(|error| error.to_string())?;
+    crate::store::ffi::limit_memory(sqlite_bytes);
     crate::store::ffi::limit_arenas();
-    let ended = runtime.block_on(board(options));
+    let ended = runtime.block_on(board(options, limits));
     runtime.shutdown_background();
     ended
 }
@@ -86,12 +88,7 @@ fn budget() -> Result<Budget, String> {
     Ok(board::recognised(model.as_deref(), std::env::consts::ARCH)?.budget)
 }
 
-/// What SQLite may take on this board, bytes.
-fn sqlite_bytes() -> Result<i64, String> {
-    i64::try_from(budget()?.sqlite_bytes_max).map_err(|error| error.to_string())
-}
-
-async fn board(options: RunOptions) -> Result<(), String> {
+async fn board(options: RunOptions, limits: Budget) -> Result<(), String> {
     let will = match options.parent {
         Some(_) => Will::over_stdin().map_err(|error| format!("the agent's parent: {error}"))?,
         None => Will::default(),
@@ -138,7 +135,7 @@ async fn board(options: RunOptions) -> Result<(), String> {
     };
     let (stopped, stopping) = oneshot::channel();
     let own = (journal, road, doors);
-    let member = member(&options, (identity, will), own, (caller, desk), stopping);
+    let member = member((&options, limits), (identity, will), own, (caller, desk), stopping);
     tokio::pin!(member);
     let mut stopped = Some(stopped);
     loop {
@@ -178,7 +175,7 @@ fn on_signal() -> Result<impl Future<Output = ()>, String> {
 
 /// Everything a member is made of, started and run.
 async fn member(
-    options: &RunOptions,
+    (options, limits): (&RunOptions, Budget),
     (identity, mut will): (Identity, Will),
     (mut journal, mut road, mut doors): (Journal, Road, Doors),
     (caller, desk): (Caller, Desk),
@@ -189,7 +186,7 @@ async fn member(
     let (mut database, restored) = brought_forward(options, &mut journal, &mut doors)?;
     let stored = stored_settings(&mut database)?;
     let timing = settings::timing(&stored);
-    let budgets = budgets(options, witness)?;
+    let budgets = budgets(options, limits, witness);
     let seed = u64::from_le_bytes(random()?);
     let nonce = u64::from_le_bytes(random()?);
     let mut keyring = Keyring::new(&identity);
@@ -316,10 +313,10 @@ fn facts(
 
 /// What the agent uses of its board; the spool and a witness's log, in the journal's file,
 /// have bounds of their own.
-fn budgets(options: &RunOptions, witness: bool) -> Result<Budgets, String> {
+fn budgets(options: &RunOptions, limits: Budget, witness: bool) -> Budgets {
     let witness_mb = if witness { options.witness.log_mb } else { 0 };
     let beside_bytes = (options.readings.spool_mb + witness_mb) << 20;
-    Ok(Budgets::new(clock::now(), &options.directory, budget()?, beside_bytes))
+    Budgets::new(clock::now(), &options.directory, limits, beside_bytes)
 }
 
 /// What becomes of the data with the machine's next start, if it does not stay.

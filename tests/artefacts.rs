@@ -2,10 +2,7 @@
 //! machine imitates the others: the kernel hands their programs to QEMU (`cross/test` sees
 //! to that), and QEMU takes from the environment which processor it is to be.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::{env, path::PathBuf};
 
 /// Names the folder of the artefacts, `target/cross`. Without it there are none to test.
 const FOLDER: &str = "UNDERSTUDY_ARTEFACTS";
@@ -36,12 +33,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All, the smallest machine first.
-    pub const ALL: [Self; 4] = [Self::Armv6, Self::Armv7, Self::Arm64, Self::X86];
-
     /// What is built for it, as Rust names it.
-    #[must_use]
-    pub const fn target(self) -> &'static str {
+    const fn target(self) -> &'static str {
         match self {
             Self::Armv6 => "arm-unknown-linux-musleabihf",
             Self::Armv7 => "armv7-unknown-linux-gnueabihf",
@@ -71,17 +64,8 @@ impl Kind {
             eprintln!("{FOLDER} names no folder: {self:?} is not tested (cross/test does that)");
             return None;
         };
-        Some(self.machine_of(&folder))
-    }
-
-    /// Such a machine, with the build that is in this folder of artefacts.
-    ///
-    /// # Panics
-    /// When it is not there.
-    #[must_use]
-    pub fn machine_of(self, folder: &Path) -> Machine {
         let program = folder.join(self.target()).join("understudy");
         assert!(program.is_file(), "no {}: cross/build {}", program.display(), self.target());
-        Machine { program, environment: self.environment() }
+        Some(Machine { program, environment: self.environment() })
     }
 }

@@ -34,10 +34,18 @@ pub(super) struct Arguments {
     wait: String,
 }
 
+/// Seconds of a `--wait`.
+///
+/// # Errors
+/// Says what it takes.
+pub(super) fn wait_s(wait: &str) -> Result<u64, String> {
+    let seconds = duration_s(wait).filter(|seconds| (1..=WAIT_S_MAX).contains(seconds));
+    seconds.ok_or_else(|| format!("--wait is a time from 1s to 1h, not {wait}"))
+}
+
 pub(super) fn drain(places: &Places, arguments: Arguments) -> Result<(), String> {
     let Arguments { board, wait } = arguments;
-    let wait_s = duration_s(&wait).filter(|seconds| (1..=WAIT_S_MAX).contains(seconds));
-    let wait_s = wait_s.ok_or_else(|| format!("--wait is a time from 1s to 1h, not {wait}"))?;
+    let wait_s = wait_s(&wait)?;
     let board = set(places, board, true)?;
     let mut left = Vec::new();
     for _ in 0..wait_s * LOOKS_A_SECOND {

@@ -5,11 +5,10 @@ use std::{collections::BTreeMap, io::ErrorKind, os::unix::net::UnixStream, time:
 
 use understudy_core::event::Millis;
 
-use super::{asked_status, sql};
+use super::{asked_status, drain::wait_s, sql};
 use crate::{
     config::Places,
     driver::clock,
-    retention::duration_s,
     settings,
     status::Status,
     terminal,
@@ -18,9 +17,6 @@ use crate::{
 
 /// Between two looks at the group.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Longest wait, seconds.
-const WAIT_S_MAX: u64 = 3_600;
 
 /// `understudy turn`
 #[derive(Debug, clap::Args)]
@@ -36,29 +32,22 @@ pub(super) struct Arguments {
 
 /// Takes the turn, or says why it goes on without.
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), String> {
-    let wait = &arguments.wait;
-    let wait_s = duration_s(wait).filter(|seconds| (1..=WAIT_S_MAX).contains(seconds));
-    let wait_s = wait_s.ok_or_else(|| format!("--wait is a time from 1s to 1h, not {wait}"))?;
+    let wait_s = wait_s(&arguments.wait)?;
     if !runs(places) {
         return terminal::line("No agent runs here: there is nothing to wait for.");
     }
     let mut patience = Patience { wait_s, known: BTreeMap::new() };
     loop {
-        let status = match asked_status(places) {
-            Ok(status) => status,
+        let asked = asked_status(places);
+        if let Err(reason) = &asked {
             // It may be started anew just now.
-            Err(reason)
-                if patience.holds_up(
-                    clock::now(),
-                    &Obstacle::Group(reason.clone()),
-                    &Status::default(),
-                ) =>
-            {
+            let silent = Obstacle::Group(reason.clone());
+            if patience.holds_up(clock::now(), &silent, &Status::default()) {
                 std::thread::sleep(LOOK);
                 continue;
             }
-            Err(reason) => return Err(reason),
-        };
+        }
+        let status = asked?;
         if status.role == "waiting" || status.removed {
             return terminal::line("This board is in no group: there is nothing to wait for.");
         }

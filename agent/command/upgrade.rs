@@ -28,25 +28,35 @@ pub(super) fn run(places: &Places) -> Result<(), String> {
 
 /// The version to go by from now on, or why there is none.
 fn chosen(status: &Status) -> Result<u32, String> {
-    let own = status.members.iter().find(|member| member.id == status.id);
-    let newest = own.and_then(|member| member.known_version).unwrap_or(status.group_version);
+    let newest = own_version(status).unwrap_or(status.group_version);
     let may_rise = status.known_version > status.group_version
         && status.members.iter().all(|member| member.reachable);
     if status.group_version >= newest || may_rise {
         return Ok(status.known_version.max(status.group_version));
     }
-    let names: Vec<String> =
-        status.members.iter().filter(|m| is_behind(status, m)).map(named).collect();
     Err(format!(
         "not all boards know more than version {}: {}. Update them first, or take out those that \
          are gone for good (`understudy remove`)",
         status.group_version,
-        names.join(", ")
+        behind(status)
     ))
 }
 
-fn is_behind(status: &Status, member: &MemberStatus) -> bool {
-    !member.reachable || member.known_version.is_none_or(|known| known <= status.group_version)
+/// The newest version that the board knows which was asked.
+fn own_version(status: &Status) -> Option<u32> {
+    status.members.iter().find(|member| member.id == status.id)?.known_version
+}
+
+/// Boards that cannot go on, with why; empty where all can.
+fn behind(status: &Status) -> String {
+    let knows_more = |known: u32| known > status.group_version;
+    let is_behind =
+        |member: &&MemberStatus| !member.reachable || !member.known_version.is_some_and(knows_more);
+    listed(status.members.iter().filter(is_behind))
+}
+
+fn listed<'m>(members: impl Iterator<Item = &'m MemberStatus>) -> String {
+    members.map(named).collect::<Vec<_>>().join(", ")
 }
 
 fn named(member: &MemberStatus) -> String {
@@ -60,7 +70,7 @@ fn named(member: &MemberStatus) -> String {
 
 /// What `status` says where the group does not make use of all that this board can.
 pub(super) fn words(status: &Status) -> Option<String> {
-    let own = status.members.iter().find(|member| member.id == status.id)?.known_version?;
+    let own = own_version(status)?;
     if status.group_version == 0 {
         return None;
     }
@@ -68,8 +78,7 @@ pub(super) fn words(status: &Status) -> Option<String> {
         return left_behind(status);
     }
     let mut out = String::from("This understudy can more than the group makes use of");
-    let behind: Vec<String> =
-        status.members.iter().filter(|m| is_behind(status, m)).map(named).collect();
+    let behind = behind(status);
     let _ = match behind.is_empty() {
         true => write!(
             out,
@@ -77,7 +86,7 @@ pub(super) fn words(status: &Status) -> Option<String> {
              or by `understudy upgrade`."
         ),
         false => {
-            write!(out, ": {}. It does once all boards are there and run it.", behind.join(", "))
+            write!(out, ": {behind}. It does once all boards are there and run it.")
         }
     };
     out.push_str(" Until then boards can go back to the one before.");
@@ -89,13 +98,13 @@ fn left_behind(status: &Status) -> Option<String> {
     let knows_less = |member: &&MemberStatus| {
         member.known_version.is_some_and(|known| known < status.group_version)
     };
-    let behind: Vec<String> = status.members.iter().filter(knows_less).map(named).collect();
+    let behind = listed(status.members.iter().filter(knows_less));
     (!behind.is_empty()).then(|| {
         format!(
             "The group goes by version {}, which needs understudy {}: {}. Update it.",
             status.group_version,
             version::text(release_of(status.group_version)),
-            behind.join(", ")
+            behind
         )
     })
 }

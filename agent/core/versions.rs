@@ -88,15 +88,10 @@ pub(crate) struct Versions {
     /// What the group goes by, and after how many milliseconds it goes on; 0 for not by itself.
     group: Option<u32>,
     after_ms: u64,
-    told: BTreeMap<NodeId, Told>,
+    /// What was said of boards, each with the tick at which it was.
+    told: BTreeMap<NodeId, (Runs, u64)>,
     /// Since when all members know more, as this leader knows.
     since: Option<Millis>,
-}
-
-struct Told {
-    boot: u64,
-    build: Build,
-    tick: u64,
 }
 
 impl Node {
@@ -140,25 +135,26 @@ impl Node {
     /// What program a board runs, as far as it or the leader has said lately.
     #[must_use]
     pub fn build_of(&self, id: NodeId) -> Option<Build> {
+        self.runs(id).map(|runs| runs.build)
+    }
+
+    fn runs(&self, id: NodeId) -> Option<Runs> {
         if id == self.config.id {
-            return Some(OWN);
+            return Some(Runs { id, boot: self.config.boot, build: OWN });
         }
-        let told = self.versions.told.get(&id)?;
-        let is_young = self.ticks - told.tick <= 3 * limits::PRESENCE_TICKS;
-        let is_of_this_start = told.boot >= self.memories.of(id).start.boot;
-        (is_young && is_of_this_start).then_some(told.build)
+        let (runs, tick) = self.versions.told.get(&id)?;
+        let is_young = self.ticks - tick <= 3 * limits::PRESENCE_TICKS;
+        let is_of_this_start = runs.boot >= self.memories.of(id).start.boot;
+        (is_young && is_of_this_start).then_some(*runs)
     }
 
     /// Says what this board runs, and a leader what the others do.
     pub(crate) fn say_builds(&mut self, now: Millis, to: NodeId) {
-        let own = Runs { id: self.config.id, boot: self.config.boot, build: OWN };
-        let others = self.membership.members.iter().filter(|member| member.id != own.id);
-        let others = others.filter_map(|member| {
-            let (id, build) = (member.id, self.build_of(member.id)?);
-            Some(Runs { id, boot: self.versions.told.get(&id)?.boot, build })
-        });
-        let runs = core::iter::once(own).chain(others.filter(|_| self.leads()));
-        let runs: Vec<Runs> = runs.take(limits::MEMBERS_MAX).collect();
+        let own = self.config.id;
+        let others = self.membership.members.iter().map(|member| member.id);
+        let others = others.filter(|id| *id != own && self.leads());
+        let boards = core::iter::once(own).chain(others);
+        let runs = boards.filter_map(|id| self.runs(id)).take(limits::MEMBERS_MAX).collect();
         self.say(now, to, &Frame::Runs { runs });
     }
 
@@ -169,9 +165,9 @@ impl Node {
         }
         let leads = !self.leads() && self.leader() == Some(from);
         let tick = self.ticks;
-        for Runs { id, boot, build } in runs {
-            if id == from || leads && self.membership.member(id).is_some() {
-                self.versions.told.insert(id, Told { boot, build, tick });
+        for runs in runs {
+            if runs.id == from || leads && self.membership.member(runs.id).is_some() {
+                self.versions.told.insert(runs.id, (runs, tick));
             }
         }
         let members = &self.membership;
