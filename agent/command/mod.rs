@@ -32,6 +32,7 @@ mod history;
 mod members;
 mod plot;
 mod readings;
+mod releases;
 mod restore;
 mod retention;
 mod scrub;

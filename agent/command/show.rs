@@ -364,7 +364,7 @@ pub(super) fn status(status: &Status) -> String {
         out.push_str(&words);
         out.push('\n');
     }
-    if let Some(words) = super::upgrade::words(status) {
+    if let Some(words) = super::releases::words(status) {
         out.push_str(&words);
         out.push('\n');
     }
