@@ -114,6 +114,12 @@ impl Board {
         Ok(())
     }
 
+    /// Should it have sources whose names begin so?
+    #[must_use]
+    pub fn tells(&self, sources: &str) -> bool {
+        self.sensors.iter().any(|name| name.starts_with(sources))
+    }
+
     /// Kinds of sensors it should have that are not among these, by their names.
     #[must_use]
     pub fn missing<'b>(&'b self, found: &[String]) -> Vec<&'b str> {

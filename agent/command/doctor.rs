@@ -4,6 +4,9 @@ use std::{
     fmt::Write as _,
     path::Path,
     process::{Command, ExitCode, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use serde_json::json;
@@ -18,6 +21,9 @@ use crate::{
     status::Status,
     terminal,
 };
+
+/// A program that is asked has so long for its answer.
+const SAYS: Duration = Duration::from_secs(10);
 
 /// What is to be looked at.
 #[derive(Debug, clap::Args)]
@@ -61,7 +67,8 @@ fn board(places: &Places, is_json: bool) -> Result<ExitCode, String> {
         directory: &options.directory,
         ask: &said,
         is_synchronised: clock::is_synchronised(),
-        is_pi: model.is_some_and(|model| model.starts_with("Raspberry Pi")),
+        is_pi: model.as_ref().is_some_and(|model| model.starts_with("Raspberry Pi")),
+        board: &board::recognised(model.as_deref(), std::env::consts::ARCH)?,
     };
     found.extend(doctor::board(&place, status.as_ref()));
     found.extend(status.map(|status| others(places, &status)).unwrap_or_default());
@@ -85,11 +92,14 @@ fn others(places: &Places, status: &Status) -> Vec<Finding> {
     }
 }
 
-/// What a program says; nothing where it is not there, or fails.
+/// What a program says; nothing where it is not there, fails, or takes too long.
 fn said(program: &str, words: &[&str]) -> Option<String> {
     let mut asked = Command::new(program);
-    asked.args(words).stdin(Stdio::null()).stderr(Stdio::null());
-    let output = asked.output().ok().filter(|output| output.status.success())?;
+    asked.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let child = asked.spawn().ok()?;
+    let (end, ended) = mpsc::channel();
+    thread::spawn(move || end.send(child.wait_with_output()));
+    let output = ended.recv_timeout(SAYS).ok()?.ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use serde::Serialize;
+use understudy_boards::board::Board;
 
 use crate::status::Status;
 
@@ -90,6 +91,8 @@ pub struct Place<'p> {
     pub is_synchronised: bool,
     /// This is a Raspberry Pi.
     pub is_pi: bool,
+    /// What is known of boards of this kind.
+    pub board: &'p Board,
 }
 
 /// What is found of this board; `status` is its agent's, where that runs.
@@ -123,6 +126,8 @@ pub fn not_probed(reason: &str) -> Finding {
 #[cfg(test)]
 mod rig {
     use std::fs;
+
+    use understudy_boards::board;
 
     use super::*;
 
@@ -161,7 +166,9 @@ mod rig {
                 said.map(|(_, text)| (*text).to_owned())
             };
             let (root, directory) = (self.folder.path(), Path::new("/"));
-            let place = Place { root, directory, ask: &ask, is_synchronised: false, is_pi: true };
+            let board = board::recognised(Some("Raspberry Pi 4 Model B"), "aarch64").unwrap();
+            let (board, is_synchronised, is_pi) = (&board, false, true);
+            let place = Place { root, directory, ask: &ask, is_synchronised, is_pi, board };
             let words = |it: Finding| {
                 (
                     it.verdict,

@@ -6,9 +6,13 @@ use super::{Finding, Place};
 
 const ABOUT: &str = "power";
 
-/// Bits of what the firmware has cut back: now, and from bit 16 on since the start.
+/// Bits of what the firmware cuts back now. From bit 16 on it says the same of the time before,
+/// which is nothing to go by: Linux clears those as it looks at them.
 const UNDERVOLTAGE: u32 = 1;
 const HOT: u32 = 1 << 1 | 1 << 2 | 1 << 3;
+
+/// From here on a Raspberry Pi is slowed down, degrees Celsius.
+const HOT_C: f64 = 80.0;
 
 pub(super) fn look(place: &Place<'_>) -> Vec<Finding> {
     let sources = sources(place.root);
@@ -17,42 +21,48 @@ pub(super) fn look(place: &Place<'_>) -> Vec<Finding> {
         source.read().ok()
     };
     let alarm = value(&|name| name.starts_with("hwmon/rpi_volt") && name.ends_with("_alarm"));
+    // Newer kernels complain in their log of whoever reads this.
+    let cut = || value(&|name| name == "firmware/throttled");
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "it was read as a u32"
     )]
-    let cut = value(&|name| name == "firmware/throttled").map(|cut| cut as u32);
+    let cut = if alarm.is_none() { cut().map(|cut| cut as u32) } else { None };
     if alarm.is_none() && cut.is_none() {
         return Vec::new();
     }
-    vec![of(alarm.is_some_and(|alarm| alarm > 0.0), cut.unwrap_or(0))]
+    let cut = cut.unwrap_or(0);
+    let is_low = alarm.is_some_and(|alarm| alarm > 0.0) || cut & UNDERVOLTAGE != 0;
+    let heat = value(&|name| name == "thermal/cpu-thermal");
+    let is_hot = heat.is_some_and(|heat| heat >= HOT_C) || cut & HOT != 0;
+    let is_known = !place.board.models.is_empty();
+    vec![of(is_low, is_hot, !is_known || place.board.tells("hwmon/rpi_volt/"))]
 }
 
-fn of(is_low: bool, cut: u32) -> Finding {
-    const SUPPLY: &str = "a stronger supply, a shorter and thicker cable, fewer devices on USB: a \
-                          board whose voltage falls corrupts cards and starts anew by itself";
-    const COOL: &str = "a heat sink, or air";
-    let (now, before) = (cut & 0xffff, cut >> 16);
-    if is_low || now & UNDERVOLTAGE != 0 {
-        return Finding::fault(ABOUT, "the voltage is too low right now", SUPPLY);
+fn of(is_low: bool, is_hot: bool, tells: bool) -> Finding {
+    if is_low {
+        return Finding::fault(
+            ABOUT,
+            "the voltage is too low right now",
+            "a stronger supply, a shorter and thicker cable, fewer devices on USB: a board whose \
+             voltage falls corrupts cards and starts anew by itself",
+        );
     }
-    if before & UNDERVOLTAGE != 0 {
-        let found = "the voltage has been too low since this board was started";
-        return Finding::look(ABOUT, found, SUPPLY);
+    if is_hot {
+        let found = "the board is slowed down: it is too hot";
+        return Finding::look(ABOUT, found, "a heat sink, or air");
     }
-    if now & HOT != 0 {
-        return Finding::look(ABOUT, "the board is slowed down: it is too hot", COOL);
+    if !tells {
+        return Finding::ok(ABOUT, "not too hot; this board cannot tell a voltage that is too low");
     }
-    if before & HOT != 0 {
-        let found = "the board has been slowed down by heat since it was started";
-        return Finding::look(ABOUT, found, COOL);
-    }
-    Finding::ok(ABOUT, "the voltage has been high enough")
+    Finding::ok(ABOUT, "the voltage is high enough now, and it is not too hot")
 }
 
 #[cfg(test)]
 mod tests {
+    use understudy_boards::board;
+
     use super::*;
     use crate::doctor::{Verdict, rig::Tree};
 
@@ -63,7 +73,17 @@ mod tests {
             ("sys/class/hwmon/hwmon1/name", "rpi_volt\n"),
             ("sys/class/hwmon/hwmon1/in0_lcrit_alarm", "0\n"),
         ]);
-        tree.finds(look, Verdict::Ok, "high enough");
+        tree.finds(look, Verdict::Ok, "high enough now");
+        let zero = board::all().unwrap().into_iter().find(|board| board.key == "pi-zero-w");
+        let zero = zero.unwrap();
+        let at_zero = |place: &Place<'_>| look(&Place { board: &zero, ..*place });
+        tree.finds(at_zero, Verdict::Ok, "cannot tell a voltage");
+        tree.put("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n");
+        tree.put("sys/class/thermal/thermal_zone0/temp", "79900\n");
+        tree.finds(look, Verdict::Ok, "not too hot");
+        tree.put("sys/class/thermal/thermal_zone0/temp", "80100\n");
+        tree.finds(look, Verdict::Look, "it is too hot");
+        tree.finds(at_zero, Verdict::Look, "it is too hot");
         tree.put("sys/class/hwmon/hwmon1/in0_lcrit_alarm", "1\n");
         tree.finds(look, Verdict::Fault, "too low right now a stronger supply");
         const CUT: &str =
@@ -71,12 +91,21 @@ mod tests {
         for (cut, verdict, words) in [
             ("0x0", Verdict::Ok, "high enough"),
             ("50005", Verdict::Fault, "right now"),
-            ("50000", Verdict::Look, "has been too low"),
+            ("50000", Verdict::Ok, "high enough now"),
             ("0x20002", Verdict::Look, "it is too hot"),
-            ("80000", Verdict::Look, "slowed down by heat"),
         ] {
             let tree = Tree::new(&[(CUT, cut)]);
             tree.finds(look, verdict, words);
         }
+    }
+
+    #[test]
+    fn the_file_that_kernels_complain_of_is_read_where_there_is_no_other_alone() {
+        let tree = Tree::new(&[
+            ("sys/class/hwmon/hwmon1/name", "rpi_volt\n"),
+            ("sys/class/hwmon/hwmon1/in0_lcrit_alarm", "0\n"),
+            ("sys/bus/platform/drivers/raspberrypi-firmware/soc:firmware/get_throttled", "5"),
+        ]);
+        tree.finds(look, Verdict::Ok, "high enough now");
     }
 }

@@ -1,12 +1,22 @@
 //! Watchdogs: does systemd start an agent anew that hangs, and the hardware a board?
 
+use std::fs;
+
 use super::{Finding, Place};
 
 const ABOUT: &str = "watchdog";
 
-/// What a Raspberry Pi's waits for at the most, milliseconds: what is longer newer kernels make
-/// up for; with older ones it has no effect, or has the board start anew again and again.
+/// What a Raspberry Pi's waits for at the most, milliseconds. Linux before [`MENDED`] refuses
+/// more, or has the board start anew again and again (systemd/systemd#21949, #27427).
 const PI_MS_MAX: u64 = 15_000;
+
+/// From this release of Linux on its kernel does what the hardware cannot
+/// (raspberrypi/linux#5838).
+const MENDED: (u32, u32) = (6, 8);
+
+/// And yet, until raspberrypi/linux#7432, the hardware waits only for what is left of the time
+/// by this one, milliseconds, while Linux answers for it twice in that.
+const PI_MS_WRAPPED: u64 = 16_000;
 
 pub(super) fn look(place: &Place<'_>) -> Vec<Finding> {
     if !place.root.join("run/systemd/system").exists() {
@@ -18,7 +28,8 @@ pub(super) fn look(place: &Place<'_>) -> Vec<Finding> {
 }
 
 fn of_agent(place: &Place<'_>) -> Finding {
-    let said = (place.ask)("systemctl", &["show", "understudy", "--property=WatchdogUSec"]);
+    let unit = unit(place);
+    let said = (place.ask)("systemctl", &["show", unit, "--property=WatchdogUSec"]);
     match said.as_deref().and_then(|said| milliseconds(said, "WatchdogUSec=")) {
         Some(ms) if ms > 0 => Finding::ok(
             ABOUT,
@@ -30,10 +41,18 @@ fn of_agent(place: &Place<'_>) -> Finding {
         Some(_) | None => Finding::look(
             ABOUT,
             "systemd does not start the agent anew when it hangs",
-            "WatchdogSec=90 and Restart=always in the [Service] part of its unit (`systemctl edit \
-             understudy`)",
+            format!(
+                "WatchdogSec=90 and Restart=always in the [Service] part of its unit (`systemctl \
+                 edit {unit}`)"
+            ),
         ),
     }
+}
+
+/// The unit of the package that has this data folder: an instance's folder is named like it.
+fn unit<'p>(place: &Place<'p>) -> &'p str {
+    let name = place.directory.file_name().and_then(|name| name.to_str());
+    name.filter(|name| name.starts_with("understudy@")).unwrap_or("understudy")
 }
 
 fn of_board(place: &Place<'_>) -> Finding {
@@ -41,26 +60,54 @@ fn of_board(place: &Place<'_>) -> Finding {
         return Finding::ok(ABOUT, "this board has no watchdog of its own");
     }
     let said = (place.ask)("systemctl", &["show", "--property=RuntimeWatchdogUSec"]);
-    const SET: &str = "RuntimeWatchdogSec=14 under [Manager] in \
-                       /etc/systemd/system.conf.d/watchdog.conf, then `systemctl daemon-reexec`";
-    match said.as_deref().and_then(|said| milliseconds(said, "RuntimeWatchdogUSec=")) {
-        Some(ms) if ms > PI_MS_MAX && place.is_pi => Finding::look(
-            ABOUT,
-            format!(
-                "RuntimeWatchdogSec is {} s, and this board's watchdog waits for 15 s at the most: \
-                 a newer kernel makes up for that, an older one does not",
-                ms / 1_000
-            ),
-            SET,
-        ),
-        Some(ms) if ms > 0 => Finding::ok(
-            ABOUT,
-            format!("the board starts anew when Linux hangs for {} s", ms / 1_000),
-        ),
-        Some(_) | None => {
-            Finding::look(ABOUT, "the board does not start anew when Linux hangs", SET)
+    let Some(ms) = said.as_deref().and_then(|said| milliseconds(said, "RuntimeWatchdogUSec="))
+    else {
+        return set(place, "the board does not start anew when Linux hangs");
+    };
+    let seconds = ms / 1_000;
+    if ms == 0 {
+        return set(place, "the board does not start anew when Linux hangs");
+    }
+    if place.is_pi && ms > PI_MS_MAX {
+        if !is_mended(place) {
+            return set(
+                place,
+                format!(
+                    "RuntimeWatchdogSec is {seconds} s, and this board's watchdog waits for 15 s \
+                     at the most: Linux before 6.8, as here, does not make up for that"
+                ),
+            );
+        }
+        let left = ms % PI_MS_WRAPPED;
+        if left <= PI_MS_WRAPPED / 2 {
+            return set(
+                place,
+                format!(
+                    "RuntimeWatchdogSec is {seconds} s, of which many kernels let this board's \
+                     watchdog wait for {} s alone: the board may start anew again and again",
+                    left / 1_000
+                ),
+            );
         }
     }
+    Finding::ok(ABOUT, format!("the board starts anew when Linux hangs for {seconds} s"))
+}
+
+fn set(place: &Place<'_>, found: impl Into<String>) -> Finding {
+    let time = if place.is_pi && !is_mended(place) { "14" } else { "1min" };
+    let advice = format!(
+        "RuntimeWatchdogSec={time} under [Manager] in /etc/systemd/system.conf.d/watchdog.conf, \
+         then `systemctl daemon-reexec`"
+    );
+    Finding::look(ABOUT, found, advice)
+}
+
+/// Is the kernel one that lets a Raspberry Pi's watchdog wait for longer than it can?
+fn is_mended(place: &Place<'_>) -> bool {
+    let release = fs::read_to_string(place.root.join("proc/sys/kernel/osrelease"));
+    let release = release.unwrap_or_default();
+    let mut numbers = release.split(['.', '-', '+']).map_while(|number| number.parse().ok());
+    numbers.next().zip(numbers.next()).is_some_and(|release| release >= MENDED)
 }
 
 /// As systemd shows a time: `14s`, `1min 30s`, `0`, `infinity`; the last two are none.
@@ -115,7 +162,7 @@ mod tests {
         let files = [("run/systemd/system/x", ""), ("dev/watchdog0", "")];
         let wanted = [
             (Verdict::Look, "does not start the agent anew when it hangs WatchdogSec=90"),
-            (Verdict::Look, "the board does not start anew when Linux hangs"),
+            (Verdict::Look, "does not start anew when Linux hangs RuntimeWatchdogSec=14 under"),
         ];
         two(&Tree::new(&files), wanted);
         let agent = "systemctl show understudy --property=WatchdogUSec";
@@ -127,10 +174,40 @@ mod tests {
         ];
         two(&tree().says(board, "RuntimeWatchdogUSec=14s\n"), wanted);
         let tree = tree().says(board, "RuntimeWatchdogUSec=20s\n");
-        two(&tree, [wanted[0], (Verdict::Look, "RuntimeWatchdogSec is 20 s")]);
+        two(&tree, [wanted[0], (Verdict::Look, "RuntimeWatchdogSec is 20 s, and this")]);
         let other = tree.look(|place| look(&Place { is_pi: false, ..*place }));
         assert_eq!(other[1].0, Verdict::Ok, "{other:?}");
         let bare = Tree::new(&files[..1]).says(agent, "WatchdogUSec=1min\n");
         two(&bare, [wanted[0], (Verdict::Ok, "no watchdog of its own")]);
+    }
+    #[test]
+    fn a_minute_is_right_for_the_pi_where_linux_makes_up_for_it() {
+        const OLD: &str = "5.10.103-v7l+\n";
+        const NEW: &str = "6.12.25+rpt-rpi-v8\n";
+        let board = "systemctl show --property=RuntimeWatchdogUSec";
+        for (kernel, shown, verdict, words) in [
+            (NEW, "RuntimeWatchdogUSec=1min\n", Verdict::Ok, "hangs for 60 s"),
+            (NEW, "RuntimeWatchdogUSec=14s\n", Verdict::Ok, "hangs for 14 s"),
+            (NEW, "RuntimeWatchdogUSec=1min 40s\n", Verdict::Look, "wait for 4 s alone"),
+            (NEW, "RuntimeWatchdogUSec=0\n", Verdict::Look, "RuntimeWatchdogSec=1min under"),
+            (OLD, "RuntimeWatchdogUSec=1min\n", Verdict::Look, "RuntimeWatchdogSec=14 under"),
+        ] {
+            let files = [("dev/watchdog0", ""), ("proc/sys/kernel/osrelease", kernel)];
+            let tree = Tree::new(&files).says(board, shown);
+            tree.finds(|place| vec![of_board(place)], verdict, words);
+        }
+    }
+
+    #[test]
+    fn an_instance_is_asked_for_by_its_own_unit() {
+        let of = |directory: &str| {
+            let unit = |place: &Place<'_>| {
+                unit(&Place { directory: std::path::Path::new(directory), ..*place }).to_owned()
+            };
+            Tree::new(&[]).look(|place| vec![Finding::ok(ABOUT, unit(place))])[0].1.clone()
+        };
+        assert_eq!(of("/var/lib/understudy"), "watchdog: understudy ");
+        assert_eq!(of("/var/lib/understudy@pond"), "watchdog: understudy@pond ");
+        assert_eq!(of("/srv/data"), "watchdog: understudy ");
     }
 }
