@@ -62,14 +62,14 @@ fetch() { # name, to
   esac
 }
 
-# The last one listed that is for this processor, checked.
+# The newest one listed that is for this processor, checked.
 fetch_chosen() {
   fetch SHA256SUMS "$work/SHA256SUMS"
   case "$kind" in
     deb) pattern="understudy_[^ ]*_$arch\.deb" ;;
     *) pattern="understudy-[^ ]*-$arch\.tar\.gz" ;;
   esac
-  line=$(grep "^[0-9a-f]\{64\}  $pattern\$" "$work/SHA256SUMS" | tail -n 1) ||  true
+  line=$(grep "^[0-9a-f]\{64\}  $pattern\$" "$work/SHA256SUMS" | sort -k 2 -V | tail -n 1) || true
   [ -n "$line" ] || fail "$from has no $kind for $arch"
   file=${line#*  }
   fetch "$file" "$work/$file"
@@ -78,18 +78,29 @@ fetch_chosen() {
 }
 
 install_deb() {
-  if [ -e /usr/local/lib/systemd/system/understudy.service ]; then
-    # It would go on being used in the place of the package's.
-    rm -f /usr/local/lib/systemd/system/understudy.service \
-      /usr/local/lib/systemd/system/understudy@.service /usr/local/bin/understudy
-    say "the archive's program and units are taken out of /usr/local: the package has them"
-  fi
   if has apt-get; then
     # The sources of the system need not be reachable where nothing else is missing.
     apt-get install --yes --allow-downgrades -o Dpkg::Options::=--force-confold "$work/$file"
   else
     dpkg -i --force-confold "$work/$file"
   fi || fail "$file was not installed: the lines above say why"
+  if [ -e /usr/local/lib/systemd/system/understudy.service ]; then take_out_archive; fi
+}
+
+# What an archive put there would go on being used in the place of the package's.
+take_out_archive() {
+  rm -rf /usr/local/lib/systemd/system/understudy.service \
+    /usr/local/lib/systemd/system/understudy@.service /usr/local/bin/understudy \
+    /usr/local/share/doc/understudy /usr/local/share/man/man1/understudy*.1.gz \
+    /usr/local/share/bash-completion/completions/understudy \
+    /usr/local/share/zsh/site-functions/_understudy /usr/local/share/fish/vendor_completions.d/understudy.fish
+  say "the archive's program and units are taken out of /usr/local: the package has them"
+  [ -d /run/systemd/system ] || return 0
+  # What is started with the machine is the package's from now on.
+  for link in /etc/systemd/system/*.wants/understudy.service /etc/systemd/system/*.wants/understudy@*.service; do
+    if [ -h "$link" ]; then systemctl reenable "$(basename "$link")"; fi
+  done
+  start_anew /usr/bin/understudy
 }
 
 make_user() {
@@ -132,21 +143,26 @@ install_archive() {
   start_archive
 }
 
-start_archive() {
-  if [ ! -d /run/systemd/system ]; then
-    say "there is no systemd here: see to it that /usr/local/bin/understudy run is started with"
-    say "the machine, by the user understudy, who needs a folder /run/understudy of its own."
-    return
-  fi
+# Every agent that runs, in its turn.
+start_anew() { # program
   systemctl daemon-reload
   running=$(systemctl list-units --plain --no-legend --state=active,activating,reloading \
     understudy.service 'understudy@*.service' | awk '{ print $1 }')
   for unit in $running; do
     name=${unit#understudy}
     name=${name%.service}
-    /usr/local/bin/understudy ${name:+--dir "/var/lib/understudy$name"} turn --wait 5m || true
+    "$1" ${name:+--dir "/var/lib/understudy$name"} turn --wait 5m || true
     systemctl restart "$unit"
   done
+}
+
+start_archive() {
+  if [ ! -d /run/systemd/system ]; then
+    say "there is no systemd here: see to it that /usr/local/bin/understudy run is started with"
+    say "the machine, by the user understudy, who needs a folder /run/understudy of its own."
+    return
+  fi
+  start_anew /usr/local/bin/understudy
   systemctl enable --now understudy.service
 }
 

@@ -104,6 +104,12 @@ fn unit(places: &Places, program: &str, arguments: &Arguments) -> Result<String,
         let _ =
             writeln!(out, "Description=What this board does while it holds {duty} (understudy)");
     }
+    let _ = writeln!(
+        out,
+        "# Without the program, as once the package is removed, it is not tried again and again.\n\
+         ConditionFileIsExecutable={}",
+        program.replace('%', "%%")
+    );
     out.push_str(
         "# It waits for the agent by itself, and goes on waiting while that is started anew.\n\
          After=understudy.service\n# It is never given up: a disk or a device may come late.\n\
@@ -270,6 +276,7 @@ mod tests {
              /usr/local/bin/pump --at \"50%%\""));
         for line in [
             "User=pi",
+            "ConditionFileIsExecutable=/usr/bin/understudy",
             "SupplementaryGroups=understudy",
             "After=understudy.service",
             "KillMode=mixed",
