@@ -106,16 +106,16 @@ impl Agents {
         self.machines.insert(board.to_owned(), machine);
     }
 
-    /// Each of these boards has a file of its own with the program, as on a board of one's
-    /// own: what is in memory of it then counts whole.
+    /// Each of these boards is such a machine and has a file of its own with the program, as
+    /// on a board of one's own: what is in memory of it then counts whole.
     ///
     /// # Panics
     /// When it cannot be copied.
-    pub fn copy_program(&mut self, boards: &[&str]) {
+    pub fn be_apart(&mut self, boards: &[&str], machine: &Machine) {
         for board in boards {
             let program = self.folder.path().join(format!("{board}.program"));
-            fs::copy(&self.program, &program).expect("a copy");
-            self.be(board, Machine { program, environment: &[] });
+            fs::copy(&machine.program, &program).expect("a copy");
+            self.be(board, Machine { program, environment: machine.environment });
         }
     }
 

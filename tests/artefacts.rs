@@ -2,13 +2,13 @@
 //! machine imitates the others: the kernel hands their programs to QEMU (`cross/test` sees
 //! to that), and QEMU takes from the environment which processor it is to be.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 /// Names the folder of the artefacts, `target/cross`. Without it there are none to test.
 const FOLDER: &str = "UNDERSTUDY_ARTEFACTS";
-
-/// Where Debian keeps libc for ARMv7 (`libc6-armhf-cross`): that build is not static.
-const ARMV7_LIBRARIES: &str = "/usr/arm-linux-gnueabihf";
 
 /// A machine that a build of the program is for.
 #[derive(Clone, Debug)]
@@ -33,11 +33,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All, the smallest machine first.
+    pub const ALL: [Self; 4] = [Self::Armv6, Self::Armv7, Self::Arm64, Self::X86];
+
     /// What is built for it, as Rust names it.
-    const fn target(self) -> &'static str {
+    #[must_use]
+    pub const fn target(self) -> &'static str {
         match self {
             Self::Armv6 => "arm-unknown-linux-musleabihf",
-            Self::Armv7 => "armv7-unknown-linux-gnueabihf",
+            Self::Armv7 => "armv7-unknown-linux-musleabihf",
             Self::Arm64 => "aarch64-unknown-linux-musl",
             Self::X86 => "x86_64-unknown-linux-musl",
         }
@@ -47,7 +51,7 @@ impl Kind {
     const fn environment(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Armv6 => &[("QEMU_CPU", "arm1176")],
-            Self::Armv7 => &[("QEMU_CPU", "cortex-a7"), ("QEMU_LD_PREFIX", ARMV7_LIBRARIES)],
+            Self::Armv7 => &[("QEMU_CPU", "cortex-a7")],
             Self::Arm64 => &[("QEMU_CPU", "cortex-a53")],
             Self::X86 => &[],
         }
@@ -64,8 +68,17 @@ impl Kind {
             eprintln!("{FOLDER} names no folder: {self:?} is not tested (cross/test does that)");
             return None;
         };
+        Some(self.machine_of(&folder))
+    }
+
+    /// Such a machine, with the build that is in this folder of artefacts.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[must_use]
+    pub fn machine_of(self, folder: &Path) -> Machine {
         let program = folder.join(self.target()).join("understudy");
         assert!(program.is_file(), "no {}: cross/build {}", program.display(), self.target());
-        Some(Machine { program, environment: self.environment() })
+        Machine { program, environment: self.environment() }
     }
 }

@@ -236,7 +236,7 @@ fn memory_bytes(pid: &str) -> u64 {
 fn the_memory_of_an_agent_is_within_the_budget_of_every_board() {
     let Some(machine) = X86.machine() else { return };
     let mut agents = Agents::new(&machine.program);
-    agents.copy_program(&BOARDS);
+    agents.be_apart(&BOARDS, &machine);
     agents.form(&BOARDS);
     feed(&agents.directory("b").join("readings.stream.sock"));
     let boards = board::all().expect("the boards' files");

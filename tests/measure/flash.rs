@@ -84,7 +84,7 @@ impl Wanted {
 }
 
 /// What was written for one reading at one rate and window, bytes.
-struct Cell {
+pub(crate) struct Cell {
     rate: u64,
     window_ms: u64,
     seconds: u64,
@@ -166,7 +166,7 @@ fn verdict(bytes: f64) -> bool {
 }
 
 /// A group whose leader stays.
-struct Boards<'a> {
+pub(crate) struct Boards<'a> {
     group: &'a Group,
     leader: String,
     /// The leader's, then those of the others.
@@ -176,7 +176,7 @@ struct Boards<'a> {
 }
 
 impl<'a> Boards<'a> {
-    fn of(group: &'a Group) -> Self {
+    pub(crate) fn of(group: &'a Group) -> Self {
         let leader = group.leader();
         let followers: Vec<_> = BOARDS.into_iter().filter(|board| *board != leader).collect();
         let boards = std::iter::once(leader.as_str()).chain(followers.iter().copied());
@@ -191,7 +191,7 @@ impl<'a> Boards<'a> {
 
     /// # Panics
     /// When a reading is lost, or another board leads than before.
-    fn cell(
+    pub(crate) fn cell(
         &mut self,
         device: Option<&Device>,
         rate: u64,
@@ -240,7 +240,7 @@ fn bytes_each(bytes: u64, readings: u64) -> f64 {
 
 impl Cell {
     /// Of the board that wrote most.
-    fn most(&self) -> f64 {
+    pub(crate) fn most(&self) -> f64 {
         self.boards.iter().copied().fold(0.0, f64::max)
     }
 

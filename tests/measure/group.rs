@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use understudy_tests::agents::Agents;
+use understudy_tests::{agents::Agents, artefacts::Machine};
 
 use crate::{load, process::Used};
 
@@ -53,6 +53,16 @@ impl Group {
         Self { agents, boards: &BOARDS }
     }
 
+    /// Three boards of such a machine, each with a file of its own with the program, without
+    /// a table.
+    pub(crate) fn apart(machine: &Machine) -> Self {
+        let program = &machine.program;
+        let mut agents = Agents::new_in(program, program.parent().expect("a folder"));
+        agents.be_apart(&BOARDS, machine);
+        agents.form(&BOARDS);
+        Self { agents, boards: &BOARDS }
+    }
+
     /// Two boards and their witness.
     pub(crate) fn pair(program: &Path) -> Self {
         let folder = program.parent().expect("a folder");
@@ -75,7 +85,7 @@ impl Group {
         group
     }
 
-    fn said(&self, board: &str, what: &str) -> String {
+    pub(crate) fn said(&self, board: &str, what: &str) -> String {
         let status = self.agents.status(board).expect("it answers");
         let said = &status[what];
         said.as_str().map_or_else(|| said.to_string(), String::from)

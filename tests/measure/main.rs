@@ -15,6 +15,10 @@
 //!     cargo measure road       [--rounds N] [--seconds S] [--kills N] [--json]
 //!     cargo measure start      [--rounds N] [--json]
 //!     cargo measure ingest     [--seconds S] [--flood-seconds S] [--json]
+//!     cargo measure resources  [--seconds S] [--json]
+//!
+//! `resources` writes the page `boards/RESOURCES.md`, of what `cross/build` made; run it as
+//! `cross/test cargo measure resources`, so that ARM's programs run here.
 //!
 //! `flash` takes most of an hour; with `--seconds 15` some minutes, for figures that are
 //! too high (its file says why). One cell of it is chosen by a rate and a window.
@@ -38,6 +42,7 @@ mod load;
 mod plain;
 mod process;
 mod readings;
+mod resources;
 mod road;
 mod rqlite;
 mod scrub;
@@ -70,7 +75,7 @@ struct Arguments {
 }
 
 const MEASUREMENTS: &str = "throughput, footprint, takeover, idle, codec, air, scrub, catchup, \
-    flash, road, start or ingest";
+    flash, road, start, ingest or resources";
 
 impl Arguments {
     fn parse() -> Result<Self, String> {
@@ -200,6 +205,7 @@ fn measure(arguments: &Arguments) -> Result<Value, String> {
             let flood_seconds = arguments.flood_seconds.unwrap_or(60);
             ingest::run(&program::release(), seconds.unwrap_or(600), flood_seconds)
         }
+        "resources" => resources::run(seconds.unwrap_or(240), &machine())?,
         other => return Err(format!("unknown measurement {other}: {MEASUREMENTS}")),
     })
 }

@@ -70,6 +70,17 @@ fn of_memory(pid: &str, what: &str) -> u64 {
     kilobytes.unwrap_or(0) * 1_024
 }
 
+/// How often its threads were woken so far: each time one went to wait.
+pub(crate) fn wake_ups(pid: &str) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let of_thread = threads.map(|thread| {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0)
+    });
+    of_thread.sum()
+}
+
 /// Processor time it has used, milliseconds.
 pub(crate) fn cpu_ms(pid: &str) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
