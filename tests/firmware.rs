@@ -150,3 +150,41 @@ fn what_goes_well_is_not_logged() {
     let logged = lines(&agents, &BOARDS) - before;
     assert!(logged <= LINES_MAX, "{logged} lines: {}", BOARDS.map(|it| agents.log(it)).concat());
 }
+
+/// Rows of the longest log of these tests, and bytes of each.
+const ROWS: usize = 60;
+const ROW: usize = 100_000;
+
+/// Bytes that the agent may read of its files to start, and whatever else it reads.
+const START_BYTES_MAX: u64 = 1_000_000;
+
+/// How long a start takes does not depend on how long the log is.
+#[test]
+fn a_start_does_not_read_the_whole_log() {
+    let mut agents = Agents::new(&program::debug());
+    agents.run("a");
+    let _token = agents.found("a");
+    let _done = agents.told("a", &["execute", "CREATE TABLE t(b)"]);
+    for _ in 0..ROWS {
+        let row = format!("INSERT INTO t VALUES (randomblob({ROW}))");
+        let _done = agents.told("a", &["execute", &row]);
+    }
+    agents.stop("a");
+    // What is in a WAL is read at every start, and has a bound of its own.
+    let files = ["journal.db", "state.db"].map(|name| agents.directory("a").join(name));
+    for file in &files {
+        let database = rusqlite::Connection::open(file).expect("it is a database");
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        database.query_row(checkpoint, (), |_| Ok(())).expect("it is moved");
+    }
+    let journal = fs::metadata(&files[0]).expect("a file").len();
+    assert!(journal > 4 * START_BYTES_MAX, "the log is long: {journal} bytes");
+    agents.run("a");
+    agents.wait("a", "to lead", |status| status["role"] == "leader");
+    let pid = agents.status("a").expect("it runs")["agent_pid"].to_string();
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).expect("it runs");
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("what it read");
+    let read: u64 = read.parse().expect("a number");
+    eprintln!("{read} bytes read to start, of a log of {journal}");
+    assert!(read < START_BYTES_MAX, "{read} bytes were read of a log of {journal}");
+}
