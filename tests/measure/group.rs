@@ -53,12 +53,15 @@ impl Group {
         Self { agents, boards: &BOARDS }
     }
 
-    /// Three boards of such a machine, each with a file of its own with the program, without
-    /// a table.
-    pub(crate) fn apart(machine: &Machine) -> Self {
+    /// Three boards of such a machine, each with a file of its own with the program, that are
+    /// configured so, without a table.
+    pub(crate) fn apart(machine: &Machine, text: &str) -> Self {
         let program = &machine.program;
         let mut agents = Agents::new_in(program, program.parent().expect("a folder"));
         agents.be_apart(&BOARDS, machine);
+        for board in BOARDS {
+            agents.configure(board, text);
+        }
         agents.form(&BOARDS);
         Self { agents, boards: &BOARDS }
     }
