@@ -39,7 +39,7 @@ use crate::{
     progress::{Progress, Seen},
     seal::{Opened, Outgoing, Seal, To},
     tending::Tender,
-    turn::Debt,
+    turn::{Debt, Step},
     view::{self, Facts},
     will::Will,
 };
@@ -80,7 +80,7 @@ enum Waiter {
     /// This loop: the group's version.
     Version,
     /// This loop: the turn of its former start.
-    Turn,
+    Turn(Step),
     /// This loop: rows of the history.
     History,
     /// This loop: which sensors report.
@@ -517,7 +517,7 @@ impl Member {
             Some(Waiter::History) => self.watching.recorder.answered(&reply),
             Some(Waiter::Sensors) => self.hear_of_sensors(now, &reply),
             Some(Waiter::Tend) => self.tender.answered(now, &reply),
-            Some(Waiter::Turn) => self.turn.answered(&reply),
+            Some(Waiter::Turn(step)) => self.turn.answered(step, &reply),
             // One that is refused is owed still, and made anew.
             Some(Waiter::Key | Waiter::Version) | None => {}
         }

@@ -157,6 +157,7 @@ pub fn request(request: &Request) -> String {
             }
             ReadLevel::Strong => "read strong".to_owned(),
             ReadLevel::Own => "read own".to_owned(),
+            ReadLevel::OwnLinearizable => "read own linearizable".to_owned(),
         },
         Request::Admit(candidate) => format!("admit {}", candidate.name),
         Request::Rename { id, name } => format!("rename n{id} {name}"),

@@ -237,6 +237,9 @@ pub enum ReadLevel {
     /// This board's applied state, even where it is fenced: for the agent, which
     /// checks what it reads. No caller can ask for it.
     Own,
+    /// The same, once this board has applied all that was acknowledged before: at a fenced
+    /// board and a witness, too.
+    OwnLinearizable,
 }
 
 /// What a caller wants. SQL travels as the postcard bytes of

@@ -123,6 +123,28 @@ fn a_linearizable_read_waits_for_a_majority_as_long_as_its_caller_says() {
 }
 
 #[test]
+fn the_agents_own_read_waits_where_it_is_to_until_all_is_applied_here() {
+    let (mut rig, leader) = Rig::led(&[1, 2, 3]);
+    let (behind, own) = (other(leader), |level| Request::Read { level, sql: b"q".to_vec() });
+    rig.cut.push(behind);
+    rig.ask(leader, 1, write("a"));
+    rig.run(300);
+    let applied = rig.nodes[&leader].applied().index;
+    rig.ask(behind, 2, own(ReadLevel::Own));
+    rig.ask(behind, 3, own(ReadLevel::OwnLinearizable));
+    rig.run(300);
+    let index = |rig: &Rig, request| match rig.answer_of(request) {
+        Some(Reply::Done { index, .. }) => Some(*index),
+        _ => None,
+    };
+    assert!(index(&rig, 2).is_some_and(|index| index < applied), "as it has it");
+    assert_eq!(index(&rig, 3), None, "nobody says what is committed");
+    rig.cut.clear();
+    rig.run(3_000);
+    assert!(index(&rig, 3).is_some_and(|index| index >= applied));
+}
+
+#[test]
 fn a_group_takes_up_another_timing_while_it_works() {
     let (mut rig, leader) = Rig::led(&[1, 2, 3]);
     for timing in [Timing::RADIO, Timing::WIRED, Timing::WIFI] {

@@ -557,8 +557,9 @@ mod tests {
         rig.ask(leader, 5, read(linearizable));
         // Its agent goes by what the group has set.
         rig.ask(board, 7, read(ReadLevel::Own));
+        rig.ask(board, 8, read(ReadLevel::OwnLinearizable));
         rig.run(300);
-        for id in [4, 5, 7] {
+        for id in [4, 5, 7, 8] {
             assert!(matches!(rig.answer_of(id), Some(Reply::Done { .. })));
         }
         tell(&mut rig, &found(&[]));

@@ -37,7 +37,7 @@ impl Node {
         }
         match request {
             Request::Read { level, sql } => {
-                let is_own = level == ReadLevel::Own;
+                let is_own = matches!(level, ReadLevel::Own | ReadLevel::OwnLinearizable);
                 let read = Read { id, sql, deadline, freshness_ms: None, is_own };
                 if self.is_witness() && !is_own {
                     let refusal = self.refusal_of_witness();
@@ -78,9 +78,9 @@ impl Node {
             ReadLevel::Linearizable { timeout_ms: Some(ms) } => {
                 self.reads.gather(Read { deadline: now.plus(ms), ..read })
             }
-            ReadLevel::Weak | ReadLevel::Linearizable { timeout_ms: None } => {
-                self.reads.gather(read)
-            }
+            ReadLevel::Weak
+            | ReadLevel::Linearizable { timeout_ms: None }
+            | ReadLevel::OwnLinearizable => self.reads.gather(read),
             ReadLevel::Strong => {
                 let Read { id, sql, deadline, .. } = read;
                 let ticket = Ticket::Barrier { id, sql };

@@ -307,10 +307,12 @@ fn a_witness_answers_no_read_and_names_who_does() {
     }
     rig.ask(WITNESS, 9, Request::Read { level: ReadLevel::Own, sql: b"q".to_vec() });
     rig.ask(WITNESS, 10, write("a"));
+    rig.ask(WITNESS, 13, Request::Read { level: ReadLevel::OwnLinearizable, sql: b"q".to_vec() });
     rig.ask(WITNESS, 11, Request::Scrub);
     rig.ask(other, 12, Request::Repair { source: WITNESS });
     rig.run(300);
     assert!(is_done(&rig, 9) && is_done(&rig, 10), "a write is passed on");
+    assert!(is_done(&rig, 13), "the agent may ask what is committed");
     assert!(matches!(refusal(&rig, 11), Refusal::Witness { .. }));
     assert!(refusal(&rig, 12).to_string().contains("no rows that could be right"));
 }

@@ -72,11 +72,10 @@ impl Member {
         let node = &self.node;
         let is_back = || {
             let seen = node.status(now);
-            let has_all = seen.applied.index >= seen.commit_index && seen.pulls.is_none();
-            seen.leader.is_some() && has_all && !seen.confirming_disk
+            seen.leader.is_some() && seen.pulls.is_none() && !seen.confirming_disk
         };
-        if let Some(request) = self.turn.due(now, is_back) {
-            let id = self.wait(Waiter::Turn);
+        if let Some((step, request)) = self.turn.due(now, is_back) {
+            let id = self.wait(Waiter::Turn(step));
             self.happen(Event::Requested { id, request });
         }
     }

@@ -124,7 +124,7 @@ impl World {
             ReadLevel::None { freshness_ms } => Promise::AtMostOld(freshness_ms.unwrap_or(0)),
             ReadLevel::Own => Promise::AtMostOld(u64::from(u32::MAX)),
             ReadLevel::Weak => Promise::Writes(self.acknowledged(id, self.now, DEPOSED_MS_MAX)),
-            ReadLevel::Linearizable { .. } | ReadLevel::Strong => {
+            ReadLevel::Linearizable { .. } | ReadLevel::Strong | ReadLevel::OwnLinearizable => {
                 Promise::Writes(self.check.acknowledged(self.now))
             }
         };
