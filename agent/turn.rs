@@ -2,15 +2,16 @@
 //! them in the same minute, are so one after the other. A board takes the turn, a row of the
 //! group's, before that; its next start gives it back once it is one of the group again.
 //!
-//! Invariants: a turn that somebody has is replaced only by whoever names it, so of several
-//! boards that gave up waiting for it one has the next; it is given back only once its board
+//! Invariants: a turn that a member has is replaced only by whoever names it, so of several
+//! boards that gave up waiting for it one has the next, and who is a member is what the group
+//! has committed, not what the asking board knows; it is given back only once its board
 //! has all that was committed in the group after that board's start.
 //!
 //! Left out: clocks. How long a board has had the turn is measured by those who wait.
 
 use understudy_core::{
     event::{Millis, NodeId, ReadLevel, Reply, Request},
-    sql::{self, Origin, RequestKind, SqlRequest, Value},
+    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, Value},
 };
 
 /// The row. It is no setting of the group: nobody but `understudy turn` sets it.
@@ -44,26 +45,49 @@ impl Turn {
         let (_, value) = stored.iter().find(|(name, _)| name == NAME)?;
         Self::parse(value)
     }
+
+    /// The value of its row.
+    #[must_use]
+    pub fn value(self) -> Value {
+        Value::text(&self.text())
+    }
+
+    /// The one that this value of the row tells of; none where it was damaged.
+    #[must_use]
+    pub fn of(value: &Value) -> Option<Self> {
+        match value {
+            Value::Text(text) => Self::parse(std::str::from_utf8(text).ok()?),
+            Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => None,
+        }
+    }
 }
 
-/// The request that takes the turn if nobody has it, the board itself does, or `instead_of`
-/// is it. It is answered with the row as it is then: name and value.
+/// The request that takes the turn if nobody has it, the board itself does, one that is no
+/// member any more, or `instead_of` is the row's value, which may be a damaged one. It is
+/// executed on all that is committed, and answered with the row as it is then: see [`row`].
 #[must_use]
-pub fn take(turn: Turn, instead_of: Option<Turn>) -> SqlRequest {
+pub fn take(turn: Turn, instead_of: Value) -> SqlRequest {
     let sql = "INSERT INTO _understudy_setting VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = \
-               CASE WHEN value = ?3 OR value LIKE ?4 THEN excluded.value ELSE value END \
-               RETURNING name, value";
-    let instead_of = instead_of.map_or(Value::Null, |turn| Value::text(&turn.text()));
+               CASE WHEN CAST(value AS BLOB) IS CAST(?3 AS BLOB) OR value LIKE ?4 \
+               OR value GLOB '[1-9]* [0-9]*' AND CAST(value AS INTEGER) NOT IN \
+               (SELECT id FROM _understudy_member WHERE name <> '') \
+               THEN excluded.value ELSE value END RETURNING value";
     let own = Value::text(&format!("{} %", turn.board));
-    let values = vec![Value::text(NAME), Value::text(&turn.text()), instead_of, own];
+    let values = vec![Value::text(NAME), turn.value(), instead_of, own];
     SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, values)
+}
+
+/// The row's value, as [`take`] is answered with it.
+#[must_use]
+pub fn row(response: SqlResponse) -> Option<Value> {
+    response.into_rows()?.into_iter().next()?.into_iter().next()
 }
 
 /// The request that gives it back.
 #[must_use]
 pub fn end(turn: Turn) -> SqlRequest {
     let sql = "DELETE FROM _understudy_setting WHERE name = ?1 AND value = ?2";
-    let values = vec![Value::text(NAME), Value::text(&turn.text())];
+    let values = vec![Value::text(NAME), turn.value()];
     SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, values)
 }
 
@@ -122,9 +146,14 @@ impl Debt {
 
 #[cfg(test)]
 mod tests {
-    use understudy_core::error::Refusal;
+    use understudy_core::{
+        error::Refusal,
+        event::{Entry, EntryKind, Outcome},
+        member::{Member, MembershipChange},
+    };
 
     use super::*;
+    use crate::store::database::{Database, Options};
 
     const OWN: Turn = Turn { board: 3, start: 8 };
     const DONE: Reply = Reply::Done { index: 1, answer: Vec::new() };
@@ -182,5 +211,92 @@ mod tests {
         // The answer to the other question comes late.
         debt.answered(Step::CatchUp, &DONE);
         assert_eq!(step(&mut debt, 2 * AGAIN_MS), Some(Step::End), "it is owed still");
+    }
+
+    /// The database of a board that leads.
+    struct Leading {
+        database: Database,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Leading {
+        /// Board 3 is a member, and so was board 5.
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let database = Database::open(directory.path(), Options::default()).unwrap();
+            let mut leading = Self { database, _directory: directory };
+            leading.apply(EntryKind::Change, Vec::new());
+            let member = |id: u8| Member {
+                id: id.into(),
+                name: format!("board-{id}"),
+                key: [id; 32],
+                addresses: Vec::new(),
+                voter: id == 3,
+            };
+            for change in [
+                MembershipChange::Add(member(3)),
+                MembershipChange::Add(member(5)),
+                MembershipChange::Remove(5),
+            ] {
+                leading.apply(EntryKind::Membership, sql::encode(&change));
+            }
+            leading
+        }
+
+        fn apply(&mut self, kind: EntryKind, data: Vec<u8>) {
+            let index = self.database.applied().index + 1;
+            let entry = Entry { index, term: 1, kind, data };
+            assert_eq!(self.database.apply(&[entry]).unwrap(), [Outcome::Changed]);
+        }
+
+        fn ask(&mut self, request: &SqlRequest) -> Option<Value> {
+            let base = self.database.applied();
+            let executed = self.database.execute(base, &[sql::encode(request)]).unwrap();
+            self.apply(EntryKind::Change, executed.change);
+            let answer = executed.answers.into_iter().next().unwrap().unwrap();
+            let answer: SqlResponse = sql::decode(&answer).unwrap();
+            assert_eq!(answer.failure(), None);
+            row(answer)
+        }
+
+        fn put(&mut self, value: Value) {
+            let sql = "INSERT OR REPLACE INTO _understudy_setting VALUES (?1, ?2)";
+            let values = vec![Value::text(NAME), value];
+            self.ask(&SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, values));
+        }
+
+        /// Who has it once another board has asked, perhaps instead of what it has seen.
+        fn taken(&mut self, instead_of: Value) -> Value {
+            self.ask(&take(OTHER, instead_of)).unwrap()
+        }
+    }
+
+    const OTHER: Turn = Turn { board: 4, start: 2 };
+
+    #[test]
+    fn who_is_a_member_keeps_the_turn_and_whoever_is_none_any_more_does_not() {
+        let mut leading = Leading::new();
+        for (has_it, then) in [(OWN, OWN), (Turn { board: 5, start: 1 }, OTHER)] {
+            leading.put(has_it.value());
+            assert_eq!(leading.taken(Value::Null), then.value());
+        }
+        // Only whoever has seen it takes it from a member.
+        leading.put(OWN.value());
+        assert_eq!(leading.taken(Turn { start: 7, ..OWN }.value()), OWN.value());
+        assert_eq!(leading.taken(OWN.value()), OTHER.value());
+    }
+
+    #[test]
+    fn a_damaged_row_is_replaced_by_whoever_names_it() {
+        let mut leading = Leading::new();
+        let texts = ["", "3", "x 8", "3 8 1", "3 "].map(Value::text);
+        let others = [Value::Text(vec![0xff, 0x20]), Value::Blob(b"3 8".to_vec())];
+        for damaged in texts.into_iter().chain(others) {
+            assert_eq!(Turn::of(&damaged), None, "{damaged:?}");
+            leading.put(damaged.clone());
+            assert_eq!(leading.taken(Value::text("3 9")), damaged, "it is another");
+            assert_eq!(leading.taken(damaged.clone()), OTHER.value(), "{damaged:?}");
+        }
+        assert_eq!(Turn::of(&OWN.value()), Some(OWN));
     }
 }

@@ -106,6 +106,32 @@ fn a_board_that_stays_away_with_the_turn_or_without_is_waited_for_once() {
     assert!(agents.refused("a", &["turn", "--wait", "soon"]).contains("--wait is a time"));
 }
 
+/// As if the group had agreed on it: the board is alone.
+fn put_row(agents: &Agents, value: &str) {
+    let database = agents.directory("a").join("state.db");
+    let database = rusqlite::Connection::open(database).expect("a database");
+    let sql = "INSERT OR REPLACE INTO _understudy_setting VALUES ('turn', ?1)";
+    assert_eq!(database.execute(sql, [value]).expect("it is changed"), 1);
+}
+
+#[test]
+fn a_row_that_is_damaged_or_of_a_board_that_is_gone_holds_nobody_up() {
+    let mut agents = Agents::new(&program::debug());
+    agents.run("a");
+    let _token = agents.found("a");
+    let damaged = "The row that says who has the turn is damaged, and is written anew.\n";
+    for (value, is_said) in [("x 1", true), ("77 1", false)] {
+        agents.stop("a");
+        put_row(&agents, value);
+        agents.run("a");
+        let output = agents.ask("a", &["turn", "--wait", "10s"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.contains(damaged), is_said, "{said}");
+        assert!(!said.contains("another board has the turn"), "{said}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "a has the turn.\n");
+    }
+}
+
 #[test]
 fn a_witness_has_its_turn_as_well() {
     let mut agents = Agents::new(&program::debug());

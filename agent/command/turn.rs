@@ -3,13 +3,12 @@
 
 use std::{collections::BTreeMap, io::ErrorKind, os::unix::net::UnixStream, time::Duration};
 
-use understudy_core::event::Millis;
+use understudy_core::{event::Millis, sql::Value};
 
 use super::{asked_status, drain::wait_s, sql};
 use crate::{
     config::Places,
     driver::clock,
-    settings,
     status::Status,
     terminal,
     turn::{self, Turn},
@@ -115,19 +114,21 @@ fn away(status: &Status) -> impl Iterator<Item = &str> {
     away.map(|member| member.name.as_str())
 }
 
-/// Takes the turn if it can be had: who has it then.
+/// Takes the turn if it can be had: who has it then. A row that was damaged is nobody's.
 fn taken(places: &Places, status: &Status, instead_of: Option<Turn>) -> Result<Turn, String> {
     if status.leader.is_none() {
         return Err(String::from("nobody leads"));
     }
-    let gone = |turn: &Turn| !status.members.iter().any(|member| member.id == turn.board);
-    let ask = |instead_of| -> Result<Turn, String> {
+    let ask = |instead_of| -> Result<Value, String> {
         let response = sql::done(places, turn::take(own(status), instead_of), false)?;
-        let row = settings::rows(response).unwrap_or_default();
-        Turn::among(&row).ok_or_else(|| String::from("nobody can tell who has the turn"))
+        turn::row(response).ok_or_else(|| String::from("it is answered without the row"))
     };
-    let has_it = ask(instead_of)?;
-    if gone(&has_it) { ask(Some(has_it)) } else { Ok(has_it) }
+    let row = ask(instead_of.map_or(Value::Null, Turn::value))?;
+    if let Some(turn) = Turn::of(&row) {
+        return Ok(turn);
+    }
+    terminal::complain("The row that says who has the turn is damaged, and is written anew.");
+    Turn::of(&ask(row)?).ok_or_else(|| String::from("the row that says who has it is damaged"))
 }
 
 /// What a board waits for.
