@@ -406,6 +406,9 @@ pub enum Event {
     /// The rows about duties are different from what they were: these, as of what the next
     /// [`Event::Applied`] or other word of the database finds applied.
     Duties(Vec<Duty>),
+    /// The group goes by this version, as of what the next [`Event::Applied`] or other word
+    /// of the database finds applied.
+    Version(u32),
     /// This board is ready for these duties, by their numbers, and for no others.
     Ready(Vec<u64>),
     /// All that this board did under that grant is at an end.

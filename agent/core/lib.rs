@@ -39,8 +39,8 @@
 //!
 //! A journal and a database that carry out [`event::Effect::Persist`], `Fetch`,
 //! `FetchSpool`, `Execute`, `Apply`, `Query` and `Pages`, and tell of scrubs by
-//! [`event::Event::Scrubs`] and `Digested`, of duties by `Duties`, of what is durable by
-//! `DatabaseDurable`;
+//! [`event::Event::Scrubs`] and `Digested`, of duties by `Duties`, of the group's version by
+//! `Version`, of what is durable by `DatabaseDurable`;
 //! a sealed road for `Send`; boot time; a seed; and, at the start,
 //! [`restored::Restored`].
 #![no_std]

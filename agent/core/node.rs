@@ -278,6 +278,7 @@ impl Node {
             Event::DatabaseReset { applied, ended_by } => self.on_reset(now, applied, ended_by),
             Event::Queried { number, answer } => self.on_queried(number, answer),
             Event::Duties(duties) => self.on_duties(now, duties),
+            Event::Version(version) => self.versions.rise(version),
             Event::Ready(duties) => self.on_own_ready(duties),
             Event::GaveUp(claim) => self.on_gave_up(now, claim),
             Event::LostTouch(claim) => self.on_lost_touch(claim),

@@ -94,11 +94,18 @@ pub(crate) struct Versions {
     since: Option<Millis>,
 }
 
+impl Versions {
+    /// The group goes by this, unless it was said before that it goes by more.
+    pub(crate) fn rise(&mut self, version: u32) {
+        self.group = self.group.max(Some(version));
+    }
+}
+
 impl Node {
     /// What the group goes by, as its rows say, and for how long all members have to know more
     /// before it goes on to that, milliseconds; 0 for not by itself.
     pub fn set_version(&mut self, version: u32, after_ms: u64) {
-        self.versions.group = Some(version);
+        self.versions.rise(version);
         self.versions.after_ms = after_ms;
     }
 
@@ -210,6 +217,9 @@ mod tests {
         set(&mut rig, VERSION, 60_000);
         rig.run(100);
         assert_eq!(due(&rig, leader), None, "it is there");
+        // The row was damaged, or is one of before.
+        set(&mut rig, VERSION_FIRST, 60_000);
+        assert_eq!(rig.nodes[&leader].version(), VERSION, "it never falls");
     }
 
     #[test]

@@ -358,8 +358,11 @@ impl<H: Fn(&str)> Worker<H> {
         }
     }
 
-    /// What it is told of finds the duties as they are told before.
+    /// What it is told of finds the duties and the version as they are told before.
     fn send(&mut self, event: Event) {
+        if let Some(version) = self.database.take_version() {
+            let _ = self.events.blocking_send(Event::Version(version));
+        }
         if let Some(duties) = self.database.take_duties() {
             let _ = self.events.blocking_send(Event::Duties(duties));
         }
@@ -437,5 +440,30 @@ mod tests {
                 matches!(&event, Some(Event::Queried { number, .. }) if *number == expected);
             assert!(is_next, "{expected}: {event:?}");
         }
+    }
+
+    #[test]
+    fn what_the_group_goes_by_is_told_before_the_entry_that_brings_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(directory.path(), Options::default()).unwrap();
+        let (sender, mut events) = channel(1);
+        let thread = DatabaseThread::start(database, sender, |reason| panic!("{reason}"));
+        let apply = |number, data| {
+            let entries = vec![Entry { index: number, term: 1, kind: EntryKind::Change, data }];
+            thread.take(Effect::Apply { number, resets: 0, entries });
+        };
+        apply(1, Vec::new());
+        assert_eq!(applied(&mut events), 1);
+        let sql = "INSERT INTO _understudy_setting VALUES ('version', '2 0.2.0')";
+        let raise = SqlRequest::one(RequestKind::Execute, Origin::Agent, sql, Vec::new());
+        let (base, requests) = (Position { term: 1, index: 1 }, vec![sql::encode(&raise)]);
+        thread.take(Effect::Execute { number: 2, resets: 0, base, requests });
+        let Some(Event::Executed { executed, .. }) = events.blocking_recv() else {
+            panic!("it was not executed")
+        };
+        apply(2, executed.change);
+        let told = events.blocking_recv();
+        assert!(matches!(told, Some(Event::Version(2))), "{told:?}");
+        assert_eq!(applied(&mut events), 2);
     }
 }

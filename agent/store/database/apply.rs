@@ -61,6 +61,7 @@ impl Database {
         self.begin()?;
         self.authorizer.enter(Mode::Internal);
         self.hook.with(|notes| notes.record(false));
+        self.look_for_version()?;
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             assert_eq!(entry.index, self.applied().index + 1, "entries come one after the other");
@@ -72,6 +73,7 @@ impl Database {
             self.open_bytes += entry.data.len() as u64 + 64;
             self.look_for_scrub()?;
             self.look_for_duties()?;
+            self.look_for_version()?;
         }
         Ok(outcomes)
     }
@@ -180,6 +182,7 @@ impl Database {
         }
         self.watch.touched(&table.name);
         self.charge.touched(&table.name);
+        self.going.touched(&table.name);
         self.watch_tending(&table.name, rows);
         Ok(self.quietly(|database| database.write_rows(&table, rows, left_out))?)
     }

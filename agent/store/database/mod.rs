@@ -40,6 +40,7 @@ use self::{
     scrub::Watch,
     snapshot::Copies,
     tables::TABLES,
+    version::Going,
 };
 use super::{StoreError, ffi::Hook};
 
@@ -79,6 +80,7 @@ mod text;
 mod tokens;
 mod tree;
 mod vacuum;
+mod version;
 mod views;
 mod wall;
 mod witness;
@@ -197,6 +199,7 @@ pub struct Database {
     schema_changed: bool,
     watch: Watch,
     charge: Charge,
+    going: Going,
     holding: Holding,
     /// A state that came from another board is not in the file for good yet; its entry
     /// says nothing of that, for this board may have been at the same one with other rows.
@@ -257,6 +260,7 @@ impl Database {
             schema_changed: false,
             watch: Watch::default(),
             charge: Charge::default(),
+            going: Going::default(),
             holding: Holding::default(),
             is_coming: false,
             copies: Copies::default(),
@@ -293,6 +297,7 @@ impl Database {
         self.membership = self.read_membership().map_err(|error| error.to_string())?;
         self.reload_scrubs().map_err(|error| error.to_string())?;
         self.reload_duties().map_err(|error| error.to_string())?;
+        self.reload_version().map_err(|error| error.to_string())?;
         self.refresh_schema().map_err(|error| format!("{error:?}"))?;
         self.open_since = None;
         self.open_bytes = 0;
