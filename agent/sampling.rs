@@ -6,6 +6,8 @@
 //! something is read there. Once a minute it is looked anew what there is, so what is plugged
 //! in later, or again, is read then.
 
+mod units;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -17,12 +19,9 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 use tracing::warn;
 use understudy_boards::{Source, board::fits, source, sources};
-use understudy_core::{
-    event::{Millis, Reply, Request},
-    readings::Level,
-    sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, Value},
-};
+use understudy_core::{event::Millis, readings::Level, sql::Value};
 
+use self::units::Units;
 use crate::{
     call::Caller,
     driver::clock,
@@ -166,6 +165,11 @@ impl Samples {
         }
     }
 
+    /// Has it said something since this start?
+    fn has_value(&self, job: &Job) -> bool {
+        self.lock().seen.get(&job.sensor).is_some_and(|seen| seen.value.is_some())
+    }
+
     /// What was found at a look: nobody is shown who is not read any more.
     fn assigned(&self, jobs: &[Job], wrong: Vec<(String, String)>) {
         let mut record = self.lock();
@@ -276,11 +280,12 @@ fn assign(all: &[Sample], root: &Path, board: &str) -> (Vec<Job>, Vec<(String, S
 
 /// Reads what is on one bus for ever, each when it is due.
 async fn read(samples: Samples, jobs: Jobs, caller: Caller, desk: Desk) {
-    let (mut due, mut united) = (BTreeMap::<String, Millis>::new(), BTreeSet::new());
+    let (mut due, mut units) = (BTreeMap::<String, Millis>::new(), Units::default());
     loop {
         let now = clock::now();
         let all = locked(&jobs).clone();
         due.retain(|sensor, _| all.iter().any(|job| job.sensor == *sensor));
+        units.retain(&all);
         let is_due = |job: &Job| due.get(&job.sensor).is_none_or(|at| *at <= now);
         let some: Vec<Job> = all.iter().filter(|job| is_due(job)).cloned().collect();
         for job in &some {
@@ -300,7 +305,8 @@ async fn read(samples: Samples, jobs: Jobs, caller: Caller, desk: Desk) {
             if !message.is_empty() && hand_over(&samples, &some, message, &desk).await.is_none() {
                 return;
             }
-            set_units(&caller, &some, &mut united).await;
+            let told: Vec<&Job> = some.iter().filter(|job| samples.has_value(job)).collect();
+            units.set(&caller, &told).await;
         }
         let next = due.values().min().map_or(u64::MAX, |at| at.since(clock::now()));
         tokio::time::sleep(Duration::from_millis(next).min(LOOK)).await;
@@ -333,35 +339,18 @@ async fn hand_over(samples: &Samples, jobs: &[Job], message: Message, desk: &Des
     Some(())
 }
 
-/// Sets the units of sensors that have none, once: again where they are not in the table yet.
-async fn set_units(caller: &Caller, jobs: &[Job], united: &mut BTreeSet<String>) {
-    let new = |job: &&Job| !job.source.unit.is_empty() && !united.contains(&job.sensor);
-    let new: Vec<&Job> = jobs.iter().filter(new).collect();
-    if new.is_empty() {
-        return;
-    }
-    let statement = |job: &&Job| {
-        let set = "UPDATE sensor SET unit = coalesce(unit, ?2) WHERE name = ?1";
-        let values = vec![Value::text(&job.sensor), Value::text(job.source.unit)];
-        sql::Statement::new(set, values)
-    };
-    let statements = new.iter().map(statement).collect();
-    let request = SqlRequest::new(RequestKind::Execute, Origin::Agent, statements);
-    let asked = caller.request(Request::Write(sql::encode(&request))).await;
-    let Some(Reply::Done { answer, .. }) = asked else { return };
-    let Ok(response) = sql::decode::<SqlResponse>(&answer) else { return };
-    for (job, result) in new.iter().zip(response.results) {
-        if matches!(result.outcome, StatementOutcome::Changed { rows_affected: 1, .. }) {
-            united.insert(job.sensor.clone());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use understudy_core::{
+        event::{Reply, Request},
+        readings::Receipt,
+        sql,
+    };
+
     use super::*;
+    use crate::{call::Call, status::Status};
 
     fn sample(source: &str, sensor: &str) -> Sample {
         Sample { source: source.into(), sensor: sensor.into(), every_s: 1 }
@@ -425,23 +414,67 @@ mod tests {
         assert!(samples.status(Millis(0)).is_empty(), "it is not read any more");
     }
 
-    /// A loop that has the name of its board, and takes all readings.
-    fn board(taken: Arc<Mutex<Vec<String>>>) -> Caller {
+    /// What a board without a majority was asked.
+    #[derive(Default)]
+    struct Asked {
+        readings: Vec<String>,
+        writes: Vec<oneshot::Sender<Reply>>,
+    }
+
+    /// A loop that has the name of its board and spools all readings, and whose writes wait.
+    fn board(asked: Arc<Mutex<Asked>>) -> Caller {
         let (caller, mut calls) = Caller::channel();
         tokio::spawn(async move {
-            use crate::{call::Call, status::Status};
             while let Some(call) = calls.recv().await {
                 if let Call::Status(reply) = call {
                     let board = String::from("red");
                     reply.send(Status { board, ..Status::default() }).unwrap();
                 } else if let Call::Request(Request::Readings(arrivals), reply) = call {
-                    let names = arrivals.readings.iter().map(|reading| reading.sensor.clone());
-                    taken.lock().unwrap().extend(names);
-                    drop(reply);
+                    let names = arrivals.readings.into_iter().map(|reading| reading.sensor);
+                    asked.lock().unwrap().readings.extend(names);
+                    let receipt = Receipt { level: Level::Spooled, refused: Vec::new() };
+                    reply.send(Reply::Done { index: 0, answer: sql::encode(&receipt) }).unwrap();
+                } else if let Call::Request(Request::Write(_), reply) = call {
+                    asked.lock().unwrap().writes.push(reply);
                 }
             }
         });
         caller
+    }
+
+    /// Reads these of a machine, on a board without a majority, until it was asked so.
+    async fn read_until(all: &[Sample], root: &Path, is_done: impl Fn(&Asked) -> bool) -> Samples {
+        let asked: Arc<Mutex<Asked>> = Arc::default();
+        let caller = board(Arc::clone(&asked));
+        let clock = crate::clock::BoardClock::new(1, Vec::new(), root);
+        let desk = Desk::new(caller.clone(), clock, 0);
+        let samples = Samples::start(all, root, &caller, &desk);
+        for _ in 0..6_000 {
+            if is_done(&asked.lock().unwrap()) {
+                return samples;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it does not come to that: {:?}", asked.lock().unwrap().readings);
+    }
+
+    fn run<T>(what: impl Future<Output = T>) -> T {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(what)
+    }
+
+    #[test]
+    fn a_board_that_is_alone_reads_on_while_a_unit_waits() {
+        let root = machine();
+        run(async {
+            let all = [sample("thermal/*", "{source}"), sample("thermal/cpu", "heat")];
+            let has_read = |asked: &Asked| {
+                let count = asked.readings.iter().filter(|sensor| *sensor == "heat").count();
+                assert!(asked.writes.len() <= 1, "one write of units waits at a time");
+                count >= 3 && asked.writes.len() == 1
+            };
+            read_until(&all, root.path(), has_read).await;
+        });
     }
 
     #[test]
@@ -452,17 +485,10 @@ mod tests {
         // Nobody ever writes to it: whoever opens it waits.
         let made = std::process::Command::new("mkfifo").arg(&hangs).status().unwrap();
         assert!(made.success());
-        let taken: Arc<Mutex<Vec<String>>> = Arc::default();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let caller = board(Arc::clone(&taken));
-            let clock = crate::clock::BoardClock::new(1, Vec::new(), root.path());
-            let desk = Desk::new(caller.clone(), clock, 0);
+        run(async {
             let all = [sample("w1/*", "{source}"), sample("thermal/*", "{source}")];
-            let samples = Samples::start(&all, root.path(), &caller, &desk);
-            while !taken.lock().unwrap().contains(&String::from("thermal/cpu")) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let has_read = |asked: &Asked| asked.readings.contains(&String::from("thermal/cpu"));
+            let samples = read_until(&all, root.path(), has_read).await;
             let status = samples.status(clock::now().plus(60_000));
             let hung = status.iter().find(|sample| sample.sensor == "w1/28-a");
             let trouble = hung.and_then(|sample| sample.trouble.clone()).unwrap();
