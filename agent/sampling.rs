@@ -6,10 +6,11 @@
 //! something is read there. Once a minute it is looked anew what there is, so what is plugged
 //! in later, or again, is read then.
 
+mod record;
 mod units;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -17,11 +18,11 @@ use std::{
 
 use serde::Deserialize;
 use tokio::sync::oneshot;
-use tracing::warn;
 use understudy_boards::{Source, board::fits, source, sources};
 use understudy_core::{event::Millis, readings::Level, sql::Value};
 
-use self::units::Units;
+pub use self::record::Samples;
+use self::{record::NOWHERE, units::Units};
 use crate::{
     call::Caller,
     driver::clock,
@@ -29,7 +30,6 @@ use crate::{
         Draft,
         desk::{Desk, Message},
     },
-    status::SampleStatus,
 };
 
 /// Sources of a board that are read.
@@ -44,9 +44,6 @@ const STACK_BYTES: usize = 64 << 10;
 /// Between two looks at what there is, and until the board has a name.
 const LOOK: Duration = Duration::from_secs(60);
 const NAMELESS: Duration = Duration::from_secs(1);
-
-/// Who does not answer for so long is told of, seconds.
-const LATE_S: u64 = 5;
 
 /// `[[sample]]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -78,29 +75,16 @@ struct Job {
     every_ms: u64,
 }
 
-/// Those of one bus, as the last look found them.
-type Jobs = Arc<Mutex<Vec<Job>>>;
-
-/// What became of the samples.
-#[derive(Clone, Debug, Default)]
-pub struct Samples(Arc<Mutex<Record>>);
-
+/// A bus, whose task ends when nothing is to be read there any more.
 #[derive(Debug, Default)]
-struct Record {
-    /// By the sensors' names.
-    seen: BTreeMap<String, Seen>,
-    /// What is wrong with parts of the configuration: the source, and why.
-    wrong: Vec<(String, String)>,
+struct Bus {
+    /// What is read there, as the last look found it.
+    jobs: Vec<Job>,
+    /// The task has ended.
+    is_over: bool,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    source: String,
-    value: Option<f64>,
-    trouble: Option<String>,
-    /// Since when it is being read.
-    asked: Option<Millis>,
-}
+type SharedBus = Arc<Mutex<Bus>>;
 
 impl Samples {
     /// Begins to read these, of what is under `root`: `/` but for tests.
@@ -120,68 +104,6 @@ impl Samples {
         }
         samples
     }
-
-    fn lock(&self) -> MutexGuard<'_, Record> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How they stand.
-    #[must_use]
-    pub fn status(&self, now: Millis) -> Vec<SampleStatus> {
-        let record = self.lock();
-        let shown = |(sensor, seen): (&String, &Seen)| {
-            let Seen { source, value, trouble, asked } = seen.clone();
-            let late_s = asked.map_or(0, |asked| now.since(asked) / 1_000);
-            let late = || format!("it has not answered for {late_s} s");
-            let trouble = if late_s >= LATE_S { Some(late()) } else { trouble };
-            SampleStatus { sensor: sensor.clone(), source, value, trouble }
-        };
-        let wrong = record.wrong.iter().map(|(source, why)| SampleStatus {
-            source: source.clone(),
-            trouble: Some(why.clone()),
-            ..SampleStatus::default()
-        });
-        record.seen.iter().map(shown).chain(wrong).collect()
-    }
-
-    fn asks(&self, now: Millis, job: &Job) {
-        let mut record = self.lock();
-        let seen = record.seen.entry(job.sensor.clone()).or_default();
-        (seen.source, seen.asked) = (job.source.name.clone(), Some(now));
-    }
-
-    fn found(&self, sensor: &str, found: Result<f64, String>) {
-        let mut record = self.lock();
-        let seen = record.seen.entry(sensor.to_owned()).or_default();
-        seen.asked = None;
-        match found {
-            Ok(value) => (seen.value, seen.trouble) = (Some(value), None),
-            Err(trouble) => {
-                if seen.trouble.as_ref() != Some(&trouble) {
-                    warn!(sensor, trouble, "a source cannot be read");
-                }
-                seen.trouble = Some(trouble);
-            }
-        }
-    }
-
-    /// Has it said something since this start?
-    fn has_value(&self, job: &Job) -> bool {
-        self.lock().seen.get(&job.sensor).is_some_and(|seen| seen.value.is_some())
-    }
-
-    /// What was found at a look: nobody is shown who is not read any more.
-    fn assigned(&self, jobs: &[Job], wrong: Vec<(String, String)>) {
-        let mut record = self.lock();
-        for (source, why) in &wrong {
-            if !record.wrong.iter().any(|(before, _)| before == source) {
-                warn!(source, why, "a sample is not taken");
-            }
-        }
-        record.wrong = wrong;
-        let sensors: BTreeSet<&String> = jobs.iter().map(|job| &job.sensor).collect();
-        record.seen.retain(|sensor, _| sensors.contains(sensor));
-    }
 }
 
 /// Whoever looks for sources and has each bus read.
@@ -191,7 +113,7 @@ struct Looking {
     root: PathBuf,
     caller: Caller,
     desk: Desk,
-    buses: BTreeMap<String, Jobs>,
+    buses: BTreeMap<String, SharedBus>,
 }
 
 impl Looking {
@@ -209,36 +131,44 @@ impl Looking {
         }
     }
 
-    fn have_read(&mut self, jobs: Vec<Job>, mut wrong: Vec<(String, String)>) {
+    fn have_read(&mut self, all: Vec<Job>, mut wrong: Vec<(String, String)>) {
         let mut by_bus: BTreeMap<String, Vec<Job>> = BTreeMap::new();
-        for job in jobs {
+        for job in all.iter().cloned() {
             by_bus.entry(job.source.bus.clone()).or_default().push(job);
         }
-        let new = by_bus.keys().filter(|bus| !self.buses.contains_key(*bus)).cloned();
-        let room = BUSES_MAX.saturating_sub(self.buses.len());
-        let new: Vec<String> = new.collect();
-        for bus in &new[room.min(new.len())..] {
-            for job in by_bus.remove(bus).into_iter().flatten() {
-                let why = format!("sources on {BUSES_MAX} buses are read already");
-                wrong.push((job.source.name, why));
+        self.buses.retain(|name, bus| {
+            let mut bus = locked(bus);
+            if !bus.is_over {
+                bus.jobs = by_bus.remove(name).unwrap_or_default();
             }
-        }
-        let all: Vec<Job> = by_bus.values().flatten().cloned().collect();
-        self.samples.assigned(&all, wrong);
-        for bus in new.into_iter().take(room) {
-            let jobs = Jobs::default();
+            !bus.is_over
+        });
+        for (name, jobs) in by_bus {
+            if self.buses.len() >= BUSES_MAX {
+                let why = || format!("sources on {BUSES_MAX} buses are read already");
+                wrong.extend(jobs.into_iter().map(|job| (job.source.name, why())));
+                continue;
+            }
+            let bus = SharedBus::new(Mutex::new(Bus { jobs, is_over: false }));
             let (samples, caller) = (self.samples.clone(), self.caller.clone());
-            tokio::spawn(read(samples, Arc::clone(&jobs), caller, self.desk.clone()));
-            self.buses.insert(bus, jobs);
+            tokio::spawn(read(samples, Arc::clone(&bus), caller, self.desk.clone()));
+            self.buses.insert(name, bus);
         }
-        for (bus, jobs) in &self.buses {
-            *locked(jobs) = by_bus.remove(bus).unwrap_or_default();
-        }
+        let is_read = |job: &Job| self.buses.contains_key(&job.source.bus);
+        let read: Vec<Job> = all.into_iter().filter(is_read).collect();
+        self.samples.assigned(clock::now(), &read, wrong);
     }
 }
 
-fn locked(jobs: &Jobs) -> MutexGuard<'_, Vec<Job>> {
-    jobs.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(bus: &SharedBus) -> MutexGuard<'_, Bus> {
+    bus.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is to be read on a bus; where that is nothing it is over.
+fn jobs_of(bus: &SharedBus) -> Vec<Job> {
+    let mut bus = locked(bus);
+    bus.is_over = bus.jobs.is_empty();
+    bus.jobs.clone()
 }
 
 /// Done on a thread of its own; none where there can be no such thread.
@@ -261,8 +191,7 @@ fn assign(all: &[Sample], root: &Path, board: &str) -> (Vec<Job>, Vec<(String, S
             fitting.extend(source::line(&sample.source));
         }
         if fitting.is_empty() {
-            let why = "there is no such source: `understudy board` lists them";
-            wrong.push((sample.source.clone(), String::from(why)));
+            wrong.push((sample.source.clone(), String::from(NOWHERE)));
         }
         for source in fitting {
             let sensor = sample.sensor.replace("{board}", board).replace("{source}", &source.name);
@@ -278,12 +207,15 @@ fn assign(all: &[Sample], root: &Path, board: &str) -> (Vec<Job>, Vec<(String, S
     (jobs, wrong)
 }
 
-/// Reads what is on one bus for ever, each when it is due.
-async fn read(samples: Samples, jobs: Jobs, caller: Caller, desk: Desk) {
+/// Reads what is on one bus, each when it is due, until nothing is to be read there.
+async fn read(samples: Samples, bus: SharedBus, caller: Caller, desk: Desk) {
     let (mut due, mut units) = (BTreeMap::<String, Millis>::new(), Units::default());
     loop {
         let now = clock::now();
-        let all = locked(&jobs).clone();
+        let all = jobs_of(&bus);
+        if all.is_empty() {
+            return;
+        }
         due.retain(|sensor, _| all.iter().any(|job| job.sensor == *sensor));
         units.retain(&all);
         let is_due = |job: &Job| due.get(&job.sensor).is_none_or(|at| *at <= now);
@@ -299,7 +231,7 @@ async fn read(samples: Samples, jobs: Jobs, caller: Caller, desk: Desk) {
             let read = apart(move || read_all(&record, &taken)).await;
             let message = read.unwrap_or_else(|| {
                 let why = || Err(String::from("there is no thread to read it on"));
-                some.iter().for_each(|job| samples.found(&job.sensor, why()));
+                some.iter().for_each(|job| samples.found(clock::now(), job, why()));
                 Message::default()
             });
             if !message.is_empty() && hand_over(&samples, &some, message, &desk).await.is_none() {
@@ -322,7 +254,7 @@ fn read_all(samples: &Samples, jobs: &[Job]) -> Message {
             let (sensor, value) = (job.sensor.clone(), Value::Real(*value));
             message.draft(number, Draft { sensor, value, time: None, id: None, token: None });
         }
-        samples.found(&job.sensor, value);
+        samples.found(clock::now(), job, value);
     }
     message
 }
@@ -333,7 +265,8 @@ async fn hand_over(samples: &Samples, jobs: &[Job], message: Message, desk: &Des
     for (number, why) in told.refused {
         let job = usize::try_from(number).ok().and_then(|number| jobs.get(number));
         if let Some(job) = job {
-            samples.found(&job.sensor, Err(format!("its reading is not taken: {why}")));
+            let why = format!("its reading is not taken: {why}");
+            samples.found(clock::now(), job, Err(why));
         }
     }
     Some(())
@@ -389,7 +322,7 @@ mod tests {
         assert_eq!(wrong[0].1, "another is called red/load/1m already");
         assert!(wrong[1].0 == "w1/28-nowhere" && wrong[1].1.contains("no such source"));
         let samples = Samples::default();
-        samples.assigned(&jobs, wrong);
+        samples.assigned(Millis(0), &jobs, wrong);
         assert_eq!(samples.status(Millis(0)).len(), 2, "what was not read yet says nothing");
     }
 
@@ -402,16 +335,57 @@ mod tests {
         assert_eq!(samples.status(Millis(5_000))[0].trouble, None);
         let late = samples.status(Millis(8_000))[0].trouble.clone();
         assert_eq!(late.as_deref(), Some("it has not answered for 7 s"));
-        samples.found("boiler", Err(String::from("gone")));
+        samples.found(Millis(9_000), &jobs[0], Err(String::from("gone")));
         assert_eq!(samples.status(Millis(60_000))[0].trouble.as_deref(), Some("gone"));
-        samples.found("boiler", Ok(21.5));
+        samples.found(Millis(9_000), &jobs[0], Ok(21.5));
         let status = &samples.status(Millis(60_000))[0];
         assert_eq!((status.value, &status.trouble), (Some(21.5), &None));
         assert_eq!(read_all(&samples, &jobs).readings_count(), 1);
         fs::remove_dir_all(root.path().join("sys/bus")).unwrap();
         assert!(read_all(&samples, &jobs).is_empty());
-        samples.assigned(&[], Vec::new());
-        assert!(samples.status(Millis(0)).is_empty(), "it is not read any more");
+    }
+
+    #[test]
+    fn one_that_was_read_and_is_unplugged_stays_named_and_no_other_does() {
+        let root = machine();
+        let other = root.path().join("sys/bus/w1/devices/28-b/w1_slave");
+        fs::create_dir_all(other.parent().unwrap()).unwrap();
+        fs::write(&other, "noise").unwrap();
+        let all = [sample("w1/*", "{board}/{source}"), sample("load/1m", "load")];
+        let samples = Samples::default();
+        let look = |board| {
+            let (jobs, wrong) = assign(&all, root.path(), board);
+            samples.assigned(Millis(0), &jobs, wrong);
+            read_all(&samples, &jobs);
+            let status = samples.status(Millis(0)).into_iter();
+            status.map(|it| (it.sensor, it.trouble.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        assert!(look("red")[2].1.contains("no number"));
+        fs::remove_dir_all(root.path().join("sys/bus")).unwrap();
+        let gone = (String::from("red/w1/28-a"), String::from("it is not there any more"));
+        let nowhere = (String::new(), String::from(NOWHERE));
+        let load = (String::from("load"), String::new());
+        assert_eq!(look("red"), [load.clone(), gone.clone(), nowhere.clone()]);
+        fs::create_dir_all(other.parent().unwrap()).unwrap();
+        fs::write(&other, "noise").unwrap();
+        assert!(look("red").contains(&gone), "another of its pattern is there");
+        fs::remove_file(root.path().join("proc/loadavg")).unwrap();
+        let exact = look("red");
+        assert_eq!(exact[0], (String::from("load"), gone.1.clone()));
+        assert_eq!(exact.len(), 3, "it is named once: {exact:?}");
+    }
+
+    #[test]
+    fn one_that_is_called_otherwise_is_not_missed() {
+        let root = machine();
+        let samples = Samples::default();
+        for board in ["red", "blue"] {
+            let (jobs, wrong) = assign(&[sample("w1/*", "{board}/{source}")], root.path(), board);
+            samples.assigned(Millis(0), &jobs, wrong);
+            read_all(&samples, &jobs);
+        }
+        let status = samples.status(Millis(0));
+        assert!(status.len() == 1 && status[0].sensor == "blue/w1/28-a", "{status:?}");
     }
 
     /// What a board without a majority was asked.
@@ -461,6 +435,39 @@ mod tests {
     fn run<T>(what: impl Future<Output = T>) -> T {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_all().build().unwrap().block_on(what)
+    }
+
+    #[test]
+    fn a_bus_that_has_nothing_to_read_any_more_makes_room_for_others() {
+        let root = machine();
+        run(async {
+            let caller = board(Arc::default());
+            let clock = crate::clock::BoardClock::new(1, Vec::new(), root.path());
+            let desk = Desk::new(caller.clone(), clock, 0);
+            let (samples, buses) = (Samples::default(), BTreeMap::new());
+            let (all, root) = (Vec::new(), root.path().to_owned());
+            let mut looking = Looking { samples, all, root, caller, desk, buses };
+            let (jobs, _) = assign(&[sample("w1/*", "{source}")], &looking.root, "red");
+            let on = |bus: &str| {
+                let mut job = jobs[0].clone();
+                (job.source.bus, job.sensor) = (bus.to_owned(), bus.to_owned());
+                job
+            };
+            let all: Vec<Job> = (0..BUSES_MAX).map(|bus| on(&bus.to_string())).collect();
+            looking.have_read(all.clone(), Vec::new());
+            let mut with_new = all;
+            with_new.push(on("new"));
+            looking.have_read(with_new, Vec::new());
+            assert!(!looking.buses.contains_key("new"), "{BUSES_MAX} have something to read");
+            for _ in 0..6_000 {
+                if looking.buses.contains_key("new") {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                looking.have_read(vec![on("new")], Vec::new());
+            }
+            panic!("those that are over stay: {:?}", looking.buses.keys());
+        });
     }
 
     #[test]
