@@ -1,6 +1,6 @@
 //! Heat, voltages, currents, fans, as the kernel's thermal zones and hardware monitors have
 //! them; and their alarms, among which is a Raspberry Pi's undervoltage
-//! (`hwmon/rpi_volt/in0_lcrit_alarm`).
+//! (`hwmon/rpi_volt/in0_lcrit_alarm`). What a driver says is faulty is not believed.
 //!
 //! Left out: the monitors that the kernel makes of thermometers on 1-Wire, which are read
 //! with more care ([`crate::onewire`]).
@@ -8,8 +8,8 @@
 use std::path::Path;
 
 use crate::{
-    source::{Source, Way},
-    tree::{Device, devices, entries, file_name},
+    source::{ReadError, Source, Way, nonsense, text},
+    tree::{Device, devices, entries, file_name, line, number},
 };
 
 /// Thermal zones.
@@ -49,6 +49,21 @@ pub(crate) fn chips(root: &Path) -> Vec<Source> {
         }
     }
     found
+}
+
+/// Reads one, whose unit is the file's divided by this. Where a wire is broken the input says
+/// something all the same, and the file `_fault` beside it that it is worth nothing.
+pub(crate) fn read(path: &Path, divisor: f64) -> Result<f64, ReadError> {
+    let file = file_name(path);
+    let fault = file.strip_suffix("_input").map(|name| format!("{name}_fault"));
+    let says = fault.and_then(|fault| line(&path.with_file_name(fault)));
+    if says.as_deref() == Some("1") {
+        let why = String::from("its driver says that it is faulty");
+        return Err(ReadError::Nonsense(path.to_owned(), why));
+    }
+    let text = text(path)?;
+    let value = number(&text).map(|value| value / divisor);
+    value.ok_or_else(|| nonsense(path, &text))
 }
 
 /// What a file says, if it is a value: its name, unit, divisor.

@@ -3,7 +3,8 @@
 //! all channels of its kind: the value is `(raw + offset) * scale`
 //! (`Documentation/ABI/testing/sysfs-bus-iio`).
 //!
-//! Left out: buffers and triggers, for whoever wants thousands of values a second.
+//! Left out: buffers and triggers, for whoever wants thousands of values a second; and channels
+//! of kinds that are not in [`KINDS`] (acceleration, say), which are not listed either.
 
 use std::path::{Path, PathBuf};
 

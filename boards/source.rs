@@ -10,7 +10,7 @@ use crate::{
     iio::Channel,
     onewire,
     system::{self, Form},
-    tree::{self, Device, number},
+    tree::{self, Device},
 };
 
 /// Something that gives a number.
@@ -116,11 +116,7 @@ impl Source {
             return Err(ReadError::Gone(file.clone(), why));
         }
         match &self.way {
-            Way::Divided(path, divisor) => {
-                let text = text(path)?;
-                let value = number(&text).map(|value| value / divisor);
-                value.ok_or_else(|| nonsense(path, &text))
-            }
+            Way::Divided(path, divisor) => hwmon::read(path, *divisor),
             Way::Form(path, form) => {
                 let text = text(path)?;
                 form.value(&text).ok_or_else(|| nonsense(path, &text))
@@ -185,7 +181,6 @@ mod tests {
             ("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n"),
             ("sys/class/thermal/thermal_zone0/temp", "48312\n"),
             ("sys/class/hwmon/hwmon1/name", "rpi_volt\n"),
-            ("sys/class/hwmon/hwmon1/in0_input", "4980\n"),
             ("sys/class/hwmon/hwmon1/in0_lcrit_alarm", "0\n"),
             ("sys/class/hwmon/hwmon2/name", "pwmfan\n"),
             ("sys/class/hwmon/hwmon2/fan1_input", "2310\n"),
@@ -198,6 +193,12 @@ mod tests {
             ("sys/class/hwmon/hwmon3/name", "w1_slave_temp\n"),
             ("sys/class/hwmon/hwmon3/temp1_input", "85000\n"),
             ("sys/class/hwmon/hwmon4/name", "ina\n"),
+            ("sys/class/hwmon/hwmon4/in1_input", "4980\n"),
+            ("sys/class/hwmon/hwmon4/temp1_input", "127937\n"),
+            ("sys/class/hwmon/hwmon4/temp1_fault", "1\n"),
+            ("sys/class/hwmon/hwmon4/temp2_input", "21000\n"),
+            ("sys/class/hwmon/hwmon4/temp2_fault", "0\n"),
+            ("sys/class/hwmon/hwmon4/temp2_max_alarm", "1\n"),
             ("sys/class/hwmon/hwmon4/power1_input", "1000000\n"),
             ("sys/class/hwmon/hwmon4/power1_average", "2000000\n"),
             (
@@ -216,7 +217,10 @@ mod tests {
             ),
         ]);
         near(root.path(), "thermal/cpu-thermal", 48.312);
-        near(root.path(), "hwmon/rpi_volt/in0", 4.98);
+        near(root.path(), "hwmon/ina/in1", 4.98);
+        assert!(refused(root.path(), "hwmon/ina/temp1").contains("says that it is faulty"));
+        near(root.path(), "hwmon/ina/temp2", 21.0);
+        near(root.path(), "hwmon/ina/temp2_max_alarm", 1.0);
         near(root.path(), "hwmon/rpi_volt/in0_lcrit_alarm", 0.0);
         near(root.path(), "hwmon/pwmfan/fan1", 2_310.0);
         near(root.path(), "firmware/throttled", f64::from(0x50005));
@@ -287,15 +291,36 @@ mod tests {
             (&file("28-disturbed"), "ff ff ff ff ff ff ff ff ff : crc=c9 NO\nff ff t=-62\n"),
             (&file("28-reset"), "50 05 4b 46 7f ff 0c 10 1c : crc=1c YES\n50 05 t=85000\n"),
             (&file("28-hot"), "50 05 4b 46 7f ff 10 10 1c : crc=1c YES\n50 05 t=85000\n"),
-            (&file("28-empty"), "\n"),
+            (&file("28-text"), "banana\n"),
+            (&file("28-unplugged"), ""),
+            (&file("28-down"), "00 00 00 00 00 00 00 00 00 : crc=00 YES\n00 00 t=0\n"),
+            (&file("28-zero"), "00 00 4b 46 7f ff 10 10 6b : crc=6b YES\n00 00 t=0\n"),
+            (&file("28-far"), "ff 7f 4b 46 7f ff 0c 10 01 : crc=01 YES\nff 7f t=2047937\n"),
+            (&file("28-low"), "80 fc 4b 46 7f ff 10 10 01 : crc=01 YES\n80 fc t=-56000\n"),
+            (&file("10-reset"), "aa 00 4b 46 ff ff 0c 10 01 : crc=01 YES\naa 00 t=85000\n"),
+            (&file("10-hot"), "aa 00 4b 46 ff ff 08 10 01 : crc=01 YES\naa 00 t=85250\n"),
+            (&file("28-warm"), "aa 00 4b 46 7f ff 0c 10 01 : crc=01 YES\naa 00 t=10625\n"),
+            (&file("3b-kiln"), "40 3e f0 19 f0 ff ff ff 01 : crc=01 YES\n40 3e t=996000\n"),
+            (&file("3b-chip"), "40 3e f0 19 7f ff ff ff 01 : crc=01 YES\n40 3e t=996000\n"),
             (&file("w1_bus_master1"), "x"),
         ]);
         near(root.path(), "w1/28-0316a2795bff", 22.875);
-        near(root.path(), "w1/28-hot", 85.0);
+        for (id, value) in
+            [("28-hot", 85.0), ("28-zero", 0.0), ("10-hot", 85.25), ("28-warm", 10.625)]
+        {
+            near(root.path(), &format!("w1/{id}"), value);
+        }
+        near(root.path(), "w1/3b-kiln", 996.0);
         for (id, words) in [
             ("28-disturbed", "checksum"),
             ("28-reset", "lost its power"),
-            ("28-empty", "no number"),
+            ("10-reset", "lost its power"),
+            ("28-text", "no number"),
+            ("28-unplugged", "it does not answer: is it plugged in"),
+            ("28-down", "held down"),
+            ("28-far", "2047.937 degrees, and measures -55 to 125"),
+            ("28-low", "-56 degrees"),
+            ("3b-chip", "996 degrees"),
         ] {
             let error = refused(root.path(), &format!("w1/{id}"));
             assert!(error.contains(words) && error.contains(id), "{error}");
