@@ -34,7 +34,6 @@ use crate::{
     seal::{Keys, Opened, Outgoing, Seal},
     survey::{Place, Sight, Survey},
     token::Token,
-    version,
 };
 
 /// Version of this conversation: it says which version of the group's the guest knows, which
@@ -49,6 +48,11 @@ const VERSION_FIRST: u8 = conversation(versions::VERSION_FIRST);
 const fn conversation(version: u32) -> u8 {
     assert!(version < 0xff, "a byte holds it");
     version.to_le_bytes()[0] + 1
+}
+
+/// Which version a guest knows that speaks so.
+fn version_of(conversation: u8) -> u32 {
+    u32::from(conversation).saturating_sub(1)
 }
 
 /// A join ends within this: 20 s with what the command line needs for itself.
@@ -142,10 +146,7 @@ impl Doorstep {
         };
         let Ask { version, candidate, from, invitation, replaces, attempt } = ask;
         if version < conversation(group_version) {
-            let reason = format!(
-                "this board's understudy is too old for it: install {} or newer here",
-                version::text(versions::release_of(group_version))
-            );
+            let reason = versions::too_old(group_version);
             return Knock::Answer(sql::encode(&Word::Refused { reason, attempt }));
         }
         if candidate.key != key {
@@ -162,7 +163,15 @@ impl Doorstep {
         if self.waiting.insert(key, (from, attempt)).is_some() {
             return Knock::Ignore;
         }
+        // A leader of the first release does not know the last of these.
         let join = match as_witness {
+            _ if group_version > versions::VERSION_FIRST => MemberRequest::Newcomer {
+                version: version_of(version),
+                candidate,
+                invitation,
+                replaces,
+                witness: as_witness,
+            },
             true => MemberRequest::Witness { candidate, invitation, replaces },
             false => MemberRequest::Join { candidate, invitation, replaces },
         };
@@ -584,10 +593,8 @@ mod tests {
                     None => doorstep.knocked(key, source, &payload, group),
                 };
                 let answer = match answer {
-                    Knock::Admit(
-                        admission,
-                        Request::Member(MemberRequest::Join { candidate, .. }),
-                    ) => {
+                    Knock::Admit(admission, Request::Member(wish)) => {
+                        let candidate = self.wished(wish);
                         let reply = self.admit(&mut membership, &candidate);
                         seal.set_members(now, &membership.members);
                         doorstep.decided(admission, &reply, &membership)
@@ -615,6 +622,18 @@ mod tests {
             let reason = OTHER_VERSION.into();
             (self.version == 0 && version != VERSION_FIRST)
                 .then(|| Knock::Answer(sql::encode(&Word::Refused { reason, attempt })))
+        }
+
+        /// The leader hears what a guest knows, unless it may be of the first release.
+        fn wished(&self, wish: MemberRequest) -> Candidate {
+            let says = matches!(wish, MemberRequest::Newcomer { version: versions::VERSION, .. });
+            assert_eq!(says, self.version > versions::VERSION_FIRST, "{wish:?}");
+            let (MemberRequest::Join { candidate, .. } | MemberRequest::Newcomer { candidate, .. }) =
+                wish
+            else {
+                panic!("it was asked for something else")
+            };
+            candidate
         }
 
         fn admit(&mut self, membership: &mut Membership, candidate: &Candidate) -> Reply {

@@ -169,7 +169,10 @@ pub fn request(request: &Request) -> String {
 
 fn member(wish: &MemberRequest) -> String {
     match wish {
-        MemberRequest::Join { candidate, .. } => format!("join {}", candidate.name),
+        MemberRequest::Join { candidate, .. }
+        | MemberRequest::Newcomer { candidate, witness: false, .. } => {
+            format!("join {}", candidate.name)
+        }
         MemberRequest::Invite(_) => "invite".to_owned(),
         MemberRequest::Revoke => "revoke".to_owned(),
         MemberRequest::Remove(id) => format!("remove n{id}"),
@@ -177,7 +180,10 @@ fn member(wish: &MemberRequest) -> String {
         MemberRequest::Vote { id, voter: false } => format!("demote n{id}"),
         MemberRequest::Transfer(to) => format!("transfer to {to:?}"),
         MemberRequest::InstallKey(key) => format!("install key {}", key.number),
-        MemberRequest::Witness { candidate, .. } => format!("join {} as witness", candidate.name),
+        MemberRequest::Witness { candidate, .. }
+        | MemberRequest::Newcomer { candidate, witness: true, .. } => {
+            format!("join {} as witness", candidate.name)
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     node::Node,
     roster::voters_wanted,
     sql,
+    versions::{VERSION_FIRST, too_old},
     writes::Waiting,
 };
 
@@ -137,10 +138,22 @@ impl Node {
             Request::Admit(candidate) => self.readdressed(candidate),
             Request::Rename { id, name } => self.renamed(*id, name),
             Request::Member(MemberRequest::Join { candidate, invitation, replaces }) => {
+                self.check_version(candidate, None)?;
                 self.joined(now, candidate, invitation, (replaces, false))
             }
             Request::Member(MemberRequest::Witness { candidate, invitation, replaces }) => {
+                self.check_version(candidate, None)?;
                 self.joined(now, candidate, invitation, (replaces, true))
+            }
+            Request::Member(MemberRequest::Newcomer {
+                version,
+                candidate,
+                invitation,
+                replaces,
+                witness,
+            }) => {
+                self.check_version(candidate, Some(*version))?;
+                self.joined(now, candidate, invitation, (replaces, *witness))
             }
             Request::Member(MemberRequest::Invite(invitation)) => self.invited(invitation),
             Request::Member(MemberRequest::Revoke) => {
@@ -192,6 +205,20 @@ impl Node {
             return refuse(format!("another board is named {name}"));
         }
         self.with_row(Member { name: String::from(name), ..member.clone() })
+    }
+
+    /// Who is no member yet has to know what the group goes by. Its door judges that by what
+    /// it has applied, the leader by all that is committed; and a version comes to nothing
+    /// where somebody was let in that it was not judged by. So of an admission and a version
+    /// that the newcomer does not know one excludes the other.
+    fn check_version(&self, candidate: &Candidate, known: Option<u32>) -> Result<(), Refusal> {
+        let is_member = self.membership.members.iter().any(|m| m.key == candidate.key);
+        let group = self.version();
+        if is_member || known.unwrap_or(VERSION_FIRST) >= group {
+            return Ok(());
+        }
+        // A door that says nothing of it has yet to apply what the group goes by.
+        known.map_or(Err(Refusal::Busy), |_| refuse(too_old(group)))
     }
 
     /// Who is a member already is told so, whatever it shows.

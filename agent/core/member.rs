@@ -114,6 +114,20 @@ pub enum MemberRequest {
         /// The name of a witness that cannot be heard and goes. Empty for none.
         replaces: String,
     },
+    /// As [`MemberRequest::Join`] or [`MemberRequest::Witness`], with what the board knows: a
+    /// group that goes by more than the first version lets nobody in without.
+    Newcomer {
+        /// The newest version of the group's that it knows.
+        version: u32,
+        /// Who.
+        candidate: Candidate,
+        /// What it shows.
+        invitation: InvitationId,
+        /// The name of a member that cannot be heard and goes. Empty for none.
+        replaces: String,
+        /// It keeps none of the users' rows.
+        witness: bool,
+    },
 }
 
 /// What a membership entry does.

@@ -8,6 +8,7 @@ use crate::{
     log::conf_change,
     member::{Candidate, Invitation, Member, MemberRequest, Membership, MembershipChange},
     rig::{Rig, membership, write},
+    versions::{VERSION, VERSION_FIRST},
     wire::{Frame, RaftFrame},
 };
 
@@ -34,6 +35,14 @@ fn join(id: NodeId, replaces: &str) -> Request {
         invitation: TOKEN,
         replaces: String::from(replaces),
     })
+}
+
+/// As [`join`], with what the board knows.
+fn newcomer(id: NodeId, version: u32) -> Request {
+    let (candidate, replaces) = (candidate(id), String::new());
+    let invitation = TOKEN;
+    let wish = MemberRequest::Newcomer { version, candidate, invitation, replaces, witness: false };
+    Request::Member(wish)
 }
 
 fn remove(id: NodeId) -> Request {
@@ -570,4 +579,29 @@ fn a_board_is_admitted_once_and_by_a_free_name() {
         (Some(Reply::Done { answer: first, .. }), Some(Reply::Done { answer: second, .. }))
             if first == second
     ));
+}
+
+#[test]
+fn the_leader_lets_nobody_in_that_does_not_know_what_the_group_goes_by() {
+    let mut rig = group(&[1, 2, 3]);
+    let leader = rig.leader().unwrap();
+    // The door has not applied yet what the leader has.
+    let door = leader % 3 + 1;
+    rig.event(leader, Event::Version(VERSION));
+    for (request, wish) in
+        [(1, join(4, "")), (2, newcomer(4, VERSION_FIRST)), (3, newcomer(4, VERSION))]
+    {
+        rig.ask(door, request, wish);
+        rig.run(500);
+    }
+    assert_eq!(rig.answer_of(1), Some(&Reply::Refused(Refusal::Busy)), "it asks again");
+    let Some(Reply::Refused(Refusal::Invalid(words))) = rig.answer_of(2) else {
+        panic!("{:?}", rig.answer_of(2))
+    };
+    assert!(words.contains("too old for it: install 0.2.0 or newer here"), "{words}");
+    assert!(is_done(&rig, 3));
+    // Who is a member is told so.
+    rig.ask(door, 4, join(4, ""));
+    rig.run(500);
+    assert!(is_done(&rig, 4));
 }

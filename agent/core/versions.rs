@@ -12,7 +12,7 @@
 //!
 //! Left out: what a version brings, which is where it is done, and writing the row.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,15 @@ pub const fn release_of(version: u32) -> Release {
         0..=VERSION_FIRST => [0, 1, 0],
         _ => [0, 2, 0],
     }
+}
+
+/// Why a board is not let in that does not know what the group goes by.
+#[must_use]
+pub fn too_old(group: u32) -> String {
+    let [major, minor, patch] = release_of(group);
+    format!(
+        "this board's understudy is too old for it: install {major}.{minor}.{patch} or newer here"
+    )
 }
 
 /// This program.

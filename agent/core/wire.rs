@@ -528,15 +528,30 @@ mod tests {
         let session = Session { boot: 1, mark: [7, 8, 9] };
         let answer = Frame::Answer { session, sequence: 2, reply: refused };
         assert_eq!(answer.encode(), [4, 2, 1, 7, 8, 9, 2, 1, 13]);
-        let candidate = Candidate { name: "n".into(), key: [5; 32], addresses: Vec::new() };
-        let (invitation, replaces) = ([4; 16], String::new());
-        let wish = MemberRequest::Witness { candidate, invitation, replaces };
-        let request = Request::Member(wish);
-        let (sequence, floor, term) = (2, 1, 3);
-        let forward = Frame::Forward(Forward { session, sequence, floor, term, request });
-        let rest =
-            [&[4, 1, 1, 7, 8, 9, 2, 1, 3, 6, 7, 1, b'n'][..], &[5; 32], &[0], &[4; 16], &[0]];
-        assert_eq!(forward.encode(), rest.concat());
+    }
+
+    #[test]
+    fn bytes_about_newcomers_stay_what_they_are() {
+        let candidate = || Candidate { name: "n".into(), key: [5; 32], addresses: Vec::new() };
+        let (invitation, replaces) = ([4; 16], String::new);
+        let session = Session { boot: 1, mark: [7, 8, 9] };
+        let forward = |wish| {
+            let (sequence, floor, term, request) = (2, 1, 3, Request::Member(wish));
+            Frame::Forward(Forward { session, sequence, floor, term, request }).encode()
+        };
+        let (head, rest) = ([4, 1, 1, 7, 8, 9, 2, 1, 3, 6], [&[5; 32][..], &[0], &[4; 16], &[0]]);
+        let witness =
+            MemberRequest::Witness { candidate: candidate(), invitation, replaces: replaces() };
+        assert_eq!(forward(witness), [&head[..], &[7, 1, b'n'], &rest.concat()].concat());
+        let newcomer = MemberRequest::Newcomer {
+            version: 2,
+            candidate: candidate(),
+            invitation,
+            replaces: replaces(),
+            witness: true,
+        };
+        let bytes = [&head[..], &[8, 2, 1, b'n'], &rest.concat(), &[1]].concat();
+        assert_eq!(forward(newcomer), bytes);
     }
 
     #[test]

@@ -73,7 +73,8 @@ impl Database {
 #[cfg(test)]
 mod tests {
     use understudy_core::{
-        event::Position,
+        event::{Entry, EntryKind, Position},
+        member::{Member, MembershipChange},
         sql::{Origin, RequestKind, SqlRequest, encode},
         versions::VERSION,
     };
@@ -95,6 +96,27 @@ mod tests {
         boards.agents("UPDATE _understudy_setting SET value = 'x' WHERE name = 'version'");
         boards.agents(&raised(VERSION));
         assert_eq!(boards.databases[1].take_version(), None, "a damaged row is no news");
+    }
+
+    #[test]
+    fn a_version_comes_to_nothing_where_another_was_let_in_since() {
+        let mut boards = Boards::new();
+        boards.agents("INSERT INTO _understudy_setting VALUES ('voters', '3')");
+        for id in 1..=2 {
+            let member = Member {
+                id,
+                name: format!("board-{id}"),
+                key: [7; 32],
+                addresses: Vec::new(),
+                voter: id == 1,
+            };
+            let entry = boards.entry(encode(&MembershipChange::Add(member)));
+            boards.apply(&Entry { kind: EntryKind::Membership, ..entry });
+        }
+        for (last_member, raised) in [(1, None), (2, Some(VERSION))] {
+            let _ = boards.requests(&[encode(&version::raise(VERSION, last_member))]);
+            assert_eq!(boards.databases[0].take_version(), raised, "{last_member}");
+        }
     }
 
     #[test]
