@@ -9,6 +9,7 @@ use understudy_core::{
     node::Node,
     scrub::Difference,
     status::{NodeStatus, PeerStatus, PullStatus as Pulls, Role, ScrubStatus as Seen},
+    versions::Build,
 };
 
 use crate::{
@@ -105,10 +106,8 @@ pub fn status(
     let shown = |member: &Member| MemberStatus {
         resting: node.membership().resting.contains(&member.id),
         drained: node.is_drained(member.id),
-        release: node.build_of(member.id).map(|build| version::text(build.release)),
-        known_version: node.build_of(member.id).map(|build| build.version),
         witness: node.membership().is_witness(member.id) || member.id == own && node.is_witness(),
-        ..member_status(member, own, &seen, facts, road)
+        ..member_status((member, node.build_of(member.id)), own, &seen, facts, road)
     };
     Status {
         board: name(own).unwrap_or_default(),
@@ -255,7 +254,7 @@ const fn role(role: Role) -> &'static str {
 }
 
 fn member_status(
-    member: &Member,
+    (member, build): (&Member, Option<Build>),
     own: u64,
     seen: &NodeStatus,
     facts: &Facts,
@@ -281,8 +280,8 @@ fn member_status(
         witness: false,
         leader: seen.leader == Some(member.id),
         round_trip_ms,
-        release: None,
-        known_version: None,
+        release: build.map(|build| version::text(build.release)),
+        known_version: build.map(|build| build.version),
         slow: seen.slow.contains(&member.id),
         reachable: reachable == Some(true),
         unknown: reachable.is_none(),

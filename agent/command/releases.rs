@@ -37,15 +37,22 @@ fn behind(status: &Status) -> String {
     let knows_more = |known: u32| known > status.group_version;
     let is_behind =
         |member: &&MemberStatus| !member.reachable || !member.known_version.is_some_and(knows_more);
-    listed(status.members.iter().filter(is_behind))
+    listed(status, status.members.iter().filter(is_behind))
 }
 
-fn listed<'m>(members: impl Iterator<Item = &'m MemberStatus>) -> String {
-    members.map(named).collect::<Vec<_>>().join(", ")
+fn listed<'m>(status: &Status, members: impl Iterator<Item = &'m MemberStatus>) -> String {
+    members.map(|member| named(status, member)).collect::<Vec<_>>().join(", ")
 }
 
-fn named(member: &MemberStatus) -> String {
+fn is_copied(status: &Status, member: &MemberStatus) -> bool {
+    status.copied.contains(&member.name)
+}
+
+fn named(status: &Status, member: &MemberStatus) -> String {
     let runs = match &member.release {
+        _ if is_copied(status, member) => String::from(
+            "does not count (there are two copies of its card, or an old one was put back)",
+        ),
         _ if !member.reachable => String::from("is not heard"),
         Some(release) => format!("runs {release}"),
         None => String::from("has not said what it runs, as older ones do not"),
@@ -53,10 +60,12 @@ fn named(member: &MemberStatus) -> String {
     format!("{} {runs}", member.name)
 }
 
-/// What `status` says where the group does not make use of all that this board can.
+/// What `status` says where the group does not make use of all that this board can. One that
+/// takes no part hears nothing of the others.
 pub(super) fn words(status: &Status) -> Option<String> {
     let own = own_version(status)?;
-    if status.group_version == 0 {
+    let takes_no_part = status.removed || status.disk_lost || status.copied.contains(&status.board);
+    if status.group_version == 0 || takes_no_part {
         return None;
     }
     if status.group_version >= own {
@@ -81,9 +90,10 @@ pub(super) fn words(status: &Status) -> Option<String> {
 /// A board that was put back to a release that does not know what the group goes by.
 fn left_behind(status: &Status) -> Option<String> {
     let knows_less = |member: &&MemberStatus| {
-        member.known_version.is_some_and(|known| known < status.group_version)
+        let is_less = member.known_version.is_some_and(|known| known < status.group_version);
+        is_less && !is_copied(status, member)
     };
-    let behind = listed(status.members.iter().filter(knows_less));
+    let behind = listed(status, status.members.iter().filter(knows_less));
     (!behind.is_empty()).then(|| {
         format!(
             "The group goes by version {}, which needs understudy {}: {}. Update it.",
@@ -128,5 +138,25 @@ mod tests {
         assert_eq!((chosen(&there), words(&there)), (Ok(2), None));
         let behind = Status { group_version: 2, ..group(&[Some(2), Some(1)]) };
         assert!(words(&behind).unwrap().contains("needs understudy 0.2.0: board-2 runs"));
+    }
+
+    #[test]
+    fn a_board_whose_card_was_copied_is_said_to_be_that() {
+        let copied = vec![String::from("board-2")];
+        let status = Status { copied: copied.clone(), ..group(&[Some(2), None]) };
+        let held_up = words(&status).unwrap();
+        assert!(held_up.contains("board-2 does not count (there are two copies"), "{held_up}");
+        assert!(!held_up.contains("has not said"), "{held_up}");
+        let older = Status { copied, group_version: 2, ..group(&[Some(2), Some(1)]) };
+        assert_eq!(words(&older), None, "an update is of no use");
+        // Of itself the board says elsewhere what it is, and of others it knows nothing.
+        for status in [
+            Status { board: "board-2".into(), id: 2, ..status },
+            Status { removed: true, ..group(&[Some(2), None]) },
+            Status { disk_lost: true, ..group(&[Some(2), None]) },
+        ] {
+            let members = group(&[Some(2), Some(2), None]).members;
+            assert_eq!(words(&Status { members, ..status }), None);
+        }
     }
 }
