@@ -112,19 +112,24 @@ impl PowerSave {
     }
 }
 
-/// Wireless interfaces that are up.
+/// Interfaces that are up: not loopback, nor tunnels, of which the kernel does not know.
 #[must_use]
-pub fn wireless(system: &Path) -> Vec<String> {
+pub fn up(system: &Path) -> Vec<String> {
     let names = fs::read_dir(system).into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
     let is_up = |name: &String| {
         let state = fs::read_to_string(system.join(name).join("operstate"));
         state.is_ok_and(|state| state.trim() == "up")
     };
-    let mut names: Vec<String> =
-        names.filter(|name| kind(system, name) == Link::Wireless && is_up(name)).collect();
+    let mut names: Vec<String> = names.filter(is_up).collect();
     names.sort_unstable();
     names
+}
+
+/// Those that are wireless.
+#[must_use]
+pub fn wireless(system: &Path) -> Vec<String> {
+    up(system).into_iter().filter(|name| kind(system, name) == Link::Wireless).collect()
 }
 
 fn has_wireless(system: &Path) -> bool {

@@ -87,15 +87,21 @@ struct Bus {
 type SharedBus = Arc<Mutex<Bus>>;
 
 impl Samples {
-    /// Begins to read these, of what is under `root`: `/` but for tests.
+    /// Begins to read these, of what is under `root`, which is `/` but for tests, and of the
+    /// folder with the data.
     #[must_use]
-    pub fn start(all: &[Sample], root: &Path, caller: &Caller, desk: &Desk) -> Self {
+    pub fn start(
+        all: &[Sample],
+        (root, data): (&Path, &Path),
+        caller: &Caller,
+        desk: &Desk,
+    ) -> Self {
         let samples = Self::default();
         if !all.is_empty() {
             let looking = Looking {
                 samples: samples.clone(),
                 all: all.to_vec(),
-                root: root.to_owned(),
+                places: (root.to_owned(), data.to_owned()),
                 caller: caller.clone(),
                 desk: desk.clone(),
                 buses: BTreeMap::new(),
@@ -110,7 +116,8 @@ impl Samples {
 struct Looking {
     samples: Samples,
     all: Vec<Sample>,
-    root: PathBuf,
+    /// The root and the data folder.
+    places: (PathBuf, PathBuf),
     caller: Caller,
     desk: Desk,
     buses: BTreeMap<String, SharedBus>,
@@ -121,8 +128,8 @@ impl Looking {
         while let Some(status) = self.caller.status().await {
             let is_known = !status.board.is_empty();
             if is_known {
-                let (all, root, board) = (self.all.clone(), self.root.clone(), status.board);
-                let looked = apart(move || assign(&all, &root, &board)).await;
+                let (all, places, board) = (self.all.clone(), self.places.clone(), status.board);
+                let looked = apart(move || assign(&all, &found(&places), &board)).await;
                 if let Some((jobs, wrong)) = looked {
                     self.have_read(jobs, wrong);
                 }
@@ -180,9 +187,13 @@ async fn apart<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> 
     told.await.ok()
 }
 
+/// What there is.
+fn found((root, data): &(PathBuf, PathBuf)) -> Vec<Source> {
+    sources(root).into_iter().chain(source::data(data)).collect()
+}
+
 /// What is to be read of what there is, and what of the configuration comes to nothing.
-fn assign(all: &[Sample], root: &Path, board: &str) -> (Vec<Job>, Vec<(String, String)>) {
-    let there = sources(root);
+fn assign(all: &[Sample], there: &[Source], board: &str) -> (Vec<Job>, Vec<(String, String)>) {
     let (mut jobs, mut wrong) = (Vec::<Job>::new(), Vec::new());
     for sample in all {
         let fitting = there.iter().filter(|source| fits(&sample.source, &source.name));
@@ -316,9 +327,11 @@ mod tests {
             sample("load/1m", "red/load/1m"),
             sample("w1/28-nowhere", "x"),
             sample("gpio/GPIO17", "door"),
+            sample("disk/free/data", "room"),
         ];
-        let (jobs, wrong) = assign(&all, root.path(), "red");
-        assert_eq!(sensors(&jobs), ["red/load/1m", "red/load/5m", "door"]);
+        let places = (root.path().to_owned(), root.path().to_owned());
+        let (jobs, wrong) = assign(&all, &found(&places), "red");
+        assert_eq!(sensors(&jobs), ["red/load/1m", "red/load/5m", "door", "room"]);
         assert_eq!(wrong[0].1, "another is called red/load/1m already");
         assert!(wrong[1].0 == "w1/28-nowhere" && wrong[1].1.contains("no such source"));
         let samples = Samples::default();
@@ -329,7 +342,7 @@ mod tests {
     #[test]
     fn one_that_does_not_answer_is_told_and_one_that_does_again_is_not() {
         let root = machine();
-        let (jobs, _) = assign(&[sample("w1/28-a", "boiler")], root.path(), "red");
+        let (jobs, _) = assign(&[sample("w1/28-a", "boiler")], &sources(root.path()), "red");
         let samples = Samples::default();
         samples.asks(Millis(1_000), &jobs[0]);
         assert_eq!(samples.status(Millis(5_000))[0].trouble, None);
@@ -354,7 +367,7 @@ mod tests {
         let all = [sample("w1/*", "{board}/{source}"), sample("load/1m", "load")];
         let samples = Samples::default();
         let look = |board| {
-            let (jobs, wrong) = assign(&all, root.path(), board);
+            let (jobs, wrong) = assign(&all, &sources(root.path()), board);
             samples.assigned(Millis(0), &jobs, wrong);
             read_all(&samples, &jobs);
             let status = samples.status(Millis(0)).into_iter();
@@ -380,7 +393,8 @@ mod tests {
         let root = machine();
         let samples = Samples::default();
         for board in ["red", "blue"] {
-            let (jobs, wrong) = assign(&[sample("w1/*", "{board}/{source}")], root.path(), board);
+            let (jobs, wrong) =
+                assign(&[sample("w1/*", "{board}/{source}")], &sources(root.path()), board);
             samples.assigned(Millis(0), &jobs, wrong);
             read_all(&samples, &jobs);
         }
@@ -422,7 +436,7 @@ mod tests {
         let caller = board(Arc::clone(&asked));
         let clock = crate::clock::BoardClock::new(1, Vec::new(), root);
         let desk = Desk::new(caller.clone(), clock, 0);
-        let samples = Samples::start(all, root, &caller, &desk);
+        let samples = Samples::start(all, (root, root), &caller, &desk);
         for _ in 0..6_000 {
             if is_done(&asked.lock().unwrap()) {
                 return samples;
@@ -445,9 +459,9 @@ mod tests {
             let clock = crate::clock::BoardClock::new(1, Vec::new(), root.path());
             let desk = Desk::new(caller.clone(), clock, 0);
             let (samples, buses) = (Samples::default(), BTreeMap::new());
-            let (all, root) = (Vec::new(), root.path().to_owned());
-            let mut looking = Looking { samples, all, root, caller, desk, buses };
-            let (jobs, _) = assign(&[sample("w1/*", "{source}")], &looking.root, "red");
+            let (all, places) = (Vec::new(), (root.path().to_owned(), root.path().to_owned()));
+            let mut looking = Looking { samples, all, places, caller, desk, buses };
+            let (jobs, _) = assign(&[sample("w1/*", "{source}")], &sources(root.path()), "red");
             let on = |bus: &str| {
                 let mut job = jobs[0].clone();
                 (job.source.bus, job.sensor) = (bus.to_owned(), bus.to_owned());

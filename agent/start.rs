@@ -84,8 +84,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
 
 /// What the program may use of this board.
 fn budget() -> Result<Budget, String> {
-    let model = board::model(Path::new("/"));
-    Ok(board::recognised(model.as_deref(), std::env::consts::ARCH)?.budget)
+    Ok(board::here(Path::new("/"), std::env::consts::ARCH)?.budget)
 }
 
 async fn board(options: RunOptions, limits: Budget) -> Result<(), String> {
@@ -276,7 +275,8 @@ fn work(
     group: &Group,
     (caller, desk, clock): (&Caller, &Desk, &BoardClock),
 ) -> (Bridge, Samples) {
-    let samples = Samples::start(&options.samples, Path::new("/"), caller, desk);
+    let samples =
+        Samples::start(&options.samples, (Path::new("/"), &options.directory), caller, desk);
     (Bridge::start(&options.parts, group, (caller, desk, clock)), samples)
 }
 

@@ -24,7 +24,7 @@ const FILES: [(&str, &str); 8] = [
 ];
 
 /// Where the kernel says what the machine is.
-const MODELS: [&str; 2] = ["proc/device-tree/model", "sys/firmware/devicetree/base/model"];
+const TREES: [&str; 2] = ["proc/device-tree", "sys/firmware/devicetree/base"];
 
 /// A kind of board.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -37,6 +37,8 @@ pub struct Board {
     pub name: String,
     /// How the kernel's name of it begins; nothing for a kind that is known otherwise.
     pub models: Vec<String>,
+    /// What its device tree calls it: for a kernel that goes by another name for it.
+    pub compatible: Vec<String>,
     /// What is built for it, as Rust names targets.
     pub targets: Vec<String>,
     /// The group's timing profile that suits its links: `wired`, `wifi` or `radio`.
@@ -120,6 +122,12 @@ impl Board {
         self.sensors.iter().any(|name| name.starts_with(sources))
     }
 
+    /// Is it a kind of its own, and not what holds for all boards that have no file?
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        !self.models.is_empty()
+    }
+
     /// Kinds of sensors it should have that are not among these, by their names.
     #[must_use]
     pub fn missing<'b>(&'b self, found: &[String]) -> Vec<&'b str> {
@@ -151,16 +159,40 @@ pub fn all() -> Result<Vec<Board>, String> {
 /// says so nowhere.
 #[must_use]
 pub fn model(root: &Path) -> Option<String> {
-    let said = MODELS.iter().find_map(|path| tree::line(&root.join(path)))?;
-    Some(said.trim_end_matches('\0').to_owned()).filter(|said| !said.is_empty())
+    told(root, "model").into_iter().next()
 }
 
-/// Which kind a machine of that model is, built for `architecture` as Rust names it: that
-/// with the longest name it begins with; else what is known by the architecture alone.
+/// What its device tree calls it beside that, the most exact name first.
+#[must_use]
+pub fn compatible(root: &Path) -> Vec<String> {
+    told(root, "compatible")
+}
+
+fn told(root: &Path, what: &str) -> Vec<String> {
+    let mut files = TREES.iter().map(|tree| root.join(tree).join(what));
+    let said = files.find_map(|file| tree::line(&file)).unwrap_or_default();
+    said.split('\0').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// Which kind the machine under `root` is, built for `architecture` as Rust names it.
 ///
 /// # Errors
 /// As of [`all`].
-pub fn recognised(model: Option<&str>, architecture: &str) -> Result<Board, String> {
+pub fn here(root: &Path, architecture: &str) -> Result<Board, String> {
+    recognised(model(root).as_deref(), &compatible(root), architecture)
+}
+
+/// Which kind a machine of that model is, built for `architecture` as Rust names it: that
+/// with the longest name it begins with; else one that its device tree names; else what is
+/// known by the architecture alone.
+///
+/// # Errors
+/// As of [`all`].
+pub fn recognised(
+    model: Option<&str>,
+    compatible: &[String],
+    architecture: &str,
+) -> Result<Board, String> {
     let mut boards = all()?;
     let length = |board: &Board| {
         let begins = |name: &&String| model.is_some_and(|model| model.starts_with(name.as_str()));
@@ -168,6 +200,7 @@ pub fn recognised(model: Option<&str>, architecture: &str) -> Result<Board, Stri
     };
     let known =
         boards.iter().enumerate().filter_map(|(place, board)| Some((length(board)?, place)));
+    let is_named = |board: &Board| board.compatible.iter().any(|name| compatible.contains(name));
     let fallback = match architecture {
         "aarch64" => "generic-arm64",
         "arm" => "generic-arm",
@@ -175,7 +208,10 @@ pub fn recognised(model: Option<&str>, architecture: &str) -> Result<Board, Stri
     };
     let place = match known.max() {
         Some((_, place)) => Some(place),
-        None => boards.iter().position(|board| board.key == fallback),
+        None => boards
+            .iter()
+            .position(is_named)
+            .or_else(|| boards.iter().position(|board| board.key == fallback)),
     };
     place.map(|place| boards.swap_remove(place)).ok_or_else(|| format!("no file {fallback}.toml"))
 }
@@ -185,7 +221,7 @@ mod tests {
     use super::*;
 
     fn kind(model: &str) -> &'static str {
-        recognised(Some(model), "aarch64").unwrap().key
+        recognised(Some(model), &[], "aarch64").unwrap().key
     }
 
     #[test]
@@ -198,8 +234,41 @@ mod tests {
         assert_eq!(kind("Raspberry Pi Zero 2 W Rev 1.0"), "pi-zero-2-w");
         assert_eq!(kind("Raspberry Pi Zero W Rev 1.1"), "pi-zero-w");
         assert_eq!(kind("Radxa ZERO 3W"), "generic-arm64");
-        assert_eq!(recognised(None, "x86_64").unwrap().key, "host");
-        assert_eq!(recognised(Some("Raspberry Pi 2 Model B"), "arm").unwrap().key, "generic-arm");
+        assert_eq!(recognised(None, &[], "x86_64").unwrap().key, "host");
+        let other = recognised(Some("Raspberry Pi 2 Model B"), &[], "arm").unwrap();
+        assert!(other.key == "generic-arm" && !other.is_known());
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_compiled_in() {
+        let folder = std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut there: Vec<String> = names
+            .filter_map(|name| Some(name.strip_suffix(".toml")?.to_owned()))
+            .filter(|name| name != "Cargo")
+            .collect();
+        let mut known = FILES.map(|(key, _)| key);
+        there.sort();
+        known.sort_unstable();
+        assert_eq!(there, known, "each needs its line in FILES");
+    }
+
+    #[test]
+    fn a_board_whose_kernel_calls_it_otherwise_is_known_by_its_device_tree() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("sys/firmware/devicetree/base");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("model"), "Raspberry Pi 5\0").unwrap();
+        let key = || here(root.path(), "aarch64").unwrap().key;
+        assert_eq!(key(), "generic-arm64");
+        let compatible = |text| std::fs::write(folder.join("compatible"), text).unwrap();
+        compatible("raspberrypi,5-model-b\0brcm,bcm2712\0");
+        assert_eq!(key(), "pi-5");
+        compatible("raspberrypi,5-compute-module\0brcm,bcm2712\0");
+        assert_eq!(key(), "generic-arm64", "a name is a whole one");
+        std::fs::write(folder.join("model"), "Raspberry Pi 4 Model B Rev 1.4\0").unwrap();
+        compatible("raspberrypi,5-model-b\0");
+        assert_eq!(key(), "pi-4b", "the model goes first");
     }
 
     #[test]
@@ -219,7 +288,7 @@ mod tests {
 
     #[test]
     fn what_a_board_should_have_and_has_not_is_named() {
-        let board = recognised(Some("Raspberry Pi 4 Model B"), "aarch64").unwrap();
+        let board = recognised(Some("Raspberry Pi 4 Model B"), &[], "aarch64").unwrap();
         let all = ["thermal/cpu-thermal", "hwmon/rpi_volt/in0_lcrit_alarm"].map(String::from);
         assert_eq!(board.missing(&all), Vec::<&str>::new());
         assert_eq!(board.missing(&all[..1]), ["hwmon/rpi_volt/*"]);

@@ -86,6 +86,14 @@ pub fn line(name: &str) -> Option<Source> {
     Some(Source::on_bus(name.to_owned(), "", Way::Line(line), "gpio"))
 }
 
+/// Free bytes where the data is kept, `disk/free/data`: `disk/free` is of the root, which says
+/// nothing where that is read-only.
+#[must_use]
+pub fn data(folder: &Path) -> Option<Source> {
+    let space = || Way::Space(folder.to_owned());
+    folder.exists().then(|| Source::on_bus(String::from("disk/free/data"), "B", space(), "disk"))
+}
+
 impl Source {
     /// One of a device.
     pub(crate) fn of(
@@ -372,6 +380,17 @@ mod tests {
         assert!(error.contains("temp") && error.contains("banana"), "{error}");
         fs::remove_file(root.path().join("sys/class/thermal/thermal_zone0/temp")).unwrap();
         assert!(matches!(source.read(), Err(ReadError::Gone(..))));
+    }
+
+    #[test]
+    fn the_data_folder_has_free_space_of_its_own_to_tell() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = data(folder.path()).unwrap();
+        assert_eq!((&source.name[..], source.unit), ("disk/free/data", "B"));
+        let free = rustix::fs::statvfs(folder.path()).unwrap();
+        let all = (free.f_blocks * free.f_frsize) as f64;
+        assert!((1.0..=all).contains(&source.read().unwrap()));
+        assert_eq!(data(&folder.path().join("nowhere")), None);
     }
 
     #[test]

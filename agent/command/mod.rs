@@ -127,7 +127,7 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         Command::Restore(arguments) => restore::run(places, &arguments)?,
         Command::Status { json } => return status(places, json),
         Command::Config { doc, action } => config(places, doc, action.is_some())?,
-        Command::Board { json } => board::run(json)?,
+        Command::Board { json } => board::run(&places.directory, json)?,
         Command::Doctor(arguments) => return doctor::run(places, arguments),
         Command::Demo(arguments) => return Ok(demo::run(&arguments)),
         Command::DemoSampler(arguments) => demo::sample(&arguments)?,
