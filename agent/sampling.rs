@@ -102,6 +102,7 @@ impl Samples {
                 samples: samples.clone(),
                 all: all.to_vec(),
                 places: (root.to_owned(), data.to_owned()),
+                lines: all.iter().filter_map(|sample| source::line(&sample.source)).collect(),
                 caller: caller.clone(),
                 desk: desk.clone(),
                 buses: BTreeMap::new(),
@@ -118,6 +119,8 @@ struct Looking {
     all: Vec<Sample>,
     /// The root and the data folder.
     places: (PathBuf, PathBuf),
+    /// Lines of GPIO chips that are configured: made once, for each is kept by its source.
+    lines: Vec<Source>,
     caller: Caller,
     desk: Desk,
     buses: BTreeMap<String, SharedBus>,
@@ -128,9 +131,9 @@ impl Looking {
         while let Some(status) = self.caller.status().await {
             let is_known = !status.board.is_empty();
             if is_known {
-                let (all, places, board) = (self.all.clone(), self.places.clone(), status.board);
-                let looked = apart(move || assign(&all, &found(&places), &board)).await;
-                if let Some((jobs, wrong)) = looked {
+                let places = self.places.clone();
+                if let Some(there) = apart(move || found(&places)).await {
+                    let (jobs, wrong) = assign(&self.all, (&there, &self.lines), &status.board);
                     self.have_read(jobs, wrong);
                 }
             }
@@ -193,13 +196,17 @@ fn found((root, data): &(PathBuf, PathBuf)) -> Vec<Source> {
 }
 
 /// What is to be read of what there is, and what of the configuration comes to nothing.
-fn assign(all: &[Sample], there: &[Source], board: &str) -> (Vec<Job>, Vec<(String, String)>) {
+fn assign(
+    all: &[Sample],
+    (there, lines): (&[Source], &[Source]),
+    board: &str,
+) -> (Vec<Job>, Vec<(String, String)>) {
     let (mut jobs, mut wrong) = (Vec::<Job>::new(), Vec::new());
     for sample in all {
         let fitting = there.iter().filter(|source| fits(&sample.source, &source.name));
         let mut fitting: Vec<Source> = fitting.cloned().collect();
         if fitting.is_empty() {
-            fitting.extend(source::line(&sample.source));
+            fitting.extend(lines.iter().find(|line| line.name == sample.source).cloned());
         }
         if fitting.is_empty() {
             wrong.push((sample.source.clone(), String::from(NOWHERE)));
@@ -330,7 +337,8 @@ mod tests {
             sample("disk/free/data", "room"),
         ];
         let places = (root.path().to_owned(), root.path().to_owned());
-        let (jobs, wrong) = assign(&all, &found(&places), "red");
+        let lines = [source::line("gpio/GPIO17").unwrap()];
+        let (jobs, wrong) = assign(&all, (&found(&places), &lines), "red");
         assert_eq!(sensors(&jobs), ["red/load/1m", "red/load/5m", "door", "room"]);
         assert_eq!(wrong[0].1, "another is called red/load/1m already");
         assert!(wrong[1].0 == "w1/28-nowhere" && wrong[1].1.contains("no such source"));
@@ -342,7 +350,7 @@ mod tests {
     #[test]
     fn one_that_does_not_answer_is_told_and_one_that_does_again_is_not() {
         let root = machine();
-        let (jobs, _) = assign(&[sample("w1/28-a", "boiler")], &sources(root.path()), "red");
+        let (jobs, _) = assign(&[sample("w1/28-a", "boiler")], (&sources(root.path()), &[]), "red");
         let samples = Samples::default();
         samples.asks(Millis(1_000), &jobs[0]);
         assert_eq!(samples.status(Millis(5_000))[0].trouble, None);
@@ -367,7 +375,7 @@ mod tests {
         let all = [sample("w1/*", "{board}/{source}"), sample("load/1m", "load")];
         let samples = Samples::default();
         let look = |board| {
-            let (jobs, wrong) = assign(&all, &sources(root.path()), board);
+            let (jobs, wrong) = assign(&all, (&sources(root.path()), &[]), board);
             samples.assigned(Millis(0), &jobs, wrong);
             read_all(&samples, &jobs);
             let status = samples.status(Millis(0)).into_iter();
@@ -394,7 +402,7 @@ mod tests {
         let samples = Samples::default();
         for board in ["red", "blue"] {
             let (jobs, wrong) =
-                assign(&[sample("w1/*", "{board}/{source}")], &sources(root.path()), board);
+                assign(&[sample("w1/*", "{board}/{source}")], (&sources(root.path()), &[]), board);
             samples.assigned(Millis(0), &jobs, wrong);
             read_all(&samples, &jobs);
         }
@@ -460,8 +468,10 @@ mod tests {
             let desk = Desk::new(caller.clone(), clock, 0);
             let (samples, buses) = (Samples::default(), BTreeMap::new());
             let (all, places) = (Vec::new(), (root.path().to_owned(), root.path().to_owned()));
-            let mut looking = Looking { samples, all, places, caller, desk, buses };
-            let (jobs, _) = assign(&[sample("w1/*", "{source}")], &sources(root.path()), "red");
+            let lines = Vec::new();
+            let mut looking = Looking { samples, all, places, lines, caller, desk, buses };
+            let (jobs, _) =
+                assign(&[sample("w1/*", "{source}")], (&sources(root.path()), &[]), "red");
             let on = |bus: &str| {
                 let mut job = jobs[0].clone();
                 (job.source.bus, job.sensor) = (bus.to_owned(), bus.to_owned());

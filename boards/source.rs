@@ -79,7 +79,8 @@ pub fn sources(root: &Path) -> Vec<Source> {
 }
 
 /// The line of a GPIO chip of that name, `gpio/GPIO17` by its own or `gpio/gpiochip0/17`:
-/// whether it is there shows when it is read.
+/// whether it is there shows when it is read. From then on this and its clones keep it, so
+/// that it is let go no sooner than when all are dropped.
 #[must_use]
 pub fn line(name: &str) -> Option<Source> {
     let line = gpio::Line::parse(name)?;

@@ -148,6 +148,8 @@ pub const SAMPLE: &str = "\
 
 # Sensors of the board itself, read by the agent every so often: a source as `understudy board`
 # lists it, * for any part, or a line of a GPIO chip (\"gpio/GPIO17\"). There can be several.
+# Only a pin that is used as a plain input may be read: one that is used for PWM, UART or I2C
+# becomes an input when the agent lets it go, which it does when it ends.
 #[[sample]]
 #source = \"thermal/*\"
 # What their readings are called.
