@@ -230,6 +230,9 @@ mod tests {
             for model in &board.models {
                 assert_eq!(kind(&format!("{model} Rev 1.2")), board.key);
             }
+            for Quirk { source, .. } in &board.quirks {
+                assert!(source.contains('/'), "{}: {source} is no place to look it up", board.key);
+            }
         }
         assert_eq!(kind("Raspberry Pi Zero 2 W Rev 1.0"), "pi-zero-2-w");
         assert_eq!(kind("Raspberry Pi Zero W Rev 1.1"), "pi-zero-w");
