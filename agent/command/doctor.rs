@@ -57,18 +57,18 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<ExitCode, Str
 
 fn board(places: &Places, is_json: bool) -> Result<ExitCode, String> {
     let options = RunOptions::resolve(places, &Config::read(places)?, RunFlags::default())?;
-    let model = board::model(Path::new("/"));
+    let root = Path::new("/");
     let (status, mut found) = match asked_status(places) {
         Ok(status) => (Some(status), Vec::new()),
         Err(reason) => (None, vec![doctor::no_agent(&reason)]),
     };
     let place = Place {
-        root: Path::new("/"),
+        root,
         directory: &options.directory,
         ask: &said,
         is_synchronised: clock::is_synchronised(),
-        is_pi: model.as_ref().is_some_and(|model| model.starts_with("Raspberry Pi")),
-        board: &board::recognised(model.as_deref(), std::env::consts::ARCH)?,
+        is_pi: board::compatible(root).iter().any(|name| name.starts_with("raspberrypi,")),
+        board: &board::here(root, std::env::consts::ARCH)?,
     };
     found.extend(doctor::board(&place, status.as_ref()));
     found.extend(status.map(|status| others(places, &status)).unwrap_or_default());

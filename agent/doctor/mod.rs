@@ -166,7 +166,7 @@ mod rig {
                 said.map(|(_, text)| (*text).to_owned())
             };
             let (root, directory) = (self.folder.path(), Path::new("/"));
-            let board = board::recognised(Some("Raspberry Pi 4 Model B"), "aarch64").unwrap();
+            let board = board::recognised(Some("Raspberry Pi 4 Model B"), &[], "aarch64").unwrap();
             let (board, is_synchronised, is_pi) = (&board, false, true);
             let place = Place { root, directory, ask: &ask, is_synchronised, is_pi, board };
             let words = |it: Finding| {

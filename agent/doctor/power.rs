@@ -36,7 +36,7 @@ pub(super) fn look(place: &Place<'_>) -> Vec<Finding> {
     let is_low = alarm.is_some_and(|alarm| alarm > 0.0) || cut & UNDERVOLTAGE != 0;
     let heat = value(&|name| name == "thermal/cpu-thermal");
     let is_hot = heat.is_some_and(|heat| heat >= HOT_C) || cut & HOT != 0;
-    let is_known = !place.board.models.is_empty();
+    let is_known = place.board.is_known();
     vec![of(is_low, is_hot, !is_known || place.board.tells("hwmon/rpi_volt/"))]
 }
 
