@@ -287,7 +287,11 @@ impl Member {
 
     fn happen(&mut self, event: Event) {
         let now = clock::now();
+        let is_raised = matches!(event, Event::Version(_));
         let effects = self.node.handle(now, event);
+        if is_raised {
+            self.suit_journal();
+        }
         self.carry_out(now, effects);
         if self.node.membership_changes() != self.membership_changes {
             self.learn_members();

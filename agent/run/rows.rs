@@ -64,7 +64,13 @@ impl Member {
         settings::follow(&mut self.node, now, stored);
         let own = Turn { board: self.facts.identity.node, start: self.facts.boot };
         self.turn.learn(stored, own);
-        // Where too much waits it is said again with the next look.
+        self.suit_journal();
+    }
+
+    /// Before anything is journalled that comes of what the group goes by: the file says which
+    /// release reads it.
+    pub(super) fn suit_journal(&self) {
+        // Where too much waits it is said again with the next look at the settings.
         let _ = self.drivers.journal.suit(self.node.version());
     }
 
