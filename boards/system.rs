@@ -107,11 +107,16 @@ fn kilobytes(text: &str, name: &str) -> Option<f64> {
     Some(number(line.split_whitespace().nth(1)?)? * 1_024.0)
 }
 
+/// Of nothing it is 0, not -0, which the sum of no floats is.
+fn total(mut numbers: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    numbers.try_fold(0.0, |total, number| Some(total + number?))
+}
+
 fn network(text: &str, sent: bool) -> Option<f64> {
     let interfaces = text.lines().filter_map(|line| line.split_once(':'));
     let counted = interfaces.filter(|(name, _)| name.trim() != "lo");
     let place = if sent { 8 } else { 0 };
-    counted.map(|(_, fields)| number(fields.split_whitespace().nth(place)?)).sum()
+    total(counted.map(|(_, fields)| number(fields.split_whitespace().nth(place)?)))
 }
 
 fn signal(text: &str) -> Option<f64> {
@@ -133,5 +138,18 @@ fn disks(text: &str, written: bool) -> Option<f64> {
     let sectors = lines
         .filter(|fields| fields.get(2).is_some_and(|name| whole(name)))
         .map(|fields| number(fields.get(place)?));
-    Some(sectors.sum::<Option<f64>>()? * 512.0)
+    Some(total(sectors)? * 512.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_nothing_it_is_none_and_not_minus_none() {
+        let alone = "    lo: 5 0 0 0 0 0 0 0 5 0 0 0 0 0 0 0\n";
+        assert_eq!(network(alone, false).map(|bytes| bytes.to_string()).as_deref(), Some("0"));
+        assert_eq!(disks("", true).map(|bytes| bytes.to_string()).as_deref(), Some("0"));
+        assert_eq!(disks("8 0 sda 1 x", true), None, "what is no number is said");
+    }
 }
