@@ -39,6 +39,7 @@ pub mod keepers;
 pub mod keyring;
 pub mod links;
 pub mod load;
+pub mod log;
 pub mod notices;
 pub mod parent;
 pub mod probe;

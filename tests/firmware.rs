@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    os::unix::fs::MetadataExt as _,
     path::Path,
     process::{Command, Output},
     thread,
@@ -149,6 +150,24 @@ fn what_goes_well_is_not_logged() {
     });
     let logged = lines(&agents, &BOARDS) - before;
     assert!(logged <= LINES_MAX, "{logged} lines: {}", BOARDS.map(|it| agents.log(it)).concat());
+}
+
+#[test]
+fn the_systems_journal_is_told_how_bad_a_line_is() {
+    let mut agents = Agents::new(&program::debug());
+    let log = agents.directory("a").with_extension("log");
+    fs::write(&log, "").expect("a file");
+    let file = fs::metadata(&log).expect("a file");
+    let stream = format!("{}:{}", file.dev(), file.ino());
+    // A second time standard error has been sent elsewhere than to the journal.
+    for (stream, begin) in [(stream, "<6> INFO "), (format!("{}:1", file.dev()), " INFO ")] {
+        fs::write(&log, "").expect("a file");
+        agents.start("a", &[("JOURNAL_STREAM", &stream)]);
+        agents.wait("a", "to answer", |_| true);
+        agents.stop("a");
+        let said = agents.log("a");
+        assert!(!said.is_empty() && said.lines().all(|line| line.starts_with(begin)), "{said}");
+    }
 }
 
 /// Rows of the longest log of these tests, and bytes of each.

@@ -12,7 +12,7 @@ use crate::{
     control::{ControlRequest, ControlResponse},
     demo,
     driver::control,
-    hold,
+    hold, log,
     notices::options,
     parent, recover, settings, start,
     status::Status,
@@ -220,15 +220,7 @@ fn run(
 ) -> Result<ExitCode, String> {
     let config = Config::read(places)?;
     let level = level.or(config.level()?).unwrap_or(tracing::Level::INFO);
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        // A log that nobody reads any more must not end the agent.
-        .log_internal_errors(false)
-        .without_time()
-        .init();
+    log::begin(level);
     start::run(RunOptions::resolve(places, &config, flags)?)?;
     Ok(ExitCode::SUCCESS)
 }
