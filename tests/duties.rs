@@ -260,34 +260,6 @@ fn a_duty_goes_where_it_is_wanted_and_rests_while_it_is_paused() {
 }
 
 #[test]
-fn a_wish_from_while_nobody_holds_a_duty_is_kept_until_it_is_carried_out() {
-    let mut agents = Agents::new(&program::debug());
-    agents.form(&BOARDS);
-    let wait = |holder: Value, wanted: Value| {
-        agents.wait("a", "to see who has it and who is to", |status| {
-            status["duties"][0]["holder"] == holder && status["duties"][0]["wanted"] == wanted
-        });
-    };
-    let told = |action: &str, board: &[&str]| {
-        let _sentence = agents.told("a", &[&["duty", action, "pump"], board].concat());
-    };
-    let ledger = Ledger::default();
-    told("add", &[]);
-    told("release", &[]);
-    ledger.keep(&agents, &["b"], "pump");
-    // To any that is ready: that has been.
-    wait("b".into(), Value::Null);
-    told("pause", &[]);
-    wait(Value::Null, Value::Null);
-    told("transfer", &["c"]);
-    told("resume", &[]);
-    wait("b".into(), "c".into());
-    ledger.keep(&agents, &["c"], "pump");
-    wait("c".into(), Value::Null);
-    ledger.check();
-}
-
-#[test]
 fn a_board_that_leads_and_holds_a_duty_hands_both_on_when_it_is_asked_to_stop() {
     let (mut agents, ledger) = group();
     ledger.wait_for_another("");

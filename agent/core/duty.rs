@@ -16,11 +16,9 @@ use crate::{
 };
 
 /// Comes to nothing where another grant has taken the place of that one, or its lease has
-/// become longer than was waited for. It ends the wish for a board, but for one from while
-/// nobody held the duty: whoever was ready first has it until that board is.
+/// become longer than was waited for.
 const GRANT: &str = "UPDATE _understudy_duty SET token = ?1, board = ?2, boot = ?3, nonce = ?4, \
-    lease_ms = ?5, wanted = CASE WHEN board IS NULL AND wanted <> 0 AND wanted <> ?2 THEN wanted END \
-    WHERE id = ?6 AND token = ?7 AND lease_ms <= ?8";
+    lease_ms = ?5, wanted = NULL WHERE id = ?6 AND token = ?7 AND lease_ms <= ?8";
 
 /// No board: whoever else is ready.
 pub const ANOTHER: NodeId = 0;
