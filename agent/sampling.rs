@@ -17,12 +17,15 @@ use std::{
 };
 
 use serde::Deserialize;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use understudy_boards::{Source, board::fits, source, sources};
 use understudy_core::{event::Millis, readings::Level, sql::Value};
 
 pub use self::record::Samples;
-use self::{record::NOWHERE, units::Units};
+use self::{
+    record::{NO_LINE, NOWHERE},
+    units::Units,
+};
 use crate::{
     call::Caller,
     driver::clock,
@@ -44,6 +47,9 @@ const STACK_BYTES: usize = 64 << 10;
 /// Between two looks at what there is, and until the board has a name.
 const LOOK: Duration = Duration::from_secs(60);
 const NAMELESS: Duration = Duration::from_secs(1);
+
+/// What is read within so long is handed over together: each time the disk is written to.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// `[[sample]]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -137,7 +143,8 @@ impl Looking {
                     self.have_read(jobs, wrong);
                 }
             }
-            tokio::time::sleep(if is_known { LOOK } else { NAMELESS }).await;
+            // One that was removed stays without a name.
+            tokio::time::sleep(if is_known || status.removed { LOOK } else { NAMELESS }).await;
         }
     }
 
@@ -209,7 +216,9 @@ fn assign(
             fitting.extend(lines.iter().find(|line| line.name == sample.source).cloned());
         }
         if fitting.is_empty() {
-            wrong.push((sample.source.clone(), String::from(NOWHERE)));
+            let is_line = sample.source.starts_with("gpio/");
+            let why = if is_line { NO_LINE } else { NOWHERE };
+            wrong.push((sample.source.clone(), String::from(why)));
         }
         for source in fitting {
             let sensor = sample.sensor.replace("{board}", board).replace("{source}", &source.name);
@@ -245,14 +254,7 @@ async fn read(samples: Samples, bus: SharedBus, caller: Caller, desk: Desk) {
             due.insert(job.sensor.clone(), next);
         }
         if !some.is_empty() {
-            let (record, taken) = (samples.clone(), some.clone());
-            let read = apart(move || read_all(&record, &taken)).await;
-            let message = read.unwrap_or_else(|| {
-                let why = || Err(String::from("there is no thread to read it on"));
-                some.iter().for_each(|job| samples.found(clock::now(), job, why()));
-                Message::default()
-            });
-            if !message.is_empty() && hand_over(&samples, &some, message, &desk).await.is_none() {
+            if read_all(&samples, &some, &desk).await.is_none() {
                 return;
             }
             let told: Vec<&Job> = some.iter().filter(|job| samples.has_value(job)).collect();
@@ -263,18 +265,40 @@ async fn read(samples: Samples, bus: SharedBus, caller: Caller, desk: Desk) {
     }
 }
 
-fn read_all(samples: &Samples, jobs: &[Job]) -> Message {
-    let mut message = Message::default();
-    for (number, job) in (0..).zip(jobs) {
-        samples.asks(clock::now(), job);
-        let value = job.source.read().map_err(|error| error.to_string());
-        if let Ok(value) = &value {
-            let (sensor, value) = (job.sensor.clone(), Value::Real(*value));
-            message.draft(number, Draft { sensor, value, time: None, id: None, token: None });
+/// Reads these one after the other, and hands over what there is while others are still waited
+/// for, so that each reading has its own time; nothing when the agent stops.
+async fn read_all(samples: &Samples, jobs: &[Job], desk: &Desk) -> Option<()> {
+    let (tell, mut told) = mpsc::channel(jobs.len());
+    let (record, taken) = (samples.clone(), jobs.to_vec());
+    let read = move || {
+        for (number, job) in (0..).zip(taken) {
+            // Nobody may wait any more.
+            let _ = read_one(&record, &job).map(|draft| tell.blocking_send((number, draft)));
         }
-        samples.found(clock::now(), job, value);
+    };
+    if std::thread::Builder::new().stack_size(STACK_BYTES).spawn(read).is_err() {
+        let why = || Err(String::from("there is no thread to read it on"));
+        jobs.iter().for_each(|job| samples.found(clock::now(), job, why()));
     }
-    message
+    while let Some((number, draft)) = told.recv().await {
+        let mut message = Message::default();
+        message.draft(number, draft);
+        tokio::time::sleep(GATHER).await;
+        while let Ok((number, draft)) = told.try_recv() {
+            message.draft(number, draft);
+        }
+        hand_over(samples, jobs, message, desk).await?;
+    }
+    Some(())
+}
+
+fn read_one(samples: &Samples, job: &Job) -> Option<Draft> {
+    samples.asks(clock::now(), job);
+    let value = job.source.read().map_err(|error| error.to_string());
+    let read = value.as_ref().ok().copied();
+    samples.found(clock::now(), job, value);
+    let (sensor, value) = (job.sensor.clone(), Value::Real(read?));
+    Some(Draft { sensor, value, time: None, id: None, token: None })
 }
 
 /// What is not taken is told of its sensor; nothing when the agent stops.
@@ -361,9 +385,13 @@ mod tests {
         samples.found(Millis(9_000), &jobs[0], Ok(21.5));
         let status = &samples.status(Millis(60_000))[0];
         assert_eq!((status.value, &status.trouble), (Some(21.5), &None));
-        assert_eq!(read_all(&samples, &jobs).readings_count(), 1);
+        assert!(read_one(&samples, &jobs[0]).is_some());
         fs::remove_dir_all(root.path().join("sys/bus")).unwrap();
-        assert!(read_all(&samples, &jobs).is_empty());
+        assert!(read_one(&samples, &jobs[0]).is_none());
+    }
+
+    fn read(samples: &Samples, jobs: &[Job]) {
+        jobs.iter().for_each(|job| drop(read_one(samples, job)));
     }
 
     #[test]
@@ -377,7 +405,7 @@ mod tests {
         let look = |board| {
             let (jobs, wrong) = assign(&all, (&sources(root.path()), &[]), board);
             samples.assigned(Millis(0), &jobs, wrong);
-            read_all(&samples, &jobs);
+            read(&samples, &jobs);
             let status = samples.status(Millis(0)).into_iter();
             status.map(|it| (it.sensor, it.trouble.unwrap_or_default())).collect::<Vec<_>>()
         };
@@ -404,7 +432,7 @@ mod tests {
             let (jobs, wrong) =
                 assign(&[sample("w1/*", "{board}/{source}")], (&sources(root.path()), &[]), board);
             samples.assigned(Millis(0), &jobs, wrong);
-            read_all(&samples, &jobs);
+            read(&samples, &jobs);
         }
         let status = samples.status(Millis(0));
         assert!(status.len() == 1 && status[0].sensor == "blue/w1/28-a", "{status:?}");
@@ -509,21 +537,30 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_hangs_holds_up_its_own_bus_alone() {
+    fn a_device_that_hangs_holds_up_those_behind_it_on_its_bus_alone() {
         let root = machine();
-        let hangs = root.path().join("sys/bus/w1/devices/28-a/w1_slave");
-        fs::remove_file(&hangs).unwrap();
+        let chip = |name: &str| root.path().join("sys/bus/w1/devices").join(name).join("w1_slave");
+        let hangs = chip("28-a");
+        fs::create_dir_all(chip("28-0").parent().unwrap()).unwrap();
+        fs::rename(&hangs, chip("28-0")).unwrap();
         // Nobody ever writes to it: whoever opens it waits.
         let made = std::process::Command::new("mkfifo").arg(&hangs).status().unwrap();
         assert!(made.success());
         run(async {
             let all = [sample("w1/*", "{source}"), sample("thermal/*", "{source}")];
-            let has_read = |asked: &Asked| asked.readings.contains(&String::from("thermal/cpu"));
+            let has_read = |asked: &Asked| {
+                let has = |name: &str| asked.readings.iter().any(|sensor| sensor == name);
+                has("thermal/cpu") && has("w1/28-0")
+            };
             let samples = read_until(&all, root.path(), has_read).await;
             let status = samples.status(clock::now().plus(60_000));
-            let hung = status.iter().find(|sample| sample.sensor == "w1/28-a");
-            let trouble = hung.and_then(|sample| sample.trouble.clone()).unwrap();
-            assert!(trouble.contains("has not answered"), "{trouble}");
+            let trouble = |name: &str| {
+                let found = status.iter().find(|sample| sample.sensor == name).unwrap();
+                found.trouble.clone().unwrap_or_default()
+            };
+            assert!(trouble("w1/28-a").contains("has not answered"), "{status:?}");
+            assert!(trouble("w1/28-0").contains("not asked: another on its bus"), "{status:?}");
+            assert_eq!(trouble("thermal/cpu"), "");
         });
         // The thread that waits ends.
         drop(fs::OpenOptions::new().write(true).open(&hangs));

@@ -6,7 +6,7 @@
 //! stays named.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -24,6 +24,10 @@ const WARNING_MS: u64 = 3_600_000;
 
 /// Why a sample whose source was never seen is not taken.
 pub(super) const NOWHERE: &str = "there is no such source: `understudy board` lists them";
+
+/// The same of a line of a GPIO chip, which no list has.
+pub(super) const NO_LINE: &str =
+    "a GPIO line is named gpio/NAME or gpio/CHIP/NUMBER, as in gpio/GPIO17 or gpio/gpiochip0/17";
 
 /// The same where it gave values since this start.
 const GONE: &str = "it is not there any more";
@@ -45,6 +49,7 @@ struct Record {
 #[derive(Clone, Debug, Default)]
 struct Seen {
     source: String,
+    bus: String,
     value: Option<f64>,
     trouble: Option<String>,
     /// Since when it is being read.
@@ -79,6 +84,10 @@ impl Warnings {
 }
 
 impl Seen {
+    fn late_s(&self, now: Millis) -> u64 {
+        self.asked.map_or(0, |asked| now.since(asked) / 1_000)
+    }
+
     fn fails(&mut self, now: Millis, sensor: &str, trouble: String) {
         let is_same = self.trouble.as_ref() == Some(&trouble);
         if let Some(failures) = self.warnings.due(now, is_same) {
@@ -97,11 +106,17 @@ impl Samples {
     #[must_use]
     pub fn status(&self, now: Millis) -> Vec<SampleStatus> {
         let record = self.lock();
+        let is_late = |seen: &&Seen| seen.late_s(now) >= LATE_S;
+        let hung = record.seen.values().filter(is_late).map(|seen| &seen.bus);
+        let hung: BTreeSet<&String> = hung.collect();
         let shown = |(sensor, seen): (&String, &Seen)| {
-            let Seen { source, value, trouble, asked, warnings: _ } = seen.clone();
-            let late_s = asked.map_or(0, |asked| now.since(asked) / 1_000);
-            let late = || format!("it has not answered for {late_s} s");
-            let trouble = if late_s >= LATE_S { Some(late()) } else { trouble };
+            let Seen { source, bus, value, trouble, .. } = seen.clone();
+            let late = || format!("it has not answered for {} s", seen.late_s(now));
+            let waits = || String::from("it is not asked: another on its bus does not answer");
+            let trouble = match seen.late_s(now) >= LATE_S {
+                true => Some(late()),
+                false => trouble.or_else(|| hung.contains(&bus).then(waits)),
+            };
             SampleStatus { sensor: sensor.clone(), source, value, trouble }
         };
         let wrong = record.wrong.iter().map(|(source, why)| SampleStatus {
@@ -147,6 +162,7 @@ impl Record {
     fn of(&mut self, job: &Job) -> &mut Seen {
         let seen = self.seen.entry(job.sensor.clone()).or_default();
         seen.source.clone_from(&job.source.name);
+        seen.bus.clone_from(&job.source.bus);
         seen
     }
 
