@@ -7,8 +7,8 @@
 //! - They come with a checksum that fits or not; that of zeros fits, and a line that is held
 //!   down gives zeros.
 //! - A chip that lost its power says 85 degrees until it has measured: byte 6 is then 0x0c,
-//!   and 0x10 after a conversion (DS18B20, "reserved"). With a DS18S20 the same byte says so
-//!   ("count remain"), and 85 degrees are other bytes.
+//!   and 0x10 after a conversion (DS18B20, "reserved"). With a DS18S20 the same byte is "count
+//!   remain": of 85.0 degrees that it did measure the bytes are the same, and are refused too.
 //! - Nothing comes at all where the conversion failed: so Linux has it since 2020.
 
 use std::{ops::RangeInclusive, path::Path};
@@ -77,8 +77,12 @@ fn no_temperature(family: &str, bytes: &str, value: f64) -> Option<String> {
     if bytes.starts_with(&reset) && byte(6) == "0c" {
         return Some(String::from("it lost its power and has not measured since"));
     }
-    // Of its byte 4 the first bit says that a MAX31850 is there.
+    // Of its byte 4 the first bit says that a MAX31850 is there, the last of byte 0 that its
+    // thermocouple has a fault.
     let is_thermocouple = family == "3b-" && byte(4) >= "80";
+    if is_thermocouple && byte(0).ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f']) {
+        return Some(String::from("its thermocouple is open, or touches another line"));
+    }
     let range = if is_thermocouple { THERMOCOUPLES } else { RANGE };
     let (least, most) = (range.start(), range.end());
     let why = || format!("it says {value} degrees, and measures {least} to {most}");

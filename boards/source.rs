@@ -310,6 +310,7 @@ mod tests {
             (&file("10-hot"), "aa 00 4b 46 ff ff 08 10 01 : crc=01 YES\naa 00 t=85250\n"),
             (&file("28-warm"), "aa 00 4b 46 7f ff 0c 10 01 : crc=01 YES\naa 00 t=10625\n"),
             (&file("3b-kiln"), "40 3e f0 19 f0 ff ff ff 01 : crc=01 YES\n40 3e t=996000\n"),
+            (&file("3b-open"), "41 3e f0 19 f0 ff ff ff 01 : crc=01 YES\n41 3e t=996000\n"),
             (&file("3b-chip"), "40 3e f0 19 7f ff ff ff 01 : crc=01 YES\n40 3e t=996000\n"),
             (&file("w1_bus_master1"), "x"),
         ]);
@@ -330,6 +331,7 @@ mod tests {
             ("28-far", "2047.937 degrees, and measures -55 to 125"),
             ("28-low", "-56 degrees"),
             ("3b-chip", "996 degrees"),
+            ("3b-open", "its thermocouple is open"),
         ] {
             let error = refused(root.path(), &format!("w1/{id}"));
             assert!(error.contains(words) && error.contains(id), "{error}");
