@@ -98,7 +98,14 @@ take_out_archive() {
   [ -d /run/systemd/system ] || return 0
   # What is started with the machine is the package's from now on.
   for link in /etc/systemd/system/*.wants/understudy.service /etc/systemd/system/*.wants/understudy@*.service; do
-    if [ -h "$link" ]; then systemctl reenable "$(basename "$link")"; fi
+    if [ -h "$link" ]; then systemctl reenable "$(basename "$link")" || true; fi
+  done
+  # What `understudy unit` made names the program by its path.
+  made=$(grep -l "^# Made by .understudy unit." /etc/systemd/system/*.service \
+    /etc/systemd/system/*.service.d/*.conf 2>/dev/null) || true
+  for unit in $made; do
+    sed -i 's|/usr/local/bin/understudy|/usr/bin/understudy|g' "$unit"
+    say "$unit is led to the package's program"
   done
   start_anew /usr/bin/understudy
 }
@@ -152,7 +159,7 @@ start_anew() { # program
     name=${unit#understudy}
     name=${name%.service}
     "$1" ${name:+--dir "/var/lib/understudy$name"} turn --wait 5m || true
-    systemctl restart "$unit"
+    systemctl restart "$unit" || say "$unit does not start: see why with journalctl -u $unit"
   done
 }
 
