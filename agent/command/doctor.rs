@@ -97,9 +97,15 @@ fn said(program: &str, words: &[&str]) -> Option<String> {
     let mut asked = Command::new(program);
     asked.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let child = asked.spawn().ok()?;
+    let pid = rustix::process::Pid::from_child(&child);
     let (end, ended) = mpsc::channel();
     thread::spawn(move || end.send(child.wait_with_output()));
-    let output = ended.recv_timeout(SAYS).ok()?.ok().filter(|output| output.status.success())?;
+    let Ok(output) = ended.recv_timeout(SAYS) else {
+        // It was not waited for yet, so the number is its own still.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        return None;
+    };
+    let output = output.ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
