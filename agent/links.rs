@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::driver::udp::usable_addresses;
+use crate::driver::udp::{is_foreign, usable_addresses};
 
 /// Where the system has its interfaces.
 pub const SYSTEM: &str = "/sys/class/net";
@@ -112,14 +112,15 @@ impl PowerSave {
     }
 }
 
-/// Interfaces that are up: not loopback, nor tunnels, of which the kernel does not know.
+/// Interfaces that are up: not loopback, nor tunnels, of which the kernel does not know, nor
+/// what leads to containers.
 #[must_use]
 pub fn up(system: &Path) -> Vec<String> {
     let names = fs::read_dir(system).into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
     let is_up = |name: &String| {
         let state = fs::read_to_string(system.join(name).join("operstate"));
-        state.is_ok_and(|state| state.trim() == "up")
+        state.is_ok_and(|state| state.trim() == "up") && !is_foreign(name)
     };
     let mut names: Vec<String> = names.filter(is_up).collect();
     names.sort_unstable();

@@ -41,8 +41,8 @@ impl Machine {
     }
 }
 
-/// As a group has it that is made here (`understudy init`); by the board's file where no link
-/// shows.
+/// By the links that are up, as `understudy init` goes by those that it can be reached by; by
+/// the board's file where no link shows.
 fn profile(board: &Board, system: &Path) -> (String, String) {
     let up = links::up(system);
     if up.is_empty() {
@@ -229,7 +229,11 @@ mod tests {
 
     #[test]
     fn the_profile_is_that_of_the_links_that_are_up() {
-        let cable = [("sys/class/net/eth0/type", "1"), ("sys/class/net/eth0/operstate", "up")];
+        let cable = [
+            ("sys/class/net/eth0/type", "1"),
+            ("sys/class/net/eth0/operstate", "up"),
+            ("sys/class/net/docker0/operstate", "up"),
+        ];
         let wifi = [
             ("sys/class/net/wlan0/type", "1"),
             ("sys/class/net/wlan0/phy80211/x", ""),

@@ -148,7 +148,7 @@ pub fn usable_addresses(bound: SocketAddr) -> Vec<SocketAddr> {
 }
 
 /// An interface that leads to containers of this machine, not to other boards.
-pub(super) fn is_foreign(interface: &str) -> bool {
+pub(crate) fn is_foreign(interface: &str) -> bool {
     let starts = ["docker", "br-", "veth", "virbr", "cni", "podman", "lxc"];
     starts.iter().any(|start| interface.starts_with(start))
 }
