@@ -23,7 +23,7 @@ use understudy_core::{event::Millis, readings::Level, sql::Value};
 
 pub use self::record::Samples;
 use self::{
-    record::{NO_LINE, NOWHERE},
+    record::{Job, NO_LINE, NOWHERE, SOURCES_MAX},
     units::Units,
 };
 use crate::{
@@ -34,9 +34,6 @@ use crate::{
         desk::{Desk, Message},
     },
 };
-
-/// Sources of a board that are read.
-const SOURCES_MAX: usize = 256;
 
 /// Buses: each may have a thread while something is read there.
 const BUSES_MAX: usize = 16;
@@ -71,14 +68,6 @@ fn sensor() -> String {
 
 const fn every_s() -> u64 {
     60
-}
-
-/// One source that is read.
-#[derive(Clone, Debug, PartialEq)]
-struct Job {
-    source: Source,
-    sensor: String,
-    every_ms: u64,
 }
 
 /// A bus, whose task ends when nothing is to be read there any more.

@@ -11,10 +11,13 @@ use std::{
 };
 
 use tracing::warn;
+use understudy_boards::Source;
 use understudy_core::event::Millis;
 
-use super::{Job, SOURCES_MAX};
 use crate::status::SampleStatus;
+
+/// Sources of a board that are read.
+pub(super) const SOURCES_MAX: usize = 256;
 
 /// Who does not answer for so long is told of, seconds.
 const LATE_S: u64 = 5;
@@ -31,6 +34,14 @@ pub(super) const NO_LINE: &str =
 
 /// The same where it gave values since this start.
 const GONE: &str = "it is not there any more";
+
+/// One source that is read.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Job {
+    pub(super) source: Source,
+    pub(super) sensor: String,
+    pub(super) every_ms: u64,
+}
 
 /// What became of the samples.
 #[derive(Clone, Debug, Default)]

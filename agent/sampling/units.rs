@@ -12,7 +12,7 @@ use understudy_core::{
     sql::{self, Origin, RequestKind, SqlRequest, SqlResponse, StatementOutcome, Value},
 };
 
-use super::Job;
+use super::record::Job;
 use crate::call::Caller;
 
 /// See the module's description.
