@@ -20,7 +20,7 @@ use understudy_core::{
 use crate::{
     boot::Evidence,
     checks::Check,
-    driver::{control, mqtt::Broker, road::Transport},
+    driver::{control, heard::Transport, mqtt::Broker},
     hold::task::Task,
     notices::options::{self, NotifyConfig},
     sampling::Sample,

@@ -544,7 +544,7 @@ mod tests {
     use understudy_core::{limits::NAME_BYTES_MAX, member::MembershipChange};
 
     use super::*;
-    use crate::{driver::road::Transport, identity::GroupKey, seal::public_key, token::Host};
+    use crate::{driver::heard::Transport, identity::GroupKey, seal::public_key, token::Host};
 
     const KEY: GroupKey = GroupKey { number: 3, key: [2; 32] };
 

@@ -5,7 +5,7 @@ use std::{ops::Range, path::PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::driver::{mqtt::Broker, road::Transport, tls::Authorities};
+use crate::driver::{heard::Transport, mqtt::Broker, tls::Authorities};
 
 /// Brokers a board posts to at a time.
 const BROKERS_MAX: usize = 4;

@@ -13,7 +13,7 @@ use crate::{
     boot::Evidence,
     bridge::Part,
     checks::Check,
-    driver::{mqtt::Broker, road::Transport, udp},
+    driver::{heard::Transport, mqtt::Broker, udp},
     hold::task::Task,
     http,
     notices::options::NotifyConfig,

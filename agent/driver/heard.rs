@@ -9,8 +9,20 @@ use std::net::SocketAddr;
 
 use understudy_core::{event::Millis, mutant};
 
-use super::road::Transport;
 use crate::address::Address;
+
+/// Which roads there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// UDP alone.
+    #[default]
+    Udp,
+    /// MQTT alone.
+    Mqtt,
+    /// UDP, and MQTT where that brings nothing.
+    Both,
+}
 
 /// See the module's description.
 #[derive(Clone, Copy, Debug, Default)]

@@ -23,7 +23,7 @@ use understudy_core::{
 
 use super::{
     clock,
-    heard::Heard,
+    heard::{Heard, Transport},
     mqtt::{Brokers, LineStatus},
     udp::{Socket, Traffic},
 };
@@ -38,19 +38,6 @@ const MISSING_MS: u64 = 10_000;
 /// Between two tries at all addresses, and between two resolutions of names.
 const TRY_MS: u64 = 400;
 const RESOLVE_MS: u64 = 5_000;
-
-/// Which roads there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// UDP alone.
-    #[default]
-    Udp,
-    /// MQTT alone.
-    Mqtt,
-    /// UDP, and MQTT where that brings nothing.
-    Both,
-}
 
 /// The roads, and the members' addresses.
 pub struct Road {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use understudy::{
     address::{Address, Mailbox},
-    driver::{heard::Heard, road::Transport},
+    driver::heard::{Heard, Transport},
 };
 use understudy_core::event::{Millis, NodeId};
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use understudy::{
     address::{Address, Mailbox},
-    driver::{heard::Heard, road::Transport},
+    driver::heard::{Heard, Transport},
     identity::GroupKey,
     seal::{self, Drop, Keys, Opened, Outgoing, Seal, To},
 };

@@ -7,7 +7,7 @@
 
 use understudy::{
     address::Address,
-    driver::road::Transport,
+    driver::heard::Transport,
     seal::{Opened, Outgoing, To},
 };
 use understudy_core::{
