@@ -163,17 +163,14 @@ impl Doorstep {
         if self.waiting.insert(key, (from, attempt)).is_some() {
             return Knock::Ignore;
         }
-        // A leader of the first release does not know the last of these.
-        let join = match as_witness {
-            _ if group_version > versions::VERSION_FIRST => MemberRequest::Newcomer {
-                version: version_of(version),
-                candidate,
-                invitation,
-                replaces,
-                witness: as_witness,
-            },
-            true => MemberRequest::Witness { candidate, invitation, replaces },
-            false => MemberRequest::Join { candidate, invitation, replaces },
+        // A leader of the first release does not know the first of these.
+        let join = if group_version > versions::VERSION_FIRST {
+            let (version, witness) = (version_of(version), as_witness);
+            MemberRequest::Newcomer { version, candidate, invitation, replaces, witness }
+        } else if as_witness {
+            MemberRequest::Witness { candidate, invitation, replaces }
+        } else {
+            MemberRequest::Join { candidate, invitation, replaces }
         };
         Knock::Admit(Admission { key, address }, Request::Member(join))
     }

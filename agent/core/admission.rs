@@ -138,12 +138,10 @@ impl Node {
             Request::Admit(candidate) => self.readdressed(candidate),
             Request::Rename { id, name } => self.renamed(*id, name),
             Request::Member(MemberRequest::Join { candidate, invitation, replaces }) => {
-                self.check_version(candidate, None)?;
-                self.joined(now, candidate, invitation, (replaces, false))
+                self.joined(now, (candidate, None), invitation, (replaces, false))
             }
             Request::Member(MemberRequest::Witness { candidate, invitation, replaces }) => {
-                self.check_version(candidate, None)?;
-                self.joined(now, candidate, invitation, (replaces, true))
+                self.joined(now, (candidate, None), invitation, (replaces, true))
             }
             Request::Member(MemberRequest::Newcomer {
                 version,
@@ -151,10 +149,7 @@ impl Node {
                 invitation,
                 replaces,
                 witness,
-            }) => {
-                self.check_version(candidate, Some(*version))?;
-                self.joined(now, candidate, invitation, (replaces, *witness))
-            }
+            }) => self.joined(now, (candidate, Some(*version)), invitation, (replaces, *witness)),
             Request::Member(MemberRequest::Invite(invitation)) => self.invited(invitation),
             Request::Member(MemberRequest::Revoke) => {
                 Ok(Verdict::Change(MembershipChange::Revoke(None), Vec::new()))
@@ -207,25 +202,25 @@ impl Node {
         self.with_row(Member { name: String::from(name), ..member.clone() })
     }
 
-    /// Who is no member yet has to know what the group goes by. Its door judges that by what
+    /// Who is to become a member has to know what the group goes by. Its door judges that by what
     /// it has applied, the leader by all that is committed; and a version comes to nothing
     /// where somebody was let in that it was not judged by. So of an admission and a version
     /// that the newcomer does not know one excludes the other.
-    fn check_version(&self, candidate: &Candidate, known: Option<u32>) -> Result<(), Refusal> {
-        let is_member = self.membership.members.iter().any(|m| m.key == candidate.key);
+    fn check_version(&self, known: Option<u32>) -> Result<(), Refusal> {
         let group = self.version();
-        if is_member || known.unwrap_or(VERSION_FIRST) >= group {
+        if known.unwrap_or(VERSION_FIRST) >= group {
             return Ok(());
         }
         // A door that says nothing of it has yet to apply what the group goes by.
         known.map_or(Err(Refusal::Busy), |_| refuse(too_old(group)))
     }
 
-    /// Who is a member already is told so, whatever it shows.
+    /// Who is a member already is told so, whatever it shows. Of a candidate its door may say
+    /// which version it knows.
     fn joined(
         &self,
         now: Millis,
-        candidate: &Candidate,
+        (candidate, known_version): (&Candidate, Option<u32>),
         invitation: &InvitationId,
         (replaces, as_witness): (&str, bool),
     ) -> Judged {
@@ -234,6 +229,7 @@ impl Node {
             check_kind(known, self.membership.is_witness(known.id), as_witness)?;
             return self.with_row(self.membership.admit(candidate));
         }
+        self.check_version(known_version)?;
         if self.membership.removed.iter().any(|(_, key)| *key == candidate.key) {
             return refuse(String::from(
                 "this board was removed from the group: run `understudy reset` on it, then join \
