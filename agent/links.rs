@@ -116,13 +116,11 @@ impl PowerSave {
 /// what leads to containers.
 #[must_use]
 pub fn up(system: &Path) -> Vec<String> {
-    let names = fs::read_dir(system).into_iter().flatten().flatten();
-    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
     let is_up = |name: &String| {
         let state = fs::read_to_string(system.join(name).join("operstate"));
         state.is_ok_and(|state| state.trim() == "up") && !is_foreign(name)
     };
-    let mut names: Vec<String> = names.filter(is_up).collect();
+    let mut names: Vec<String> = names(system).filter(is_up).collect();
     names.sort_unstable();
     names
 }
@@ -134,10 +132,12 @@ pub fn wireless(system: &Path) -> Vec<String> {
 }
 
 fn has_wireless(system: &Path) -> bool {
-    let names = fs::read_dir(system).into_iter().flatten().flatten();
-    names.into_iter().any(|entry| {
-        entry.file_name().to_str().is_some_and(|name| kind(system, name) == Link::Wireless)
-    })
+    names(system).any(|name| kind(system, &name) == Link::Wireless)
+}
+
+fn names(system: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(system).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
 /// These, where no cable leads there as well.

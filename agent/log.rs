@@ -18,7 +18,7 @@ use tracing_subscriber::{
 
 /// Begins to log what is at least so bad.
 pub fn begin(level: Level) {
-    let lines = Format::default().without_time().with_target(false).with_ansi(false);
+    let lines = Format::default().without_time().with_target(false);
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(io::stderr)

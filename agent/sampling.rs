@@ -18,7 +18,7 @@ use std::{
 
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
-use understudy_boards::{Source, board::fits, source, sources};
+use understudy_boards::{Source, board::fits, source};
 use understudy_core::{event::Millis, readings::Level, sql::Value};
 
 pub use self::record::Samples;
@@ -125,12 +125,9 @@ impl Looking {
     async fn look(mut self) {
         while let Some(status) = self.caller.status().await {
             let is_known = !status.board.is_empty();
-            if is_known {
-                let places = self.places.clone();
-                if let Some(there) = apart(move || found(&places)).await {
-                    let (jobs, wrong) = assign(&self.all, (&there, &self.lines), &status.board);
-                    self.have_read(jobs, wrong);
-                }
+            if is_known && let Some(there) = found(self.places.clone()).await {
+                let (jobs, wrong) = assign(&self.all, (&there, &self.lines), &status.board);
+                self.have_read(jobs, wrong);
             }
             // One that was removed stays without a name.
             tokio::time::sleep(if is_known || status.removed { LOOK } else { NAMELESS }).await;
@@ -177,18 +174,17 @@ fn jobs_of(bus: &SharedBus) -> Vec<Job> {
     bus.jobs.clone()
 }
 
-/// Done on a thread of its own; none where there can be no such thread.
-async fn apart<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (tell, told) = oneshot::channel();
-    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-    // Nobody may wait any more.
-    thread.spawn(move || drop(tell.send(what()))).ok()?;
-    told.await.ok()
+/// Begins it on a thread of its own; false where there can be no such thread.
+fn begin(what: impl FnOnce() + Send + 'static) -> bool {
+    std::thread::Builder::new().stack_size(STACK_BYTES).spawn(what).is_ok()
 }
 
-/// What there is.
-fn found((root, data): &(PathBuf, PathBuf)) -> Vec<Source> {
-    sources(root).into_iter().chain(source::data(data)).collect()
+/// What there is; nothing where there can be no thread to look on.
+async fn found((root, data): (PathBuf, PathBuf)) -> Option<Vec<Source>> {
+    let (tell, told) = oneshot::channel();
+    // Nobody may wait any more.
+    begin(move || drop(tell.send(source::all(&root, &data))));
+    told.await.ok()
 }
 
 /// What is to be read of what there is, and what of the configuration comes to nothing.
@@ -265,7 +261,7 @@ async fn read_all(samples: &Samples, jobs: &[Job], desk: &Desk) -> Option<()> {
             let _ = read_one(&record, &job).map(|draft| tell.blocking_send((number, draft)));
         }
     };
-    if std::thread::Builder::new().stack_size(STACK_BYTES).spawn(read).is_err() {
+    if !begin(read) {
         let why = || Err(String::from("there is no thread to read it on"));
         jobs.iter().for_each(|job| samples.found(clock::now(), job, why()));
     }
@@ -307,6 +303,7 @@ async fn hand_over(samples: &Samples, jobs: &[Job], message: Message, desk: &Des
 mod tests {
     use std::fs;
 
+    use understudy_boards::sources;
     use understudy_core::{
         event::{Reply, Request},
         readings::Receipt,
@@ -349,9 +346,9 @@ mod tests {
             sample("gpio/GPIO17", "door"),
             sample("disk/free/data", "room"),
         ];
-        let places = (root.path().to_owned(), root.path().to_owned());
         let lines = [source::line("gpio/GPIO17").unwrap()];
-        let (jobs, wrong) = assign(&all, (&found(&places), &lines), "red");
+        let there = source::all(root.path(), root.path());
+        let (jobs, wrong) = assign(&all, (&there, &lines), "red");
         assert_eq!(sensors(&jobs), ["red/load/1m", "red/load/5m", "door", "room"]);
         assert_eq!(wrong[0].1, "another is called red/load/1m already");
         assert!(wrong[1].0 == "w1/28-nowhere" && wrong[1].1.contains("no such source"));

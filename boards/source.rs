@@ -78,6 +78,12 @@ pub fn sources(root: &Path) -> Vec<Source> {
     found
 }
 
+/// The same, with the folder where the data is kept.
+#[must_use]
+pub fn all(root: &Path, folder: &Path) -> Vec<Source> {
+    sources(root).into_iter().chain(data(folder)).collect()
+}
+
 /// The line of a GPIO chip of that name, `gpio/GPIO17` by its own or `gpio/gpiochip0/17`:
 /// whether it is there shows when it is read. From then on this and its clones keep it, so
 /// that it is let go no sooner than when all are dropped.
@@ -89,8 +95,7 @@ pub fn line(name: &str) -> Option<Source> {
 
 /// Free bytes where the data is kept, `disk/free/data`: `disk/free` is of the root, which says
 /// nothing where that is read-only.
-#[must_use]
-pub fn data(folder: &Path) -> Option<Source> {
+fn data(folder: &Path) -> Option<Source> {
     let space = || Way::Space(folder.to_owned());
     folder.exists().then(|| Source::on_bus(String::from("disk/free/data"), "B", space(), "disk"))
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use understudy_boards::{
     Source,
     board::{self, Board},
-    source, sources,
+    source,
 };
 
 use crate::{links, terminal};
@@ -29,8 +29,7 @@ impl Machine {
     /// The one under `root`, which is `/` but for tests, with the data folder there.
     fn of(root: &Path, data: &Path, architecture: &str) -> Result<Self, String> {
         let board = board::here(root, architecture)?;
-        let mut sources = sources(root);
-        sources.extend(source::data(data));
+        let sources = source::all(root, data);
         let profile = profile(&board, &root.join(links::SYSTEM.trim_start_matches('/')));
         Ok(Self { model: board::model(root), board, profile, sources })
     }

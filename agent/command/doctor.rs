@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
 use understudy_boards::board;
 
@@ -97,12 +98,12 @@ fn said(program: &str, words: &[&str]) -> Option<String> {
     let mut asked = Command::new(program);
     asked.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let child = asked.spawn().ok()?;
-    let pid = rustix::process::Pid::from_child(&child);
+    let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
     let (end, ended) = mpsc::channel();
     thread::spawn(move || end.send(child.wait_with_output()));
     let Ok(output) = ended.recv_timeout(SAYS) else {
-        // It was not waited for yet, so the number is its own still.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        // By a handle: its number may be another's by now. Without one it ends by itself.
+        let _ = process.map(|process| pidfd_send_signal(process, Signal::KILL));
         return None;
     };
     let output = output.ok().filter(|output| output.status.success())?;

@@ -22,13 +22,13 @@ pub(super) fn look(place: &Place<'_>) -> Vec<Finding> {
     };
     let alarm = value(&|name| name.starts_with("hwmon/rpi_volt") && name.ends_with("_alarm"));
     // Newer kernels complain in their log of whoever reads this.
-    let cut = || value(&|name| name == "firmware/throttled");
+    let cut = alarm.is_none().then(|| value(&|name| name == "firmware/throttled")).flatten();
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "it was read as a u32"
     )]
-    let cut = if alarm.is_none() { cut().map(|cut| cut as u32) } else { None };
+    let cut = cut.map(|cut| cut as u32);
     if alarm.is_none() && cut.is_none() {
         return Vec::new();
     }

@@ -60,37 +60,33 @@ fn of_board(place: &Place<'_>) -> Finding {
         return Finding::ok(ABOUT, "this board has no watchdog of its own");
     }
     let said = (place.ask)("systemctl", &["show", "--property=RuntimeWatchdogUSec"]);
-    let Some(ms) = said.as_deref().and_then(|said| milliseconds(said, "RuntimeWatchdogUSec="))
-    else {
+    let ms = said.as_deref().and_then(|said| milliseconds(said, "RuntimeWatchdogUSec="));
+    let Some(ms) = ms.filter(|ms| *ms > 0) else {
         return set(place, "the board does not start anew when Linux hangs");
     };
-    let seconds = ms / 1_000;
-    if ms == 0 {
-        return set(place, "the board does not start anew when Linux hangs");
+    let fine = || format!("the board starts anew when Linux hangs for {} s", ms / 1_000);
+    too_long(place, ms).map_or_else(|| Finding::ok(ABOUT, fine()), |found| set(place, found))
+}
+
+/// What is wrong with so long a time, if this board's watchdog cannot wait for it.
+fn too_long(place: &Place<'_>, ms: u64) -> Option<String> {
+    let (seconds, left) = (ms / 1_000, ms % PI_MS_WRAPPED);
+    if !place.is_pi || ms <= PI_MS_MAX {
+        return None;
     }
-    if place.is_pi && ms > PI_MS_MAX {
-        if !is_mended(place) {
-            return set(
-                place,
-                format!(
-                    "RuntimeWatchdogSec is {seconds} s, and this board's watchdog waits for 15 s \
-                     at the most: Linux before 6.8, as here, does not make up for that"
-                ),
-            );
-        }
-        let left = ms % PI_MS_WRAPPED;
-        if left <= PI_MS_WRAPPED / 2 {
-            return set(
-                place,
-                format!(
-                    "RuntimeWatchdogSec is {seconds} s, of which many kernels let this board's \
-                     watchdog wait for {} s alone: the board may start anew again and again",
-                    left / 1_000
-                ),
-            );
-        }
+    if !is_mended(place) {
+        return Some(format!(
+            "RuntimeWatchdogSec is {seconds} s, and this board's watchdog waits for 15 s at the \
+             most: Linux before 6.8, as here, does not make up for that"
+        ));
     }
-    Finding::ok(ABOUT, format!("the board starts anew when Linux hangs for {seconds} s"))
+    (left <= PI_MS_WRAPPED / 2).then(|| {
+        format!(
+            "RuntimeWatchdogSec is {seconds} s, of which many kernels let this board's watchdog \
+             wait for {} s alone: the board may start anew again and again",
+            left / 1_000
+        )
+    })
 }
 
 fn set(place: &Place<'_>, found: impl Into<String>) -> Finding {

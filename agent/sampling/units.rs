@@ -31,12 +31,12 @@ impl Units {
         if self.is_under_way() {
             return;
         }
-        let is_new = |job: &&&Job| !job.source.unit.is_empty() && !self.set.contains(&job.sensor);
-        let new: Vec<&&Job> = jobs.iter().filter(is_new).collect();
+        let is_new = |job: &&Job| !job.source.unit.is_empty() && !self.set.contains(&job.sensor);
+        let new: Vec<&Job> = jobs.iter().copied().filter(is_new).collect();
         if new.is_empty() {
             return;
         }
-        let statement = |job: &&&Job| {
+        let statement = |job: &&Job| {
             let set = "UPDATE sensor SET unit = coalesce(unit, ?2) WHERE name = ?1";
             let values = vec![Value::text(&job.sensor), Value::text(job.source.unit)];
             sql::Statement::new(set, values)

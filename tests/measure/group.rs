@@ -45,12 +45,7 @@ impl Group {
 
     /// Three boards that are configured so, without a table.
     pub(crate) fn configured(program: &Path, text: &str) -> Self {
-        let mut agents = Agents::new_in(program, program.parent().expect("a folder"));
-        for board in BOARDS {
-            agents.configure(board, text);
-        }
-        agents.form(&BOARDS);
-        Self { agents, boards: &BOARDS }
+        Self::formed(Agents::new_in(program, program.parent().expect("a folder")), text)
     }
 
     /// Three boards of such a machine, each with a file of its own with the program, that are
@@ -59,6 +54,10 @@ impl Group {
         let program = &machine.program;
         let mut agents = Agents::new_in(program, program.parent().expect("a folder"));
         agents.be_apart(&BOARDS, machine);
+        Self::formed(agents, text)
+    }
+
+    fn formed(mut agents: Agents, text: &str) -> Self {
         for board in BOARDS {
             agents.configure(board, text);
         }
