@@ -10,7 +10,7 @@ use understudy_tests::{
     program,
 };
 
-use crate::duties::group_with;
+use crate::duties::{BOARDS, Ledger};
 
 /// Looks at something that comes about soon, one every 20 ms.
 const TRIES: u32 = 3_000;
@@ -43,14 +43,21 @@ fn holder(status: &Value) -> String {
 #[test]
 fn a_duty_goes_from_a_board_whose_check_fails_to_one_whose_does_not_and_else_stays() {
     let script = "test -e $0 || { echo no carrier on wwan0 >&2; exit 1; }";
-    let (agents, ledger) = group_with(|agents, board| {
-        // The third has neither the check nor the capability.
-        if board != "c" {
-            let quick = "interval_s = 1\ntimeout_s = 1\nrise = 1\nfall = 2";
-            agents.configure(board, &check(agents, board, script, quick));
-        }
-    });
+    let mut agents = Agents::new(&program::debug());
+    // The third has neither the check nor the capability.
+    for board in ["a", "b"] {
+        let quick = "interval_s = 2\ntimeout_s = 2\nrise = 1\nfall = 2";
+        agents.configure(board, &check(&agents, board, script, quick));
+    }
+    agents.form(&BOARDS);
+    let _sentence = agents.told("a", &["duty", "add", "pump"]);
     let _sentence = agents.told("a", &["duty", "rules", "pump", "--needs", "lte"]);
+    // Kept by one that does not know that it might be granted before, and move once too often.
+    for board in BOARDS {
+        agents.wait(board, "to know", |status| status["duties"][0]["rules"]["needs"][0] == "lte");
+    }
+    let ledger = Ledger::default();
+    ledger.keep(&agents, &BOARDS, "pump");
     for board in ["a", "b"] {
         agents.wait(board, "to know that its check fails", |status| {
             let check = &status["checks"][0];

@@ -19,7 +19,7 @@ use understudy::{
 };
 use understudy_tests::{agents::Agents, processes::signal, program};
 
-const BOARDS: [&str; 3] = ["a", "b", "c"];
+pub(crate) const BOARDS: [&str; 3] = ["a", "b", "c"];
 
 /// Looks at something that comes about soon, one every 10 ms.
 const TRIES: u32 = 3_000;
@@ -154,13 +154,7 @@ fn say(agent: &mut &UnixStream, word: &impl serde::Serialize) -> std::io::Result
 
 /// Three boards with a duty that each of them is ready for.
 pub(crate) fn group() -> (Agents, Ledger) {
-    group_with(|_, _| {})
-}
-
-/// The same, of boards that are configured first.
-pub(crate) fn group_with(configure: impl Fn(&Agents, &str)) -> (Agents, Ledger) {
     let mut agents = Agents::new(&program::debug());
-    BOARDS.iter().for_each(|board| configure(&agents, board));
     agents.form(&BOARDS);
     let _sentence = agents.told("a", &["duty", "add", "pump"]);
     let ledger = Ledger::default();
