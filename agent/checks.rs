@@ -32,6 +32,9 @@ pub const CHECKS_MAX: usize = 16;
 /// Between the starts of two runs before there is a verdict.
 const FIRST: Duration = Duration::from_secs(1);
 
+/// How long a run may take of which nothing else is said, seconds.
+const TIMEOUT_S: u64 = 5;
+
 /// What a thread that starts commands needs for its stack, bytes.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -49,9 +52,9 @@ pub struct Check {
     /// Between the starts of two runs, seconds.
     #[serde(default = "interval_s")]
     pub interval_s: u64,
-    /// A run that takes longer is killed and has failed, seconds.
-    #[serde(default = "timeout_s")]
-    pub timeout_s: u64,
+    /// A run that takes longer is killed and has failed, seconds: five, or the interval
+    /// where that is less.
+    pub timeout_s: Option<u64>,
     /// So many successes in a row make it healthy.
     #[serde(default = "rise")]
     pub rise: u32,
@@ -64,16 +67,20 @@ const fn interval_s() -> u64 {
     10
 }
 
-const fn timeout_s() -> u64 {
-    5
-}
-
 const fn rise() -> u32 {
     2
 }
 
 const fn fall() -> u32 {
     3
+}
+
+impl Check {
+    /// How long a run may take, seconds.
+    #[must_use]
+    pub fn timeout_s(&self) -> u64 {
+        self.timeout_s.unwrap_or_else(|| self.interval_s.min(TIMEOUT_S))
+    }
 }
 
 /// What one check came to.
@@ -171,7 +178,7 @@ fn start(check: Check, caller: Caller, stopped: &PipeReader) -> io::Result<JoinH
 
 /// Runs it until all are to end.
 fn run(check: &Check, caller: &Caller, stopped: &PipeReader) {
-    let limit = Duration::from_secs(check.timeout_s);
+    let limit = Duration::from_secs(check.timeout_s());
     let (mut count, mut told) = (Count::new(check), None);
     loop {
         let began = clock::now();
@@ -275,7 +282,7 @@ mod tests {
 
     fn check(rise: u32, fall: u32) -> Check {
         let command = vec![String::from("/bin/true")];
-        let (interval_s, timeout_s) = (interval_s(), timeout_s());
+        let (interval_s, timeout_s) = (interval_s(), None);
         Check { name: String::from("lte"), command, user: None, interval_s, timeout_s, rise, fall }
     }
 

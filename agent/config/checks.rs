@@ -44,7 +44,7 @@ pub(super) fn check(
 
 fn check_one(check: &Check) -> Result<(), String> {
     check_name("capability", &check.name).map_err(|refusal| refusal.to_string())?;
-    let Check { command, user, interval_s, timeout_s, rise, fall, .. } = check;
+    let Check { command, user, interval_s, rise, fall, .. } = check;
     if command.is_empty() {
         return Err(String::from("command = [] is none"));
     }
@@ -53,7 +53,8 @@ fn check_one(check: &Check) -> Result<(), String> {
     if !(1..=INTERVAL_S_MAX).contains(interval_s) {
         return Err(format!("interval_s = {interval_s}: 1 to {INTERVAL_S_MAX} are possible"));
     }
-    if !(1..=*interval_s).contains(timeout_s) {
+    let timeout_s = check.timeout_s();
+    if !(1..=*interval_s).contains(&timeout_s) {
         return Err(format!(
             "timeout_s = {timeout_s}: 1 to {interval_s} are possible, its interval_s"
         ));
@@ -76,7 +77,9 @@ mod tests {
         let checks = Config::parse(text).unwrap().checks();
         let lte = &checks[0];
         assert_eq!((lte.name.as_str(), lte.user.as_deref()), ("lte", Some("pi")));
-        assert_eq!((lte.interval_s, lte.timeout_s, lte.rise, lte.fall), (10, 5, 2, 3));
+        assert_eq!((lte.interval_s, lte.timeout_s(), lte.rise, lte.fall), (10, 5, 2, 3));
+        let often = Config::parse(&format!("{text}interval_s = 2")).unwrap().checks();
+        assert_eq!(often[0].timeout_s(), 2, "no longer than its interval");
     }
 
     #[test]
@@ -98,7 +101,10 @@ mod tests {
             (format!("[[check]]\n{lte}user = \"a:b\""), "user is a user's name"),
             (format!("[[check]]\n{lte}interval_s = 0"), "interval_s = 0: 1 to 3600"),
             (format!("[[check]]\n{lte}interval_s = 3601"), "interval_s = 3601: 1 to 3600"),
-            (format!("[[check]]\n{lte}interval_s = 3"), "timeout_s = 5: 1 to 3 are possible"),
+            (
+                format!("[[check]]\n{lte}interval_s = 3\ntimeout_s = 5"),
+                "timeout_s = 5: 1 to 3 are possible",
+            ),
             (format!("[[check]]\n{lte}timeout_s = 0"), "timeout_s = 0: 1 to 10"),
             (format!("[[check]]\n{lte}rise = 0"), "rise = 0: 1 to 100"),
             (format!("[[check]]\n{lte}fall = 101"), "fall = 101: 1 to 100"),
