@@ -396,6 +396,28 @@ fn whoever_is_to_know_is_told_that_a_duty_has_come_and_gone() {
 }
 
 #[test]
+fn a_command_has_none_of_the_rights_by_which_an_agent_runs_it_as_another_user() {
+    if !rustix::process::getuid().is_root() {
+        // Nobody else may give any.
+        return;
+    }
+    let rights = "+chown,+kill,+setgid,+setuid,+dac_override";
+    for user in [None, Some("games")] {
+        let mut run = Command::new("setpriv");
+        run.args(["--reuid", "daemon", "--regid", "daemon", "--clear-groups"]);
+        run.args(["--inh-caps", rights, "--ambient-caps", rights]);
+        run.arg(program::debug()).arg("hold-exec");
+        run.args(user.map(|user| ["--user", user]).into_iter().flatten());
+        run.args(["--", "/bin/grep", "-e", "CapEff", "-e", "CapAmb", "/proc/self/status"]);
+        let output = run.output().expect("setpriv runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        // One that was given for something else stays.
+        let expected = "CapEff:\t0000000000000002\nCapAmb:\t0000000000000002\n";
+        assert_eq!(said, expected, "{user:?}: {output:?}");
+    }
+}
+
+#[test]
 fn a_command_runs_as_its_user_and_ends_with_its_keeper() {
     if !rustix::process::getuid().is_root() {
         // Nobody else may become another user.

@@ -169,7 +169,9 @@ pub fn exec(user: Option<&str>, only_check: bool, command: &[String]) -> Result<
     }
     // A keeper that is not root cannot end what has become root.
     if !is_root {
-        set_no_new_privs(true).map_err(|error| format!("it may become root: {error}"))?;
+        set_no_new_privs(true)
+            .and_then(|()| user::keep_to_oneself())
+            .map_err(|error| format!("it may become root: {error}"))?;
     }
     // Whoever becomes another user is forgotten by the keeper's death: this comes after.
     set_parent_process_death_signal(Some(Signal::KILL))

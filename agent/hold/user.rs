@@ -8,7 +8,10 @@ use std::{collections::BTreeSet, fs};
 use rustix::{
     io::Errno,
     process::{Gid, Uid, getuid},
-    thread::{set_thread_gid, set_thread_groups, set_thread_uid},
+    thread::{
+        CapabilitySet, configure_capability_in_ambient_set, set_thread_gid, set_thread_groups,
+        set_thread_uid,
+    },
 };
 
 /// A user.
@@ -53,6 +56,19 @@ fn find(users: &str, groups: &str, user: &str) -> Option<Account> {
     });
     let groups = member_of.chain([gid]).collect();
     Some(Account { name, uid, gid, groups, home, shell })
+}
+
+/// What an agent that is not root may have so as to run something as another user: with any
+/// of these a command would be root, if it wanted to.
+const OF_OTHERS: [CapabilitySet; 4] =
+    [CapabilitySet::CHOWN, CapabilitySet::KILL, CapabilitySet::SETGID, CapabilitySet::SETUID];
+
+/// What this process starts in its place gets none of the rights over other users.
+///
+/// # Errors
+/// When it would all the same.
+pub(super) fn keep_to_oneself() -> Result<(), Errno> {
+    OF_OTHERS.iter().try_for_each(|one| configure_capability_in_ambient_set(*one, false))
 }
 
 impl Account {
