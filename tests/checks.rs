@@ -45,14 +45,15 @@ fn a_duty_goes_from_a_board_whose_check_fails_to_one_whose_does_not_and_else_sta
     let script = "test -e $0 || { echo no carrier on wwan0 >&2; exit 1; }";
     let mut agents = Agents::new(&program::debug());
     // The third has neither the check nor the capability.
+    let quick = "interval_s = 2\ntimeout_s = 2\nrise = 1\nfall = 2";
     for board in ["a", "b"] {
-        let quick = "interval_s = 2\ntimeout_s = 2\nrise = 1\nfall = 2";
         agents.configure(board, &check(&agents, board, script, quick));
     }
     agents.form(&BOARDS);
     let _sentence = agents.told("a", &["duty", "add", "pump"]);
     let _sentence = agents.told("a", &["duty", "rules", "pump", "--needs", "lte"]);
-    // Kept by one that does not know that it might be granted before, and move once too often.
+    // One that is kept before its rules are known may be granted at once, and then moves more
+    // often than ten minutes allow.
     for board in BOARDS {
         agents.wait(board, "to know", |status| status["duties"][0]["rules"]["needs"][0] == "lte");
     }

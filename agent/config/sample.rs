@@ -138,7 +138,7 @@ pub const SAMPLE: &str = "\
 #command = [\"/bin/ping\", \"-c1\", \"-W3\", \"-Iwwan0\", \"9.9.9.9\"]
 #user = \"nobody\"
 # From the start of one run to the next (until the first verdict 1 s), and how long a run
-# may take before it is killed, with all of its process group: no longer than that.
+# may take, at most as long, before it is killed with all of its process group.
 #interval_s = 10
 #timeout_s = 5
 # So many successes in a row make it healthy, which it is not at the start, and so many

@@ -170,7 +170,7 @@ pub fn exec(user: Option<&str>, only_check: bool, command: &[String]) -> Result<
     // A keeper that is not root cannot end what has become root.
     if !is_root {
         set_no_new_privs(true)
-            .and_then(|()| user::keep_to_oneself())
+            .and_then(|()| user::pass_on_no_rights_over_users())
             .map_err(|error| format!("it may become root: {error}"))?;
     }
     // Whoever becomes another user is forgotten by the keeper's death: this comes after.

@@ -1,4 +1,5 @@
-//! Users of this board, as commands are run for them.
+//! Users of this board, as commands are run for them; and the rights by which that is done,
+//! which no command gets.
 //!
 //! Left out: users that only a directory service knows. The files are what there is on a
 //! board, and a program that is linked statically can ask nobody else.
@@ -60,15 +61,21 @@ fn find(users: &str, groups: &str, user: &str) -> Option<Account> {
 
 /// What an agent that is not root may have so as to run something as another user: with any
 /// of these a command would be root, if it wanted to.
-const OF_OTHERS: [CapabilitySet; 4] =
+const OVER_USERS: [CapabilitySet; 4] =
     [CapabilitySet::CHOWN, CapabilitySet::KILL, CapabilitySet::SETGID, CapabilitySet::SETUID];
 
-/// What this process starts in its place gets none of the rights over other users.
+/// What this process goes on as gets none of the rights over users: of what is ambient
+/// (capabilities(7)), these.
 ///
 /// # Errors
-/// When it would all the same.
-pub(super) fn keep_to_oneself() -> Result<(), Errno> {
-    OF_OTHERS.iter().try_for_each(|one| configure_capability_in_ambient_set(*one, false))
+/// When it would get them.
+pub(super) fn pass_on_no_rights_over_users() -> Result<(), Errno> {
+    let drop = |right| match configure_capability_in_ambient_set(right, false) {
+        // A kernel that knows no ambient rights passes none on.
+        Err(Errno::INVAL) => Ok(()),
+        dropped => dropped,
+    };
+    OVER_USERS.into_iter().try_for_each(drop)
 }
 
 impl Account {
