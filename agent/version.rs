@@ -9,7 +9,7 @@
 use understudy_core::{
     event::NodeId,
     sql::{Origin, RequestKind, SqlRequest, Value},
-    versions::{Release, VERSION, VERSION_FIRST, release_of},
+    versions::{OWN, Release, VERSION, VERSION_FIRST, release_of},
 };
 
 /// The row's name. It is no setting of the group: nobody sets it but the boards themselves.
@@ -21,15 +21,23 @@ pub fn text([major, minor, patch]: Release) -> String {
     format!("{major}.{minor}.{patch}")
 }
 
+/// The release that people write so.
+fn parse(text: &str) -> Option<Release> {
+    let mut numbers = text.split('.').map(|number| number.parse().ok());
+    let release = [numbers.next()??, numbers.next()??, numbers.next()??];
+    numbers.next().is_none().then_some(release)
+}
+
 /// The request that has the group go by this version from then on, which all members know up
-/// to this one. It comes to nothing where another has been let in since; of those that were
-/// taken out the rows have no name.
+/// to this one. It is answered with a row, and without one where it comes to nothing: another
+/// has been let in since, or the group goes by it already. Of those that were taken out the
+/// rows have no name.
 #[must_use]
 pub fn raise(version: u32, last_member: NodeId) -> SqlRequest {
     let sql = "INSERT INTO _understudy_setting SELECT ?1, ?2 \
                WHERE (SELECT max(id) FROM _understudy_member WHERE name <> '') = ?3 \
                ON CONFLICT(name) DO UPDATE SET value = excluded.value \
-               WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)";
+               WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER) RETURNING value";
     let value = format!("{version} {}", text(release_of(version)));
     let last_member = Value::Integer(last_member.cast_signed());
     let parameters = vec![Value::text(ROW), Value::text(&value), last_member];
@@ -55,7 +63,10 @@ pub fn too_new(stored: &[(String, String)]) -> Option<String> {
 fn parts(stored: &[(String, String)]) -> Option<(u32, &str)> {
     let (_, value) = stored.iter().find(|(name, _)| name == ROW)?;
     let (version, release) = value.split_once(' ')?;
-    Some((version.parse().ok().filter(|version| *version >= VERSION_FIRST)?, release))
+    let version = version.parse().ok().filter(|version| *version >= VERSION_FIRST)?;
+    // What this release or an older one knows it would know itself.
+    let is_possible = version <= VERSION || parse(release)? > OWN.release;
+    is_possible.then_some((version, release))
 }
 
 #[cfg(test)]
@@ -72,7 +83,8 @@ mod tests {
         assert!(words.contains("version 7") && words.contains("understudy 1.4.0"), "{words}");
         assert_eq!(too_new(&rows(&format!("{VERSION} 0.2.0"))), None);
         assert_eq!((of(&rows("7 1.4.0")), of(&[])), (7, VERSION_FIRST));
-        for damaged in ["", "7", "x 1.0.0", "-1 1.0.0", "0 0.0.0"] {
+        let contradicts = format!("{} {}", VERSION + 1, text(OWN.release));
+        for damaged in ["", "7", "x 1.0.0", "-1 1.0.0", "0 0.0.0", "7 1.4", &contradicts] {
             assert_eq!((of(&rows(damaged)), too_new(&rows(damaged))), (VERSION_FIRST, None));
         }
     }

@@ -11,7 +11,13 @@ pub(super) fn run(places: &Places) -> Result<(), String> {
     let to = releases::chosen(&status)?;
     if to > status.group_version {
         let last = status.members.iter().map(|member| member.id).max().unwrap_or(0);
-        sql::done(places, version::raise(to, last), false)?;
+        let raised = sql::done(places, version::raise(to, last), false)?;
+        let is_raised = raised.into_rows().is_some_and(|rows| !rows.is_empty());
+        if !is_raised && asked_status(places)?.group_version < to {
+            return Err(String::from(
+                "it was not agreed to: another board has joined meanwhile. Say it again",
+            ));
+        }
     }
     let release = version::text(release_of(to));
     terminal::line(&format!(

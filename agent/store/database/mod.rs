@@ -288,6 +288,19 @@ impl Database {
         // The request that ended a transaction may have turned them on, and what
         // is applied next must not act by itself.
         self.set_foreign_keys(false);
+        let version = self.reload_version();
+        let loaded = self.reload_rows();
+        // What cannot be read may be what a newer release wrote.
+        loaded.map_err(|reason| self.going.too_new().unwrap_or(reason))?;
+        version.map_err(|error| error.to_string())?;
+        self.open_since = None;
+        self.open_bytes = 0;
+        self.schema_changed = false;
+        self.tended = (self.options.clock)();
+        Ok(())
+    }
+
+    fn reload_rows(&mut self) -> Result<(), String> {
         let head: Vec<u8> = self
             .connection
             .query_row("SELECT head FROM _understudy_applied WHERE id = 1", [], |row| row.get(0))
@@ -297,13 +310,7 @@ impl Database {
         self.membership = self.read_membership().map_err(|error| error.to_string())?;
         self.reload_scrubs().map_err(|error| error.to_string())?;
         self.reload_duties().map_err(|error| error.to_string())?;
-        self.reload_version().map_err(|error| error.to_string())?;
-        self.refresh_schema().map_err(|error| format!("{error:?}"))?;
-        self.open_since = None;
-        self.open_bytes = 0;
-        self.schema_changed = false;
-        self.tended = (self.options.clock)();
-        Ok(())
+        self.refresh_schema().map_err(|error| format!("{error:?}"))
     }
 
     fn refresh_schema(&mut self) -> Result<(), SchemaError> {

@@ -21,7 +21,7 @@ pub(super) struct Going {
     is_touched: bool,
     /// It has risen since it was last taken.
     is_raised: bool,
-    /// Why this program must not go on with it, if so.
+    /// See [`Going::too_new`].
     beyond: Option<String>,
 }
 
@@ -35,6 +35,11 @@ impl Going {
     /// A row of this table was put or deleted.
     pub(super) fn touched(&mut self, table: &str) {
         self.is_touched |= table == "_understudy_setting";
+    }
+
+    /// Why this program must not go on with it, if so.
+    pub(super) fn too_new(&self) -> Option<String> {
+        self.beyond.clone()
     }
 }
 
@@ -66,7 +71,7 @@ impl Database {
         if self.going.is_touched {
             self.reload_version().map_err(|error| self.failure(&error))?;
         }
-        self.going.beyond.clone().map_or(Ok(()), |reason| Err(Failure::Halt(reason)))
+        self.going.too_new().map_or(Ok(()), |reason| Err(Failure::Halt(reason)))
     }
 }
 
