@@ -50,7 +50,8 @@ pub fn take(directory: &Path) -> Result<Lock, String> {
             owner.trim()
         ));
     }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(at)?;
+    // On a full disk there may be no room for it.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(Lock(file))
 }
 

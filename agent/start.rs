@@ -47,7 +47,7 @@ use crate::{
         StoreError,
         database::{self, Database, QueryOutcome},
         journal::Journal,
-        make_readable, restore, scratch,
+        make_readable, reserve, restore, scratch,
     },
     version,
     view::Facts,
@@ -93,6 +93,7 @@ async fn board(options: RunOptions, limits: Budget) -> Result<(), String> {
         None => Will::default(),
     };
     let _lock = directory::take(&options.directory)?;
+    reserve::lend(&options.directory);
     let mut notify = Notify::new();
     notify.starting(clock::now());
     scratch::clear(&options.directory)?;
@@ -235,6 +236,7 @@ async fn member(
         clock: doors.clock,
         checks: Runs::start(&options.checks, &caller),
     };
+    reserve::keep(directory);
     drivers.notify.ready("serving");
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };

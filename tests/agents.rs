@@ -229,8 +229,11 @@ impl Agents {
     /// # Panics
     /// When it does not run.
     pub fn kill(&mut self, board: &str) {
-        let agent = fs::read_to_string(self.directory(board).join("lock")).unwrap_or_default();
         let mut child = self.take(board);
+        // It may have mounts of its own.
+        let lock = self.directory(board).join("lock");
+        let lock = format!("/proc/{}/root{}", child.id(), lock.display());
+        let agent = fs::read_to_string(lock).unwrap_or_default();
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");
         // The agent ends with the process above it, a moment later.

@@ -27,7 +27,10 @@ use crate::{
     identity::Identity,
     progress::Busy,
     slow::Syncs,
-    store::journal::{Journal, JournalError, Persist},
+    store::{
+        journal::{Journal, JournalError, Persist},
+        reserve,
+    },
 };
 
 /// Between two tries on a full disk.
@@ -297,6 +300,9 @@ impl<H: Fn(&str)> Worker<H> {
         }
         if std::mem::replace(&mut self.is_full, full) != full {
             self.report(Event::DiskFull(full));
+            if !full {
+                reserve::keep(self.journal.directory());
+            }
         }
     }
 

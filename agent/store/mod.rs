@@ -17,6 +17,7 @@ pub mod journal;
 mod meta;
 mod readback;
 pub mod recover;
+pub mod reserve;
 pub mod restore;
 mod row;
 pub mod scratch;
