@@ -199,7 +199,6 @@ async fn member(
         node.set_witness_log(options.witness.log_mb << 20);
     }
     node.set_intake(options.readings.intake());
-    settings::follow(&mut node, clock::now(), &stored);
     let keys = keyring.seal_keys();
     let mailbox = Mailbox::of(&public_key(&keys.private_key));
     let tag = keys.tag();
@@ -240,7 +239,9 @@ async fn member(
     drivers.notify.ready("serving");
     info!(http = %doors.http, "serving");
     let sources = Sources { events, calls: doors.calls, stop };
-    match Member::new(node, first, (seal, keyring), drivers, (facts, will)).run(sources).await {
+    let mut member = Member::new(node, first, (seal, keyring), drivers, (facts, will));
+    member.follow(clock::now(), &stored);
+    match member.run(sources).await {
         None => Ok(()),
         Some((waiting, drivers)) => forget(directory, waiting, drivers).await,
     }

@@ -92,12 +92,23 @@ fn a_board_that_stays_away_with_the_turn_or_without_is_waited_for_once() {
     let output = agents.ask("c", &["turn", "--wait", "1s"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("Waiting, for 1 s at most: a has the turn.\n"), "{said}");
+    let _ = agents.told("c", &["turn", "--end"]);
     agents.kill("c");
     agents.wait_to_miss("a", "c");
     let output = agents.ask("a", &["turn", "--wait", "2s"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("Waiting, for 2 s at most: c is away.\n"), "{said}");
     assert!(output.status.success(), "{said}");
+    // It went away in its turn, perhaps because of what was installed on it.
+    agents.run("c");
+    agents.wait_for_voters(&["a", "b", "c"], 3);
+    assert_eq!(agents.told("c", &["turn", "--wait", "1s"]), "c has the turn.\n");
+    agents.kill("c");
+    agents.wait_to_miss("b", "c");
+    let output = agents.ask("b", &["turn", "--wait", "2s"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("c went away in its turn and has not come back"), "{said}");
+    assert_eq!(output.status.code(), Some(75), "{said}");
     // Without a majority nobody can have it.
     agents.kill("b");
     agents.wait("a", "to have no leader", |status| status["leader"].is_null());
@@ -132,9 +143,25 @@ fn a_row_that_is_damaged_or_of_a_board_that_is_gone_holds_nobody_up() {
     }
 }
 
+/// Waits until this board's file says who has the turn.
+fn wait_for_row(agents: &Agents, board: &str) {
+    let database = agents.directory(board).join("state.db");
+    let has_row = || {
+        let database = rusqlite::Connection::open(&database).ok()?;
+        let sql = "SELECT count(*) FROM _understudy_setting WHERE name = 'turn'";
+        database.query_row(sql, [], |row| row.get::<_, i64>(0)).ok()
+    };
+    let is_there = (0..TRIES).any(|_| {
+        thread::sleep(Duration::from_millis(50));
+        has_row() == Some(1)
+    });
+    assert!(is_there, "{board} does not know who has the turn");
+}
+
 #[test]
 fn a_witness_has_its_turn_as_well() {
     let mut agents = Agents::new(&program::debug());
+    agents.configure("w", "[database]\ncommit_interval_s = 1\n");
     for board in ["a", "b", "w"] {
         agents.run(board);
     }
@@ -143,6 +170,8 @@ fn a_witness_has_its_turn_as_well() {
     let _ = agents.told("w", &["join", &token, "--witness"]);
     agents.wait_for_voters(&["a", "b", "w"], 3);
     assert_eq!(agents.told("w", &["turn"]), "w has the turn.\n");
+    // It knows of its turn already when it starts, and hears nothing new of it.
+    wait_for_row(&agents, "w");
     let mut asking = vec![Asking::new(&agents, "a")];
     agents.stop("w");
     assert!(asking[0].waits(), "the witness is not back");

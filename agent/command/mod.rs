@@ -95,9 +95,9 @@ fn carry_out(arguments: Arguments, places: &Places) -> Result<ExitCode, String> 
         | Command::Drain(_)
         | Command::Undrain { .. }
         | Command::Upgrade
-        | Command::Turn(_)
         | Command::Leave
         | Command::Reset { .. }) => of_membership(command, places)?,
+        Command::Turn(arguments) => return turn::run(places, &arguments),
         Command::Execute { sql, transaction, fence } => {
             return sql::execute(places, sql, transaction, fence);
         }
@@ -196,7 +196,6 @@ fn of_membership(command: Command, places: &Places) -> Result<(), String> {
         Command::Drain(arguments) => drain::drain(places, arguments),
         Command::Undrain { board } => drain::undrain(places, board),
         Command::Upgrade => upgrade::run(places),
-        Command::Turn(arguments) => turn::run(places, &arguments),
         Command::Leave => members::leave(places),
         Command::Reset { yes } => members::reset(places, yes),
         _ => Ok(()),

@@ -1,7 +1,15 @@
 //! `understudy turn`: before this board is started anew it waits for the others to be there
-//! and for its turn, so that an upgrade of all boards at once leaves a majority up.
+//! and for its turn, so that an upgrade of all boards at once leaves a majority up. A board
+//! that went away in its turn ends that: what is installed may not start, and it is to take
+//! down one board and not all.
 
-use std::{collections::BTreeMap, io::ErrorKind, os::unix::net::UnixStream, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::ErrorKind,
+    os::unix::net::UnixStream,
+    process::ExitCode,
+    time::Duration,
+};
 
 use understudy_core::{event::Millis, sql::Value};
 
@@ -17,11 +25,16 @@ use crate::{
 /// Between two looks at the group.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The board is not to be started anew: another did not come back from that. (`EX_TEMPFAIL` of
+/// sysexits(3))
+const NOT_NOW: u8 = 75;
+
 /// `understudy turn`
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Wait no longer than this for one and the same board, whether it is away or has the
-    /// turn (10s, 5m); then go on without it.
+    /// turn (10s, 5m); then go on without it. Ends with 75 where the board that has it went
+    /// away in it: this one is better not started anew.
     #[arg(long, default_value = "5m", value_name = "TIME")]
     wait: String,
     /// Give the turn back: this board is not started anew after all.
@@ -29,14 +42,16 @@ pub(super) struct Arguments {
     end: bool,
 }
 
-/// Takes the turn, or says why it goes on without.
-pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), String> {
+/// Takes the turn, or says why it goes on without, or does not.
+pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<ExitCode, String> {
     let wait_s = wait_s(&arguments.wait)?;
+    let said = |words: &str| terminal::line(words).map(|()| ExitCode::SUCCESS);
     if !runs(places) {
-        return terminal::line("No agent runs here: there is nothing to wait for.");
+        return said("No agent runs here: there is nothing to wait for.");
     }
-    let mut patience = Patience { wait_s, known: BTreeMap::new() };
+    let mut patience = Patience { wait_s, ..Patience::default() };
     loop {
+        patience.look_anew();
         let asked = asked_status(places);
         if let Err(reason) = &asked {
             // It may be started anew just now.
@@ -48,15 +63,19 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), String> 
         }
         let status = asked?;
         if status.role == "waiting" || status.removed {
-            return terminal::line("This board is in no group: there is nothing to wait for.");
+            return said("This board is in no group: there is nothing to wait for.");
         }
         if arguments.end {
-            return end(places, &status);
+            return end(places, &status).map(|()| ExitCode::SUCCESS);
         }
-        if let Some(said) = look(places, &status, &mut patience) {
-            return terminal::line(&said);
+        match look(places, &status, &mut patience) {
+            None => std::thread::sleep(LOOK),
+            Some(Ok(words)) => return said(&words),
+            Some(Err(words)) => {
+                terminal::complain(&words);
+                return Ok(ExitCode::from(NOT_NOW));
+            }
         }
-        std::thread::sleep(LOOK);
     }
 }
 
@@ -75,8 +94,13 @@ fn end(places: &Places, status: &Status) -> Result<(), String> {
     terminal::line("This board does not have the turn.")
 }
 
-/// One look at the group: what to say once there is nothing more to wait for.
-fn look(places: &Places, status: &Status, patience: &mut Patience) -> Option<String> {
+/// One look at the group: what to say once there is nothing more to wait for, which is an error
+/// where the board is better not started anew.
+fn look(
+    places: &Places,
+    status: &Status,
+    patience: &mut Patience,
+) -> Option<Result<String, String>> {
     let away: Vec<Obstacle> = away(status).map(|name| Obstacle::Away(name.to_owned())).collect();
     // All of them are looked at, for each has its own time.
     let waits =
@@ -88,23 +112,32 @@ fn look(places: &Places, status: &Status, patience: &mut Patience) -> Option<Str
     loop {
         let obstacle = match taken(places, status, instead_of) {
             Ok(has_it) if has_it == own(status) => {
-                return Some(format!("{} has the turn.", status.board));
+                return Some(Ok(format!("{} has the turn.", status.board)));
             }
             Ok(other) => Obstacle::Turn(other),
             Err(reason) => Obstacle::Group(reason),
         };
-        if !patience.is_over(&obstacle, status)
-            && patience.holds_up(clock::now(), &obstacle, status)
-        {
+        if let Some(board) = patience.has_lost(&obstacle, status) {
+            return Some(Err(not_now(board)));
+        }
+        if patience.holds_up(clock::now(), &obstacle, status) {
             return None;
         }
         match obstacle {
             Obstacle::Turn(other) if instead_of != Some(other) => instead_of = Some(other),
             Obstacle::Away(_) | Obstacle::Turn(_) | Obstacle::Group(_) => {
-                return Some(format!("{} goes on without the turn.", status.board));
+                return Some(Ok(format!("{} goes on without the turn.", status.board)));
             }
         }
     }
+}
+
+fn not_now(board: &str) -> String {
+    format!(
+        "{board} went away in its turn and has not come back: what is installed may not start \
+         there, nor here. This board is better not started anew before {board} is back, or \
+         taken out (`understudy remove {board}`)."
+    )
 }
 
 /// Boards that vote and cannot be heard, as far as this one can know.
@@ -165,33 +198,43 @@ impl Obstacle {
     }
 }
 
-/// How long each is waited for.
+/// How long each is waited for. One that is not found at a look is waited for anew later.
+#[derive(Default)]
 struct Patience {
     wait_s: u64,
-    /// Since when each is known, and whether its time is over.
+    /// Since when each has been found at every look, and whether its time is over.
     known: BTreeMap<String, (Millis, bool)>,
+    /// Found at this look.
+    found: BTreeSet<String>,
 }
 
 impl Patience {
-    /// Has whoever has the turn been waited for long enough already, as one that is away?
-    fn is_over(&self, obstacle: &Obstacle, status: &Status) -> bool {
-        let Obstacle::Turn(turn) = obstacle else { return false };
-        let holder = status.members.iter().find(|member| member.id == turn.board);
-        let away = holder.map(|member| Obstacle::Away(member.name.clone()).name());
-        let known = away.and_then(|away| self.known.get(&away));
-        known.is_some_and(|(_, is_over)| *is_over)
+    /// A look begins.
+    fn look_anew(&mut self) {
+        let found = std::mem::take(&mut self.found);
+        self.known.retain(|name, _| found.contains(name));
+    }
+
+    /// The board that has the turn, if it is away, and the time of that is over.
+    fn has_lost<'s>(&self, obstacle: &Obstacle, status: &'s Status) -> Option<&'s str> {
+        let Obstacle::Turn(turn) = obstacle else { return None };
+        let holder = status.members.iter().find(|member| member.id == turn.board)?;
+        let away = Obstacle::Away(holder.name.clone()).name();
+        let is_over = self.known.get(&away).is_some_and(|(_, is_over)| *is_over);
+        (is_over && self.found.contains(&away)).then_some(&holder.name)
     }
 
     /// Is it still waited for? Says so when that begins and ends.
     fn holds_up(&mut self, now: Millis, obstacle: &Obstacle, status: &Status) -> bool {
-        let Self { wait_s, known } = self;
+        let wait_s = self.wait_s;
         let name = obstacle.name();
         let words = obstacle.words(status);
-        let (since, is_over) = known.entry(name).or_insert_with(|| {
+        self.found.insert(name.clone());
+        let (since, is_over) = self.known.entry(name).or_insert_with(|| {
             terminal::complain(&format!("Waiting, for {wait_s} s at most: {words}."));
             (now, false)
         });
-        if !*is_over && now.since(*since) >= *wait_s * 1_000 {
+        if !*is_over && now.since(*since) >= wait_s * 1_000 {
             *is_over = true;
             terminal::complain(&format!("Not waited for any longer: {words}."));
         }
@@ -225,19 +268,53 @@ mod tests {
         assert_eq!(away(&status).collect::<Vec<_>>(), ["3"]);
     }
 
+    fn patience() -> Patience {
+        Patience { wait_s: 2, ..Patience::default() }
+    }
+
+    fn turn(board: u64, start: u64) -> Obstacle {
+        Obstacle::Turn(Turn { board, start })
+    }
+
     #[test]
     fn each_board_has_its_own_time_and_a_next_turn_a_new_one() {
-        let mut patience = Patience { wait_s: 2, known: BTreeMap::new() };
+        let mut patience = patience();
         let mut waits =
             |ms, obstacle: &Obstacle| patience.holds_up(Millis(ms), obstacle, &Status::default());
         let away = Obstacle::Away("b".into());
-        let turn = |start| Obstacle::Turn(Turn { board: 2, start });
-        assert!(waits(5_000, &away) && waits(6_000, &turn(7)) && waits(6_999, &away));
-        assert!(!waits(7_000, &away) && waits(7_000, &turn(7)) && !waits(8_000, &turn(7)));
-        assert!(waits(8_000, &turn(8)) && !waits(9_000, &away), "its time is over for good");
+        assert!(waits(5_000, &away) && waits(6_000, &turn(2, 7)) && waits(6_999, &away));
+        assert!(!waits(7_000, &away) && waits(7_000, &turn(2, 7)) && !waits(8_000, &turn(2, 7)));
+        assert!(waits(8_000, &turn(2, 8)) && !waits(9_000, &away));
+    }
+
+    #[test]
+    fn whoever_is_back_meanwhile_is_waited_for_anew() {
+        let away = Obstacle::Away("b".into());
+        for obstacle in [away, turn(2, 7), Obstacle::Group("nobody leads".into())] {
+            let mut patience = patience();
+            let mut looks = |ms, is_found: bool| {
+                patience.look_anew();
+                is_found && patience.holds_up(Millis(ms), &obstacle, &Status::default())
+            };
+            assert!(looks(0, true) && looks(1_999, true), "{obstacle:?}");
+            assert!(!looks(2_000, false) && looks(2_001, true), "{obstacle:?}: another time");
+            assert!(looks(4_000, true) && !looks(4_001, true) && !looks(9_000, true));
+        }
+    }
+
+    #[test]
+    fn a_board_that_has_the_turn_is_lost_while_it_is_away_for_too_long() {
+        let mut patience = patience();
         let members = vec![MemberStatus { id: 2, name: "b".into(), ..MemberStatus::default() }];
         let status = Status { members, ..Status::default() };
-        assert!(patience.is_over(&turn(9), &status), "it was waited for as one that is away");
-        assert!(!patience.is_over(&Obstacle::Turn(Turn { board: 3, start: 1 }), &status));
+        let away = Obstacle::Away("b".into());
+        for (ms, lost) in [(0, None), (1_000, None), (2_000, Some("b"))] {
+            patience.look_anew();
+            let _ = patience.holds_up(Millis(ms), &away, &status);
+            assert_eq!(patience.has_lost(&turn(2, 9), &status), lost, "{ms}");
+            assert_eq!(patience.has_lost(&turn(3, 1), &status), None, "it is another's");
+        }
+        patience.look_anew();
+        assert_eq!(patience.has_lost(&turn(2, 9), &status), None, "it is back");
     }
 }

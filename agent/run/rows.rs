@@ -56,7 +56,7 @@ impl Member {
     /// Goes by what the group has set. One that has gone beyond this program ends it: what
     /// comes next it may not understand. Where rows are kept the database ends it sooner, with
     /// the entry itself; a witness, which is told of them, understands all that it keeps.
-    fn follow(&mut self, now: Millis, stored: &[(String, String)]) {
+    pub fn follow(&mut self, now: Millis, stored: &[(String, String)]) {
         if let Some(reason) = version::too_new(stored) {
             error!(reason, "this board cannot go on");
             std::process::abort();
