@@ -145,5 +145,9 @@ mod tests {
         third.reload_version().unwrap();
         assert!(matches!(third.apply(&entries), Err(Failure::Halt(_))));
         assert_eq!(third.applied(), base);
+        // Nor can it read whatever else that has.
+        third.connection.execute("UPDATE _understudy_applied SET head = x'ff'", []).unwrap();
+        let reason = third.reload().unwrap_err();
+        assert!(reason.contains("install understudy 9.8.0 or newer"), "{reason}");
     }
 }
