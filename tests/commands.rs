@@ -418,6 +418,28 @@ fn a_command_has_none_of_the_rights_by_which_an_agent_runs_it_as_another_user() 
 }
 
 #[test]
+fn nor_has_a_command_that_is_told_what_happens() {
+    if !rustix::process::getuid().is_root() {
+        // Nobody else may give any.
+        return;
+    }
+    let rights = "+chown,+kill,+setgid,+setuid,+dac_override";
+    let mut agents = Agents::new(&program::debug());
+    let file = agents.directory("a").with_extension("told");
+    let text = format!(
+        "[[notify]]\non = [\"sensor silent\"]\nsensor = \"door\"\nsilent_s = 5\n\
+         command = [\"sh\", \"-c\", \"grep CapAmb /proc/self/status > {}\"]\n",
+        file.display()
+    );
+    agents.configure("a", &text);
+    let with_rights = ["setpriv", "--inh-caps", rights, "--ambient-caps", rights];
+    agents.go(with_rights.map(String::from).to_vec());
+    agents.form(&["a"]);
+    let said = || fs::read_to_string(&file).ok().filter(|said| said.ends_with('\n'));
+    assert_eq!(wait("to be told", said), "CapAmb:\t0000000000000002\n");
+}
+
+#[test]
 fn a_command_runs_as_its_user_and_ends_with_its_keeper() {
     if !rustix::process::getuid().is_root() {
         // Nobody else may become another user.

@@ -64,12 +64,12 @@ fn find(users: &str, groups: &str, user: &str) -> Option<Account> {
 const OVER_USERS: [CapabilitySet; 4] =
     [CapabilitySet::CHOWN, CapabilitySet::KILL, CapabilitySet::SETGID, CapabilitySet::SETUID];
 
-/// What this process goes on as gets none of the rights over users: of what is ambient
-/// (capabilities(7)), these.
+/// What this thread starts, or the process goes on as from it, gets none of the rights over
+/// users: of what is ambient (capabilities(7)), these.
 ///
 /// # Errors
 /// When it would get them.
-pub(super) fn pass_on_no_rights_over_users() -> Result<(), Errno> {
+pub fn pass_on_no_rights_over_users() -> Result<(), Errno> {
     let drop = |right| match configure_capability_in_ambient_set(right, false) {
         // A kernel that knows no ambient rights passes none on.
         Err(Errno::INVAL) => Ok(()),

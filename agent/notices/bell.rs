@@ -15,7 +15,10 @@ use std::{
 use tracing::warn;
 
 use super::{Notice, options::NotifyConfig, rate::Rate};
-use crate::driver::{clock, hook, post};
+use crate::{
+    driver::{clock, hook, post},
+    hold::user::pass_on_no_rights_over_users,
+};
 
 /// Notices that wait for those before them.
 const WAITING_MAX: usize = 64;
@@ -91,6 +94,9 @@ impl Bell {
 }
 
 fn serve(all: &[NotifyConfig], waiting: &Receiver<Notice>, tally: &Tally) {
+    if let Err(error) = pass_on_no_rights_over_users() {
+        return warn!(%error, "nobody is told of anything: a command for that could become root");
+    }
     let mut rate = Rate::default();
     while let Ok(notice) = waiting.recv() {
         let wants = |(place, notify): &(usize, &NotifyConfig)| {
