@@ -56,7 +56,7 @@ fetch() { # name, to
         wget -q "$from/$1" -O "$2"
       else
         fail "neither curl nor wget is here: fetch $from/$1 and the rest of that folder by other means, then --from FOLDER"
-      fi || fail "$from/$1 cannot be fetched"
+      fi || fail "$from/$1 cannot be fetched${SUDO_USER:+. sudo takes away which proxy there is, unless it is told: sudo --preserve-env=http_proxy,https_proxy sh install.sh --from $from}"
       ;;
     *) cp "$from/$1" "$2" || fail "$from/$1 cannot be read" ;;
   esac
@@ -77,10 +77,22 @@ fetch_chosen() {
     fail "$file is not what SHA256SUMS says: it came broken, or somebody changed it. Nothing was installed."
 }
 
+# A board may be put back, but not without a word.
+tell_older() { # version that is here, version that comes
+  [ -n "$1" ] && [ "$1" != "$2" ] || return 0
+  [ "$(printf '%s\n' "$1" "$2" | sort -V | tail -n 1)" = "$1" ] || return 0
+  say "understudy $1 is here, and $2 is older: this board is put back to it. Once the group makes"
+  say "use of what $1 brought the older does not start: then install $1 again"
+}
+
 install_deb() {
+  case $(dpkg-query -W -f '${db:Status-Status}' understudy 2>/dev/null || true) in
+    installed) tell_older "$(dpkg-query -W -f '${Version}' understudy)" "$(dpkg-deb -f "$work/$file" Version)" ;;
+  esac
   if has apt-get; then
-    # The sources of the system need not be reachable where nothing else is missing.
-    apt-get install --yes --allow-downgrades -o Dpkg::Options::=--force-confold "$work/$file"
+    # The sources of the system need not be reachable where nothing else is missing. What was
+    # built anew need not have another version: apt leaves what is there unless it is told.
+    apt-get install --yes --reinstall --allow-downgrades -o Dpkg::Options::=--force-confold "$work/$file"
   else
     dpkg -i --force-confold "$work/$file"
   fi || fail "$file was not installed: the lines above say why"
@@ -111,42 +123,61 @@ take_out_archive() {
 }
 
 make_user() {
-  if ! id understudy >/dev/null 2>&1; then
-    if has useradd; then
-      useradd --system --user-group --no-create-home --home-dir /var/lib/understudy --shell /bin/false understudy
-    elif has adduser; then
-      addgroup -S understudy && adduser -S -D -H -h /var/lib/understudy -s /bin/false -G understudy understudy
-    else
-      fail "neither useradd nor adduser is here: make a system user understudy, then run this again"
-    fi
-    for group in gpio i2c spi dialout video plugdev; do
-      grep -q "^$group:" /etc/group || continue
-      if has usermod; then usermod -aG "$group" understudy; else addgroup understudy "$group"; fi
-    done
+  if id understudy >/dev/null 2>&1 && grep -q '^understudy:' /etc/group; then return 0; fi
+  has useradd || has adduser ||
+    fail "neither useradd nor adduser is here: make a system user understudy with a group of that name, then run this again"
+  if ! grep -q '^understudy:' /etc/group; then
+    if has groupadd; then groupadd --system understudy; else addgroup -S understudy; fi
   fi
+  ! id understudy >/dev/null 2>&1 || return 0
+  if has useradd; then
+    useradd --system --gid understudy --no-create-home --home-dir /var/lib/understudy --shell /bin/false understudy
+  else
+    adduser -S -D -H -h /var/lib/understudy -s /bin/false -G understudy understudy
+  fi
+  for group in gpio i2c spi dialout video plugdev; do
+    grep -q "^$group:" /etc/group || continue
+    if has usermod; then usermod -aG "$group" understudy; else addgroup understudy "$group"; fi
+  done
+}
+
+# A user who was taken out and made again may have another number than what is there.
+make_folders() {
+  mkdir -p /etc/understudy
+  config=/etc/understudy/understudy.toml
+  if [ ! -e $config ]; then
+    cp "$new/share/doc/understudy/understudy.toml" $config
+    chmod 0640 $config
+    chown root:understudy $config
+  fi
+  [ "$(stat -c %G $config)" != UNKNOWN ] || chgrp understudy $config
+  [ -d /var/lib/understudy ] || mkdir -m 0750 /var/lib/understudy
+  [ "$(stat -L -c %U /var/lib/understudy)" = understudy ] || chown -R understudy:understudy /var/lib/understudy/
 }
 
 install_archive() {
-  make_user
-  mkdir -p "$work/new" /usr/local/bin /etc/understudy
+  mkdir -p "$work/new" /usr/local/bin
   tar -xzf "$work/$file" -C "$work/new"
   new=$work/new/${file%.tar.gz}
-  "$new/bin/understudy" --version >/dev/null ||
-    fail "$file does not run on this processor ($(uname -m)): nothing was installed"
-  if [ ! -e /etc/understudy/understudy.toml ]; then
-    cp "$new/share/doc/understudy/understudy.toml" /etc/understudy/understudy.toml
-    chown root:understudy /etc/understudy/understudy.toml
-    chmod 0640 /etc/understudy/understudy.toml
-  fi
-  if [ ! -d /var/lib/understudy ]; then
-    mkdir -m 0750 /var/lib/understudy
-    chown understudy:understudy /var/lib/understudy
-  fi
-  # A program that runs is replaced, not written over.
+  # Tried where it is to run: a folder for what is passing may let nothing run. And a program
+  # that runs is replaced, not written over.
   cp "$new/bin/understudy" /usr/local/bin/understudy.new
-  mv /usr/local/bin/understudy.new /usr/local/bin/understudy
   rm "$new/bin/understudy"
-  cp -R "$new/." /usr/local/
+  if ! comes=$(/usr/local/bin/understudy.new --version); then
+    rm /usr/local/bin/understudy.new
+    fail "$file does not run here ($(uname -m)), the line above says why: nothing was installed"
+  fi
+  if [ -x /usr/local/bin/understudy ]; then
+    tell_older "$(/usr/local/bin/understudy --version | cut -d ' ' -f 2)" "$(echo "$comes" | cut -d ' ' -f 2)"
+  fi
+  make_user
+  make_folders
+  mv /usr/local/bin/understudy.new /usr/local/bin/understudy
+  # Where a folder is a link to another, its files go there.
+  (cd "$new" && find . -type f) | while read -r path; do
+    mkdir -p "/usr/local/$(dirname "$path")"
+    cp "$new/$path" "/usr/local/$path"
+  done
   start_archive
 }
 
@@ -170,7 +201,13 @@ start_archive() {
     return
   fi
   start_anew /usr/local/bin/understudy
-  systemctl enable --now understudy.service
+  if ! $was_there; then
+    systemctl enable --now understudy.service
+  elif systemctl --quiet is-enabled understudy.service 2>/dev/null; then
+    systemctl start understudy.service
+  else
+    say "understudy.service is not enabled, and stays so: systemctl enable --now understudy"
+  fi
 }
 
 if [ -z "$from" ]; then
@@ -188,7 +225,7 @@ chmod 0755 "$work"
 fetch_chosen
 say "$file"
 was_there=false
-if has understudy; then was_there=true; fi
+if has understudy || [ -e /usr/local/bin/understudy ]; then was_there=true; fi
 case "$kind" in
   deb) install_deb ;;
   *) install_archive ;;
