@@ -119,12 +119,24 @@ fn parse_level(text: &str) -> Result<Level, String> {
 /// The stream socket, greeted.
 fn connect(places: &Places, until: Level) -> Result<UnixStream, String> {
     // Whoever may write need not be one who may read the configuration.
-    let config = Config::read(places).unwrap_or_default();
-    let path: PathBuf = places.readings(&config).join(stream::NAME);
-    let mut stream = control::connect_beside(&path, &places.control)?;
+    let read = Config::read(places);
+    let path: PathBuf =
+        places.readings(read.as_ref().unwrap_or(&Config::default())).join(stream::NAME);
+    let mut stream = control::connect_beside(&path, &places.control).map_err(|reason| {
+        read.err().map_or(reason.clone(), |unread| unread_too(&reason, &unread))
+    })?;
     let greeting = format!("ack {}\n", level_name(until));
     stream.write_all(greeting.as_bytes()).map_err(|error| broken(&error))?;
     Ok(stream)
+}
+
+/// A socket that is not where it would be by default may be where one cannot read that it is.
+fn unread_too(reason: &str, unread: &str) -> String {
+    format!(
+        "{reason}. Or it is elsewhere: the configuration, which may name another \
+         `readings_directory`, could not be read ({unread}). Ask as one who may read it, or name \
+         with `--config FILE` one of your own that has that line"
+    )
 }
 
 fn broken(error: &io::Error) -> String {
@@ -303,4 +315,24 @@ pub(super) fn clock(places: &Places, action: Option<ClockAction>) -> Result<(), 
 
 fn text_value(text: String) -> Value {
     Value::Text(text.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_configuration_cannot_be_read_the_sockets_may_be_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        // Nobody reads a folder as a file, root neither.
+        let unread = Places::new(Some(folder.path()), Some(folder.path()));
+        let error = connect(&unread, Level::Committed).unwrap_err();
+        let named = folder.path().display().to_string();
+        for words in ["no agent is running", "`readings_directory`", &named, "--config FILE"] {
+            assert!(error.contains(words), "no {words}: {error}");
+        }
+        let none = Places::new(Some(folder.path()), None);
+        let error = connect(&none, Level::Committed).unwrap_err();
+        assert!(!error.contains("readings_directory"), "{error}");
+    }
 }
