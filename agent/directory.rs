@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
     time::Duration,
 };
@@ -55,6 +55,26 @@ pub fn take(directory: &Path) -> Result<Lock, String> {
     Ok(Lock(file))
 }
 
+/// Files made in `directory` must be those of the user who has its journal or, where there
+/// is none yet, the directory itself: another's agent could not open them.
+///
+/// # Errors
+/// Names the directory, its user, and how to be that one; or there is none.
+pub fn is_own(directory: &Path) -> Result<(), String> {
+    let owner = |path: &Path| fs::metadata(path).map(|there| there.uid());
+    let owner = owner(&directory.join("journal.db"))
+        .or_else(|_| owner(directory))
+        .map_err(|error| format!("{}: {error}", directory.display()))?;
+    if owner == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} belongs to the user of number {owner}, whose agent must be able to read what is written \
+         here: run this as that user (`sudo -u '#{owner}' understudy ...`)",
+        directory.display()
+    ))
+}
+
 /// What there is of a group, in the order in which it goes: a journal without a
 /// database is a whole board, a database without a journal is none.
 const OF_THE_GROUP: [&str; 6] =
@@ -92,5 +112,21 @@ mod tests {
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(lock);
         take(&directory).unwrap();
+    }
+
+    #[test]
+    fn whose_files_are_made_in_it_is_said_by_its_journal_before_its_own_user() {
+        let directory = tempfile::tempdir().unwrap();
+        is_own(directory.path()).unwrap();
+        if !rustix::process::geteuid().is_root() {
+            let error = is_own(Path::new("/")).unwrap_err();
+            assert!(error.contains("sudo -u '#0' understudy"), "{error}");
+            return;
+        }
+        std::os::unix::fs::chown(directory.path(), Some(4_711), None).unwrap();
+        let error = is_own(directory.path()).unwrap_err();
+        assert!(error.contains("sudo -u '#4711' understudy"), "{error}");
+        fs::write(directory.path().join("journal.db"), b"").unwrap();
+        is_own(directory.path()).unwrap();
     }
 }

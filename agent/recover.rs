@@ -8,7 +8,6 @@
 
 use std::{
     fs::{self, Metadata},
-    os::unix::fs::MetadataExt,
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -51,7 +50,7 @@ pub struct Report {
 /// group, or a file cannot be used. Then nothing has changed.
 pub fn recover(options: &RunOptions, sure: bool) -> Result<Report, String> {
     let directory = &options.directory;
-    is_own(directory)?;
+    directory::is_own(directory)?;
     let written = written(directory);
     let _lock = directory::take(directory).map_err(|error| {
         format!("{error}. Stop it first, where it is meant to go on without the others")
@@ -94,21 +93,6 @@ pub fn recover(options: &RunOptions, sure: bool) -> Result<Report, String> {
         others: kept.others.iter().map(|member| member.name.clone()).collect(),
         fenced: restored.scrubs.fenced(&[identity.node]).contains(&identity.node),
     })
-}
-
-/// Files made here must be the agent's own.
-fn is_own(directory: &Path) -> Result<(), String> {
-    let at = |error| format!("{}: {error}", directory.display());
-    let owner = fs::metadata(directory).map_err(at)?.uid();
-    let me = rustix::process::geteuid().as_raw();
-    if owner == me {
-        return Ok(());
-    }
-    Err(format!(
-        "{} belongs to the user of number {owner}, whose agent must be able to read what is written \
-         here: run this as that user (`sudo -u '#{owner}' understudy recover`)",
-        directory.display()
-    ))
 }
 
 /// The last change of the journal's files, before this process touches them.

@@ -92,6 +92,10 @@ async fn board(options: RunOptions, limits: Budget) -> Result<(), String> {
         Some(_) => Will::over_stdin().map_err(|error| format!("the agent's parent: {error}"))?,
         None => Will::default(),
     };
+    // Root would leave files that the folder's user cannot open.
+    if rustix::process::geteuid().is_root() && options.directory.exists() {
+        directory::is_own(&options.directory)?;
+    }
     let _lock = directory::take(&options.directory)?;
     reserve::lend(&options.directory);
     let mut notify = Notify::new();
