@@ -1,7 +1,7 @@
 //! From options to a running board: takes the directory, waits for a group if
 //! there is none yet, brings the database forward, starts the drivers, runs.
 
-use std::{net::SocketAddr, os::unix::process::CommandExt, path::Path, time::Duration};
+use std::{io, net::SocketAddr, os::unix::process::CommandExt, path::Path, time::Duration};
 
 use tokio::{
     net::{TcpListener, UnixDatagram, UnixListener},
@@ -103,9 +103,8 @@ async fn board(options: RunOptions, limits: Budget) -> Result<(), String> {
     scratch::clear(&options.directory)?;
     let mut journal = Journal::open_own(&options.directory).map_err(|error| error.to_string())?;
     let mut road = Road::bind(options.udp, options.transport).map_err(|error| error.to_string())?;
-    let listener = TcpListener::bind(options.http)
-        .await
-        .map_err(|error| format!("HTTP {} cannot be bound: {error}", options.http))?;
+    let listener =
+        TcpListener::bind(options.http).await.map_err(|error| not_bound(options.http, &error))?;
     let http = listener.local_addr().map_err(|error| error.to_string())?;
     let control = control::bind(&options.control)?;
     let (caller, calls) = Caller::channel();
@@ -151,6 +150,18 @@ async fn board(options: RunOptions, limits: Budget) -> Result<(), String> {
             }
         }
     }
+}
+
+fn not_bound(http: SocketAddr, error: &io::Error) -> String {
+    let is_for_root = error.kind() == io::ErrorKind::PermissionDenied && http.port() < 1024;
+    let way_out = if is_for_root {
+        ". Ports below 1024 are not for everybody: take another (`address` of [http]), or with \
+         `systemctl edit understudy` write under [Service] two lines, \
+         AmbientCapabilities=CAP_NET_BIND_SERVICE and CapabilityBoundingSet=CAP_NET_BIND_SERVICE"
+    } else {
+        ""
+    };
+    format!("HTTP {http} cannot be bound: {error}{way_out}")
 }
 
 /// Opens the sockets for readings.
@@ -396,4 +407,20 @@ fn stored_settings(database: &mut Database) -> Result<Vec<(String, String)>, Str
     let Ok(QueryOutcome::Answered(answer)) = answer else { return Ok(Vec::new()) };
     let stored = sql::decode(&answer).ok().and_then(settings::rows).unwrap_or_default();
     version::too_new(&stored).map_or(Ok(stored), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_take_a_low_port_is_told_the_right_that_it_needs() {
+        let told = |port: u16, kind: io::ErrorKind| {
+            not_bound(SocketAddr::from(([0, 0, 0, 0], port)), &io::Error::from(kind))
+                .contains("CapabilityBoundingSet=CAP_NET_BIND_SERVICE")
+        };
+        assert!(told(80, io::ErrorKind::PermissionDenied));
+        assert!(!told(4_001, io::ErrorKind::PermissionDenied));
+        assert!(!told(80, io::ErrorKind::AddrInUse));
+    }
 }

@@ -106,7 +106,8 @@ pub const SAMPLE: &str = "\
 [readings]
 # Sensor processes write to two sockets there: readings.sock takes datagrams,
 # readings.stream.sock streams. Beside the control socket unless told otherwise: a
-# folder of their own can be given to a container without that one.
+# folder of their own, as /run/understudy/readings, can be given to a container without
+# that one.
 #readings_directory = \"/run/understudy\"
 # Who may write to them, as octal permissions: every user of this board.
 #readings_mode = \"0666\"
@@ -132,10 +133,11 @@ pub const SAMPLE: &str = "\
 # board has the capability of its name, and none of that name stands above. The command, by
 # its absolute path, is run by the agent's own user unless another is named; it says yes by
 # ending with 0, and its last line on standard error is shown as the reason. There can be
-# several.
+# several. (As the service runs it a ping needs `sysctl net.ipv4.ping_group_range=\"0 2147483647\"`.)
 #[[check]]
 #name = \"lte\"
-#command = [\"/bin/ping\", \"-c1\", \"-W3\", \"-Iwwan0\", \"9.9.9.9\"]
+#command = [\"/bin/bash\", \"-c\", \"grep -q ^wwan0 /proc/net/route && : </dev/tcp/9.9.9.9/53\"]
+# Another user is refused where the agent may not become one, as in the service.
 #user = \"nobody\"
 # From the start of one run to the next (until the first verdict 1 s), and how long a run
 # may take, at most as long, before it is killed with all of its process group.

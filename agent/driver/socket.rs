@@ -98,16 +98,20 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 fn made<S>(path: &Path, mode: u32, bind: fn(&Path) -> io::Result<S>) -> Result<S, String> {
-    let at = |error: io::Error| format!("socket {}: {error}", path.display());
     let folder = path.parent().unwrap_or(path);
+    let at = |error: io::Error| {
+        let way_out = way_out(folder, &error).unwrap_or_default();
+        format!("socket {}: {error}{way_out}", path.display())
+    };
     // systemd has made /run/understudy where it runs the agent; elsewhere nobody has.
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| {
-        format!(
-            "{}, where a socket is to be, cannot be made: {error}. Run the agent as root or as \
-             the service that comes with it, or keep everything in a folder of your own with \
-             --dir DIR.",
-            folder.display()
-        )
+    make_folder(folder).map_err(|error| {
+        let way_out = way_out(folder, &error).unwrap_or_else(|| {
+            String::from(
+                ". Run the agent as root or as the service that comes with it, or keep everything \
+                 in a folder of your own with --dir DIR.",
+            )
+        });
+        format!("{}, where a socket is to be, cannot be made: {error}{way_out}", folder.display())
     })?;
     match fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => {
@@ -120,6 +124,27 @@ fn made<S>(path: &Path, mode: u32, bind: fn(&Path) -> io::Result<S>) -> Result<S
     let socket = bind(path).map_err(at)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at)?;
     Ok(socket)
+}
+
+/// Others reach the sockets in it, whatever the agent's mask keeps from them elsewhere.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+}
+
+/// How there can be a socket in a folder that the system, or the unit, lets nobody write to.
+fn way_out(folder: &Path, error: &io::Error) -> Option<String> {
+    (error.kind() == io::ErrorKind::ReadOnlyFilesystem).then(|| {
+        format!(
+            ". The service may write in its own folders alone: take one below /run/understudy, or \
+             make this one, give it to the service's user, and with `systemctl edit understudy` \
+             (or understudy@NAME) write under [Service]: ReadWritePaths={}",
+            folder.display()
+        )
+    })
 }
 
 /// Gives the socket to the group [`GROUP`], where the system has one.
@@ -162,6 +187,17 @@ mod tests {
         sender.send_to(b"a 1", &path).unwrap();
         let mut buffer = [0; 8];
         assert_eq!(kept.get().recv(&mut buffer).unwrap(), 3);
+    }
+
+    #[test]
+    fn where_nobody_may_write_it_is_said_how_the_service_may() {
+        let read_only = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+        let way_out = way_out(Path::new("/srv/sensors"), &read_only).unwrap();
+        assert!(way_out.ends_with("ReadWritePaths=/srv/sensors"), "{way_out}");
+        // Nobody makes a folder there, root neither, and it is no file system to read alone.
+        let bind = |path: &Path| UnixDatagram::bind(path);
+        let error = Kept::bind(Path::new("/proc/sensors/readings.sock"), 0o666, bind).unwrap_err();
+        assert!(error.contains("--dir DIR") && !error.contains("ReadWritePaths"), "{error}");
     }
 
     #[test]
