@@ -56,7 +56,7 @@ fetch() { # name, to
         wget -q "$from/$1" -O "$2"
       else
         fail "neither curl nor wget is here: fetch $from/$1 and the rest of that folder by other means, then --from FOLDER"
-      fi || fail "$from/$1 cannot be fetched${SUDO_USER:+. sudo takes away which proxy there is, unless it is told: sudo --preserve-env=http_proxy,https_proxy sh install.sh --from $from}"
+      fi || fail "$from/$1 cannot be fetched${SUDO_USER:+. If that takes a proxy, sudo dropped its name: sudo --preserve-env=http_proxy,https_proxy sh install.sh --from $from}"
       ;;
     *) cp "$from/$1" "$2" || fail "$from/$1 cannot be read" ;;
   esac
