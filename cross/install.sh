@@ -189,8 +189,18 @@ start_anew() { # program
   for unit in $running; do
     name=${unit#understudy}
     name=${name%.service}
-    "$1" ${name:+--dir "/var/lib/understudy$name"} turn --wait 5m || true
-    systemctl restart "$unit" || say "$unit does not start: see why with journalctl -u $unit"
+    code=0
+    # What would not start is better not started anew: as the old one the agent goes on.
+    if ! "$1" ${name:+--dir "/var/lib/understudy$name"} config check >/dev/null; then
+      code=75
+    else
+      "$1" ${name:+--dir "/var/lib/understudy$name"} turn --wait 5m || code=$?
+    fi
+    if [ $code -eq 75 ]; then
+      say "$unit runs on as it was before this upgrade, until systemctl restart $unit"
+    else
+      systemctl restart "$unit" || say "$unit does not start: see why with journalctl -u $unit"
+    fi
   done
 }
 
