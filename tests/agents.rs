@@ -23,6 +23,9 @@ const LOOPBACK: &str = "127.0.0.1:0";
 /// Questions asked while waiting, one every 50 ms.
 const TRIES: u32 = 1_600;
 
+/// The same where it gets on.
+const TRIES_OF_PAGES: u32 = 8 * TRIES;
+
 /// Is there such a process? It may be a corpse that nobody has buried yet.
 #[must_use]
 pub fn is_running(pid: &str) -> bool {
@@ -353,15 +356,23 @@ impl Agents {
         answer
     }
 
-    /// Waits until the board's status is as wanted.
+    /// Waits until the board's status is as wanted. One that takes pages is waited for while
+    /// it gets on.
     ///
     /// # Panics
     /// When it never is.
     pub fn wait(&self, board: &str, what: &str, wanted: impl Fn(&Value) -> bool) {
-        for _ in 0..TRIES {
-            if self.status(board).is_some_and(|status| wanted(&status)) {
+        let (mut pulls, mut tries) = (Value::Null, 0);
+        for _ in 0..TRIES_OF_PAGES {
+            let status = self.status(board).unwrap_or_default();
+            if !status.is_null() && wanted(&status) {
                 return;
             }
+            tries = if status["pulls"] == pulls { tries + 1 } else { 0 };
+            if tries == TRIES {
+                break;
+            }
+            pulls = status["pulls"].clone();
             thread::sleep(Duration::from_millis(50));
         }
         panic!("waited in vain for {board} {what}: {:?}", self.status(board));
