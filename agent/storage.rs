@@ -2,8 +2,8 @@
 //! next start of the machine takes with it who the board is and what it voted.
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    fs, io,
+    path::{self, Path, PathBuf},
 };
 
 /// A line of `/proc/self/mountinfo`, as far as it is of use here.
@@ -14,6 +14,7 @@ struct Mount {
     point: PathBuf,
     kind: String,
     options: String,
+    is_read_only: bool,
 }
 
 /// What a folder is on.
@@ -23,21 +24,34 @@ pub struct Storage {
     pub kind: String,
     /// Number of the device, `major:minor`.
     pub device: String,
+    /// Where that is mounted.
+    pub point: PathBuf,
+    /// Nothing can be written there: it is mounted so, or the kernel has made it so.
+    pub is_read_only: bool,
     /// What becomes of it with the next start of the machine, in words, if it does not stay.
     pub forgets: Option<String>,
 }
 
 impl Storage {
-    /// What this folder is on; none where the system does not say. `root` is `/` but for tests.
+    /// What this folder is on, or would be; none where the system does not say. `root` is `/`
+    /// but for tests.
     #[must_use]
     pub fn of(root: &Path, directory: &Path) -> Option<Self> {
         let text = fs::read_to_string(root.join("proc/self/mountinfo")).ok()?;
-        let directory = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
         let mounts: Vec<Mount> = text.lines().filter_map(parsed).collect();
-        let mount = under(&mounts, &directory)?;
-        let (kind, device) = (mount.kind.clone(), mount.device.clone());
-        Some(Self { kind, device, forgets: forgets(&mounts, mount) })
+        let mount = under(&mounts, &resolved(directory).ok()?)?;
+        let (kind, device, point) = (mount.kind.clone(), mount.device.clone(), mount.point.clone());
+        let (is_read_only, forgets) = (mount.is_read_only, forgets(&mounts, mount));
+        Some(Self { kind, device, point, is_read_only, forgets })
     }
+}
+
+/// Without links, as far as the path is there.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let path = path::absolute(path)?;
+    let mut above = path.ancestors().filter_map(|it| Some((it, fs::canonicalize(it).ok()?)));
+    let found = above.next().and_then(|(it, real)| Some(real.join(path.strip_prefix(it).ok()?)));
+    Ok(found.unwrap_or(path))
 }
 
 fn is_memory(kind: &str) -> bool {
@@ -84,11 +98,16 @@ fn parsed(line: &str) -> Option<Mount> {
     let (place, system) = line.split_once(" - ")?;
     let mut place = place.split(' ');
     let mut system = system.split(' ');
+    let (device, point, of_mount) = (place.nth(2)?, place.nth(1)?, place.next()?);
+    let (kind, options) = (system.next()?, system.nth(1).unwrap_or_default());
+    // The latter is what ext4 says of itself after an error, since Linux 6.15.
+    let is_read_only = |option| matches!(option, "ro" | "emergency_ro");
     Some(Mount {
-        device: place.nth(2)?.to_owned(),
-        point: PathBuf::from(unescaped(place.nth(1)?)),
-        kind: system.next()?.to_owned(),
-        options: system.nth(1).unwrap_or_default().to_owned(),
+        device: device.to_owned(),
+        point: PathBuf::from(unescaped(point)),
+        kind: kind.to_owned(),
+        options: options.to_owned(),
+        is_read_only: of_mount.split(',').chain(options.split(',')).any(is_read_only),
     })
 }
 
@@ -111,6 +130,10 @@ mod tests {
 26 22 0:41 / /srv rw - overlay overlay rw,lowerdir=/a,upperdir=/data/upper,workdir=/data/work
 27 22 0:42 / /box rw - overlay overlay rw,lowerdir=/a:/b
 28 23 179:3 / /run/kept rw - ext4 /dev/mmcblk0p3 rw
+29 22 179:4 / /bound ro,noatime shared:3 - ext4 /dev/mmcblk0p4 rw
+30 22 179:5 / /failed rw - ext4 /dev/mmcblk0p5 ro,errors=remount-ro
+31 22 179:6 / /broken rw - ext4 /dev/mmcblk0p6 rw,emergency_ro
+32 29 179:7 / /bound/data rw - ext4 /dev/mmcblk0p7 rw,errors=remount-ro
 ";
 
     fn on(path: &str) -> Storage {
@@ -141,6 +164,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_folder_is_read_only_as_its_mount_or_its_file_system_is() {
+        for (path, is_read_only) in [
+            ("/home/none", false),
+            ("/bound/none", true),
+            ("/failed/none", true),
+            ("/broken/none", true),
+            ("/bound/data/none", false),
+        ] {
+            assert_eq!(on(path).is_read_only, is_read_only, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_on_what_the_links_above_it_lead_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/", &link).unwrap();
+        let found = on(link.join("bound/data/none").to_str().unwrap());
+        assert_eq!((found.device.as_str(), found.point), ("179:7", PathBuf::from("/bound/data")));
     }
 
     #[test]
