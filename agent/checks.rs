@@ -4,7 +4,8 @@
 //!
 //! A check counts as failed until it has succeeded as often in a row as it is to. Until
 //! its first verdict it is repeated every second, so that a board that starts is not out of
-//! everything for a whole interval or two; then at its interval, and no sooner.
+//! everything for a whole interval or two; then at its interval, and no sooner. As long as
+//! something is left of a run that was killed, no other is begun, and the check fails.
 //!
 //! Left out: what a check's command begins outside its process group.
 
@@ -179,12 +180,12 @@ fn start(check: Check, caller: Caller, stopped: &PipeReader) -> io::Result<JoinH
 /// Runs it until all are to end.
 fn run(check: &Check, caller: &Caller, stopped: &PipeReader) {
     let limit = Duration::from_secs(check.timeout_s());
-    let (mut count, mut told) = (Count::new(check), None);
+    let (mut count, mut told, mut hook) = (Count::new(check), None, hook::Hook::default());
     loop {
         let began = clock::now();
         let mut command = through_exec(check.user.as_deref(), &check.command, false);
         command.env("UNDERSTUDY_CHECK", &check.name);
-        let Some(said) = hook::ask(&mut command, limit, stopped.as_fd()) else { return };
+        let Some(said) = hook.ask(&mut command, limit, stopped.as_fd()) else { return };
         count.take(said.is_fine);
         let (name, is_healthy) = (check.name.clone(), count.is_healthy);
         let finding = Some(Finding { name, is_healthy, words: said.words });

@@ -1,6 +1,10 @@
 //! A command of somebody's, told of something or asked something: within a time, whatever
 //! it does. For a thread that may wait, which wakes only when there is something to do.
 //!
+//! No signal ends a process that waits for a disk or a server which does not answer. As long as
+//! one is left of a command that was killed, the command is not run anew: else there would be one
+//! more each time.
+//!
 //! Left out: what such a command runs in another process group. Nobody finds that again.
 
 use std::{
@@ -17,12 +21,13 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{
-        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
+        test_kill_process_group, waitid,
     },
 };
 use understudy_core::event::Millis;
 
-use super::{clock, notify};
+use super::{clock, notify, processes};
 
 /// Between two looks at whether a command has ended, where the kernel does not tell.
 const LOOK: Duration = Duration::from_millis(20);
@@ -37,36 +42,6 @@ const SAID_BYTES_MAX: usize = 200;
 const PIECE_BYTES: usize = 4_096;
 const PIECES_MAX: u32 = 32;
 
-/// Runs a command with this in its environment and on its standard input, in a process
-/// group of its own; that group is killed when its time is over.
-///
-/// # Errors
-/// In words: it cannot be started, failed, or was killed.
-pub fn run(
-    words: &[String],
-    environment: Vec<(&'static str, String)>,
-    input: &str,
-    limit: Duration,
-) -> Result<(), String> {
-    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
-    let mut command = Command::new(program);
-    command.args(arguments).envs(environment);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    let at = |error: io::Error| format!("{program}: {error}");
-    let mut watched = Watched::start(&mut command, limit).map_err(at)?;
-    if let Some(mut stdin) = watched.child.stdin.take() {
-        // It is less than a pipe holds; who does not read it does not want it.
-        let _ = writeln!(stdin, "{input}");
-    }
-    match watched.ended(None).map_err(at)? {
-        Ended::Itself(status) if status.success() => Ok(()),
-        Ended::Itself(status) => Err(format!("{program}: {status}")),
-        Ended::Late | Ended::Stopped => {
-            Err(format!("{program}: it was killed after {} s", limit.as_secs()))
-        }
-    }
-}
-
 /// What a command said that was asked something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
@@ -76,25 +51,110 @@ pub struct Said {
     pub words: String,
 }
 
-/// Asks a command something: the answer is how it ends. Whatever it leaves in its process
-/// group ends with it. None when `stop` has something to read, or nobody holds its other end.
-#[must_use]
-pub fn ask(command: &mut Command, limit: Duration, stop: BorrowedFd<'_>) -> Option<Said> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let failed = |error: io::Error| Said { is_fine: false, words: error.to_string() };
-    let mut watched = match Watched::start(command, limit) {
-        Ok(watched) => watched,
-        Err(error) => return Some(failed(error)),
-    };
-    let (is_fine, how) = match watched.ended(Some(stop)) {
-        Ok(Ended::Itself(status)) => (status.success(), status.to_string()),
-        Ok(Ended::Late) => (false, format!("it was killed after {} s", limit.as_secs())),
-        Ok(Ended::Stopped) => return None,
-        Err(error) => return Some(failed(error)),
-    };
-    let last = watched.last_line();
-    let words = if last.is_empty() { how } else { format!("{how}: {last}") };
-    Some(Said { is_fine, words })
+/// A command that is run again and again, and never twice at a time.
+#[derive(Default)]
+pub struct Hook {
+    /// It was killed, and was there still a moment later.
+    left: Option<Watched>,
+}
+
+impl Hook {
+    /// Runs it with this in its environment and on its standard input, in a process group of
+    /// its own; that group is killed when its time is over.
+    ///
+    /// # Errors
+    /// In words: it cannot be started, failed, was killed, or has not gone since it was.
+    pub fn run(
+        &mut self,
+        words: &[String],
+        environment: Vec<(&'static str, String)>,
+        input: &str,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+        self.look_for_left().map_err(|left| format!("{program}: {left}"))?;
+        let mut command = Command::new(program);
+        command.args(arguments).envs(environment);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        let at = |error: io::Error| format!("{program}: {error}");
+        let mut watched = Watched::start(&mut command, limit).map_err(at)?;
+        if let Some(mut stdin) = watched.child.stdin.take() {
+            // It is less than a pipe holds; who does not read it does not want it.
+            let _ = writeln!(stdin, "{input}");
+        }
+        match watched.ended(None).map_err(at)? {
+            Ended::Itself(status) if status.success() => Ok(()),
+            Ended::Itself(status) => Err(format!("{program}: {status}")),
+            Ended::Late | Ended::Stopped => {
+                Err(format!("{program}: {}", self.bury(watched, limit)))
+            }
+        }
+    }
+
+    /// Asks it something: the answer is how it ends. Whatever it leaves in its process group
+    /// ends with it. None when `stop` has something to read, or nobody holds its other end.
+    #[must_use]
+    pub fn ask(
+        &mut self,
+        command: &mut Command,
+        limit: Duration,
+        stop: BorrowedFd<'_>,
+    ) -> Option<Said> {
+        let failed = |words| Some(Said { is_fine: false, words });
+        if let Err(left) = self.look_for_left() {
+            return failed(left);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        match Watched::start(command, limit) {
+            Ok(watched) => self.hear(watched, limit, stop),
+            Err(error) => failed(error.to_string()),
+        }
+    }
+
+    fn hear(
+        &mut self,
+        mut watched: Watched,
+        limit: Duration,
+        stop: BorrowedFd<'_>,
+    ) -> Option<Said> {
+        let ended = watched.ended(Some(stop));
+        let last = watched.last_line();
+        let killed = self.bury(watched, limit);
+        let (is_fine, how) = match ended {
+            Ok(Ended::Itself(status)) => (status.success(), status.to_string()),
+            Ok(Ended::Late) => (false, killed),
+            Ok(Ended::Stopped) => return None,
+            Err(error) => return Some(Said { is_fine: false, words: error.to_string() }),
+        };
+        let words = if last.is_empty() { how } else { format!("{how}: {last}") };
+        Some(Said { is_fine, words })
+    }
+
+    /// Says so where something is left of the last run.
+    fn look_for_left(&mut self) -> Result<(), String> {
+        let Some(left) = &mut self.left else { return Ok(()) };
+        if left.is_gone() {
+            self.left = None;
+            return Ok(());
+        }
+        Err(format!(
+            "it is not run, since its last run (process group {}) was killed and is there still",
+            left.child.id()
+        ))
+    }
+
+    /// Waits a moment for what was killed, and keeps what is there still. Says which it is.
+    fn bury(&mut self, mut watched: Watched, limit: Duration) -> String {
+        let killed = format!("it was killed after {} s", limit.as_secs());
+        for _ in 0..LOOKS_AFTER {
+            if watched.is_gone() {
+                return killed;
+            }
+            std::thread::sleep(LOOK);
+        }
+        self.left = Some(watched);
+        format!("{killed}, and is there still")
+    }
 }
 
 /// How a command came to its end.
@@ -126,10 +186,13 @@ struct Watched {
 impl Watched {
     /// Starts it in a process group of its own.
     fn start(command: &mut Command, limit: Duration) -> io::Result<Self> {
-        let mut child = notify::keep_from(command.process_group(0)).spawn()?;
+        Ok(Self::of(notify::keep_from(command.process_group(0)).spawn()?, limit))
+    }
+
+    fn of(mut child: Child, limit: Duration) -> Self {
         let until = clock::now().plus(millis(limit));
         let stderr = child.stderr.take();
-        Ok(Self { child, until, stderr, said: Vec::new() })
+        Self { child, until, stderr, said: Vec::new() }
     }
 
     fn pid(&self) -> io::Result<Pid> {
@@ -146,18 +209,25 @@ impl Watched {
             let _ = kill_process_group(pid, Signal::KILL);
         }
         let why = why?;
-        if let Why::Exit = why {
-            self.hear_rest()?;
-            return self.child.wait().map(Ended::Itself);
-        }
-        // One that may not be killed is not waited for either.
-        for _ in 0..LOOKS_AFTER {
-            if self.child.try_wait()?.is_some() {
-                break;
+        match why {
+            Why::Exit => {
+                self.hear_rest()?;
+                self.child.wait().map(Ended::Itself)
             }
-            std::thread::sleep(LOOK);
+            Why::Late => Ok(Ended::Late),
+            Why::Stop => Ok(Ended::Stopped),
         }
-        Ok(if matches!(why, Why::Stop) { Ended::Stopped } else { Ended::Late })
+    }
+
+    /// It is buried, and nothing of its group is left but corpses, which others bury.
+    fn is_gone(&mut self) -> bool {
+        let Ok(pid) = self.pid() else { return true };
+        if matches!(self.child.try_wait(), Ok(None)) {
+            return false;
+        }
+        let group = pid.as_raw_nonzero().get();
+        test_kill_process_group(pid) == Err(Errno::SRCH)
+            || !processes::all().any(|it| it.group == group && !it.is_corpse)
     }
 
     fn watch(&mut self, stop: Option<BorrowedFd<'_>>) -> io::Result<Why> {
@@ -257,7 +327,8 @@ mod tests {
 
     fn shell(script: &str, limit: Duration) -> Result<(), String> {
         let words = ["sh", "-c", script].map(String::from);
-        run(&words, vec![("UNDERSTUDY_EVENT", String::from("board lost"))], "{}", limit)
+        let environment = vec![("UNDERSTUDY_EVENT", String::from("board lost"))];
+        Hook::default().run(&words, environment, "{}", limit)
     }
 
     #[test]
@@ -268,12 +339,19 @@ mod tests {
         );
         assert!(shell("exit 3", LONG).unwrap_err().contains("exit status: 3"));
         assert!(shell("exec <&-; exit 0", LONG).is_ok(), "it need not read");
-        let none = run(&[String::from("/no/such/command")], Vec::new(), "", LONG);
+        let words = [String::from("/no/such/command")];
+        let none = Hook::default().run(&words, Vec::new(), "", LONG);
         assert!(none.unwrap_err().contains("/no/such/command"));
     }
 
+    fn sh(script: &str) -> Command {
+        let mut sh = Command::new("sh");
+        sh.args(["-c", script]);
+        sh
+    }
+
     fn asked(script: &str, limit: Duration, stop: &io::PipeReader) -> Option<Said> {
-        ask(Command::new("sh").args(["-c", script]), limit, stop.as_fd())
+        Hook::default().ask(&mut sh(script), limit, stop.as_fd())
     }
 
     #[test]
@@ -300,7 +378,7 @@ mod tests {
     fn a_command_is_killed_when_it_is_late_and_when_nobody_wants_to_know() {
         let (stop, held) = io::pipe().unwrap();
         let late = asked("sleep 1000", Duration::from_secs(1), &stop).unwrap();
-        assert_eq!((late.is_fine, late.words.as_str()), (false, "it was killed after 1 s"));
+        assert!(!late.is_fine && late.words.starts_with("it was killed after 1 s"), "{late:?}");
         drop(held);
         assert_eq!(asked("sleep 1000", LONG, &stop), None);
     }
@@ -325,5 +403,53 @@ mod tests {
         let pid = pid.expect("it began");
         let mut looks = std::iter::repeat_with(|| std::thread::sleep(LOOK)).take(3_000);
         assert!(looks.any(|()| is_gone(pid.trim())));
+    }
+
+    #[test]
+    fn what_is_left_of_a_command_that_was_killed_keeps_it_from_being_run_until_it_is_gone() {
+        let (stop, _held) = io::pipe().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run");
+        let mut again = sh(&format!("echo >> {}", file.display()));
+        let mut hook = Hook::default();
+        // It is in no group of its own, and so stays when that is killed.
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let (pid, input) = (child.id().to_string(), child.stdin.take());
+        let watched = Watched::of(child, Duration::ZERO);
+        let said = hook.hear(watched, Duration::ZERO, stop.as_fd()).unwrap();
+        assert_eq!(said.words, "it was killed after 0 s, and is there still");
+        let words = [String::from("true")];
+        for _ in 0..2 {
+            let said = hook.ask(&mut again, LONG, stop.as_fd()).unwrap();
+            assert!(
+                !said.is_fine && said.words.contains(&format!("(process group {pid})")),
+                "{said:?}"
+            );
+            assert!(hook.run(&words, Vec::new(), "", LONG).unwrap_err().contains("is not run"));
+        }
+        assert!(!file.exists());
+        drop(input);
+        let mut looks = std::iter::repeat_with(|| std::thread::sleep(LOOK)).take(3_000);
+        let mut ask = || hook.ask(&mut again, LONG, stop.as_fd()).unwrap().is_fine;
+        assert!(looks.any(|()| ask()));
+        assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 1);
+        assert!(!std::path::Path::new("/proc").join(pid).exists(), "it is buried");
+    }
+
+    #[test]
+    fn a_command_is_gone_when_all_of_its_group_are() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).process_group(0).spawn().unwrap();
+        let input = child.stdin.take();
+        let group = i32::try_from(child.id()).unwrap();
+        let mut leader = Watched::of(child, LONG);
+        let mut other = sh("read x").process_group(group).stdin(Stdio::piped()).spawn().unwrap();
+        drop(input);
+        leader.child.wait().unwrap();
+        assert!(!leader.is_gone());
+        other.kill().unwrap();
+        let mut looks = std::iter::repeat_with(|| std::thread::sleep(LOOK)).take(3_000);
+        assert!(looks.any(|()| leader.is_gone()), "a corpse does not count");
+        other.wait().unwrap();
+        assert!(leader.is_gone());
     }
 }

@@ -14,6 +14,7 @@ pub mod mqtt;
 pub mod notify;
 mod pages;
 pub mod post;
+pub mod processes;
 pub mod random;
 pub mod road;
 pub mod socket;

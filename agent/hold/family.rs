@@ -2,9 +2,11 @@
 //! every orphan among them, however a command forks, leaves its group or its session: when
 //! there is no child left there is none of them.
 
-use std::{collections::BTreeMap, fs, thread, time::Duration};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
+
+use crate::driver::processes::{self, Process};
 
 /// Between two looks at who is left.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -50,18 +52,8 @@ pub(super) fn kill_all() {
 /// Everybody below this process that is no corpse.
 fn descendants() -> Vec<Pid> {
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for entry in all {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
-        let Some(pid) = pid else { continue };
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // What stands before is the program's name, in which anything may stand.
-        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
-        let mut fields = rest.split_whitespace();
-        let (state, parent) = (fields.next(), fields.next().and_then(|field| field.parse().ok()));
-        if let Some(parent) = parent.filter(|_| state != Some("Z")) {
-            children.entry(parent).or_default().push(pid);
-        }
+    for Process { pid, parent, .. } in processes::all().filter(|it| !it.is_corpse) {
+        children.entry(parent).or_default().push(pid);
     }
     let mut found = Vec::new();
     let mut next = vec![getpid().as_raw_nonzero().get()];

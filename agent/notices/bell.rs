@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::{Notice, options::NotifyConfig, rate::Rate};
 use crate::{
-    driver::{clock, hook, post},
+    driver::{clock, hook::Hook, post},
     hold::user::pass_on_no_rights_over_users,
 };
 
@@ -98,11 +98,12 @@ fn serve(all: &[NotifyConfig], waiting: &Receiver<Notice>, tally: &Tally) {
         return warn!(%error, "nobody is told of anything: a command for that could become root");
     }
     let mut rate = Rate::default();
+    let mut hooks: Vec<Hook> = all.iter().map(|_| Hook::default()).collect();
     while let Ok(notice) = waiting.recv() {
-        let wants = |(place, notify): &(usize, &NotifyConfig)| {
+        let wants = |((place, notify), _): &((usize, &NotifyConfig), &mut Hook)| {
             notify.on.contains(&notice.what) && notice.to.is_none_or(|to| to == *place)
         };
-        for (place, notify) in all.iter().enumerate().filter(wants) {
+        for ((place, notify), hook) in all.iter().enumerate().zip(&mut hooks).filter(wants) {
             let key = (place, notice.what);
             let Some(dropped) = rate.admit(clock::now(), key, notify.per_minute) else {
                 tally.dropped.fetch_add(1, Relaxed);
@@ -112,7 +113,7 @@ fn serve(all: &[NotifyConfig], waiting: &Receiver<Notice>, tally: &Tally) {
                 let what = notice.what;
                 warn!(event = %what, dropped, "more happened than is told within a minute");
             }
-            match tell(notify, &notice, dropped) {
+            match tell(notify, hook, &notice, dropped) {
                 Ok(()) => tally.told.fetch_add(1, Relaxed),
                 Err(reason) => {
                     warn!(event = %notice.what, reason, "nobody was told");
@@ -123,11 +124,16 @@ fn serve(all: &[NotifyConfig], waiting: &Receiver<Notice>, tally: &Tally) {
     }
 }
 
-fn tell(notify: &NotifyConfig, notice: &Notice, dropped: u64) -> Result<(), String> {
+fn tell(
+    notify: &NotifyConfig,
+    hook: &mut Hook,
+    notice: &Notice,
+    dropped: u64,
+) -> Result<(), String> {
     let limit = Duration::from_secs(notify.timeout_s);
     let json = notice.json(dropped);
     let Some(url) = &notify.webhook else {
-        return hook::run(&notify.command, notice.environment(dropped), &json, limit);
+        return hook.run(&notify.command, notice.environment(dropped), &json, limit);
     };
     post::json(url, json, limit)
 }
