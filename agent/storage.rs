@@ -13,6 +13,7 @@ struct Mount {
     device: String,
     point: PathBuf,
     kind: String,
+    source: String,
     options: String,
     is_read_only: bool,
 }
@@ -22,6 +23,8 @@ struct Mount {
 pub struct Storage {
     /// The kind of file system, as Linux calls it.
     pub kind: String,
+    /// What is mounted: a device, or what the kernel or a program calls it.
+    pub source: String,
     /// Number of the device, `major:minor`.
     pub device: String,
     /// Where that is mounted.
@@ -40,9 +43,9 @@ impl Storage {
         let text = fs::read_to_string(root.join("proc/self/mountinfo")).ok()?;
         let mounts: Vec<Mount> = text.lines().filter_map(parsed).collect();
         let mount = under(&mounts, &resolved(directory).ok()?)?;
-        let (kind, device, point) = (mount.kind.clone(), mount.device.clone(), mount.point.clone());
-        let (is_read_only, forgets) = (mount.is_read_only, forgets(&mounts, mount));
-        Some(Self { kind, device, point, is_read_only, forgets })
+        let forgets = forgets(&mounts, mount);
+        let Mount { device, point, kind, source, is_read_only, .. } = mount.clone();
+        Some(Self { kind, source, device, point, is_read_only, forgets })
     }
 }
 
@@ -54,8 +57,15 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
     Ok(found.unwrap_or(path))
 }
 
-fn is_memory(kind: &str) -> bool {
-    matches!(kind, "tmpfs" | "ramfs")
+impl Mount {
+    fn is_memory(&self) -> bool {
+        matches!(self.kind.as_str(), "tmpfs" | "ramfs") || self.is_memory_disk()
+    }
+
+    /// A disk may be memory too: zram, as Armbian has it for its logs, or a RAM disk.
+    fn is_memory_disk(&self) -> bool {
+        ["/dev/zram", "/dev/ram"].iter().any(|disk| self.source.starts_with(disk))
+    }
 }
 
 /// The mount that holds a path: of those with the longest path the last, which covers others.
@@ -67,21 +77,25 @@ fn under<'m>(mounts: &'m [Mount], path: &Path) -> Option<&'m Mount> {
 fn forgets(mounts: &[Mount], mount: &Mount) -> Option<String> {
     const MEANS: &str = "give it a folder on a disk that stays (`--dir DIR`, or a mount at its \
                          place)";
-    if is_memory(&mount.kind) {
+    let Mount { kind, source, .. } = mount;
+    if mount.is_memory() {
+        let on = match mount.is_memory_disk() {
+            true => format!("{kind} on {source}"),
+            false => kind.clone(),
+        };
         return Some(format!(
-            "its data is in memory ({}): after the next start of this machine it is no member of \
-             its group any more, and what it had alone is lost: {MEANS}",
-            mount.kind
+            "its data is in memory ({on}): after the next start of this machine it is no member of \
+             its group any more, and what it had alone is lost: {MEANS}"
         ));
     }
-    if mount.kind != "overlay" {
+    if kind != "overlay" {
         return None;
     }
     let upper = mount.options.split(',').find_map(|option| option.strip_prefix("upperdir="));
     let upper = upper.and_then(|upper| under(mounts, Path::new(&unescaped(upper))));
     match upper {
-        Some(upper) if !is_memory(&upper.kind) && upper.point != mount.point => None,
-        Some(upper) if is_memory(&upper.kind) => Some(format!(
+        Some(upper) if !upper.is_memory() && upper.point != mount.point => None,
+        Some(upper) if upper.is_memory() => Some(format!(
             "its data is on an overlay in memory: with the next start of this machine it is back \
              at an older state, forgets what it voted, and the group takes it for a copy: {MEANS}; \
              with overlayroot, `overlayroot=tmpfs:recurse=0` and a partition of its own"
@@ -99,13 +113,15 @@ fn parsed(line: &str) -> Option<Mount> {
     let mut place = place.split(' ');
     let mut system = system.split(' ');
     let (device, point, of_mount) = (place.nth(2)?, place.nth(1)?, place.next()?);
-    let (kind, options) = (system.next()?, system.nth(1).unwrap_or_default());
+    let (kind, source) = (system.next()?, system.next()?);
+    let options = system.next().unwrap_or_default();
     // The latter is what ext4 says of itself after an error, since Linux 6.15.
     let is_read_only = |option| matches!(option, "ro" | "emergency_ro");
     Some(Mount {
         device: device.to_owned(),
         point: PathBuf::from(unescaped(point)),
         kind: kind.to_owned(),
+        source: unescaped(source),
         options: options.to_owned(),
         is_read_only: of_mount.split(',').chain(options.split(',')).any(is_read_only),
     })
@@ -133,6 +149,8 @@ mod tests {
 29 22 179:4 / /bound ro,noatime shared:3 - ext4 /dev/mmcblk0p4 rw
 30 22 179:5 / /failed rw - ext4 /dev/mmcblk0p5 ro,errors=remount-ro
 31 22 179:6 / /broken rw - ext4 /dev/mmcblk0p6 rw,emergency_ro
+33 22 253:0 / /zram rw - ext4 /dev/zram0 rw
+34 22 0:43 / /log rw - overlay overlay rw,lowerdir=/log,upperdir=/zram/upper,workdir=/zram/work
 32 29 179:7 / /bound/data rw - ext4 /dev/mmcblk0p7 rw,errors=remount-ro
 ";
 
@@ -153,6 +171,8 @@ mod tests {
             ("/run/kept/none", "ext4", "179:3", None),
             ("/var/none", "overlay", "0:40", Some("on an overlay in memory")),
             ("/srv/none", "overlay", "0:41", None),
+            ("/zram/none", "ext4", "253:0", Some("in memory (ext4 on /dev/zram0)")),
+            ("/log/none", "overlay", "0:43", Some("on an overlay in memory")),
             ("/box/none", "overlay", "0:42", Some("as in a container")),
         ] {
             let found = on(path);
