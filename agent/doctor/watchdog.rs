@@ -6,6 +6,12 @@ use super::{Finding, Place};
 
 const ABOUT: &str = "watchdog";
 
+/// What the kernel says of the board's own.
+const OF_BOARD: &str = "sys/class/watchdog/watchdog0";
+
+/// What is advised, and a second less than a watchdog waits for where that is less, milliseconds.
+const ADVISED_MS: u64 = 60_000;
+
 /// What a Raspberry Pi's waits for at the most, milliseconds. Linux before [`MENDED`] refuses
 /// more, or has the board start anew again and again (systemd/systemd#21949, #27427).
 const PI_MS_MAX: u64 = 15_000;
@@ -60,27 +66,69 @@ fn of_board(place: &Place<'_>) -> Finding {
         return Finding::ok(ABOUT, "this board has no watchdog of its own");
     }
     let said = (place.ask)("systemctl", &["show", "--property=RuntimeWatchdogUSec"]);
-    let ms = said.as_deref().and_then(|said| milliseconds(said, "RuntimeWatchdogUSec="));
-    let Some(ms) = ms.filter(|ms| *ms > 0) else {
-        return set(place, "the board does not start anew when Linux hangs");
+    let set_ms = said.as_deref().and_then(|said| milliseconds(said, "RuntimeWatchdogUSec="));
+    let set_ms = set_ms.filter(|ms| *ms > 0);
+    if let Some(found) = set_ms.and_then(|ms| too_long(place, ms)) {
+        return set(place, found);
+    }
+    // Whoever has armed it: of others than systemd the kernel alone tells.
+    let ms = match (told(place, "state").as_deref(), set_ms) {
+        (Some("inactive"), Some(ms)) => return not_armed(ms),
+        (Some("active"), _) => seconds(place, "timeout").map(|seconds| seconds * 1_000).or(set_ms),
+        (_, set_ms) => set_ms,
     };
-    let fine = || format!("the board starts anew when Linux hangs for {} s", ms / 1_000);
-    too_long(place, ms).map_or_else(|| Finding::ok(ABOUT, fine()), |found| set(place, found))
+    match ms {
+        Some(ms) => Finding::ok(
+            ABOUT,
+            format!("the board starts anew when Linux hangs for {} s", ms / 1_000),
+        ),
+        None => set(place, "the board does not start anew when Linux hangs"),
+    }
+}
+
+/// What the kernel says of the board's own.
+fn told(place: &Place<'_>, file: &str) -> Option<String> {
+    let said = fs::read_to_string(place.root.join(OF_BOARD).join(file)).ok()?;
+    Some(said.trim().to_owned())
+}
+
+fn seconds(place: &Place<'_>, file: &str) -> Option<u64> {
+    told(place, file)?.parse().ok()
+}
+
+fn not_armed(ms: u64) -> Finding {
+    Finding::look(
+        ABOUT,
+        format!(
+            "the board does not start anew when Linux hangs: RuntimeWatchdogSec is {} s, and yet \
+             its watchdog is not armed",
+            ms / 1_000
+        ),
+        "`systemctl daemon-reexec`; `journalctl -b _PID=1 --grep watchdog` says what systemd made \
+         of it",
+    )
+}
+
+/// What it can be told to wait for at the most, milliseconds, where there is a bound.
+fn longest_ms(place: &Place<'_>) -> Option<u64> {
+    match seconds(place, "max_timeout") {
+        Some(0) => None,
+        Some(seconds) => Some(seconds * 1_000),
+        None => (place.is_pi && !is_mended(place)).then_some(PI_MS_MAX),
+    }
 }
 
 /// What is wrong with so long a time, if this board's watchdog cannot wait for it.
 fn too_long(place: &Place<'_>, ms: u64) -> Option<String> {
     let (seconds, left) = (ms / 1_000, ms % PI_MS_WRAPPED);
-    if !place.is_pi || ms <= PI_MS_MAX {
-        return None;
-    }
-    if !is_mended(place) {
+    if let Some(longest) = longest_ms(place).filter(|longest| ms > *longest) {
         return Some(format!(
-            "RuntimeWatchdogSec is {seconds} s, and this board's watchdog waits for 15 s at the \
-             most: Linux before 6.8, as here, does not make up for that"
+            "RuntimeWatchdogSec is {seconds} s, and this board's watchdog waits for {} s at the \
+             most: what is longer has no effect, or has the board start anew again and again",
+            longest / 1_000
         ));
     }
-    (left <= PI_MS_WRAPPED / 2).then(|| {
+    (place.is_pi && ms > PI_MS_MAX && left <= PI_MS_WRAPPED / 2).then(|| {
         format!(
             "RuntimeWatchdogSec is {seconds} s, of which many kernels let this board's watchdog \
              wait for {} s alone: the board may start anew again and again",
@@ -90,10 +138,11 @@ fn too_long(place: &Place<'_>, ms: u64) -> Option<String> {
 }
 
 fn set(place: &Place<'_>, found: impl Into<String>) -> Finding {
-    let time = if place.is_pi && !is_mended(place) { "14" } else { "1min" };
+    let most = longest_ms(place).map_or(ADVISED_MS, |longest| longest.saturating_sub(1_000));
     let advice = format!(
-        "RuntimeWatchdogSec={time} under [Manager] in /etc/systemd/system.conf.d/watchdog.conf, \
-         then `systemctl daemon-reexec`"
+        "RuntimeWatchdogSec={} under [Manager] in /etc/systemd/system.conf.d/watchdog.conf, then \
+         `systemctl daemon-reexec`",
+        most.clamp(1_000, ADVISED_MS) / 1_000
     );
     Finding::look(ABOUT, found, advice)
 }
@@ -176,6 +225,7 @@ mod tests {
         let bare = Tree::new(&files[..1]).says(agent, "WatchdogUSec=1min\n");
         two(&bare, [wanted[0], (Verdict::Ok, "no watchdog of its own")]);
     }
+
     #[test]
     fn a_minute_is_right_for_the_pi_where_linux_makes_up_for_it() {
         const OLD: &str = "5.10.103-v7l+\n";
@@ -185,13 +235,41 @@ mod tests {
             (NEW, "RuntimeWatchdogUSec=1min\n", Verdict::Ok, "hangs for 60 s"),
             (NEW, "RuntimeWatchdogUSec=14s\n", Verdict::Ok, "hangs for 14 s"),
             (NEW, "RuntimeWatchdogUSec=1min 40s\n", Verdict::Look, "wait for 4 s alone"),
-            (NEW, "RuntimeWatchdogUSec=0\n", Verdict::Look, "RuntimeWatchdogSec=1min under"),
+            (NEW, "RuntimeWatchdogUSec=0\n", Verdict::Look, "RuntimeWatchdogSec=60 under"),
             (OLD, "RuntimeWatchdogUSec=1min\n", Verdict::Look, "RuntimeWatchdogSec=14 under"),
         ] {
             let files = [("dev/watchdog0", ""), ("proc/sys/kernel/osrelease", kernel)];
             let tree = Tree::new(&files).says(board, shown);
             tree.finds(|place| vec![of_board(place)], verdict, words);
         }
+    }
+
+    #[test]
+    fn the_kernel_says_how_long_a_watchdog_waits_and_whether_it_is_armed() {
+        const MIN: &str = "RuntimeWatchdogUSec=1min\n";
+        const NONE: &str = "RuntimeWatchdogUSec=0\n";
+        let board = "systemctl show --property=RuntimeWatchdogUSec";
+        for (most, state, shown, verdict, words) in [
+            ("16", "inactive", NONE, Verdict::Look, "RuntimeWatchdogSec=15 under"),
+            ("16", "active", MIN, Verdict::Look, "waits for 16 s at the most"),
+            ("16", "active", NONE, Verdict::Ok, "hangs for 12 s"),
+            ("16", "active", "RuntimeWatchdogUSec=16s\n", Verdict::Ok, "hangs for 12 s"),
+            ("1", "inactive", NONE, Verdict::Look, "RuntimeWatchdogSec=1 under"),
+            ("0", "inactive", NONE, Verdict::Look, "RuntimeWatchdogSec=60 under"),
+            ("0", "inactive", MIN, Verdict::Look, "is 60 s, and yet its watchdog is not armed"),
+            ("0", "active", "RuntimeWatchdogUSec=infinity\n", Verdict::Ok, "hangs for 12 s"),
+            ("128", "active", MIN, Verdict::Ok, "hangs for 12 s"),
+        ] {
+            let tree = Tree::new(&[("dev/watchdog0", "")]).says(board, shown);
+            for (file, text) in [("max_timeout", most), ("state", state), ("timeout", "12")] {
+                tree.put(&format!("{OF_BOARD}/{file}"), &format!("{text}\n"));
+            }
+            let look = |place: &Place<'_>| vec![of_board(&Place { is_pi: false, ..*place })];
+            tree.finds(look, verdict, words);
+        }
+        let files = [("dev/watchdog0", ""), ("sys/class/watchdog/watchdog0/max_timeout", "0\n")];
+        let tree = Tree::new(&files).says(board, MIN);
+        tree.finds(|place| vec![of_board(place)], Verdict::Ok, "hangs for 60 s");
     }
 
     #[test]
