@@ -1,4 +1,5 @@
-//! How worn the card is that holds the data, as far as it says: eMMC does, SD cards do not.
+//! How worn the card is that holds the data, as far as it says: eMMC does since version 5.0, SD
+//! cards do not.
 //! And what was written to it.
 
 use std::{
@@ -63,7 +64,13 @@ fn wear(disk: &Path, name: &str, written: &str) -> Finding {
     const REPLACE: &str = "copy what you need (`understudy backup FILE`) and put in another: \
                            `understudy join TOKEN --replace BOARD` gives it this one's place";
     let Some(steps) = steps.filter(|steps| *steps > 0) else {
-        let what = if name.starts_with("mmcblk") { "an SD card" } else { "a disk" };
+        let what = match read("type").trim() {
+            "SD" => "an SD card",
+            // Those before version 5.0 say nothing of it.
+            "MMC" => "an eMMC",
+            _ if name.starts_with("mmcblk") => "a card",
+            _ => "a disk",
+        };
         return Finding::ok(
             ABOUT,
             format!("{name} is {what} that does not say how worn it is{written}"),
@@ -115,8 +122,11 @@ mod tests {
     #[test]
     fn a_card_says_how_worn_it_is_or_that_it_does_not() {
         let tree = tree();
-        let words = "mmcblk0 is an SD card that does not say how worn it is; 1024.0 MB written";
-        tree.finds(card, Verdict::Ok, words);
+        for (kind, words) in [("", "a card"), ("SD\n", "an SD card"), ("MMC\n", "an eMMC")] {
+            tree.put(&format!("{DISK}/device/type"), kind);
+            let words = format!("mmcblk0 is {words} that does not say how worn it is; 1024.0 MB");
+            tree.finds(card, Verdict::Ok, &words);
+        }
         for (life, reserve, verdict, words) in [
             ("0x01 0x02", "0x01", Verdict::Ok, "used 10 to 20 % of its life;"),
             ("0x08 0x01", "0x01", Verdict::Look, "used 70 to 80 % of its life; 1024.0 MB"),
