@@ -42,6 +42,24 @@ fn the_doctor_says_what_comes_there_and_what_comes_back() {
 }
 
 #[test]
+fn the_doctor_goes_on_where_the_configuration_is_wrong() {
+    let agents = Agents::new(&program::debug());
+    for (text, words) in [
+        ("nmae = \"shed\"\n", "line 1: unknown field `nmae`"),
+        ("[http]\naddress = \"192.168.1.9:4001\"\n", "192.168.1.9:4001"),
+    ] {
+        agents.configure("a", text);
+        let finding = found(&agents, "a", "configuration");
+        says(&finding, "fault", words);
+        says(&found(&agents, "a", "agent"), "look", "no agent is running");
+        let _clock = found(&agents, "a", "clock");
+    }
+    agents.configure("a", "");
+    let output = agents.ask("a", &["doctor"]);
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("configuration"));
+}
+
+#[test]
 fn the_doctor_says_in_which_direction_large_datagrams_are_lost() {
     let Some(link) = Lopsided::new() else { return };
     let mut agents = Agents::new(&program::debug());

@@ -57,15 +57,13 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<ExitCode, Str
 }
 
 fn board(places: &Places, is_json: bool) -> Result<ExitCode, String> {
-    let options = RunOptions::resolve(places, &Config::read(places)?, RunFlags::default())?;
     let root = Path::new("/");
-    let (status, mut found) = match asked_status(places) {
-        Ok(status) => (Some(status), Vec::new()),
-        Err(reason) => (None, vec![doctor::no_agent(&reason)]),
-    };
+    let mut found: Vec<Finding> = configuration(places).err().into_iter().collect();
+    let status = asked_status(places);
+    let status = status.map_err(|reason| found.push(doctor::no_agent(&reason))).ok();
     let place = Place {
         root,
-        directory: &options.directory,
+        directory: &places.directory,
         ask: &said,
         is_synchronised: clock::is_synchronised(),
         is_pi: board::compatible(root).iter().any(|name| name.starts_with("raspberrypi,")),
@@ -79,6 +77,14 @@ fn board(places: &Places, is_json: bool) -> Result<ExitCode, String> {
     }
     let is_fine = found.iter().all(|it| it.verdict != Verdict::Fault);
     Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Nothing that is looked at depends on it, but the agent does: with one that is wrong it does
+/// not start.
+fn configuration(places: &Places) -> Result<(), Finding> {
+    let config = Config::read(places).map_err(|reason| doctor::no_config(&reason))?;
+    let resolved = RunOptions::resolve(places, &config, RunFlags::default());
+    resolved.map(drop).map_err(|reason| doctor::no_config(&reason))
 }
 
 /// What is found of the other boards of the group, if there are any.
@@ -114,6 +120,7 @@ fn shown(found: &[Finding]) -> String {
     let width = found.iter().map(|it| it.about.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
     for Finding { about, verdict, found, advice } in found {
+        let found = found.replace('\n', "\n       ");
         let _ = writeln!(out, "{:<6} {about:<width$}  {found}", verdict.word());
         if let Some(advice) = advice {
             let _ = writeln!(out, "       {advice}");

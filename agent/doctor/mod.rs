@@ -111,6 +111,17 @@ pub fn board(place: &Place<'_>, status: Option<&Status>) -> Vec<Finding> {
     checks.concat()
 }
 
+/// The board's configuration cannot be read, or is wrong.
+#[must_use]
+pub fn no_config(reason: &str) -> Finding {
+    Finding::fault(
+        "configuration",
+        reason,
+        "`understudy config check` tries it anew; where this user may not read it, call the \
+         doctor by `sudo`",
+    )
+}
+
 /// The agent does not run, or cannot be asked.
 #[must_use]
 pub fn no_agent(reason: &str) -> Finding {
