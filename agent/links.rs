@@ -7,12 +7,14 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use crate::driver::udp::{is_foreign, usable_addresses};
+use crate::driver::{
+    hook::{self, Hook},
+    udp::{is_foreign, usable_addresses},
+};
 
 /// Where the system has its interfaces.
 pub const SYSTEM: &str = "/sys/class/net";
@@ -80,29 +82,33 @@ pub struct PowerSave(Arc<Mutex<Option<String>>>);
 
 impl PowerSave {
     /// Looks now and then, on a thread of its own, at what leads to what is bound there, where
-    /// all of that is wireless; a board without Wi-Fi never does.
+    /// all of that is wireless, whenever it comes. Ends when nobody wants to know any more.
     #[must_use]
     pub fn watch(bound: SocketAddr) -> Self {
-        let seen = Self::default();
-        let system = Path::new(SYSTEM);
-        if has_wireless(system) {
-            let told = seen.clone();
-            let look = move || {
-                loop {
-                    let wireless = only_wireless(system, interfaces(bound));
-                    told.set(wireless.into_iter().find(|name| saves_power(&iw(), name)));
-                    std::thread::sleep(LOOK);
-                }
-            };
-            let thread = std::thread::Builder::new().name(String::from("links"));
-            // Without a thread nothing is known of power save.
-            let _ = thread.stack_size(128 << 10).spawn(look);
-        }
-        seen
+        Self::of(PathBuf::from(SYSTEM), LOOK, iw, move || interfaces(bound))
     }
 
-    fn set(&self, interface: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = interface;
+    fn of(
+        system: PathBuf,
+        pause: Duration,
+        iw: impl Fn() -> PathBuf + Send + 'static,
+        leads: impl Fn() -> Vec<String> + Send + 'static,
+    ) -> Self {
+        let seen = Self::default();
+        let (told, mut hook) = (Arc::downgrade(&seen.0), Hook::default());
+        let look = move || {
+            while let Some(told) = told.upgrade() {
+                let mut wireless = only_wireless(&system, leads()).into_iter();
+                let saves = wireless.find(|name| saves_power(&mut hook, &iw(), name));
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = saves;
+                drop(told);
+                std::thread::sleep(pause);
+            }
+        };
+        let thread = std::thread::Builder::new().name(String::from("links"));
+        // Without a thread nothing is known of power save.
+        let _ = thread.stack_size(128 << 10).spawn(look);
+        seen
     }
 
     /// The interface that saves power, if one does.
@@ -131,10 +137,6 @@ pub fn wireless(system: &Path) -> Vec<String> {
     up(system).into_iter().filter(|name| kind(system, name) == Link::Wireless).collect()
 }
 
-fn has_wireless(system: &Path) -> bool {
-    names(system).any(|name| kind(system, &name) == Link::Wireless)
-}
-
 fn names(system: &Path) -> impl Iterator<Item = String> {
     let entries = fs::read_dir(system).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok())
@@ -159,13 +161,9 @@ pub fn says_power_save(said: &str) -> bool {
     said.contains("Power save: on")
 }
 
-fn saves_power(iw: &Path, interface: &str) -> bool {
-    let asked = Command::new(iw)
-        .args(["dev", interface, "get", "power_save"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    asked.is_ok_and(|said| says_power_save(&String::from_utf8_lossy(&said.stdout)))
+fn saves_power(hook: &mut Hook, iw: &Path, interface: &str) -> bool {
+    let said = hook.said(iw, &["dev", interface, "get", "power_save"], hook::SAYS);
+    said.is_some_and(|said| says_power_save(&said))
 }
 
 #[cfg(test)]
@@ -206,9 +204,6 @@ mod tests {
             only_wireless(system.path(), names.iter().map(|name| (*name).to_owned()).collect())
         };
         assert_eq!((only(&["wlan0"]), only(&["eth0", "wlan0"])), (vec!["wlan0".into()], vec![]));
-        assert!(has_wireless(system.path()));
-        fs::remove_dir_all(system.path().join("wlan0")).unwrap();
-        assert!(!has_wireless(system.path()));
     }
 
     #[test]
@@ -217,16 +212,45 @@ mod tests {
         assert_eq!(interfaces(bound), ["lo"]);
     }
 
+    /// A program at that place that says so of `wlan0`.
+    fn put_iw(iw: &Path, said: &str) {
+        fs::write(iw, format!("#!/bin/sh\n[ \"$2\" = wlan0 ] && echo '{said}'\n")).unwrap();
+        fs::set_permissions(iw, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     #[test]
     fn power_save_is_what_iw_says() {
         let folder = tempfile::tempdir().unwrap();
         let iw = folder.path().join("iw");
+        let saves_power = |iw: &Path, name| saves_power(&mut Hook::default(), iw, name);
         for (said, saves) in [("Power save: on", true), ("Power save: off", false)] {
-            fs::write(&iw, format!("#!/bin/sh\n[ \"$2\" = wlan0 ] && echo '{said}'\n")).unwrap();
-            fs::set_permissions(&iw, fs::Permissions::from_mode(0o755)).unwrap();
+            put_iw(&iw, said);
             assert_eq!(saves_power(&iw, "wlan0"), saves);
             assert!(!saves_power(&iw, "wlan1"));
         }
         assert!(!saves_power(Path::new(""), "wlan0"));
+    }
+
+    #[test]
+    fn wifi_that_comes_after_the_start_is_looked_at_too() {
+        let pause = Duration::from_millis(20);
+        let system = system();
+        let wlan0 = system.path().join("wlan0");
+        fs::remove_dir_all(&wlan0).unwrap();
+        let iw = system.path().join("iw");
+        put_iw(&iw, "Power save: on");
+        let (looked, looks) = std::sync::mpsc::channel();
+        let leads = move || {
+            // When the test is over nobody counts them any more.
+            let _ = looked.send(());
+            vec![String::from("wlan0")]
+        };
+        let saving = PowerSave::of(system.path().to_owned(), pause, move || iw.clone(), leads);
+        // What was found the first time is there when it looks for the second.
+        assert_eq!((looks.recv(), looks.recv()), (Ok(()), Ok(())));
+        assert_eq!(saving.get(), None);
+        fs::create_dir_all(wlan0.join("wireless")).unwrap();
+        let mut tries = std::iter::repeat_with(|| std::thread::sleep(pause)).take(3_000);
+        assert!(tries.any(|()| saving.get().as_deref() == Some("wlan0")));
     }
 }

@@ -1,15 +1,7 @@
 //! `understudy doctor`: looks at what the board depends on, and says what to do about it.
 
-use std::{
-    fmt::Write as _,
-    path::Path,
-    process::{Command, ExitCode, Stdio},
-    sync::mpsc,
-    thread,
-    time::Duration,
-};
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
 use understudy_boards::board;
 
@@ -18,13 +10,13 @@ use crate::{
     config::{BrokerConfig, Config, Places, RunFlags, RunOptions},
     control::{ControlRequest, ControlResponse},
     doctor::{self, Finding, Place, Verdict, mqtt},
-    driver::clock,
+    driver::{
+        clock,
+        hook::{self, Hook},
+    },
     status::Status,
     terminal,
 };
-
-/// A program that is asked has so long for its answer.
-const SAYS: Duration = Duration::from_secs(10);
 
 /// What is to be looked at.
 #[derive(Debug, clap::Args)]
@@ -64,7 +56,7 @@ fn board(places: &Places, is_json: bool) -> Result<ExitCode, String> {
     let place = Place {
         root,
         directory: &places.directory,
-        ask: &said,
+        ask: &|program, words| Hook::default().said(program, words, hook::SAYS),
         is_synchronised: clock::is_synchronised(),
         is_pi: board::compatible(root).iter().any(|name| name.starts_with("raspberrypi,")),
         board: &board::here(root, std::env::consts::ARCH)?,
@@ -97,23 +89,6 @@ fn others(places: &Places, status: &Status) -> Vec<Finding> {
         Ok(_) => Vec::new(),
         Err(reason) => vec![doctor::not_probed(&reason)],
     }
-}
-
-/// What a program says; nothing where it is not there, fails, or takes too long.
-fn said(program: &str, words: &[&str]) -> Option<String> {
-    let mut asked = Command::new(program);
-    asked.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let child = asked.spawn().ok()?;
-    let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
-    let (end, ended) = mpsc::channel();
-    thread::spawn(move || end.send(child.wait_with_output()));
-    let Ok(output) = ended.recv_timeout(SAYS) else {
-        // By a handle: its number may be another's by now. Without one it ends by itself.
-        let _ = process.map(|process| pidfd_send_signal(process, Signal::KILL));
-        return None;
-    };
-    let output = output.ok().filter(|output| output.status.success())?;
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn shown(found: &[Finding]) -> String {

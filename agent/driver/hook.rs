@@ -8,12 +8,14 @@
 //! Left out: what such a command runs in another process group. Nobody finds that again.
 
 use std::{
+    ffi::OsStr,
+    fs::File,
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::process::CommandExt as _,
     },
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -28,6 +30,9 @@ use rustix::{
 use understudy_core::event::Millis;
 
 use super::{clock, notify, processes};
+
+/// A program that knows something has so long to say it.
+pub const SAYS: Duration = Duration::from_secs(10);
 
 /// Between two looks at whether a command has ended, where the kernel does not tell.
 const LOOK: Duration = Duration::from_millis(20);
@@ -89,6 +94,26 @@ impl Hook {
                 Err(format!("{program}: {}", self.bury(watched, limit)))
             }
         }
+    }
+
+    /// What a program prints, a line or two; nothing where it is not there, fails, or takes
+    /// too long.
+    #[must_use]
+    pub fn said(
+        &mut self,
+        program: impl AsRef<OsStr>,
+        words: &[&str],
+        limit: Duration,
+    ) -> Option<String> {
+        self.look_for_left().ok()?;
+        let mut command = Command::new(program);
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut watched = Watched::start(&mut command, limit).ok()?;
+        if let Ok(Ended::Itself(status)) = watched.ended(None) {
+            return status.success().then(|| String::from_utf8_lossy(&watched.said).into_owned());
+        }
+        let _how = self.bury(watched, limit);
+        None
     }
 
     /// Asks it something: the answer is how it ends. Whatever it leaves in its process group
@@ -178,7 +203,8 @@ enum Why {
 struct Watched {
     child: Child,
     until: Millis,
-    stderr: Option<ChildStderr>,
+    /// What is heard of it: standard error, or else output.
+    heard: Option<File>,
     /// The end of what it wrote there.
     said: Vec<u8>,
 }
@@ -191,8 +217,9 @@ impl Watched {
 
     fn of(mut child: Child, limit: Duration) -> Self {
         let until = clock::now().plus(millis(limit));
-        let stderr = child.stderr.take();
-        Self { child, until, stderr, said: Vec::new() }
+        let (errors, output) = (child.stderr.take(), child.stdout.take());
+        let heard = errors.map(OwnedFd::from).or_else(|| output.map(OwnedFd::from));
+        Self { child, until, heard: heard.map(File::from), said: Vec::new() }
     }
 
     fn pid(&self) -> io::Result<Pid> {
@@ -245,8 +272,8 @@ impl Watched {
             }
             let limit = if ends.is_some() { left } else { left.min(LOOK) };
             let ends = ends.as_ref().map(AsFd::as_fd);
-            let stderr = self.stderr.as_ref().map(AsFd::as_fd);
-            let [stops, says, _] = await_any([stop, stderr, ends], limit)?;
+            let heard = self.heard.as_ref().map(AsFd::as_fd);
+            let [stops, says, _] = await_any([stop, heard, ends], limit)?;
             if stops {
                 return Ok(Why::Stop);
             }
@@ -259,8 +286,8 @@ impl Watched {
     /// What it has written and nobody has read yet.
     fn hear_rest(&mut self) -> io::Result<()> {
         for _ in 0..PIECES_MAX {
-            let stderr = self.stderr.as_ref().map(AsFd::as_fd);
-            let [says] = await_any([stderr], Duration::ZERO)?;
+            let heard = self.heard.as_ref().map(AsFd::as_fd);
+            let [says] = await_any([heard], Duration::ZERO)?;
             if !says {
                 break;
             }
@@ -271,9 +298,9 @@ impl Watched {
 
     fn hear(&mut self) {
         let mut piece = [0; PIECE_BYTES];
-        let read = self.stderr.as_mut().map_or(Ok(0), |stderr| stderr.read(&mut piece));
+        let read = self.heard.as_mut().map_or(Ok(0), |heard| heard.read(&mut piece));
         match read {
-            Ok(0) | Err(_) => self.stderr = None,
+            Ok(0) | Err(_) => self.heard = None,
             Ok(bytes) => {
                 self.said.extend_from_slice(&piece[..bytes]);
                 let over = self.said.len().saturating_sub(PIECE_BYTES);
@@ -381,6 +408,15 @@ mod tests {
         assert!(!late.is_fine && late.words.starts_with("it was killed after 1 s"), "{late:?}");
         drop(held);
         assert_eq!(asked("sleep 1000", LONG, &stop), None);
+    }
+
+    #[test]
+    fn what_a_program_prints_is_heard_if_it_ends_well_and_in_time() {
+        let said = |script, limit| Hook::default().said("sh", &["-c", script], limit);
+        assert_eq!(said("echo one; echo two; echo three >&2", LONG).as_deref(), Some("one\ntwo\n"));
+        assert_eq!(said("echo one; exit 1", LONG), None);
+        assert_eq!(said("echo one; sleep 1000", Duration::from_millis(100)), None);
+        assert_eq!(Hook::default().said("/no/such/command", &[], LONG), None);
     }
 
     fn is_gone(pid: &str) -> bool {
