@@ -7,9 +7,14 @@ use super::{Finding, Place};
 const ABOUT: &str = "power";
 
 /// Bits of what the firmware cuts back now. From bit 16 on it says the same of the time before,
-/// which is nothing to go by: Linux clears those as it looks at them.
+/// which is nothing to go by in what Linux shows: it clears those every 2 s, as it looks at them.
+/// For `vcgencmd` the firmware keeps them until the next start (raspberrypi/linux#2367).
 const UNDERVOLTAGE: u32 = 1;
 const HOT: u32 = 1 << 1 | 1 << 2 | 1 << 3;
+const WAS_UNDERVOLTAGE: u32 = UNDERVOLTAGE << 16;
+
+const SUPPLY: &str = "a stronger supply, a shorter and thicker cable, fewer devices on USB: a board \
+                      whose voltage falls corrupts cards and starts anew by itself";
 
 /// From here on a Raspberry Pi is slowed down, degrees Celsius.
 const HOT_C: f64 = 80.0;
@@ -29,25 +34,36 @@ pub(super) fn look(place: &Place<'_>) -> Vec<Finding> {
         reason = "it was read as a u32"
     )]
     let cut = cut.map(|cut| cut as u32);
-    if alarm.is_none() && cut.is_none() {
+    let told = told(place);
+    if alarm.is_none() && cut.is_none() && told.is_none() {
         return Vec::new();
     }
-    let cut = cut.unwrap_or(0);
+    let cut = cut.unwrap_or(0) | told.unwrap_or(0);
     let is_low = alarm.is_some_and(|alarm| alarm > 0.0) || cut & UNDERVOLTAGE != 0;
     let heat = value(&|name| name == "thermal/cpu-thermal");
     let is_hot = heat.is_some_and(|heat| heat >= HOT_C) || cut & HOT != 0;
     let is_known = place.board.is_known();
-    vec![of(is_low, is_hot, !is_known || place.board.tells("hwmon/rpi_volt/"))]
+    let now = of(is_low, is_hot, !is_known || place.board.tells("hwmon/rpi_volt/"));
+    let was_low = !is_low && told.is_some_and(|told| told & WAS_UNDERVOLTAGE != 0);
+    let before = was_low.then(|| {
+        Finding::look(
+            ABOUT,
+            "the voltage has been too low at some time since the machine started",
+            SUPPLY,
+        )
+    });
+    [now].into_iter().chain(before).collect()
+}
+
+/// What the firmware tells the program that asks it, for those who may.
+fn told(place: &Place<'_>) -> Option<u32> {
+    let said = place.is_pi.then(|| (place.ask)("vcgencmd", &["get_throttled"])).flatten()?;
+    u32::from_str_radix(said.trim().strip_prefix("throttled=0x")?, 16).ok()
 }
 
 fn of(is_low: bool, is_hot: bool, tells: bool) -> Finding {
     if is_low {
-        return Finding::fault(
-            ABOUT,
-            "the voltage is too low right now",
-            "a stronger supply, a shorter and thicker cable, fewer devices on USB: a board whose \
-             voltage falls corrupts cards and starts anew by itself",
-        );
+        return Finding::fault(ABOUT, "the voltage is too low right now", SUPPLY);
     }
     if is_hot {
         let found = "the board is slowed down: it is too hot";
@@ -107,5 +123,32 @@ mod tests {
             ("sys/bus/platform/drivers/raspberrypi-firmware/soc:firmware/get_throttled", "5"),
         ]);
         tree.finds(look, Verdict::Ok, "high enough now");
+    }
+
+    #[test]
+    fn voltage_that_was_too_low_is_told_by_the_firmware_until_the_next_start() {
+        const ASKED: &str = "vcgencmd get_throttled";
+        let alarm = [
+            ("sys/class/hwmon/hwmon1/name", "rpi_volt\n"),
+            ("sys/class/hwmon/hwmon1/in0_lcrit_alarm", "0\n"),
+        ];
+        let tree = Tree::new(&alarm).says(ASKED, "throttled=0x50000\n");
+        let found = tree.look(look);
+        assert!(found[0].0 == Verdict::Ok && found[0].1.contains("high enough now"), "{found:?}");
+        assert!(
+            found[1].0 == Verdict::Look && found[1].1.contains("has been too low"),
+            "{found:?}"
+        );
+        let elsewhere = tree.look(|place| look(&Place { is_pi: false, ..*place }));
+        assert_eq!(elsewhere.len(), 1);
+        for (said, verdict, words) in [
+            ("throttled=0x0\n", Verdict::Ok, "high enough now"),
+            ("throttled=0x50005\n", Verdict::Fault, "right now a stronger supply"),
+            ("throttled=0x80008\n", Verdict::Look, "it is too hot"),
+            ("error=1\n", Verdict::Ok, "high enough now"),
+        ] {
+            Tree::new(&alarm).says(ASKED, said).finds(look, verdict, words);
+        }
+        Tree::new(&[]).says(ASKED, "throttled=0x0\n").finds(look, Verdict::Ok, "high enough now");
     }
 }
