@@ -1,5 +1,5 @@
-//! What the data folder is on, by the system's list of mounts. A folder that is gone with the
-//! next start of the machine takes with it who the board is and what it voted.
+//! What a folder is on, by the system's list of mounts. A data folder that is gone with the next
+//! start of the machine takes with it who the board is and what it voted.
 
 use std::{
     fs, io,

@@ -131,12 +131,12 @@ impl Hook {
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         match Watched::start(command, limit) {
-            Ok(watched) => self.hear(watched, limit, stop),
+            Ok(watched) => self.answer(watched, limit, stop),
             Err(error) => failed(error.to_string()),
         }
     }
 
-    fn hear(
+    fn answer(
         &mut self,
         mut watched: Watched,
         limit: Duration,
@@ -235,8 +235,7 @@ impl Watched {
             // It is not buried yet, so no other group has its number; it may be empty.
             let _ = kill_process_group(pid, Signal::KILL);
         }
-        let why = why?;
-        match why {
+        match why? {
             Why::Exit => {
                 self.hear_rest()?;
                 self.child.wait().map(Ended::Itself)
@@ -252,6 +251,7 @@ impl Watched {
         if matches!(self.child.try_wait(), Ok(None)) {
             return false;
         }
+        // As long as anybody is in it, no other group gets its number.
         let group = pid.as_raw_nonzero().get();
         test_kill_process_group(pid) == Err(Errno::SRCH)
             || !processes::all().any(|it| it.group == group && !it.is_corpse)
@@ -452,7 +452,7 @@ mod tests {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let (pid, input) = (child.id().to_string(), child.stdin.take());
         let watched = Watched::of(child, Duration::ZERO);
-        let said = hook.hear(watched, Duration::ZERO, stop.as_fd()).unwrap();
+        let said = hook.answer(watched, Duration::ZERO, stop.as_fd()).unwrap();
         assert_eq!(said.words, "it was killed after 0 s, and is there still");
         let words = [String::from("true")];
         for _ in 0..2 {
