@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 /// Tries at a lock that another holds, and the pause between two.
 const TRIES: u32 = 20;
@@ -26,7 +26,10 @@ pub fn take(directory: &Path) -> Result<Lock, String> {
     let at = |error: std::io::Error| format!("{}: {error}", directory.display());
     fs::DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(at)?;
     let path = directory.join("lock");
+    // What it leads to elsewhere would be overwritten.
+    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
     let mut file = OpenOptions::new()
+        .custom_flags(no_link)
         .read(true)
         .write(true)
         .create(true)
@@ -112,6 +115,16 @@ mod tests {
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(lock);
         take(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_no_link_to_anything() {
+        let directory = tempfile::tempdir().unwrap();
+        let other = directory.path().join("other");
+        fs::write(&other, "text").unwrap();
+        std::os::unix::fs::symlink(&other, directory.path().join("lock")).unwrap();
+        assert!(take(directory.path()).err().unwrap().contains("lock: "));
+        assert_eq!(fs::read_to_string(&other).unwrap(), "text");
     }
 
     #[test]
