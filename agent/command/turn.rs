@@ -4,10 +4,7 @@
 //! down one board and not all.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::ErrorKind,
-    os::unix::net::UnixStream,
-    process::ExitCode,
+    collections::BTreeMap, io::ErrorKind, os::unix::net::UnixStream, process::ExitCode,
     time::Duration,
 };
 
@@ -117,10 +114,12 @@ fn look(
             Ok(other) => Obstacle::Turn(other),
             Err(reason) => Obstacle::Group(reason),
         };
+        let holds_up = patience.has_lost(&obstacle, status).is_none()
+            && patience.holds_up(clock::now(), &obstacle, status);
         if let Some(board) = patience.has_lost(&obstacle, status) {
             return Some(Err(not_now(board)));
         }
-        if patience.holds_up(clock::now(), &obstacle, status) {
+        if holds_up {
             return None;
         }
         match obstacle {
@@ -198,47 +197,64 @@ impl Obstacle {
     }
 }
 
-/// How long each is waited for. One that is not found at a look is waited for anew later.
+/// How long each is waited for.
 #[derive(Default)]
 struct Patience {
     wait_s: u64,
-    /// Since when each has been found at every look, and whether its time is over.
-    known: BTreeMap<String, (Millis, bool)>,
-    /// Found at this look.
-    found: BTreeSet<String>,
+    known: BTreeMap<String, Wait>,
+}
+
+/// One that was waited for, and perhaps is.
+#[derive(Default)]
+struct Wait {
+    /// From looks that found it to the next that did, milliseconds: a board that comes and
+    /// goes has no more time than one that stays away, and no time runs while it is there.
+    waited_ms: u64,
+    /// When this look or the one before found it.
+    found: Option<Millis>,
+    /// This look did.
+    is_found: bool,
 }
 
 impl Patience {
     /// A look begins.
     fn look_anew(&mut self) {
-        let found = std::mem::take(&mut self.found);
-        self.known.retain(|name, _| found.contains(name));
+        for wait in self.known.values_mut() {
+            wait.found = wait.found.filter(|_| wait.is_found);
+            wait.is_found = false;
+        }
     }
 
-    /// The board that has the turn, if it is away, and the time of that is over.
+    fn is_over(&self, obstacle: &Obstacle) -> bool {
+        let wait = self.known.get(&obstacle.name());
+        wait.is_some_and(|wait| wait.is_found && wait.waited_ms >= self.wait_s * 1_000)
+    }
+
+    /// The board that has the turn, if it is away, and was waited for as one or the other.
     fn has_lost<'s>(&self, obstacle: &Obstacle, status: &'s Status) -> Option<&'s str> {
         let Obstacle::Turn(turn) = obstacle else { return None };
         let holder = status.members.iter().find(|member| member.id == turn.board)?;
-        let away = Obstacle::Away(holder.name.clone()).name();
-        let is_over = self.known.get(&away).is_some_and(|(_, is_over)| *is_over);
-        (is_over && self.found.contains(&away)).then_some(&holder.name)
+        let is_away = !holder.reachable && !holder.unknown;
+        let is_over = self.is_over(&Obstacle::Away(holder.name.clone())) || self.is_over(obstacle);
+        (is_away && is_over).then_some(&holder.name)
     }
 
     /// Is it still waited for? Says so when that begins and ends.
     fn holds_up(&mut self, now: Millis, obstacle: &Obstacle, status: &Status) -> bool {
-        let wait_s = self.wait_s;
-        let name = obstacle.name();
+        let (wait_s, wait_ms) = (self.wait_s, self.wait_s * 1_000);
         let words = obstacle.words(status);
-        self.found.insert(name.clone());
-        let (since, is_over) = self.known.entry(name).or_insert_with(|| {
+        let wait = self.known.entry(obstacle.name()).or_insert_with(|| {
             terminal::complain(&format!("Waiting, for {wait_s} s at most: {words}."));
-            (now, false)
+            Wait::default()
         });
-        if !*is_over && now.since(*since) >= wait_s * 1_000 {
-            *is_over = true;
+        let was_over = wait.waited_ms >= wait_ms;
+        wait.waited_ms += wait.found.map_or(0, |found| now.since(found));
+        (wait.found, wait.is_found) = (Some(now), true);
+        let is_over = wait.waited_ms >= wait_ms;
+        if is_over && !was_over {
             terminal::complain(&format!("Not waited for any longer: {words}."));
         }
-        !*is_over
+        !is_over
     }
 }
 
@@ -268,6 +284,8 @@ mod tests {
         assert_eq!(away(&status).collect::<Vec<_>>(), ["3"]);
     }
 
+    const AWAY: &str = "b";
+
     fn patience() -> Patience {
         Patience { wait_s: 2, ..Patience::default() }
     }
@@ -276,45 +294,66 @@ mod tests {
         Obstacle::Turn(Turn { board, start })
     }
 
+    fn board(id: u64, reachable: bool) -> Status {
+        let name = String::from(AWAY);
+        let members = vec![MemberStatus { id, name, reachable, ..MemberStatus::default() }];
+        Status { members, ..Status::default() }
+    }
+
     #[test]
     fn each_board_has_its_own_time_and_a_next_turn_a_new_one() {
         let mut patience = patience();
         let mut waits =
             |ms, obstacle: &Obstacle| patience.holds_up(Millis(ms), obstacle, &Status::default());
-        let away = Obstacle::Away("b".into());
+        let away = Obstacle::Away(AWAY.into());
         assert!(waits(5_000, &away) && waits(6_000, &turn(2, 7)) && waits(6_999, &away));
         assert!(!waits(7_000, &away) && waits(7_000, &turn(2, 7)) && !waits(8_000, &turn(2, 7)));
         assert!(waits(8_000, &turn(2, 8)) && !waits(9_000, &away));
     }
 
     #[test]
-    fn whoever_is_back_meanwhile_is_waited_for_anew() {
-        let away = Obstacle::Away("b".into());
+    fn no_time_runs_while_nothing_is_waited_for_and_none_begins_anew() {
+        let away = Obstacle::Away(AWAY.into());
         for obstacle in [away, turn(2, 7), Obstacle::Group("nobody leads".into())] {
             let mut patience = patience();
             let mut looks = |ms, is_found: bool| {
                 patience.look_anew();
                 is_found && patience.holds_up(Millis(ms), &obstacle, &Status::default())
             };
-            assert!(looks(0, true) && looks(1_999, true), "{obstacle:?}");
-            assert!(!looks(2_000, false) && looks(2_001, true), "{obstacle:?}: another time");
-            assert!(looks(4_000, true) && !looks(4_001, true) && !looks(9_000, true));
+            assert!(looks(0, true) && looks(1_000, true), "{obstacle:?}");
+            assert!(!looks(2_000, false) && looks(99_000, true), "{obstacle:?}: it was not there");
+            assert!(
+                looks(99_999, true) && !looks(100_000, true),
+                "{obstacle:?}: nor is it for ever"
+            );
         }
     }
 
     #[test]
     fn a_board_that_has_the_turn_is_lost_while_it_is_away_for_too_long() {
         let mut patience = patience();
-        let members = vec![MemberStatus { id: 2, name: "b".into(), ..MemberStatus::default() }];
-        let status = Status { members, ..Status::default() };
-        let away = Obstacle::Away("b".into());
-        for (ms, lost) in [(0, None), (1_000, None), (2_000, Some("b"))] {
+        let away = Obstacle::Away(AWAY.into());
+        for (ms, lost) in [(0, None), (1_000, None), (2_000, Some(AWAY))] {
             patience.look_anew();
-            let _ = patience.holds_up(Millis(ms), &away, &status);
-            assert_eq!(patience.has_lost(&turn(2, 9), &status), lost, "{ms}");
-            assert_eq!(patience.has_lost(&turn(3, 1), &status), None, "it is another's");
+            let _ = patience.holds_up(Millis(ms), &away, &board(2, false));
+            assert_eq!(patience.has_lost(&turn(2, 9), &board(2, false)), lost, "{ms}");
+            assert_eq!(patience.has_lost(&turn(3, 1), &board(2, false)), None, "another has it");
         }
         patience.look_anew();
-        assert_eq!(patience.has_lost(&turn(2, 9), &status), None, "it is back");
+        assert_eq!(patience.has_lost(&turn(2, 9), &board(2, false)), None, "it was there just now");
+    }
+
+    #[test]
+    fn so_is_one_that_does_not_vote_and_is_waited_for_as_having_the_turn() {
+        for (reachable, lost) in [(false, Some(AWAY)), (true, None)] {
+            let mut patience = patience();
+            let status = board(2, reachable);
+            for (ms, waits) in [(0, true), (2_000, false)] {
+                patience.look_anew();
+                assert_eq!(patience.has_lost(&turn(2, 9), &status), None);
+                assert_eq!(patience.holds_up(Millis(ms), &turn(2, 9), &status), waits);
+            }
+            assert_eq!(patience.has_lost(&turn(2, 9), &status), lost);
+        }
     }
 }

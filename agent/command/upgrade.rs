@@ -15,7 +15,8 @@ pub(super) fn run(places: &Places) -> Result<(), String> {
         let is_raised = raised.into_rows().is_some_and(|rows| !rows.is_empty());
         if !is_raised && asked_status(places)?.group_version < to {
             return Err(String::from(
-                "it was not agreed to: another board has joined meanwhile. Say it again",
+                "nothing came of it: another board has joined meanwhile (say it again), or the row \
+                 that says what the group goes by is damaged (`understudy scrub`)",
             ));
         }
     }
