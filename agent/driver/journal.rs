@@ -301,7 +301,7 @@ impl<H: Fn(&str)> Worker<H> {
         if std::mem::replace(&mut self.is_full, full) != full {
             self.report(Event::DiskFull(full));
             if !full {
-                reserve::keep(self.journal.directory());
+                reserve::keep_of_new_room(self.journal.directory());
             }
         }
     }

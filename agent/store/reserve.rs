@@ -4,8 +4,8 @@
 //!
 //! Invariant: what is in the file is nothing to anybody.
 //!
-//! Left out: file systems that allocate nothing ahead. There a start on a full disk says so,
-//! ends, and is tried again.
+//! Left out: file systems that allocate nothing ahead, and a WAL that is longer than what is
+//! kept. There a start on a full disk says so, ends, and is tried again.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,32 +22,46 @@ use super::scratch::free_bytes;
 /// Of the file.
 const NAME: &str = "reserve";
 
-/// What is kept, bytes. A start brings the journal's WAL back into its file, as large as that
-/// may be, and writes some little files anew.
-const BYTES: u64 = 2 << 20;
+/// What is kept, bytes. A start brings the journal's WAL back into its file: a megabyte, and
+/// what came with the last write.
+const BYTES: u64 = 4 << 20;
 
 /// Taken one by one, since a full disk may have some of it, bytes.
 const PIECE_BYTES: u64 = 64 << 10;
 
 /// Where there is hardly any room otherwise the reserve becomes that.
 pub fn lend(directory: &Path) {
-    let is_needed = free_bytes(directory).is_ok_and(|free| free < BYTES);
+    let wal = fs::metadata(directory.join("journal.db-wal"));
+    let wanted = BYTES + wal.map_or(0, |wal| wal.len());
+    let is_needed = free_bytes(directory).is_ok_and(|free| free < wanted);
     if is_needed && fs::remove_file(directory.join(NAME)).is_ok() {
-        warn!(directory = %directory.display(), "the disk is full: starting on what is kept for that");
+        let directory = directory.display();
+        warn!(%directory, "there is hardly any room: this start has what is kept for it");
     }
 }
 
-/// As much of it as can be had is kept for the next start.
+/// As much of it as can be had is kept for the next start, but for what this one writes first.
 pub fn keep(directory: &Path) {
-    // What cannot be had now is asked for again.
-    let _ = take(&directory.join(NAME));
+    take(directory, PIECE_BYTES);
 }
 
-fn take(path: &Path) -> io::Result<()> {
+/// The same where others have made room: they want some of it.
+pub fn keep_of_new_room(directory: &Path) {
+    take(directory, BYTES);
+}
+
+fn take(directory: &Path, others_bytes: u64) {
+    // What cannot be had now is asked for again.
+    let _ = try_take(directory, others_bytes);
+}
+
+fn try_take(directory: &Path, others_bytes: u64) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let file: File = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file: File = options.open(directory.join(NAME))?;
     let mut has = file.metadata()?.blocks() * 512;
-    while has < BYTES {
+    let is_room = || free_bytes(directory).is_ok_and(|free| free >= others_bytes + PIECE_BYTES);
+    while has < BYTES && is_room() {
         fallocate(&file, FallocateFlags::empty(), has, PIECE_BYTES)?;
         has += PIECE_BYTES;
     }
