@@ -87,13 +87,13 @@ impl Hook {
             // It is less than a pipe holds; who does not read it does not want it.
             let _ = writeln!(stdin, "{input}");
         }
-        match watched.ended(None).map_err(at)? {
-            Ended::Itself(status) if status.success() => Ok(()),
-            Ended::Itself(status) => Err(format!("{program}: {status}")),
-            Ended::Late | Ended::Stopped => {
-                Err(format!("{program}: {}", self.bury(watched, limit)))
-            }
+        let ended = watched.ended(None);
+        if let Ok(Ended::Itself(status)) = ended {
+            let failed = || format!("{program}: {status}");
+            return status.success().then_some(()).ok_or_else(failed);
         }
+        let killed = self.bury(watched, limit);
+        Err(ended.map_or_else(at, |_| format!("{program}: {killed}")))
     }
 
     /// What a program prints, a line or two; nothing where it is not there, fails, or takes
@@ -245,16 +245,14 @@ impl Watched {
         }
     }
 
-    /// It is buried, and nothing of its group is left but corpses, which others bury.
+    /// Nothing of its group is left but corpses. It is buried last: until then no other group
+    /// gets its number.
     fn is_gone(&mut self) -> bool {
         let Ok(pid) = self.pid() else { return true };
-        if matches!(self.child.try_wait(), Ok(None)) {
-            return false;
-        }
-        // As long as anybody is in it, no other group gets its number.
         let group = pid.as_raw_nonzero().get();
-        test_kill_process_group(pid) == Err(Errno::SRCH)
-            || !processes::all().any(|it| it.group == group && !it.is_corpse)
+        let is_empty = test_kill_process_group(pid) == Err(Errno::SRCH)
+            || !processes::all().any(|it| it.group == group && !it.is_corpse);
+        is_empty && !matches!(self.child.try_wait(), Ok(None))
     }
 
     fn watch(&mut self, stop: Option<BorrowedFd<'_>>) -> io::Result<Why> {
