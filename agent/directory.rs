@@ -36,7 +36,7 @@ pub fn take(directory: &Path) -> Result<Lock, String> {
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .map_err(|error| format!("{}: {error}", path.display()))?;
+        .map_err(|error| format!("{}: {error}{}", path.display(), whose(&path)))?;
     // One that is killed with its parent may outlive it for a moment.
     let is_free = (0..TRIES).any(|tried| {
         std::thread::sleep(if tried == 0 { Duration::ZERO } else { PAUSE });
@@ -46,11 +46,11 @@ pub fn take(directory: &Path) -> Result<Lock, String> {
         let mut owner = String::new();
         // The lock decides; the process id in the file is a help to people.
         let _ = file.read_to_string(&mut owner);
+        let owner = Some(owner.trim()).filter(|owner| !owner.is_empty());
+        let process = owner.map_or_else(String::new, |owner| format!(" (process {owner})"));
         return Err(format!(
-            "{} is in use by another agent (process {}): two agents on one directory would \
-             destroy it",
+            "{} is in use by another agent{process}: two agents on one directory would destroy it",
             directory.display(),
-            owner.trim()
         ));
     }
     // On a full disk there may be no room for it.
@@ -58,8 +58,22 @@ pub fn take(directory: &Path) -> Result<Lock, String> {
     Ok(Lock(file))
 }
 
+/// What to do about a file that is another user's.
+fn whose(path: &Path) -> String {
+    let me = rustix::process::geteuid().as_raw();
+    let folder = path.parent().unwrap_or(path).display();
+    match fs::metadata(path).map(|there| there.uid()) {
+        Ok(owner) if owner != me => format!(
+            ": it belongs to the user of number {owner}, and this agent runs as {me} (`sudo chown \
+             -R {me} {folder}`, if the folder is to be this one's)"
+        ),
+        Ok(_) | Err(_) => String::new(),
+    }
+}
+
 /// Files made in `directory` must be those of the user who has its journal or, where there
-/// is none yet, the directory itself: another's agent could not open them.
+/// is none yet, the directory itself: another's agent could not open them. Some file systems
+/// have one user for all.
 ///
 /// # Errors
 /// Names the directory, its user, and how to be that one; or there is none.
@@ -68,7 +82,7 @@ pub fn is_own(directory: &Path) -> Result<(), String> {
     let owner = owner(&directory.join("journal.db"))
         .or_else(|_| owner(directory))
         .map_err(|error| format!("{}: {error}", directory.display()))?;
-    if owner == rustix::process::geteuid().as_raw() {
+    if owner == rustix::process::geteuid().as_raw() || made(directory).is_ok_and(|it| it == owner) {
         return Ok(());
     }
     Err(format!(
@@ -76,6 +90,13 @@ pub fn is_own(directory: &Path) -> Result<(), String> {
          here: run this as that user (`sudo -u '#{owner}' understudy ...`)",
         directory.display()
     ))
+}
+
+/// Whose a file is that is made there.
+fn made(directory: &Path) -> std::io::Result<u32> {
+    let path = directory.join("owner");
+    let owner = File::create(&path)?.metadata()?.uid();
+    fs::remove_file(path).map(|()| owner)
 }
 
 /// What there is of a group, in the order in which it goes: a journal without a

@@ -93,7 +93,8 @@ async fn board(options: RunOptions, limits: Budget) -> Result<(), String> {
         None => Will::default(),
     };
     // Root would leave files that the folder's user cannot open.
-    if rustix::process::geteuid().is_root() && options.directory.exists() {
+    let is_used = options.directory.join("journal.db").exists();
+    if rustix::process::geteuid().is_root() && is_used {
         directory::is_own(&options.directory)?;
     }
     let _lock = directory::take(&options.directory)?;
