@@ -4,7 +4,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -131,7 +131,9 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+    above.map_or(Ok(()), make_folder)?;
+    fs::create_dir(folder)?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
@@ -139,9 +141,10 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 fn way_out(folder: &Path, error: &io::Error) -> Option<String> {
     (error.kind() == io::ErrorKind::ReadOnlyFilesystem).then(|| {
         format!(
-            ". The service may write in its own folders alone: take one below /run/understudy, or \
-             make this one, give it to the service's user, and with `systemctl edit understudy` \
-             (or understudy@NAME) write under [Service]: ReadWritePaths={}",
+            ". Where the disk can be written it is the service that may not, but in its own \
+             folders: take one below /run/understudy, or make this one, give it to the service's \
+             user, and with `systemctl edit understudy` (or understudy@NAME) write under \
+             [Service]: ReadWritePaths={}",
             folder.display()
         )
     })
