@@ -1,6 +1,6 @@
 //! `understudy doctor`: looks at what the board depends on, and says what to do about it.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{fmt::Write as _, fs::File, io::ErrorKind, path::Path, process::ExitCode};
 
 use serde_json::json;
 use understudy_boards::board;
@@ -74,9 +74,11 @@ fn board(places: &Places, is_json: bool) -> Result<ExitCode, String> {
 /// Nothing that is looked at depends on it, but the agent does: with one that is wrong it does
 /// not start.
 fn configuration(places: &Places) -> Result<(), Finding> {
-    let config = Config::read(places).map_err(|reason| doctor::no_config(&reason))?;
-    let resolved = RunOptions::resolve(places, &config, RunFlags::default());
-    resolved.map(drop).map_err(|reason| doctor::no_config(&reason))
+    let opened = File::open(&places.config).map(drop);
+    let may_read = !opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    let found = |reason: String| doctor::no_config(&reason, may_read);
+    let config = Config::read(places).map_err(found)?;
+    RunOptions::resolve(places, &config, RunFlags::default()).map(drop).map_err(found)
 }
 
 /// What is found of the other boards of the group, if there are any.

@@ -1,7 +1,7 @@
 //! The data folder: does it stay, can it be written, and is there room on its disk? One that is
 //! not there yet is judged by the folder in which it would be made.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use rustix::{
     fs::{StatVfs, statvfs},
@@ -28,6 +28,9 @@ pub(super) fn look(place: &Place<'_>) -> Vec<Finding> {
     if storage.is_read_only {
         return vec![read_only(&storage, &shown.to_string())];
     }
+    if let Some(dangling) = dangling(place.directory) {
+        return vec![dangling];
+    }
     vec![match disk(place.directory) {
         Ok((folder, disk)) => of(&storage, place.directory, folder, &disk),
         Err(errno) => unseen(&shown.to_string(), errno),
@@ -41,6 +44,17 @@ fn unseen(shown: &str, errno: Errno) -> Finding {
         return Finding::look(ABOUT, found, advice);
     }
     Finding::fault(ABOUT, found, "`--dir DIR` names another")
+}
+
+/// A link to a folder that is not there: its disk may not be mounted.
+fn dangling(directory: &Path) -> Option<Finding> {
+    let leads_to = fs::read_link(directory).ok().filter(|_| !directory.exists())?;
+    let (shown, leads_to) = (directory.display(), leads_to.display());
+    Some(Finding::fault(
+        ABOUT,
+        format!("{shown} is a link to {leads_to}, which is not there"),
+        format!("is the disk mounted that {leads_to} is on? Else make that folder"),
+    ))
 }
 
 fn read_only(storage: &Storage, shown: &str) -> Finding {
@@ -139,6 +153,16 @@ mod tests {
         let file = tree.folder.path().join("proc/self/mountinfo/none");
         let at_file = |place: &Place<'_>| look(&Place { directory: &file, ..*place });
         tree.finds(at_file, Verdict::Fault, "cannot be looked at: Not a dir");
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_said_to() {
+        let mounts = "22 1 179:2 / / rw - ext4 /dev/root rw\n";
+        let tree = Tree::new(&[("proc/self/mountinfo", mounts)]);
+        let link = tree.folder.path().join("link");
+        std::os::unix::fs::symlink("/mnt/none/x", &link).unwrap();
+        let at_link = |place: &Place<'_>| look(&Place { directory: &link, ..*place });
+        tree.finds(at_link, Verdict::Fault, "link is a link to /mnt/none/x, which is not there");
     }
 
     fn at(directory: &'static str) -> impl Fn(&Place<'_>) -> Vec<Finding> {

@@ -42,10 +42,11 @@ pub(super) fn look(place: &Place<'_>) -> Vec<Finding> {
         ),
         (true, Some(why), _) => Finding::look(
             ABOUT,
-            format!("the log does not outlast a loss of power: {why}"),
+            format!("the log may not outlast a start of the machine: {why}"),
             format!(
                 "it wears no card; what became of boards and duties `understudy history` has all \
-                 the same; for more, a disk that stays at {KEPT}, at the cost of some wear"
+                 the same; for more, a disk at {KEPT} that stays and can be written, at the cost \
+                 of some wear"
             ),
         ),
         (true, None, None) => Finding::ok(
@@ -132,7 +133,7 @@ mod tests {
             ("/var", "ext4 /dev/root ro", "is on ext4 that cannot be written it wears no"),
         ] {
             tree.put("proc/self/mountinfo", &mounted(at, system));
-            let words = format!("a loss of power: /var/log/journal {words}");
+            let words = format!("a start of the machine: /var/log/journal {words}");
             tree.finds(look, Verdict::Look, &words);
         }
         tree.put("proc/self/mountinfo", &mounted("/run", "tmpfs tmpfs rw"));

@@ -111,15 +111,17 @@ pub fn board(place: &Place<'_>, status: Option<&Status>) -> Vec<Finding> {
     checks.concat()
 }
 
-/// The board's configuration cannot be read, or is wrong.
+/// The board's configuration is wrong, or this user may not read it.
 #[must_use]
-pub fn no_config(reason: &str) -> Finding {
-    Finding::fault(
-        "configuration",
-        reason,
-        "`understudy config check` tries it anew; where this user may not read it, call the \
-         doctor by `sudo`",
-    )
+pub fn no_config(reason: &str, may_read: bool) -> Finding {
+    match may_read {
+        true => Finding::fault("configuration", reason, "`understudy config check` tries it anew"),
+        false => Finding::look(
+            "configuration",
+            reason,
+            "call the doctor by `sudo`, or as a user in the group `understudy`",
+        ),
+    }
 }
 
 /// The agent does not run, or cannot be asked.
