@@ -151,8 +151,11 @@ make_folders() {
     chown root:understudy $config
   fi
   [ "$(stat -c %G $config)" != UNKNOWN ] || chgrp understudy $config
-  [ -d /var/lib/understudy ] || mkdir -m 0750 /var/lib/understudy
-  [ "$(stat -L -c %U /var/lib/understudy)" = understudy ] || chown -R understudy:understudy /var/lib/understudy/
+  if [ ! -d /var/lib/understudy ]; then
+    mkdir -m 0750 /var/lib/understudy
+    chown understudy:understudy /var/lib/understudy
+  fi
+  [ "$(stat -L -c %U /var/lib/understudy)" != UNKNOWN ] || chown -R understudy:understudy /var/lib/understudy/
 }
 
 install_archive() {
@@ -196,7 +199,7 @@ start_anew() { # program
     else
       "$1" ${name:+--dir "/var/lib/understudy$name"} turn --wait 5m || code=$?
     fi
-    if [ $code -eq 75 ]; then
+    if [ $code -eq 75 ] && systemctl --quiet is-active "$unit"; then
       say "$unit runs on as it was before this upgrade, until systemctl restart $unit"
     else
       systemctl restart "$unit" || say "$unit does not start: see why with journalctl -u $unit"

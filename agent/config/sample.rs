@@ -136,7 +136,7 @@ pub const SAMPLE: &str = "\
 # several. (As the service runs it a ping needs `sysctl net.ipv4.ping_group_range=\"0 2147483647\"`.)
 #[[check]]
 #name = \"lte\"
-#command = [\"/bin/bash\", \"-c\", \"grep -q ^wwan0 /proc/net/route && : </dev/tcp/9.9.9.9/53\"]
+#command = [\"/usr/bin/curl\", \"--interface\", \"wwan0\", \"-so\", \"/dev/null\", \"http://1.1.1.1\"]
 # Another user is refused where the agent may not become one, as in the service.
 #user = \"nobody\"
 # From the start of one run to the next (until the first verdict 1 s), and how long a run
