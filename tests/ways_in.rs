@@ -302,6 +302,12 @@ fn any_user_writes_readings_and_only_the_group_commands() {
         said(&output)
     );
     assert_eq!(agents.told("a", &["write", "s", "2"]), "committed\n");
+    // Whoever may not read the configuration does not know that it is wrong.
+    let closed = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(&file, closed).expect("it is ours");
+    let output = told(&["doctor"]);
+    let (seen, words) = (said(&output), "look   configuration");
+    assert!(seen.contains(words) && seen.contains("call the doctor by `sudo`"), "{seen}");
 }
 
 #[test]
