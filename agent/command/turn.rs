@@ -19,8 +19,9 @@ use crate::{
     turn::{self, Turn},
 };
 
-/// Between two looks at the group.
-const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at the group, milliseconds.
+const LOOK_MS: u64 = 1_000;
+const LOOK: Duration = Duration::from_millis(LOOK_MS);
 
 /// The board is not to be started anew: another did not come back from that. (`EX_TEMPFAIL` of
 /// sysexits(3))
@@ -197,7 +198,9 @@ impl Obstacle {
     }
 }
 
-/// How long each is waited for.
+/// How long each is waited for. Time runs while looks find it, and one that comes and goes has
+/// no more than one that stays. Once it is over, and a look does not find it, the next wait for
+/// it is another one.
 #[derive(Default)]
 struct Patience {
     wait_s: u64,
@@ -207,8 +210,7 @@ struct Patience {
 /// One that was waited for, and perhaps is.
 #[derive(Default)]
 struct Wait {
-    /// From looks that found it to the next that did, milliseconds: a board that comes and
-    /// goes has no more time than one that stays away, and no time runs while it is there.
+    /// For how long looks have found it, milliseconds.
     waited_ms: u64,
     /// When this look or the one before found it.
     found: Option<Millis>,
@@ -219,6 +221,8 @@ struct Wait {
 impl Patience {
     /// A look begins.
     fn look_anew(&mut self) {
+        let wait_ms = self.wait_s * 1_000;
+        self.known.retain(|_, wait| wait.is_found || wait.waited_ms < wait_ms);
         for wait in self.known.values_mut() {
             wait.found = wait.found.filter(|_| wait.is_found);
             wait.is_found = false;
@@ -248,7 +252,7 @@ impl Patience {
             Wait::default()
         });
         let was_over = wait.waited_ms >= wait_ms;
-        wait.waited_ms += wait.found.map_or(0, |found| now.since(found));
+        wait.waited_ms += wait.found.map_or(LOOK_MS, |found| now.since(found));
         (wait.found, wait.is_found) = (Some(now), true);
         let is_over = wait.waited_ms >= wait_ms;
         if is_over && !was_over {
@@ -306,13 +310,13 @@ mod tests {
         let mut waits =
             |ms, obstacle: &Obstacle| patience.holds_up(Millis(ms), obstacle, &Status::default());
         let away = Obstacle::Away(AWAY.into());
-        assert!(waits(5_000, &away) && waits(6_000, &turn(2, 7)) && waits(6_999, &away));
-        assert!(!waits(7_000, &away) && waits(7_000, &turn(2, 7)) && !waits(8_000, &turn(2, 7)));
-        assert!(waits(8_000, &turn(2, 8)) && !waits(9_000, &away));
+        assert!(waits(5_000, &away) && waits(5_500, &turn(2, 7)) && waits(5_999, &away));
+        assert!(!waits(6_000, &away) && waits(6_000, &turn(2, 7)) && !waits(6_500, &turn(2, 7)));
+        assert!(waits(6_500, &turn(2, 8)) && !waits(9_000, &away));
     }
 
     #[test]
-    fn no_time_runs_while_nothing_is_waited_for_and_none_begins_anew() {
+    fn no_time_runs_while_it_is_not_found_and_none_begins_anew_before_it_is_over() {
         let away = Obstacle::Away(AWAY.into());
         for obstacle in [away, turn(2, 7), Obstacle::Group("nobody leads".into())] {
             let mut patience = patience();
@@ -320,12 +324,9 @@ mod tests {
                 patience.look_anew();
                 is_found && patience.holds_up(Millis(ms), &obstacle, &Status::default())
             };
-            assert!(looks(0, true) && looks(1_000, true), "{obstacle:?}");
-            assert!(!looks(2_000, false) && looks(99_000, true), "{obstacle:?}: it was not there");
-            assert!(
-                looks(99_999, true) && !looks(100_000, true),
-                "{obstacle:?}: nor is it for ever"
-            );
+            assert!(looks(0, true) && !looks(500, false), "{obstacle:?}");
+            assert!(!looks(99_000, true) && !looks(99_500, true), "{obstacle:?}: for 2 s in all");
+            assert!(!looks(99_600, false) && looks(99_700, true), "{obstacle:?}: another time");
         }
     }
 
@@ -333,7 +334,7 @@ mod tests {
     fn a_board_that_has_the_turn_is_lost_while_it_is_away_for_too_long() {
         let mut patience = patience();
         let away = Obstacle::Away(AWAY.into());
-        for (ms, lost) in [(0, None), (1_000, None), (2_000, Some(AWAY))] {
+        for (ms, lost) in [(0, None), (999, None), (1_000, Some(AWAY))] {
             patience.look_anew();
             let _ = patience.holds_up(Millis(ms), &away, &board(2, false));
             assert_eq!(patience.has_lost(&turn(2, 9), &board(2, false)), lost, "{ms}");
@@ -348,7 +349,7 @@ mod tests {
         for (reachable, lost) in [(false, Some(AWAY)), (true, None)] {
             let mut patience = patience();
             let status = board(2, reachable);
-            for (ms, waits) in [(0, true), (2_000, false)] {
+            for (ms, waits) in [(0, true), (1_000, false)] {
                 patience.look_anew();
                 assert_eq!(patience.has_lost(&turn(2, 9), &status), None);
                 assert_eq!(patience.holds_up(Millis(ms), &turn(2, 9), &status), waits);
