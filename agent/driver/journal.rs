@@ -36,6 +36,9 @@ use crate::{
 /// Between two tries on a full disk.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
+/// Between two looks at whether there is room for the next start, milliseconds.
+const KEEP_MS: u64 = 60_000;
+
 /// Listeners that entries are read for at a time.
 pub const FOLLOWS_MAX: usize = 64;
 
@@ -86,6 +89,7 @@ impl JournalThread {
                     identity: None,
                     version: 0,
                     is_full: false,
+                    kept: clock::now(),
                 };
                 worker.run(&waiting);
             })
@@ -180,6 +184,8 @@ struct Worker<H> {
     /// What the group goes by, as the file is to suit.
     version: u32,
     is_full: bool,
+    /// When it was last looked whether there is room for the next start.
+    kept: Millis,
 }
 
 impl<H: Fn(&str)> Worker<H> {
@@ -300,9 +306,10 @@ impl<H: Fn(&str)> Worker<H> {
         }
         if std::mem::replace(&mut self.is_full, full) != full {
             self.report(Event::DiskFull(full));
-            if !full {
-                reserve::keep_of_new_room(self.journal.directory());
-            }
+        }
+        if !full && now.since(self.kept) >= KEEP_MS {
+            self.kept = now;
+            reserve::keep_of_new_room(self.journal.directory());
         }
     }
 
@@ -319,34 +326,48 @@ mod tests {
     use super::*;
     use crate::store::journal::Options;
 
+    fn worker(directory: &std::path::Path) -> Worker<impl Fn(&str)> {
+        let (events, mut told) = tokio::sync::mpsc::channel(1);
+        thread::spawn(move || while told.blocking_recv().is_some() {});
+        Worker {
+            journal: Journal::open(directory, &Options::default()).unwrap(),
+            events,
+            halt: |_: &str| {},
+            syncs: Syncs::default(),
+            follows: Arc::new(AtomicUsize::new(0)),
+            busy: Busy::default(),
+            batch: Vec::new(),
+            number: 0,
+            identity: None,
+            version: 0,
+            is_full: false,
+            kept: clock::now(),
+        }
+    }
+
     #[test]
     fn nobody_follows_a_log_that_is_about_to_begin_anew() {
         let directory = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(directory.path(), &Options::default()).unwrap();
+        let mut worker = worker(directory.path());
         let entry = |index| Entry { index, term: 1, kind: EntryKind::Change, data: Vec::new() };
         let hard_state = HardState { term: 1, vote: 0, commit: 1 };
         let entries = (1..=3).map(entry).collect();
-        journal.write(&[Persist { entries, hard_state, ..Persist::default() }]).unwrap();
-        let (events, _told) = tokio::sync::mpsc::channel(1);
-        let follows = Arc::new(AtomicUsize::new(0));
-        let (halt, batch, number, identity, is_full) = (|_: &str| {}, Vec::new(), 0, None, false);
-        let (syncs, busy, version) = (Syncs::default(), Busy::default(), 0);
-        let mut worker = Worker {
-            journal,
-            events,
-            halt,
-            syncs,
-            follows,
-            busy,
-            batch,
-            number,
-            identity,
-            version,
-            is_full,
-        };
+        worker.journal.write(&[Persist { entries, hard_state, ..Persist::default() }]).unwrap();
         assert!(matches!(worker.followed(2, 6), Some(Followed::Entries(all)) if all.len() == 2));
         let cut = Some(Cut::Anew(Position { term: 2, index: 5 }));
         worker.batch.push(Persist { cut, ..Persist::default() });
         assert!(matches!(worker.followed(2, 6), Some(Followed::Gone { first: 6 })));
+    }
+
+    #[test]
+    fn what_a_start_wants_is_kept_again_where_a_write_finds_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut worker = worker(directory.path());
+        for (kept, is_kept) in [(clock::now(), false), (Millis(0), true)] {
+            worker.kept = kept;
+            worker.batch.push(Persist::default());
+            worker.write();
+            assert_eq!(directory.path().join("reserve").exists(), is_kept, "{kept:?}");
+        }
     }
 }

@@ -45,7 +45,7 @@ pub fn keep(directory: &Path) {
     take(directory, PIECE_BYTES);
 }
 
-/// The same where others have made room: they want some of it.
+/// The same later, where others may have made room: they want some of it.
 pub fn keep_of_new_room(directory: &Path) {
     take(directory, BYTES);
 }
