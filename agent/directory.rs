@@ -95,7 +95,10 @@ pub fn is_own(directory: &Path) -> Result<(), String> {
 /// Whose a file is that is made there.
 fn made(directory: &Path) -> std::io::Result<u32> {
     let path = directory.join("owner");
-    let owner = File::create(&path)?.metadata()?.uid();
+    let mut options = OpenOptions::new();
+    // What there is, or is linked to, is not touched.
+    let file = options.write(true).create_new(true).mode(0o600).open(&path)?;
+    let owner = file.metadata()?.uid();
     fs::remove_file(path).map(|()| owner)
 }
 
@@ -160,6 +163,12 @@ mod tests {
         std::os::unix::fs::chown(directory.path(), Some(4_711), None).unwrap();
         let error = is_own(directory.path()).unwrap_err();
         assert!(error.contains("sudo -u '#4711' understudy"), "{error}");
+        assert!(!directory.path().join("owner").exists(), "nothing stays of the question");
+        let other = directory.path().join("other");
+        fs::write(&other, "text").unwrap();
+        std::os::unix::fs::symlink(&other, directory.path().join("owner")).unwrap();
+        is_own(directory.path()).unwrap_err();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "text");
         fs::write(directory.path().join("journal.db"), b"").unwrap();
         is_own(directory.path()).unwrap();
     }

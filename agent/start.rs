@@ -92,7 +92,8 @@ async fn board(options: RunOptions, limits: Budget) -> Result<(), String> {
         Some(_) => Will::over_stdin().map_err(|error| format!("the agent's parent: {error}"))?,
         None => Will::default(),
     };
-    // Root would leave files that the folder's user cannot open.
+    // Root would leave files that the folder's user cannot open. One that nobody has used yet
+    // may be meant for a container's root.
     let is_used = options.directory.join("journal.db").exists();
     if rustix::process::geteuid().is_root() && is_used {
         directory::is_own(&options.directory)?;

@@ -48,7 +48,8 @@ fn unseen(shown: &str, errno: Errno) -> Finding {
 
 /// A link to a folder that is not there: its disk may not be mounted.
 fn dangling(directory: &Path) -> Option<Finding> {
-    let leads_to = fs::read_link(directory).ok().filter(|_| !directory.exists())?;
+    let is_gone = matches!(directory.try_exists(), Ok(false));
+    let leads_to = fs::read_link(directory).ok().filter(|_| is_gone)?;
     let (shown, leads_to) = (directory.display(), leads_to.display());
     Some(Finding::fault(
         ABOUT,

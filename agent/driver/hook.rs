@@ -245,8 +245,8 @@ impl Watched {
         }
     }
 
-    /// Nothing of its group is left but corpses. It is buried last: until then no other group
-    /// gets its number.
+    /// Nothing of its group is left but corpses. One that was killed is buried last: until then
+    /// no other group gets its number.
     fn is_gone(&mut self) -> bool {
         let Ok(pid) = self.pid() else { return true };
         let group = pid.as_raw_nonzero().get();
