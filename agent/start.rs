@@ -320,6 +320,7 @@ fn facts(
         ends: Ends::begin(&options.directory, boot),
         bell: Bell::new(options.notify.clone()),
         not_trimmed: None,
+        turn: None,
         capabilities: options.capabilities.clone(),
         checks: options.checks.clone(),
         kept: kept(options),

@@ -129,6 +129,9 @@ pub struct Status {
     /// Why no old readings are rolled up or trimmed, where they should be.
     #[serde(default)]
     pub not_trimmed: Option<String>,
+    /// Number of the board whose turn it is to be started anew, by this board's rows.
+    #[serde(default)]
+    pub turn: Option<u64>,
     /// The group's duties.
     #[serde(default)]
     pub duties: Vec<DutyStatus>,

@@ -71,6 +71,8 @@ pub struct Facts {
     pub samples: Samples,
     /// Why no old readings are trimmed, as the group's database says.
     pub not_trimmed: Option<String>,
+    /// Who has the turn, by this board's rows.
+    pub turn: Option<u64>,
 }
 
 /// The members this board listens to: those of the log, or, before it has read
@@ -157,6 +159,7 @@ pub fn status(
         readings: node.intake_status(),
         duties: duties_of(now, node, &members),
         not_trimmed: facts.not_trimmed.clone(),
+        turn: facts.turn,
         directory: facts.directory.display().to_string(),
         members: members.iter().map(shown).collect(),
         counters: counters(&seen, drops, road).into_iter().chain(facts.bell.counters()).collect(),

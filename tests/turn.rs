@@ -109,8 +109,18 @@ fn a_board_that_stays_away_with_the_turn_or_without_is_waited_for_once() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("c went away in its turn and has not come back"), "{said}");
     assert_eq!(output.status.code(), Some(75), "{said}");
-    // Without a majority nobody can have it.
+    // Without a majority nobody can have it, and who had it is known all the same.
     agents.kill("b");
+    agents.wait("a", "to have no leader", |status| status["leader"].is_null());
+    let output = agents.ask("a", &["turn", "--wait", "1s"]);
+    assert_eq!(output.status.code(), Some(75), "{}", String::from_utf8_lossy(&output.stderr));
+    for board in ["b", "c"] {
+        agents.run(board);
+    }
+    agents.wait("a", "to know that nobody has it", |status| status["turn"].is_null());
+    for board in ["b", "c"] {
+        agents.kill(board);
+    }
     agents.wait("a", "to have no leader", |status| status["leader"].is_null());
     let said = agents.told("a", &["turn", "--wait", "1s"]);
     assert_eq!(said, "a goes on without the turn.\n");

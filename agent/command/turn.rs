@@ -234,11 +234,17 @@ impl Patience {
         wait.is_some_and(|wait| wait.is_found && wait.waited_ms >= self.wait_s * 1_000)
     }
 
-    /// The board that has the turn, if it is away, and was waited for as one or the other.
+    /// The board that has the turn, if it is away, and was waited for as one or the other; or
+    /// had it before the group took no writes any more.
     fn has_lost<'s>(&self, obstacle: &Obstacle, status: &'s Status) -> Option<&'s str> {
-        let Obstacle::Turn(turn) = obstacle else { return None };
-        let holder = status.members.iter().find(|member| member.id == turn.board)?;
-        let is_away = !holder.reachable && !holder.unknown;
+        let board = match obstacle {
+            Obstacle::Turn(turn) => Some(turn.board),
+            Obstacle::Group(_) => status.turn.filter(|board| *board != status.id),
+            Obstacle::Away(_) => None,
+        }?;
+        let holder = status.members.iter().find(|member| member.id == board)?;
+        // What is unknown of it comes by way of a leader.
+        let is_away = !holder.reachable && (!holder.unknown || status.leader.is_none());
         let is_over = self.is_over(&Obstacle::Away(holder.name.clone())) || self.is_over(obstacle);
         (is_away && is_over).then_some(&holder.name)
     }
@@ -339,6 +345,10 @@ mod tests {
             let _ = patience.holds_up(Millis(ms), &away, &board(2, false));
             assert_eq!(patience.has_lost(&turn(2, 9), &board(2, false)), lost, "{ms}");
             assert_eq!(patience.has_lost(&turn(3, 1), &board(2, false)), None, "another has it");
+        }
+        let group = Obstacle::Group("nobody leads".into());
+        for (turn, lost) in [(None, None), (Some(2), Some(AWAY))] {
+            assert_eq!(patience.has_lost(&group, &Status { turn, ..board(2, false) }), lost);
         }
         patience.look_anew();
         assert_eq!(patience.has_lost(&turn(2, 9), &board(2, false)), None, "it was there just now");

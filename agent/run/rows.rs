@@ -64,6 +64,7 @@ impl Member {
         settings::follow(&mut self.node, now, stored);
         let own = Turn { board: self.facts.identity.node, start: self.facts.boot };
         self.turn.learn(stored, own);
+        self.facts.turn = Turn::among(stored).map(|turn| turn.board);
         self.suit_journal();
     }
 
