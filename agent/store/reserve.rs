@@ -4,8 +4,9 @@
 //!
 //! Invariant: what is in the file is nothing to anybody.
 //!
-//! Left out: file systems that allocate nothing ahead, and a WAL that is longer than what is
-//! kept. There a start on a full disk says so, ends, and is tried again.
+//! Left out: file systems that allocate nothing ahead, a WAL that is longer than what is kept,
+//! and starts after which so much was written that nothing is left. There a start on a full
+//! disk says so, ends, and is tried again.
 
 use std::{
     fs::{self, File, OpenOptions},
