@@ -110,7 +110,7 @@ fn a_data_folder_that_is_full_or_in_memory_says_so_and_the_board_goes_on() {
     };
     wait_for("writes are refused, and why", is_refused);
     wait_for("it says so", || status().is_some_and(|status| status["disk_full"] == true));
-    // However it ended, and however often, it comes back with what it has.
+    // However it ended it comes back with what it has, and not only once.
     for end in [Agents::kill, Agents::stop, Agents::kill] {
         end(&mut agents, "a");
         fill(&format!("cat /dev/zero >> {shown}/fill 2>/dev/null; true"));

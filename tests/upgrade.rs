@@ -90,14 +90,15 @@ fn upgrade(agents: &mut Agents, earlier: &Machine, writers: &[Writer]) {
     }
 }
 
-/// Waits until a board says that; on a busy machine another is not heard for a moment.
-fn wait_to_be_told(agents: &Agents, board: &str, arguments: &[&str], words: &str) {
+/// Waits until a board says that, and does what it is asked or not; on a busy machine another
+/// is not heard for a moment.
+fn wait_to_be_told(agents: &Agents, board: &str, argument: &str, (done, words): (bool, &str)) {
     let mut said = String::new();
     let is_said = (0..TRIES).any(|_| {
         thread::sleep(Duration::from_millis(50));
-        let Output { stdout, stderr, .. } = agents.ask(board, arguments);
+        let Output { status, stdout, stderr } = agents.ask(board, &[argument]);
         said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
-        said.contains(words)
+        status.success() == done && said.contains(words)
     });
     assert!(is_said, "waited in vain for {board} to say {words:?}: {said}");
 }
@@ -110,7 +111,7 @@ fn is_held_up(agents: &Agents, old: &str) {
     let new = new.expect("one was upgraded");
     agents.wait(new, "to hear what it runs no more", |status| release(status, old).is_null());
     let held_up = format!("{old} has not said what it runs");
-    wait_to_be_told(agents, new, &["upgrade"], &held_up);
+    wait_to_be_told(agents, new, "upgrade", (false, &held_up));
     let status = agents.told(new, &["status"]);
     assert!(status.contains("This understudy can more than the group makes use of"), "{status}");
     assert_eq!(agents.status(new).expect("it runs")["group_version"], 1);
@@ -129,8 +130,12 @@ fn joins_and_leaves(agents: &mut Agents, old: &str) {
 
 /// Once all run today's release the group makes use of it.
 fn goes_on(agents: &Agents) {
-    wait_to_be_told(agents, "a", &["status"], "or by `understudy upgrade`");
-    wait_to_be_told(agents, "a", &["upgrade"], "version 2: boards need understudy 0.2.0 or newer");
+    for board in BOARDS {
+        agents.wait("a", "to hear what all run", |status| *release(status, board) == "0.2.0");
+    }
+    wait_to_be_told(agents, "a", "status", (true, "or by `understudy upgrade`"));
+    let goes_by_it = "version 2: boards need understudy 0.2.0 or newer";
+    wait_to_be_told(agents, "a", "upgrade", (true, goes_by_it));
     for board in BOARDS {
         agents.wait(board, "to go by it", |status| status["group_version"] == 2);
     }
