@@ -1,5 +1,5 @@
 //! The data directory: made when it is not there, private, and used by one agent
-//! at a time.
+//! at a time, which is its user's.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -1,5 +1,5 @@
-//! The data folder: does it stay, can it be written, and is there room on its disk? One that is
-//! not there yet is judged by the folder in which it would be made.
+//! The data folder: does it stay, is it mounted to be written, and is there room on its disk? One
+//! that is not there yet is judged by the folder in which it would be made.
 
 use std::{fs, path::Path};
 

@@ -2,7 +2,8 @@
 //! reports by event. No sync ever runs on the loop's thread.
 //!
 //! A full disk is waited out, with everything kept in order, and read meanwhile;
-//! any other error of the disk aborts the process.
+//! any other error of the disk aborts the process. While there is room, some is
+//! kept for the next start.
 
 use std::{
     sync::{
@@ -69,30 +70,12 @@ impl JournalThread {
         halt: impl Fn(&str) + Send + 'static,
     ) -> Self {
         let (jobs, waiting) = mpsc::sync_channel(JOURNAL_EFFECTS_MAX + FOLLOWS_MAX);
-        let follows = Arc::new(AtomicUsize::new(0));
-        let waits = Arc::clone(&follows);
-        let busy = Busy::default();
-        let works = busy.clone();
+        let worker = Worker::new(journal, events, syncs, halt);
+        let (follows, busy) = (Arc::clone(&worker.follows), worker.busy.clone());
         thread::Builder::new()
             .name(String::from("journal"))
             .stack_size(512 << 10)
-            .spawn(move || {
-                let worker = Worker {
-                    journal,
-                    events,
-                    halt,
-                    syncs,
-                    follows: waits,
-                    busy: works,
-                    batch: Vec::new(),
-                    number: 0,
-                    identity: None,
-                    version: 0,
-                    is_full: false,
-                    kept: clock::now(),
-                };
-                worker.run(&waiting);
-            })
+            .spawn(move || worker.run(&waiting))
             .expect("a thread can be started");
         Self { jobs, follows, busy }
     }
@@ -189,6 +172,23 @@ struct Worker<H> {
 }
 
 impl<H: Fn(&str)> Worker<H> {
+    fn new(journal: Journal, events: Sender<Event>, syncs: Syncs, halt: H) -> Self {
+        Self {
+            journal,
+            events,
+            halt,
+            syncs,
+            follows: Arc::new(AtomicUsize::new(0)),
+            busy: Busy::default(),
+            batch: Vec::new(),
+            number: 0,
+            identity: None,
+            version: 0,
+            is_full: false,
+            kept: clock::now(),
+        }
+    }
+
     fn run(mut self, waiting: &mpsc::Receiver<Job>) {
         while let Some(job) = self.next(waiting) {
             if let Some(job) = job {
@@ -329,20 +329,8 @@ mod tests {
     fn worker(directory: &std::path::Path) -> Worker<impl Fn(&str)> {
         let (events, mut told) = tokio::sync::mpsc::channel(1);
         thread::spawn(move || while told.blocking_recv().is_some() {});
-        Worker {
-            journal: Journal::open(directory, &Options::default()).unwrap(),
-            events,
-            halt: |_: &str| {},
-            syncs: Syncs::default(),
-            follows: Arc::new(AtomicUsize::new(0)),
-            busy: Busy::default(),
-            batch: Vec::new(),
-            number: 0,
-            identity: None,
-            version: 0,
-            is_full: false,
-            kept: clock::now(),
-        }
+        let journal = Journal::open(directory, &Options::default()).unwrap();
+        Worker::new(journal, events, Syncs::default(), |_: &str| {})
     }
 
     #[test]
